@@ -1,0 +1,3 @@
+//! Configuration: as written (`written`) → valid (`model`) → running ([`crate::snapshot`]).
+
+pub mod model;

@@ -1,0 +1,234 @@
+//! The valid configuration: what `validate` makes of what was written.
+//!
+//! Everything here holds by construction: names resolve to indices, addresses and prefixes are parsed,
+//! files that are named were read. Nothing here has a position in a file any more, and nothing here runs:
+//! [`crate::snapshot`] makes the running form of it.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::HeaderName;
+use ipnet::IpNet;
+
+use crate::tls::certificates::{Certificates, ClientAuthorities, ServerAuthorities};
+
+/// A whole configuration, valid in itself. Whether its ports are free and its interfaces exist only the host
+/// can say: that is found out when it is applied.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub kernel: Kernel,
+    pub admin: Admin,
+    pub log: Log,
+    pub shutdown: Shutdown,
+    pub allowlists: Vec<Allowlist>,
+    pub entrypoints: Vec<Entrypoint>,
+    pub services: Vec<Service>,
+    pub pages: Vec<Page>,
+    pub routes: Vec<Route>,
+}
+
+/// `[kernel]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kernel {
+    /// Where the gate is attached. Empty: nowhere.
+    pub interfaces: Vec<Arc<str>>,
+    pub mode: KernelMode,
+    /// Where bpffs is mounted; pins live in `weir/v1` below it. Default `/sys/fs/bpf`.
+    pub bpffs: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelMode {
+    /// XDP on physical and virtio ports, tcx on veth, bridge and bond; off, loudly, where eBPF can't be had.
+    Auto,
+    /// XDP in the driver, or an error.
+    Xdp,
+    /// tcx, or an error.
+    Tc,
+    /// Allowlists are enforced at accept only.
+    Off,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Default `127.0.0.1:9190`.
+    pub bind: Vec<AdminAddr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminAddr {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    pub access: AccessLog,
+}
+
+/// `log.access = "stdout" | "off" | "/path"`, `log.format = "json" | "combined"`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    pub to: AccessLogTarget,
+    pub format: AccessLogFormat,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLogTarget {
+    Off,
+    Stdout,
+    File(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    /// One JSON object a line. The default.
+    Json,
+    /// The "combined" format of Apache and nginx.
+    Combined,
+}
+
+/// `[shutdown]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long requests in flight may take after SIGTERM. Default 30 s.
+    pub grace: Duration,
+}
+
+/// `[allowlist.NAME]`, or the built-in `cloudflare`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allowlist {
+    pub name: Arc<str>,
+    /// Deduplicated and truncated to their prefix length, in the order in which they were written.
+    pub prefixes: Vec<IpNet>,
+}
+
+/// Index into [`Config::allowlists`]; likewise the other ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AllowlistId(pub usize);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntrypointId(pub usize);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceId(pub usize);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PageId(pub usize);
+
+/// `[entrypoint.NAME]`
+#[derive(Debug, Clone)]
+pub struct Entrypoint {
+    pub name: Arc<str>,
+    /// At least one; no address and port appears in two entrypoints.
+    pub bind: Vec<SocketAddr>,
+    /// Who may come in. Empty: anybody, and the kernel doesn't guard this entrypoint.
+    pub allow: Vec<AllowlistId>,
+    /// Where the client's address comes from when the TCP peer is not the client itself.
+    pub client_ip: Option<ClientIpSource>,
+    pub tls: Option<EntrypointTls>,
+}
+
+/// `client_ip = { header = "CF-Connecting-IP", trust = ["cloudflare"] }`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientIpSource {
+    pub header: HeaderName,
+    pub trust: Vec<AllowlistId>,
+}
+
+/// `tls = { certificates = "/etc/weir/certs", client_ca = "…" }`
+#[derive(Debug, Clone)]
+pub struct EntrypointTls {
+    pub certificates: Arc<Certificates>,
+    /// When there: a client without a certificate from one of these is refused in the handshake.
+    pub client_ca: Option<Arc<ClientAuthorities>>,
+}
+
+/// `[service.NAME]`
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub name: Arc<str>,
+    /// At least one, each once.
+    pub servers: Vec<SocketAddr>,
+    pub tls: Option<ServiceTls>,
+    pub health: Option<HealthCheck>,
+    pub timeouts: Timeouts,
+    pub when_all_down: WhenAllDown,
+}
+
+/// `tls = { server_name = "app.example.com", ca = "…", insecure = false }`
+#[derive(Debug, Clone)]
+pub struct ServiceTls {
+    /// The name that is sent as SNI and that the server's certificate must carry.
+    pub server_name: rustls::pki_types::ServerName<'static>,
+    /// Whom to trust: the file's authorities, or the system's.
+    pub authorities: ServerAuthorities,
+}
+
+/// `health = { path = "/ping", every = "1s", timeout = "250ms", fall = 2, rise = 2 }`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Path and query of the probe, beginning with `/`.
+    pub path: http::uri::PathAndQuery,
+    /// The probe's Host header. Default: the TLS server name, else the server's address.
+    pub host: Option<http::HeaderValue>,
+    /// Default 1 s; 10 ms to 1 h.
+    pub every: Duration,
+    /// Default 250 ms; no longer than `every`.
+    pub timeout: Duration,
+    /// So many failed probes in a row take a server out. Default 2; 1 to 100.
+    pub fall: u32,
+    /// So many successful probes in a row bring it back. Default 2; 1 to 100.
+    pub rise: u32,
+}
+
+/// `timeouts = { connect = "300ms", first_byte = "60s" }`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Default 300 ms.
+    pub connect: Duration,
+    /// From the request's last byte to the response's first. Default 60 s.
+    pub first_byte: Duration,
+}
+
+/// `when_all_down = "page:maintenance" | "try"`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenAllDown {
+    Page(PageId),
+    /// Ask a server that is down all the same.
+    Try,
+}
+
+/// `[page.NAME]`. The page `maintenance` always exists: built in, unless it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    pub name: Arc<str>,
+    /// The file's bytes, or the built-in page.
+    pub html: Bytes,
+    /// Default 30 s; whole seconds.
+    pub retry_after: Duration,
+}
+
+/// `[[route]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// For logs, metrics and `explain`: as written, or made from host and path.
+    pub name: Arc<str>,
+    /// Only requests of these entrypoints; empty: of all.
+    pub entrypoints: Vec<EntrypointId>,
+    pub host: HostMatch,
+    /// Matches on whole segments: `/a` matches `/a` and `/a/b`, never `/ab`. `/` matches everything.
+    pub path_prefix: Arc<str>,
+    pub service: ServiceId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostMatch {
+    Any,
+    /// Lower case, without a port.
+    Exact(Arc<str>),
+    /// `*.example.com` is kept as `example.com`: one or more labels in front of it.
+    Wildcard(Arc<str>),
+}

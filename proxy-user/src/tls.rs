@@ -1,0 +1,3 @@
+//! TLS towards clients and towards servers.
+
+pub mod certificates;
