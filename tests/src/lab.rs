@@ -71,6 +71,35 @@ pub struct Lab {
     _remains: Remains,
 }
 
+/// A single namespace with nothing but loopback, and a folder: for benchmarks.
+#[derive(Debug)]
+pub struct Island {
+    pub namespace: Namespace,
+    remains: Remains,
+}
+
+impl Island {
+    pub fn build() -> anyhow::Result<Self> {
+        SWEPT.call_once(sweep);
+        let remains = Remains::named();
+        std::fs::create_dir(&remains.folder)
+            .with_context(|| format!("can't make {}", remains.folder.display()))?;
+        let name = format!("{}-island", remains.name);
+        {
+            let _turn = turn()?;
+            ip(&["-batch", "-"], &format!("netns add {name}\n"))?;
+        }
+        ip(&["-n", &name, "-batch", "-"], "link set lo up\n")?;
+        Ok(Self { namespace: Namespace::open(&name)?, remains })
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.remains.folder
+    }
+}
+
+static SWEPT: Once = Once::new();
+
 /// What a lab leaves in the machine, and must take back: namespace handles, a mount, a folder.
 #[derive(Debug)]
 struct Remains {
@@ -81,12 +110,9 @@ struct Remains {
 impl Lab {
     /// Builds the network, mounts a bpffs, makes certificates. About 0.1 s.
     pub fn build() -> anyhow::Result<Self> {
-        static SWEPT: Once = Once::new();
         SWEPT.call_once(sweep);
-
-        let name = format!("{PREFIX}{}-{:04x}", std::process::id(), random() & 0xffff);
-        let folder = std::env::temp_dir().join(&name);
-        let remains = Remains { name: name.clone(), folder: folder.clone() };
+        let remains = Remains::named();
+        let (name, folder) = (remains.name.clone(), remains.folder.clone());
 
         let inner = |folder: &Path| -> anyhow::Result<Authority> {
             std::fs::create_dir(folder)?;
@@ -228,6 +254,13 @@ pub fn ip(arguments: &[&str], script: &str) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+impl Remains {
+    fn named() -> Self {
+        let name = format!("{PREFIX}{}-{:04x}", std::process::id(), random() & 0xffff);
+        Self { folder: std::env::temp_dir().join(&name), name }
+    }
 }
 
 impl Drop for Remains {
