@@ -263,6 +263,11 @@ impl Remains {
     }
 }
 
+/// Removes the labs of this process, which is about to end without dropping them.
+pub fn remove_all() {
+    remove_those_of(|pid| pid == std::process::id());
+}
+
 impl Drop for Remains {
     fn drop(&mut self) {
         // Keeps a failed test's evidence when asked to.
@@ -302,14 +307,17 @@ fn entries(folder: &Path) -> impl Iterator<Item = String> {
 
 /// Removes what labs of processes that are dead have left. Their programs died with them.
 pub fn sweep() {
+    remove_those_of(|pid| !Path::new(&format!("/proc/{pid}")).exists());
+}
+
+fn remove_those_of(process: impl Fn(u32) -> bool) {
     let mut labs: Vec<String> = handles()
         .chain(entries(&std::env::temp_dir()))
         .filter_map(|name| {
             let mut parts = name.strip_prefix(PREFIX)?.splitn(3, '-');
             let pid: u32 = parts.next()?.parse().ok()?;
             let random = parts.next()?;
-            let dead = !Path::new(&format!("/proc/{pid}")).exists();
-            dead.then(|| format!("{PREFIX}{pid}-{random}"))
+            process(pid).then(|| format!("{PREFIX}{pid}-{random}"))
         })
         .collect();
     labs.sort();

@@ -9,16 +9,16 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt::RcvBuf,
 };
 use tokio::{net::TcpStream, task::JoinSet};
 
-use super::{namespace::Namespace, station::Station};
+use super::{namespace::Namespace, station::Station, wait};
 
 /// What came back from connection attempts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,6 +55,81 @@ pub fn knock(
         }
         Ok(knocks)
     })?
+}
+
+/// Tries again and again to connect, until it works; how long that took. An attempt begins every 10 ms, whether
+/// the ones before have ended or not: a SYN that is dropped stays unanswered for a second.
+pub fn until_connected(namespace: &Namespace, to: SocketAddr, within: Duration) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
+    Station::open(namespace)?.run(async move {
+        let mut attempts = JoinSet::new();
+        let mut clock = tokio::time::interval(Duration::from_millis(10));
+        let end = tokio::time::sleep(within);
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                _ = clock.tick() => {
+                    attempts.spawn(tokio::time::timeout(Duration::from_millis(900), TcpStream::connect(to)));
+                }
+                Some(attempt) = attempts.join_next() => {
+                    if matches!(attempt, Ok(Ok(Ok(_)))) {
+                        return Ok(begun.elapsed());
+                    }
+                }
+                () = &mut end => bail!("no connection to {to} within {within:?}"),
+            }
+        }
+    })?
+}
+
+/// Connects again and again, until nothing comes back any more; how long that took.
+pub fn until_silent(namespace: &Namespace, to: SocketAddr, within: Duration) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
+    let station = Station::open(namespace)?;
+    wait::until(&format!("attempts to reach {to} stay unanswered"), within, || {
+        let attempt = Instant::now();
+        let connect =
+            async move { tokio::time::timeout(Duration::from_millis(150), TcpStream::connect(to)).await };
+        Ok(station.run(connect)?.is_err().then(|| attempt - begun))
+    })
+}
+
+/// Knocks from a thread of its own until it is stopped.
+#[derive(Debug)]
+pub struct Knocking {
+    running: Arc<AtomicBool>,
+    thread: Option<JoinHandle<anyhow::Result<Knocks>>>,
+}
+
+impl Knocking {
+    /// Twenty attempts at once, over and over.
+    pub fn start(namespace: &Namespace, to: SocketAddr) -> anyhow::Result<Self> {
+        let running = Arc::new(AtomicBool::new(true));
+        let (go_on, namespace) = (Arc::clone(&running), Namespace::open(namespace.name())?);
+        let thread = std::thread::spawn(move || {
+            let mut sum = Knocks::default();
+            while go_on.load(Ordering::Acquire) {
+                let more = knock(&namespace, to, 20, Duration::from_millis(200))?;
+                sum.connected += more.connected;
+                sum.refused += more.refused;
+                sum.silent += more.silent;
+            }
+            Ok(sum)
+        });
+        Ok(Self { running, thread: Some(thread) })
+    }
+
+    pub fn stop(mut self) -> anyhow::Result<Knocks> {
+        self.running.store(false, Ordering::Release);
+        let thread = self.thread.take().context("stopped already")?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Drop for Knocking {
+    fn drop(&mut self) {
+        self.running.store(false, Ordering::Release);
+    }
 }
 
 /// Sees every TCP packet that the namespace's network stack takes in: a raw socket gets its copy *behind* the

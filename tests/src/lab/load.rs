@@ -6,8 +6,8 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -72,7 +72,8 @@ pub struct Load {
 struct Shared {
     records: Mutex<Vec<Record>>,
     running: AtomicBool,
-    in_flight: AtomicUsize,
+    /// When each of the requests began that haven't ended; by their number.
+    in_flight: Mutex<BTreeMap<u64, Instant>>,
 }
 
 impl Load {
@@ -87,7 +88,7 @@ impl Load {
         let shared = Arc::new(Shared {
             records: Mutex::default(),
             running: AtomicBool::new(true),
-            in_flight: AtomicUsize::new(0),
+            in_flight: Mutex::default(),
         });
         station.spawn(beat(Arc::clone(&shared), browser.target.clone(), path.to_owned(), per_second));
         Ok(Self { shared, _station: station })
@@ -125,31 +126,46 @@ impl Load {
         })
     }
 
+    /// Waits until everything that began before `moment` has ended.
+    pub fn wait_until_past(&self, moment: Instant, within: Duration) -> anyhow::Result<()> {
+        wait::until_true("the requests in flight have ended", within, || {
+            Ok(self.shared.in_flight().values().all(|&begun| begun >= moment))
+        })
+    }
+
     /// Stops, lets the requests in flight end, and hands over all the records.
     pub fn stop(self) -> anyhow::Result<Vec<Record>> {
         self.shared.running.store(false, Ordering::Release);
         wait::until_true("the last requests have ended", Duration::from_secs(15), || {
-            Ok(self.shared.in_flight.load(Ordering::Acquire) == 0)
+            Ok(self.shared.in_flight().is_empty())
         })?;
         Ok(self.records())
+    }
+}
+
+impl Shared {
+    fn in_flight(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 async fn beat(shared: Arc<Shared>, target: Target, path: String, per_second: u32) {
     let idle = Arc::new(Mutex::new(Vec::<Connection>::new()));
     let mut clock = tokio::time::interval(Duration::from_secs(1) / per_second);
+    let mut number = 0;
     while shared.running.load(Ordering::Acquire) {
         clock.tick().await;
+        number += 1;
         let (shared, target, path, idle) =
             (Arc::clone(&shared), target.clone(), path.clone(), Arc::clone(&idle));
-        shared.in_flight.fetch_add(1, Ordering::AcqRel);
+        let begun = Instant::now();
+        shared.in_flight().insert(number, begun);
         tokio::spawn(async move {
-            let begun = Instant::now();
             let outcome =
                 one(&target, &path, &idle).await.unwrap_or_else(|why| Outcome::Broken(format!("{why:#}")));
             let record = Record { begun, took: begun.elapsed(), outcome };
             shared.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
-            shared.in_flight.fetch_sub(1, Ordering::AcqRel);
+            shared.in_flight().remove(&number);
         });
     }
 }
