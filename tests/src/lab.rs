@@ -21,6 +21,7 @@ pub mod namespace;
 pub mod pinned;
 pub mod process;
 pub mod server;
+pub mod stand;
 pub mod station;
 pub mod wait;
 pub mod weir;

@@ -115,18 +115,19 @@ fn servers_do_what_their_paths_say() -> Done {
 fn a_killed_server_refuses_and_a_hanging_one_is_silent() -> Done {
     needs!(Need::Root);
     let lab = Lab::build()?;
-    let one = Server::start(&lab, Which::One)?;
-    let browser = Browser::plain(&lab.edge, one.address)?.with_patience(Duration::from_millis(200));
+    let mut one = Server::start(&lab, Which::One)?;
+    let address = one.address();
+    let browser = Browser::plain(&lab.edge, address)?.with_patience(Duration::from_millis(200));
     one.hang()?;
-    let knocks = knock(&lab.edge, one.address, 1, Duration::from_millis(500))?;
+    let knocks = knock(&lab.edge, address, 1, Duration::from_millis(500))?;
     assert_eq!(knocks.connected, 1, "the kernel accepts for a stopped program");
     assert!(browser.get("/").is_err());
     one.resume()?;
     assert_eq!(browser.get("/")?.upstream(), Some("one"));
-    let address = one.address;
     one.kill()?;
     assert_eq!(knock(&lab.edge, address, 1, Duration::from_millis(500))?.refused, 1);
-    Server::start(&lab, Which::One)?;
+    one.start_again(&lab)?;
+    assert_eq!(browser.get("/")?.upstream(), Some("one"));
     Ok(())
 }
 

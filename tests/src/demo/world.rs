@@ -1,6 +1,6 @@
 //! Everything that is on stage: the lab, the daemon, the servers, the visitor.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -10,11 +10,9 @@ use crate::lab::{
     knock::Witness,
     load::Load,
     server::{Server, Which},
-    wait,
+    stand,
     weir::{self, Weir},
 };
-
-use super::PATIENCE;
 
 /// The load, in requests a second.
 pub const RATE: u32 = 100;
@@ -24,9 +22,9 @@ pub const RATE: u32 = 100;
 pub struct World {
     pub load: Option<Load>,
     pub visitor: Browser,
-    pub weir: Option<Weir>,
-    pub one: Option<Server>,
-    pub two: Option<Server>,
+    pub weir: Weir,
+    pub one: Server,
+    pub two: Server,
     pub witness: Witness,
     /// The configuration as it stands in the file now.
     pub toml: String,
@@ -36,32 +34,20 @@ pub struct World {
 impl World {
     pub fn build() -> anyhow::Result<Self> {
         let lab = Lab::build()?;
-        let one = Some(Server::start(&lab, Which::One)?);
-        let two = Some(Server::start(&lab, Which::Two)?);
+        let one = Server::start(&lab, Which::One)?;
+        let two = Server::start(&lab, Which::Two)?;
         let witness = Witness::open(&lab.edge)?;
         let toml = weir::standard(&lab);
         let weir = Weir::start(&lab, &toml)?.quietly();
         let visitor = Browser::of_site(&lab, &lab.visitor)?;
-        let world = Self { load: None, visitor, weir: Some(weir), one, two, witness, toml, lab };
+        let world = Self { load: None, visitor, weir, one, two, witness, toml, lab };
         world.wait_for_both_servers()?;
         Ok(world)
     }
 
     /// Servers begin as down, until a probe has found them.
     pub fn wait_for_both_servers(&self) -> anyhow::Result<()> {
-        let begun = Instant::now();
-        let mut seen = [false; 2];
-        wait::until_true("both servers answer through the edge", PATIENCE, || {
-            if let Ok(reply) = self.visitor.get("/") {
-                match reply.upstream() {
-                    Some("one") => seen[0] = true,
-                    Some("two") => seen[1] = true,
-                    _ => {}
-                }
-            }
-            Ok(seen == [true, true])
-        })
-        .with_context(|| format!("after {:?} only {seen:?} of them did", begun.elapsed()))
+        stand::wait_for_both(&self.visitor)
     }
 
     pub fn load(&self) -> anyhow::Result<&Load> {
@@ -75,12 +61,8 @@ impl World {
         Ok(())
     }
 
-    pub fn weir(&self) -> anyhow::Result<&Weir> {
-        self.weir.as_ref().context("the daemon isn't running")
-    }
-
     pub fn rewrite(&mut self, toml: String) -> anyhow::Result<()> {
-        self.weir()?.rewrite_config(&toml)?;
+        self.weir.rewrite_config(&toml)?;
         self.toml = toml;
         Ok(())
     }

@@ -19,9 +19,8 @@ use super::{
 /// `weir-lab upstream`, with a name that it puts into every answer.
 #[derive(Debug)]
 pub struct Server {
+    which: Which,
     process: Process,
-    pub name: &'static str,
-    pub address: SocketAddr,
 }
 
 /// Which of the two machines of a lab.
@@ -70,12 +69,27 @@ impl Server {
         let log = lab.folder().join(format!("server-{}.log", which.name()));
         let title = format!("server {}", which.name());
         let process = Process::start_and_wait_for_a_line(&title, command, &log, Duration::from_secs(5))?;
-        Ok(Self { process, name: which.name(), address: SocketAddr::new(which.address(), SERVER_PORT) })
+        Ok(Self { which, process })
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.which.name()
+    }
+
+    /// Where it serves plain HTTP.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.which.address(), SERVER_PORT)
     }
 
     /// SIGKILL: from here on the kernel refuses connections, and resets those that were open.
-    pub fn kill(mut self) -> anyhow::Result<()> {
+    pub fn kill(&mut self) -> anyhow::Result<()> {
         self.process.kill()
+    }
+
+    /// After [`Self::kill`].
+    pub fn start_again(&mut self, lab: &Lab) -> anyhow::Result<()> {
+        *self = Self::start(lab, self.which)?;
+        Ok(())
     }
 
     /// SIGSTOP: the kernel still accepts and acknowledges, and nobody answers.

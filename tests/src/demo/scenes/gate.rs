@@ -101,7 +101,7 @@ pub fn the_stranger_is_dropped(
 
 pub fn the_list_is_edited(stage: &mut Stage, world: &mut World, figures: &mut Figures) -> anyhow::Result<()> {
     stage.scene("The allowlist is edited, without a restart");
-    let pid = world.weir()?.pid();
+    let pid = world.weir.pid();
     let shut = world.toml.clone();
     let open = shut.replace("allow = [\"cloudflare\"]", "allow = [\"cloudflare\", \"friends\"]")
         + &format!("\n[allowlist.friends]\nprefixes = [\"{STRANGER}/32\", \"{STRANGER_V6}/128\"]\n");
@@ -138,7 +138,7 @@ pub fn the_list_is_edited(stage: &mut Stage, world: &mut World, figures: &mut Fi
     );
     let during = world.load()?.records_since(saved);
     stage.fact(
-        during.iter().all(crate::lab::load::Record::is_served) && world.weir()?.pid() == pid,
+        during.iter().all(crate::lab::load::Record::is_served) && world.weir.pid() == pid,
         &format!("meanwhile the visitor had {} requests, none failed", during.len()),
     );
     Ok(())
@@ -151,7 +151,7 @@ pub fn the_daemon_is_killed(
 ) -> anyhow::Result<()> {
     stage.scene("The daemon is killed; the gate stands");
     stage.act("kill -9 on weir");
-    world.weir.as_mut().context("the daemon isn't running")?.kill()?;
+    world.weir.kill()?;
     let (before, seen) = (dropped(&world.lab)?, syns(world));
     let stranger = knock(&world.lab.stranger, HTTPS, 20, KNOCK)?;
     let visitor = knock(&world.lab.visitor, HTTPS, 10, KNOCK)?;
@@ -180,8 +180,7 @@ pub fn the_daemon_returns(stage: &mut Stage, world: &mut World, figures: &mut Fi
     let stranger = Knocking::start(&world.lab.stranger, HTTPS)?;
     stage.act("weir run, while the stranger goes on knocking");
     let begun = Instant::now();
-    world.weir = None;
-    world.weir = Some(Weir::start(&world.lab, &world.toml)?.quietly());
+    world.weir = Weir::start(&world.lab, &world.toml)?.quietly();
     let restart = begun.elapsed();
     figures.restart = Some(restart);
     stage.meanwhile("waiting for the servers", || world.wait_for_both_servers())?;

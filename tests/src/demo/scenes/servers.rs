@@ -11,10 +11,7 @@ use crate::{
         stage::Stage,
         world::{RATE, World},
     },
-    lab::{
-        load::{Record, failed, longest, summary},
-        server::{Server, Which},
-    },
+    lab::load::{Record, failed, longest, summary},
 };
 
 /// What may be held against the load: between these moments all servers were down, and the maintenance page is
@@ -41,7 +38,7 @@ pub fn one_is_killed(stage: &mut Stage, world: &mut World, figures: &mut Figures
     stage.act(&format!("{RATE} requests a second from the visitor, answered by both servers in turn"));
     stage.act("kill -9 on server one, in the middle of it");
     let killed = Instant::now();
-    world.one.take().context("server one isn't running")?.kill()?;
+    world.one.kill()?;
     let after = stage.meanwhile("looking at the traffic", || quiet_again(world, killed))?;
 
     stage.plain("");
@@ -64,7 +61,7 @@ pub fn both_are_killed(
     stage.act("kill -9 on server two");
     let killed = Instant::now();
     ledger.all_down = Some(killed);
-    world.two.take().context("server two isn't running")?.kill()?;
+    world.two.kill()?;
     let maintenance = |record: &Record| record.outcome == crate::lab::load::Outcome::Maintenance;
     let first = world.load()?.wait_for("a visitor gets the page", killed, PATIENCE, maintenance)?;
     let after = quiet_again(world, killed)?;
@@ -101,8 +98,8 @@ pub fn they_return(
     stage.scene("The servers return, and so does the traffic");
     stage.act("both servers are started again");
     let begun = Instant::now();
-    world.one = Some(Server::start(&world.lab, Which::One)?);
-    world.two = Some(Server::start(&world.lab, Which::Two)?);
+    world.one.start_again(&world.lab)?;
+    world.two.start_again(&world.lab)?;
     let ready = Instant::now();
     let load = world.load()?;
     let first = stage.meanwhile("waiting for the first answer", || {
@@ -133,8 +130,7 @@ pub fn one_hangs(stage: &mut Stage, world: &mut World, figures: &mut Figures) ->
     stage.scene("A server hangs: it accepts, and never answers");
     stage.act("kill -STOP on server one: its kernel still accepts and acknowledges");
     let hung = Instant::now();
-    let one = world.one.as_ref().context("server one isn't running")?;
-    one.hang()?;
+    world.one.hang()?;
     let after = stage.meanwhile("looking at the traffic", || quiet_again(world, hung));
     stage.plain("");
     stage.strip(&world.load()?.records(), hung, "hangs");
@@ -147,7 +143,7 @@ pub fn one_hangs(stage: &mut Stage, world: &mut World, figures: &mut Figures) ->
 
     stage.act("kill -CONT: it goes on");
     let resumed = Instant::now();
-    one.resume()?;
+    world.one.resume()?;
     let load = world.load()?;
     let back = stage.meanwhile("waiting for its first answer", || {
         load.wait_for("server one answers again", resumed, PATIENCE, |record| record.served_by("one"))
