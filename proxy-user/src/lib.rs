@@ -31,3 +31,8 @@ pub mod health;
 
 // === The control side ===
 pub mod config;
+pub mod control;
+pub mod kernel;
+pub mod admin;
+pub mod demonstration;
+pub mod cli;

@@ -32,7 +32,7 @@ pub enum ListenFault {
     Other { entrypoint: String, addr: SocketAddr, error: io::Error },
 }
 
-/// Opens one listening socket per worker.
+/// Opens one listening socket per worker. `exclusive`: nobody else may be listening there.
 ///
 /// # Errors
 /// When the address is taken, not ours or not permitted; then nothing is left open.
@@ -40,6 +40,7 @@ pub fn listen(
     entrypoint: &str,
     addr: EntrypointAddr,
     workers: usize,
+    exclusive: bool,
 ) -> Result<Vec<TcpListener>, ListenFault> {
     let fault = |error: io::Error| {
         let (entrypoint, addr) = (entrypoint.to_owned(), addr.0);
@@ -52,7 +53,9 @@ pub fn listen(
     };
     // With SO_REUSEPORT a second daemon would silently get a share of the connections: so the first look is
     // without it, and fails when anybody else listens there.
-    socket(addr.0, false).map_err(fault)?;
+    if exclusive {
+        socket(addr.0, false).map_err(fault)?;
+    }
     (0..workers).map(|_| socket(addr.0, true)).collect::<io::Result<_>>().map_err(fault)
 }
 
@@ -78,19 +81,19 @@ mod tests {
 
     #[test]
     fn workers_share_an_address_but_nobody_else_may() {
-        let first = listen("web", EntrypointAddr("127.0.0.1:0".parse().unwrap()), 1).unwrap();
+        let first = listen("web", EntrypointAddr("127.0.0.1:0".parse().unwrap()), 1, true).unwrap();
         let addr = EntrypointAddr(first[0].local_addr().unwrap());
-        let error = listen("web", addr, 2).unwrap_err();
+        let error = listen("web", addr, 2, true).unwrap_err();
         assert!(matches!(error, ListenFault::Taken { .. }), "{error}");
         drop(first);
-        let both = listen("web", addr, 2).unwrap();
+        let both = listen("web", addr, 2, true).unwrap();
         assert_eq!(both.len(), 2);
     }
 
     #[test]
     fn a_foreign_address_is_named() {
         let addr = EntrypointAddr("192.0.2.1:8080".parse().unwrap());
-        let sentence = listen("web", addr, 1).unwrap_err().to_string();
+        let sentence = listen("web", addr, 1, true).unwrap_err().to_string();
         assert!(sentence.contains("`web`") && sentence.contains("192.0.2.1:8080"), "{sentence}");
     }
 }
