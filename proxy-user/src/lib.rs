@@ -8,3 +8,4 @@ pub mod tls;
 
 // === The control side ===
 pub mod config;
+pub mod kernel;
