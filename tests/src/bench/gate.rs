@@ -83,7 +83,8 @@ pub fn run() -> anyhow::Result<GateFigures> {
 }
 
 fn measure() -> anyhow::Result<GateFigures> {
-    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).context("a mount namespace of its own: needs root")?;
+    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)
+        .context("a mount namespace of its own: needs root")?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     let folder = tempfile::tempdir()?;
     mount(Some("bpf"), folder.path(), Some("bpf"), MsFlags::empty(), None::<&str>)?;
