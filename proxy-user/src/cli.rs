@@ -100,7 +100,7 @@ pub fn main() -> ExitCode {
 }
 
 fn version(args: &VersionArgs) -> Result<(), Failure> {
-    let ebpf = crate::kernel::object_built_in();
+    let ebpf = crate::kernel::object_built_in().is_some();
     if args.json {
         let version = serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "ebpf": ebpf });
         return print(&format!("{version}\n"));

@@ -16,7 +16,7 @@ pub struct DocsArgs {
 }
 
 pub fn run(args: &DocsArgs) -> Result<(), Failure> {
-    for (name, text) in config::generated_docs(&args.folder) {
+    for (name, text) in [("weir.schema.json", config::schema())] {
         let path = args.folder.join(name);
         fs::write(&path, text)
             .map_err(|error| Failure::Failed(format!("can't write {}: {error}", path.display())))?;

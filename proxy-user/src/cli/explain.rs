@@ -14,7 +14,7 @@ pub struct ExplainArgs {
 }
 
 pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
-    match Code::named(&args.code) {
+    match Code::parse(&args.code) {
         Some(code) => print(&format!("{}: {}\n\n{}\n", code, code.title(), code.explanation())),
         None => Err(Failure::BadConfig(format!(
             "error: `{}` is no code of Weir's; codes look like W012 (docs/configuration.md lists them)",

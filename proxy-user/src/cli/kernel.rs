@@ -59,7 +59,15 @@ fn status(args: &StatusArgs) -> Result<(), Failure> {
 
 fn unload(args: &UnloadArgs) -> Result<(), Failure> {
     let unloaded = kernel::unload(&args.place.bpffs).map_err(failed)?;
-    print(&format!("{unloaded}\n"))
+    if unloaded.interfaces.is_empty() && unloaded.maps == 0 {
+        return print("nothing of Weir's was in the kernel\n");
+    }
+    print(&format!(
+        "removed the gate from {}: {} programs, {} maps. Nothing is guarded in the kernel any more\n",
+        if unloaded.interfaces.is_empty() { "no interface".into() } else { unloaded.interfaces.join(", ") },
+        unloaded.programs,
+        unloaded.maps,
+    ))
 }
 
 fn text(status: &KernelStatus) -> String {

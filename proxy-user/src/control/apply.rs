@@ -46,7 +46,6 @@ pub enum ApplyFault {
 }
 
 /// All that runs by a configuration: workers, listening sockets, watchers, the kernel.
-#[derive(Debug)]
 pub struct Fleet {
     running: Running,
     workers: Vec<WorkerHandle>,

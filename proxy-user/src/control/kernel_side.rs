@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The kernel as far as this daemon has to do with it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct KernelSide {
     kernel: Option<Arc<Mutex<Kernel>>>,
     bpffs: PathBuf,

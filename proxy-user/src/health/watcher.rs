@@ -36,9 +36,12 @@ impl Watcher {
     }
 
     /// Waits until the first probe has spoken.
-    pub async fn first_probe(&self) {
-        // An error means that the task is gone: then nothing more will come.
-        let _ = self.first.clone().wait_for(|probed| *probed).await;
+    pub fn first_probe(&self) -> impl Future<Output = ()> + use<> {
+        let mut first = self.first.clone();
+        async move {
+            // An error means that the task is gone: then nothing more will come.
+            let _ = first.wait_for(|probed| *probed).await;
+        }
     }
 }
 
