@@ -31,11 +31,17 @@ use crate::{
 /// Why the admin API can't be served.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminFault {
-    #[error("the admin address {addr} can't be listened on: {error}; is another weir running? `[admin] bind` sets it")]
+    #[error(
+        "the admin address {addr} can't be listened on: {error}; is another weir running? `[admin] bind` sets it"
+    )]
     Tcp { addr: SocketAddr, error: io::Error },
-    #[error("the admin socket {path} can't be made: {error}; does its folder exist, and may weir write there?")]
+    #[error(
+        "the admin socket {path} can't be made: {error}; does its folder exist, and may weir write there?"
+    )]
     Unix { path: PathBuf, error: io::Error },
-    #[error("the admin socket {path} is in use by another weir: stop that one, or set another `[admin] bind`")]
+    #[error(
+        "the admin socket {path} is in use by another weir: stop that one, or set another `[admin] bind`"
+    )]
     UnixTaken { path: PathBuf },
 }
 

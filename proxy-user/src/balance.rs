@@ -19,7 +19,9 @@ impl Tried {
 
 /// Round robin: the first usable server from `turn` on that was not tried yet.
 pub fn round_robin(count: usize, turn: usize, tried: Tried, usable: impl Fn(usize) -> bool) -> Option<usize> {
-    (0..count).map(|step| (turn.wrapping_add(step)) % count).find(|&index| !tried.contains(index) && usable(index))
+    (0..count)
+        .map(|step| (turn.wrapping_add(step)) % count)
+        .find(|&index| !tried.contains(index) && usable(index))
 }
 
 #[cfg(test)]

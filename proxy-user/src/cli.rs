@@ -9,11 +9,7 @@ mod kernel;
 mod run;
 mod status;
 
-use std::{
-    io::Write as _,
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -105,7 +101,11 @@ fn version(args: &VersionArgs) -> Result<(), Failure> {
         let version = serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "ebpf": ebpf });
         return print(&format!("{version}\n"));
     }
-    let inside = if ebpf { "with its kernel programs" } else { "without kernel programs: built without the eBPF toolchain" };
+    let inside = if ebpf {
+        "with its kernel programs"
+    } else {
+        "without kernel programs: built without the eBPF toolchain"
+    };
     print(&format!("weir {} ({inside})\n", env!("CARGO_PKG_VERSION")))
 }
 

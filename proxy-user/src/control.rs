@@ -117,7 +117,10 @@ async fn reload(source: &Source, state: &ControlState, fleet: &mut Fleet, files:
         Ok(loaded) => loaded,
         Err(report) => {
             files.watch(&watched(source, &report.files));
-            tracing::error!("the configuration was not taken over, the running one stays:\n{}", report.lines());
+            tracing::error!(
+                "the configuration was not taken over, the running one stays:\n{}",
+                report.lines()
+            );
             state.refused(report.lines());
             return;
         }

@@ -19,8 +19,7 @@ pub async fn start(addr: SocketAddr) -> io::Result<JoinHandle<()>> {
     Ok(tokio::task::spawn_local(async move {
         loop {
             let Ok((stream, _)) = listener.accept().await else { continue };
-            let connection =
-                http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
             // A demonstration has nobody to tell about a broken connection.
             tokio::task::spawn_local(async move { drop(connection.await) });
         }

@@ -90,7 +90,9 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
             // Host and the framing of the message can't be named away, nor what Weir vouches for.
-            .filter(|name| !MANAGED.contains(name) && *name != header::HOST && *name != header::CONTENT_LENGTH)
+            .filter(|name| {
+                !MANAGED.contains(name) && *name != header::HOST && *name != header::CONTENT_LENGTH
+            })
             .collect();
         for name in named {
             headers.remove(name);
@@ -140,7 +142,8 @@ fn append_forwarded_for(headers: &mut HeaderMap, peer: HeaderValue) {
         return;
     }
     chain.extend_from_slice(peer.as_bytes());
-    headers.insert(X_FORWARDED_FOR, HeaderValue::from_maybe_shared(bytes::Bytes::from(chain)).unwrap_or(peer));
+    headers
+        .insert(X_FORWARDED_FOR, HeaderValue::from_maybe_shared(bytes::Bytes::from(chain)).unwrap_or(peer));
 }
 
 fn address_value(address: &std::net::IpAddr) -> HeaderValue {
@@ -153,7 +156,11 @@ fn address_value(address: &std::net::IpAddr) -> HeaderValue {
 }
 
 fn scheme_value(scheme: &Scheme) -> HeaderValue {
-    if *scheme == Scheme::HTTPS { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") }
+    if *scheme == Scheme::HTTPS {
+        HeaderValue::from_static("https")
+    } else {
+        HeaderValue::from_static("http")
+    }
 }
 
 #[cfg(test)]
@@ -214,8 +221,11 @@ mod tests {
 
     #[test]
     fn a_trusted_chain_is_kept_and_grows() {
-        let said =
-            [("x-forwarded-for", "198.51.100.7"), ("x-forwarded-for", "10.9.9.9"), ("x-forwarded-proto", "http")];
+        let said = [
+            ("x-forwarded-for", "198.51.100.7"),
+            ("x-forwarded-for", "10.9.9.9"),
+            ("x-forwarded-proto", "http"),
+        ];
         assert_eq!(
             sent_on(Trust::Believed, &said),
             is(&[

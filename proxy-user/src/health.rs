@@ -113,8 +113,13 @@ impl Health {
         }
     }
 
+    /// Whether a suspicion waits to be looked into.
+    pub fn is_suspected(&self) -> bool {
+        self.suspected.load(Ordering::Acquire)
+    }
+
     /// Only the server's watcher changes its status.
-    fn change(&self, status: Status, silent: bool, why: String) {
+    pub(crate) fn change(&self, status: Status, silent: bool, why: String) {
         *self.last_change.lock().unwrap_or_else(PoisonError::into_inner) =
             Change { at: Timestamp::now(), why };
         self.status.store(status as u8, Ordering::Release);

@@ -34,12 +34,7 @@ pub use object::built_in as object_built_in;
 pub use pins::Unloaded;
 pub use status::KernelStatus;
 
-use self::{
-    attach::Programs,
-    object::Loaded,
-    pins::Pins,
-    tables::Tables,
-};
+use self::{attach::Programs, object::Loaded, pins::Pins, tables::Tables};
 
 /// What the kernel is to enforce.
 #[derive(Debug, Clone)]

@@ -74,7 +74,6 @@ fn socket(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

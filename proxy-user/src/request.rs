@@ -9,7 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request, uri::Scheme};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request, uri::Scheme,
+};
 use hyper::body::Incoming;
 
 use crate::{
@@ -61,8 +63,7 @@ pub async fn answer(
     entrypoint.counters.requests.fetch_add(1, Ordering::Relaxed);
     let now = SystemTime::now();
     let trust = TrustedSource::trust(entrypoint.client_ip.as_ref(), caller.peer);
-    let client =
-        identity::client_address(entrypoint.client_ip.as_ref(), trust, caller.peer, &head.headers);
+    let client = identity::client_address(entrypoint.client_ip.as_ref(), trust, caller.peer, &head.headers);
     let request_id = identity::request_id(trust, &head.headers, unix_millis(now));
     let taste = Taste::of(&head.headers);
     let host = host(&head);

@@ -75,7 +75,9 @@ pub enum SnapshotFault {
     EntrypointTls { entrypoint: Arc<str>, error: rustls::Error },
     #[error("service `{service}`: its TLS settings can't be used: {error}")]
     ServiceTls { service: Arc<str>, error: rustls::Error },
-    #[error("the access log `{target}` can't be opened: {error}; does its folder exist, and may weir write there?")]
+    #[error(
+        "the access log `{target}` can't be opened: {error}; does its folder exist, and may weir write there?"
+    )]
     AccessLog { target: String, error: io::Error },
 }
 

@@ -26,7 +26,11 @@ use crate::{
     clock::Moment,
     connection::{self, Accepted},
     snapshot::Snapshot,
-    upstream::{attempt::Means, pool::Pool, waiting::{TICK, WaitingRoom}},
+    upstream::{
+        attempt::Means,
+        pool::Pool,
+        waiting::{TICK, WaitingRoom},
+    },
 };
 
 /// The snapshot that runs, shared by all.
@@ -58,12 +62,20 @@ pub struct WorkerHandle {
 
 #[derive(Debug)]
 enum Order {
-    Listen { at: EntrypointAddr, listener: StdTcpListener },
-    Unlisten { at: EntrypointAddr },
+    Listen {
+        at: EntrypointAddr,
+        listener: StdTcpListener,
+    },
+    Unlisten {
+        at: EntrypointAddr,
+    },
     /// A new snapshot runs: take what is kept outside of it.
     Renewed,
     /// Accept no more, let requests in flight end for so long, then go.
-    Drain { grace: Duration, done: oneshot::Sender<usize> },
+    Drain {
+        grace: Duration,
+        done: oneshot::Sender<usize>,
+    },
 }
 
 /// Spawns on the worker's own thread: nothing of a connection ever moves to another.
@@ -91,13 +103,14 @@ impl WorkerHandle {
         let (orders, received) = mpsc::unbounded_channel();
         let (started, ready) = std::sync::mpsc::sync_channel(1);
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-                Ok(runtime) => runtime,
-                Err(error) => {
-                    let _ = started.send(Err(error));
-                    return;
-                }
-            };
+            let runtime =
+                match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                        return;
+                    }
+                };
             let _ = started.send(Ok(()));
             runtime.block_on(run(running, received));
         })?;

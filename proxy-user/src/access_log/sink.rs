@@ -50,8 +50,9 @@ impl Sink {
 
     /// Takes whole lines. Never waits: what finds no room is dropped and counted.
     pub fn take(&self, lines: Vec<u8>) {
-        if let Err(TrySendError::Full(Order::Write(lines)) | TrySendError::Disconnected(Order::Write(lines))) =
-            self.queue.try_send(Order::Write(lines))
+        if let Err(
+            TrySendError::Full(Order::Write(lines)) | TrySendError::Disconnected(Order::Write(lines)),
+        ) = self.queue.try_send(Order::Write(lines))
         {
             let count = lines.iter().filter(|byte| **byte == b'\n').count();
             self.dropped.fetch_add(count as u64, Ordering::Relaxed);
@@ -130,8 +131,7 @@ mod tests {
     use super::*;
 
     fn open(path: &Path) -> Sink {
-        let log =
-            AccessLog { to: AccessLogTarget::File(path.to_owned()), format: AccessLogFormat::Json };
+        let log = AccessLog { to: AccessLogTarget::File(path.to_owned()), format: AccessLogFormat::Json };
         Sink::open(&log).unwrap().unwrap()
     }
 

@@ -43,8 +43,12 @@ pub enum GateStatus {
     /// Nothing was asked of the kernel.
     NotWanted,
     /// Allowlists are enforced at accept only.
-    Unavailable { why: String },
-    On { interfaces: Vec<GateInterface> },
+    Unavailable {
+        why: String,
+    },
+    On {
+        interfaces: Vec<GateInterface>,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -52,7 +52,10 @@ fn status(args: &StatusArgs) -> Result<(), Failure> {
         return print(&format!("{}\n", serde_json::json!({ "loaded": status.is_some(), "status": status })));
     }
     match status {
-        None => print(&format!("nothing of Weir's is in the kernel (no pins below {})\n", args.place.bpffs.display())),
+        None => print(&format!(
+            "nothing of Weir's is in the kernel (no pins below {})\n",
+            args.place.bpffs.display()
+        )),
         Some(status) => print(&text(&status)),
     }
 }
@@ -80,19 +83,29 @@ fn text(status: &KernelStatus) -> String {
     for interface in &status.interfaces {
         let hook = interface.hook.map_or("?", |hook| hook.name());
         let gone = if interface.index.is_none() { ", but the interface is gone" } else { "" };
-        let _ = writeln!(text, "interface {}: {hook}, program {}{gone}", interface.name, interface.program_id);
+        let _ =
+            writeln!(text, "interface {}: {hook}, program {}{gone}", interface.name, interface.program_id);
     }
     for list in &status.lists {
         let _ = writeln!(text, "list {}: {} prefixes", list.name, list.prefixes);
     }
     for entrypoint in &status.entrypoints {
-        let guards = if entrypoint.guards.is_empty() { "nothing any more".into() } else { entrypoint.guards.join(", ") };
+        let guards = if entrypoint.guards.is_empty() {
+            "nothing any more".into()
+        } else {
+            entrypoint.guards.join(", ")
+        };
         let _ = writeln!(text, "entrypoint {} guards {guards}", entrypoint.name);
-        let _ = writeln!(text, "  {:<24} {:>14} packets {:>16} bytes", "passed", entrypoint.passed.packets, entrypoint.passed.bytes);
+        let _ = writeln!(
+            text,
+            "  {:<24} {:>14} packets {:>16} bytes",
+            "passed", entrypoint.passed.packets, entrypoint.passed.bytes
+        );
         for (reason, tally) in &entrypoint.dropped {
             if tally.packets > 0 {
                 let reason = format!("dropped: {reason}");
-                let _ = writeln!(text, "  {reason:<24} {:>14} packets {:>16} bytes", tally.packets, tally.bytes);
+                let _ =
+                    writeln!(text, "  {reason:<24} {:>14} packets {:>16} bytes", tally.packets, tally.bytes);
             }
         }
     }

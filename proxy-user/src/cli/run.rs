@@ -33,7 +33,8 @@ enum LogFormat {
 
 pub fn run(args: RunArgs) -> Result<(), Failure> {
     log_to_stderr(args.log_format);
-    let path = args.file.or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|path| Path::new(path).exists()));
+    let path =
+        args.file.or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|path| Path::new(path).exists()));
     let options = Options { path, workers: args.workers.map(usize::from) };
     let runtime = Builder::new_current_thread()
         .enable_all()

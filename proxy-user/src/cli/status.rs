@@ -86,7 +86,8 @@ fn text(status: &StatusDocument) -> String {
 }
 
 fn entrypoints(entrypoints: &[EntrypointStatus]) -> Table {
-    let mut table = plain_table(["entrypoint", "listens on", "lets in", "accepted", "turned away", "requests"]);
+    let mut table =
+        plain_table(["entrypoint", "listens on", "lets in", "accepted", "turned away", "requests"]);
     for one in entrypoints {
         let lets_in = if one.allow.is_empty() { "everybody".to_owned() } else { one.allow.join(", ") };
         table.add_row([

@@ -4,13 +4,7 @@
 //! probed once, 5. the snapshot is swapped and the new sockets are handed out, 6. what is not wanted any more goes.
 //! A fault in 1 to 3 leaves the running configuration as it was.
 
-use std::{
-    collections::HashMap,
-    io,
-    net::TcpListener,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, io, net::TcpListener, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::time::timeout;
@@ -179,7 +173,9 @@ impl Fleet {
         }
         let all = futures_util::future::join_all(new);
         if timeout(FIRST_PROBES, all).await.is_err() {
-            tracing::warn!("some servers have not answered their first probe yet: they get no requests until they do");
+            tracing::warn!(
+                "some servers have not answered their first probe yet: they get no requests until they do"
+            );
         }
     }
 

@@ -20,7 +20,12 @@ pub fn of(source: &Source, config: &Config, kernel: &State) -> String {
         Source::Path(path) => writeln!(text, "  configuration  {}", path.display()),
     };
     for entrypoint in &config.entrypoints {
-        let _ = writeln!(text, "  {:<14} {}", format!("`{}`", entrypoint.name), entry(config, entrypoint, kernel));
+        let _ = writeln!(
+            text,
+            "  {:<14} {}",
+            format!("`{}`", entrypoint.name),
+            entry(config, entrypoint, kernel)
+        );
     }
     for service in &config.services {
         let servers: Vec<_> = service.servers.iter().map(ToString::to_string).collect();
@@ -29,7 +34,9 @@ pub fn of(source: &Source, config: &Config, kernel: &State) -> String {
     let admin: Vec<_> = config.admin.bind.iter().map(admin_address).collect();
     let _ = writeln!(text, "  admin          {}", admin.join(", "));
     let _ = match kernel {
-        State::NotWanted => writeln!(text, "  gate           not attached: [kernel] names no interface, or mode is \"off\""),
+        State::NotWanted => {
+            writeln!(text, "  gate           not attached: [kernel] names no interface, or mode is \"off\"")
+        }
         State::Unavailable { why } => writeln!(text, "  gate           NOT IN THE KERNEL: {why}"),
         State::On(applied) => {
             for interface in &applied.interfaces {

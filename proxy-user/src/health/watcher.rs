@@ -45,16 +45,11 @@ impl Watcher {
     }
 }
 
-async fn watch_server(
-    service: Arc<str>,
-    target: Target,
-    health: Arc<Health>,
-    probed: watch::Sender<bool>,
-) {
+async fn watch_server(service: Arc<str>, target: Target, health: Arc<Health>, probed: watch::Sender<bool>) {
     let thresholds = Thresholds { fall: target.check.fall, rise: target.check.rise };
     let mut tracker = Tracker::new(health.status());
     loop {
-        let suspected = health.suspected.load(Ordering::Acquire);
+        let suspected = health.is_suspected();
         let probe = probe::probe(&target, &health).await;
         let circumstances = Circumstances { last_byte: health.last_byte(), suspected };
         if let Some(transition) = tracker.observe(&probe, circumstances, thresholds) {

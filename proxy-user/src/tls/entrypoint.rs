@@ -104,7 +104,7 @@ mod tests {
                 certificate(&["*.example.com"]),
                 certificate(&["app.example.com"]),
             ],
-            ..Certificates::default()
+            warnings: Vec::new(),
         };
         let chosen = BySni::new(&certificates);
         for (name, entry) in [

@@ -94,8 +94,7 @@ async fn exchange(
             (error.into_error(), unsent)
         })
     };
-    let answered =
-        means.waiting.wait(&server.health, Moment::now(), service.timeouts.first_byte, send).await;
+    let answered = means.waiting.wait(&server.health, Moment::now(), service.timeouts.first_byte, send).await;
     match answered {
         Ok(Ok(response)) => {
             server.health.heard(Moment::now());

@@ -52,8 +52,7 @@ async fn speak_http<S>(stream: S) -> Result<SendRequest<RequestBody>, ConnectFau
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(ConnectFault::Http)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(ConnectFault::Http)?;
     tokio::task::spawn_local(async move {
         // Whoever waits for an answer on this connection is told by hyper itself.
         if let Err(error) = connection.await {

@@ -83,12 +83,7 @@ impl Pool {
 }
 
 impl Lease {
-    pub fn new(
-        key: PoolKey,
-        pool: Rc<Pool>,
-        sender: SendRequest<RequestBody>,
-        health: Arc<Health>,
-    ) -> Self {
+    pub fn new(key: PoolKey, pool: Rc<Pool>, sender: SendRequest<RequestBody>, health: Arc<Health>) -> Self {
         Self { key, pool, sender, health }
     }
 

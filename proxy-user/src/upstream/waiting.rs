@@ -192,12 +192,11 @@ mod tests {
         let (room, health) = (WaitingRoom::default(), Arc::new(Health::new(Status::Up)));
         let mut waiting = pin!(room.wait(&health, Moment(0), MINUTE, pending::<()>()));
         assert!(poll(waiting.as_mut()).is_pending());
-        let suspected = || health.suspected.load(std::sync::atomic::Ordering::Relaxed);
         health.heard(Moment(150));
         room.look(Moment(SUSPICION_MS + 149));
-        assert!(!suspected());
+        assert!(!health.is_suspected());
         room.look(Moment(SUSPICION_MS + 150));
-        assert!(suspected());
+        assert!(health.is_suspected());
     }
 
     #[test]
