@@ -69,11 +69,7 @@ mod programs {
                 Verdict::Pass
             }
             Err(
-                Stop::NotIp
-                | Stop::NotAHeader
-                | Stop::NotGuardable
-                | Stop::LaterFragment
-                | Stop::NotGuarded,
+                Stop::NotIp | Stop::NotAHeader | Stop::NotGuardable | Stop::LaterFragment | Stop::NotGuarded,
             ) => Verdict::Pass,
             Err(Stop::Dropped { entrypoint, reason }) => {
                 report::dropped(entrypoint, reason, bytes);

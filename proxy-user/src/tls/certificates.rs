@@ -1,19 +1,35 @@
 //! Certificates and authorities as they are read from files: whole, matching and usable, or a fault that says why.
 //!
-//! Reading happens while the configuration is validated, never on the path of a connection.
+//! Reading happens while the configuration is validated, never on the path of a connection. Nothing here prints,
+//! logs or keeps a private key other than inside [`CertifiedKey`], whose `Debug` names the algorithm alone.
 
 use std::{
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use rustls::{RootCertStore, sign::CertifiedKey};
+use rustls::{
+    Error, InconsistentKeys, RootCertStore,
+    crypto::aws_lc_rs::sign::any_supported_type,
+    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
+    sign::CertifiedKey,
+};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// A file with a chain and a key has a few thousand bytes; what is larger is something else.
+const LARGEST: u64 = 1 << 20;
 
 /// The certificates of an entrypoint, chosen by SNI.
 #[derive(Debug)]
 pub struct Certificates {
     /// In the order of their file names; the first is the default, for a client that names no host or an unknown one.
     pub entries: Vec<Certificate>,
+    /// What is usable but not as it should be: expired, not yet valid, without names. Sentences that name the file.
+    pub warnings: Vec<String>,
+    /// Every file that was read, and the folder: for a watcher.
+    pub files: Vec<PathBuf>,
 }
 
 /// A certificate chain with its key, and the names that it is good for.
@@ -51,21 +67,204 @@ pub struct CertificateFault {
 
 impl Certificates {
     /// Reads `path`: a PEM file with chain and key, or a folder of `NAME.crt`/`NAME.pem` with `NAME.key` beside each
-    /// (a PEM that carries its own key needs none).
+    /// (a PEM that carries its own key needs none). A single file may have its key beside it too.
     ///
     /// # Errors
     /// When nothing usable is there, or any file in it can't be read, parsed or paired: all such faults at once.
     pub fn read(path: &Path) -> Result<Self, Vec<CertificateFault>> {
-        let _ = path;
-        todo!()
+        Self::read_at(path, SystemTime::now())
+    }
+
+    /// `now` decides what has expired.
+    pub(crate) fn read_at(path: &Path, now: SystemTime) -> Result<Self, Vec<CertificateFault>> {
+        let mut read = Self { entries: Vec::new(), warnings: Vec::new(), files: vec![path.to_owned()] };
+        let files = if path.is_dir() { certificate_files(path)? } else { vec![path.to_owned()] };
+        let mut faults = Vec::new();
+        for file in files {
+            if let Err(fault) = read.add(file, now) {
+                faults.push(fault);
+            }
+        }
+        if faults.is_empty() { Ok(read) } else { Err(faults) }
+    }
+
+    fn add(&mut self, file: PathBuf, now: SystemTime) -> Result<(), CertificateFault> {
+        let text = contents(&file)?;
+        let chain = chain(&file, &text)?;
+        let beside = file.with_extension("key");
+        let key = match key_in(&file, &text)? {
+            Some(key) => key,
+            None if beside != file && beside.exists() => {
+                self.files.push(beside.clone());
+                let text = contents(&beside)?;
+                key_in(&beside, &text)?.ok_or_else(|| fault(&beside, "holds no private key", None))?
+            }
+            None => {
+                let hint = format!("put the key into the same file, or into {} beside it", shown(&beside));
+                return Err(fault(&file, "has no private key", Some(hint)));
+            }
+        };
+        let key = any_supported_type(&key)
+            .map_err(|_| fault(&file, "comes with a key of an unknown kind", Some(KEY_KINDS.to_owned())))?;
+        let certified = CertifiedKey::new(chain, key);
+        match certified.keys_match() {
+            // Not every kind of key tells its public half; the handshake would show it.
+            Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+            Err(Error::InconsistentKeys(_)) => {
+                let hint = "the certificate must come first in its file, its intermediates after it";
+                return Err(fault(&file, "and its private key don't belong together", Some(hint.to_owned())));
+            }
+            Err(_) => return Err(fault(&file, "holds something that is not a certificate", None)),
+        }
+        let names = self.inspect(&file, &certified, now)?;
+        self.files.push(file.clone());
+        self.entries.push(Certificate { file, names, key: Arc::new(certified) });
+        Ok(())
+    }
+
+    /// The names of a certificate; warnings for what clients will object to.
+    fn inspect(
+        &mut self,
+        file: &Path,
+        certified: &CertifiedKey,
+        now: SystemTime,
+    ) -> Result<Vec<String>, CertificateFault> {
+        let leaf = certified.cert.first().map_or(&[][..], |leaf| leaf.as_ref());
+        let (_, leaf) = X509Certificate::from_der(leaf)
+            .map_err(|_| fault(file, "holds something that is not a certificate", None))?;
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let validity = leaf.validity();
+        if validity.not_after.timestamp() < now {
+            self.warnings.push(format!(
+                "the certificate in {} expired on {}",
+                shown(file),
+                validity.not_after
+            ));
+        }
+        if validity.not_before.timestamp() > now {
+            self.warnings.push(format!(
+                "the certificate in {} is valid only from {}",
+                shown(file),
+                validity.not_before
+            ));
+        }
+        let names = dns_names(&leaf);
+        if names.is_empty() {
+            self.warnings.push(format!("the certificate in {} names no host", shown(file)));
+        }
+        Ok(names)
     }
 }
 
 /// Reads the authorities of a PEM file.
 ///
 /// # Errors
-/// When the file can't be read, or holds no certificate.
+/// When the file can't be read, or holds no certificate, or one that is no authority's.
 pub fn read_authorities(path: &Path) -> Result<Arc<RootCertStore>, CertificateFault> {
-    let _ = path;
-    todo!()
+    let text = contents(path)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in chain(path, &text)? {
+        roots
+            .add(certificate)
+            .map_err(|_| fault(path, "holds a certificate that can't be an authority", None))?;
+    }
+    Ok(Arc::new(roots))
+}
+
+const KEY_KINDS: &str = "RSA, ECDSA (P-256, P-384, P-521) and Ed25519 keys can be used";
+
+/// The certificate files of a folder, by name. A `.key` alone is another file's, not one of them.
+fn certificate_files(folder: &Path) -> Result<Vec<PathBuf>, Vec<CertificateFault>> {
+    let entries = std::fs::read_dir(folder).map_err(|error| vec![unreadable(folder, &error)])?;
+    let mut files: Vec<_> = entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "crt" || extension == "pem"))
+        // Editors' backups and Kubernetes' own links begin with a dot.
+        .filter(|path| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")))
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        let hint = "put `NAME.crt` or `NAME.pem` there, with `NAME.key` beside each".to_owned();
+        return Err(vec![fault(folder, "holds no certificate", Some(hint))]);
+    }
+    Ok(files)
+}
+
+fn contents(path: &Path) -> Result<Vec<u8>, CertificateFault> {
+    let read = || {
+        let about = std::fs::metadata(path)?;
+        if !about.is_file() || about.len() > LARGEST {
+            return Err(io::Error::other("it is not a plain file of at most 1 MiB"));
+        }
+        std::fs::read(path)
+    };
+    read().map_err(|error| unreadable(path, &error))
+}
+
+fn chain(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateFault> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
+    let chain = chain.map_err(|_| fault(path, "is not a whole PEM file", Some(PEM.to_owned())))?;
+    if chain.is_empty() {
+        return Err(fault(path, "holds no certificate", Some(PEM.to_owned())));
+    }
+    if chain.iter().any(|certificate| X509Certificate::from_der(certificate).is_err()) {
+        return Err(fault(path, "holds something that is not a certificate", None));
+    }
+    Ok(chain)
+}
+
+const PEM: &str = "a PEM file is text with `-----BEGIN CERTIFICATE-----` in it";
+
+fn key_in(path: &Path, text: &[u8]) -> Result<Option<PrivateKeyDer<'static>>, CertificateFault> {
+    match PrivateKeyDer::from_pem_slice(text) {
+        Ok(key) => Ok(Some(key)),
+        Err(pem::Error::NoItemsFound) => {
+            let encrypted = text.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED);
+            if encrypted {
+                let hint =
+                    "Weir asks nobody for a passphrase: `openssl pkey -in … -out …` takes it off".to_owned();
+                return Err(fault(path, "holds an encrypted private key", Some(hint)));
+            }
+            Ok(None)
+        }
+        Err(_) => Err(fault(path, "is not a whole PEM file", None)),
+    }
+}
+
+const ENCRYPTED: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
+
+fn dns_names(leaf: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(alternative)) = leaf.subject_alternative_name() else { return Vec::new() };
+    let names = alternative.value.general_names.iter();
+    names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> CertificateFault {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            Some("the user that Weir runs as must be able to read it".to_owned())
+        }
+        _ => None,
+    };
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound => "no such file".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    };
+    fault(path, format_args!("can't be read: {reason}"), hint)
+}
+
+fn fault(path: &Path, what: impl fmt::Display, hint: Option<String>) -> CertificateFault {
+    CertificateFault { sentence: format!("{} {what}", shown(path)), hint }
+}
+
+fn shown(path: &Path) -> String {
+    format!("`{}`", path.display())
 }

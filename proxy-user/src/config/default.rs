@@ -1,0 +1,45 @@
+//! What holds where nothing is written, as it would be written. The reference states the same constants.
+
+pub const BPFFS: &str = "/sys/fs/bpf";
+pub const ADMIN: &str = "127.0.0.1:9190";
+pub const GRACE: &str = "30s";
+pub const HEALTH_EVERY: &str = "1s";
+pub const HEALTH_TIMEOUT: &str = "250ms";
+pub const HEALTH_FALL: u32 = 2;
+pub const HEALTH_RISE: u32 = 2;
+pub const CONNECT: &str = "300ms";
+pub const FIRST_BYTE: &str = "60s";
+pub const RETRY_AFTER: &str = "30s";
+pub const WHEN_ALL_DOWN: &str = "page:maintenance";
+
+/// The page that always exists.
+pub const PAGE: &str = "maintenance";
+pub const PAGE_HTML: &str = include_str!("../page/maintenance.html");
+
+/// The allowlist that always exists.
+pub const CLOUDFLARE: &str = "cloudflare";
+/// <https://www.cloudflare.com/ips/>, unchanged from 2022-10 to 2026-02.
+pub const CLOUDFLARE_PREFIXES: &[&str] = &[
+    "173.245.48.0/20",
+    "103.21.244.0/22",
+    "103.22.200.0/22",
+    "103.31.4.0/22",
+    "141.101.64.0/18",
+    "108.162.192.0/18",
+    "190.93.240.0/20",
+    "188.114.96.0/20",
+    "197.234.240.0/22",
+    "198.41.128.0/17",
+    "162.158.0.0/15",
+    "104.16.0.0/13",
+    "104.24.0.0/14",
+    "172.64.0.0/13",
+    "131.0.72.0/22",
+    "2400:cb00::/32",
+    "2606:4700::/32",
+    "2803:f800::/32",
+    "2405:b500::/32",
+    "2405:8100::/32",
+    "2a06:98c0::/29",
+    "2c0f:f248::/32",
+];

@@ -1,0 +1,100 @@
+//! The texts that a configuration was read from, so that a fault can show its line.
+
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Which of the [`Sources`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileId(usize);
+
+/// A place in one of the sources, by bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spot {
+    pub file: FileId,
+    pub span: Range<usize>,
+}
+
+/// All texts that were read: configuration files, and list files once they are.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    files: Vec<Source>,
+}
+
+#[derive(Debug, Clone)]
+struct Source {
+    path: PathBuf,
+    text: Arc<str>,
+}
+
+impl Sources {
+    pub fn add(&mut self, path: PathBuf, text: impl Into<Arc<str>>) -> FileId {
+        self.files.push(Source { path, text: text.into() });
+        FileId(self.files.len() - 1)
+    }
+
+    #[must_use]
+    pub fn path(&self, file: FileId) -> &Path {
+        &self.files[file.0].path
+    }
+
+    #[must_use]
+    pub fn text(&self, file: FileId) -> &str {
+        &self.files[file.0].text
+    }
+
+    /// A relative path is relative to the file that names it.
+    #[must_use]
+    pub fn resolve(&self, file: FileId, path: &str) -> PathBuf {
+        match self.path(file).parent() {
+            Some(folder) => folder.join(path),
+            None => PathBuf::from(path),
+        }
+    }
+
+    /// Line and column of a spot, both from 1; the column counts characters.
+    #[must_use]
+    pub fn position(&self, spot: &Spot) -> (usize, usize) {
+        let text = self.text(spot.file);
+        let before = &text[..floor_char_boundary(text, spot.span.start)];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |start| start.chars().count()) + 1;
+        (line, column)
+    }
+}
+
+/// The nearest start of a character at or before `at`.
+pub(super) fn floor_char_boundary(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_counts_lines_and_characters_from_one() {
+        let mut sources = Sources::default();
+        let file = sources.add("weir.toml".into(), "a\nβγ = 1\n");
+        let at = |start: usize| sources.position(&Spot { file, span: start..start });
+        assert_eq!(at(0), (1, 1));
+        assert_eq!(at(2), (2, 1));
+        assert_eq!(at(6), (2, 3));
+        assert_eq!(at(99), (3, 1), "past the end is the end");
+        assert_eq!(at(3), (2, 1), "inside a character is its start");
+    }
+
+    #[test]
+    fn a_relative_path_belongs_to_the_file_that_names_it() {
+        let mut sources = Sources::default();
+        let file = sources.add("/etc/weir/weir.toml".into(), "");
+        assert_eq!(sources.resolve(file, "page.html"), Path::new("/etc/weir/page.html"));
+        assert_eq!(sources.resolve(file, "/srv/page.html"), Path::new("/srv/page.html"));
+    }
+}

@@ -1,0 +1,58 @@
+//! What belongs to Weir's design but not to this version. It is refused by name: whoever writes it must not believe
+//! that it works, nor be told that it is a typing error. A line goes when its feature comes.
+
+pub struct Unsupported {
+    /// The section, with `NAME` for names; empty for the top level.
+    section: &'static str,
+    key: &'static str,
+    /// What this version has in its place, or how to do without.
+    pub instead: &'static str,
+}
+
+const ALL: &[Unsupported] = &[
+    entry("", "rate_limit", "take it out"),
+    entry("", "middleware", "take it out"),
+    entry("", "provider", "one file, or one folder of files, is the whole configuration"),
+    entry("", "include", "give a folder instead of a file: all its `*.toml` are merged"),
+    entry("", "metrics", "counters are on the admin interface"),
+    entry("", "tracing", "take it out"),
+    entry("kernel", "dry_run", "take it out; `allow` of an entrypoint drops at once"),
+    entry("entrypoint.NAME", "proxy_protocol", "take it out; `client_ip` knows a header"),
+    entry("entrypoint.NAME", "http3", "take it out"),
+    entry("entrypoint.NAME", "rate_limit", "take it out"),
+    entry("entrypoint.NAME", "protocol", "an entrypoint speaks HTTP, and with `tls` HTTPS"),
+    entry("entrypoint.NAME.tls", "acme", "`certificates` names files"),
+    entry("service.NAME", "balance", "every server gets the same share, in turn"),
+    entry("service.NAME", "weights", "every server gets the same share, in turn"),
+    entry("service.NAME", "sticky", "every server gets the same share, in turn"),
+    entry("service.NAME", "start", "take it out"),
+    entry("service.NAME", "retry", "a request that no server has seen goes to another one by itself"),
+    entry("allowlist.NAME", "url", "fetch the list yourself and name it with `file`; it is watched"),
+    entry("allowlist.NAME", "refresh", "`file` is watched: a changed list takes effect at once"),
+    entry("page.NAME", "status", "pages are served with status 503"),
+    entry("page.NAME", "json", "take it out"),
+    entry("route", "split", "send to one `service`"),
+    entry("route", "sticky", "take it out"),
+    entry("route", "pages", "a service's `when_all_down` names the page for when no server is left"),
+    entry("route", "sni", "TLS ends at the entrypoint; match with `host`"),
+    entry("route", "passthrough", "TLS ends at the entrypoint; send to a `service`"),
+    entry("route", "on_outage", "a service's `when_all_down` names the page for when no server is left"),
+    entry("route", "shadow", "take it out"),
+    entry("route", "middleware", "take it out"),
+    entry("route", "method", "match with `host` and `path`"),
+    entry("route", "headers", "match with `host` and `path`"),
+    entry(
+        "route",
+        "priority",
+        "the most specific route wins: exact host, wildcard, none; then the longest path",
+    ),
+];
+
+const fn entry(section: &'static str, key: &'static str, instead: &'static str) -> Unsupported {
+    Unsupported { section, key, instead }
+}
+
+/// The entry for `name` in a section, if it is known.
+pub fn key(section: &str, name: &str) -> Option<&'static Unsupported> {
+    ALL.iter().find(|entry| entry.section == section && entry.key == name)
+}

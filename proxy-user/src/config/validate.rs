@@ -1,0 +1,46 @@
+//! As written → valid: names become indices, texts become values, files are read, and whatever is wrong is reported
+//! at once.
+//!
+//! A faulty value gives way to a harmless stand-in, so that what comes after it is looked at too. The stand-ins never
+//! get out: with a single error there is no [`Config`].
+
+mod allowlists;
+mod entrypoints;
+mod globals;
+mod merge;
+mod pages;
+mod routes;
+mod scalar;
+mod services;
+mod unused;
+
+use super::{code::Code, findings::Findings, model::Config, parse::Document};
+
+/// The valid configuration, or nothing; then `findings` says why.
+pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Config> {
+    let written = merge::merge(documents, findings);
+    // What is missing in a broken file may be there once it is mended: no fault is made of it.
+    if documents.iter().any(|document| !document.whole) {
+        return None;
+    }
+    let config = Config {
+        kernel: globals::kernel(&written, findings),
+        admin: globals::admin(&written, findings),
+        log: globals::log(&written, findings),
+        shutdown: globals::shutdown(&written, findings),
+        allowlists: allowlists::all(&written, findings),
+        pages: pages::all(&written, findings),
+        services: services::all(&written, findings),
+        entrypoints: entrypoints::all(&written, findings),
+        routes: routes::all(&written, findings),
+    };
+    if written.entrypoints.items.is_empty() && !findings.lost("entrypoint") && !documents.is_empty() {
+        let message = "there is no entrypoint: nothing would be listened on";
+        let first = findings.sources.path(documents[0].file).to_owned();
+        findings
+            .error_without_place(Code::NoEntrypoint, Some(&first), message)
+            .hint("add one: `[entrypoint.http]` with `bind = \"0.0.0.0:80\"`");
+    }
+    unused::warn(&written, &config, findings);
+    (!findings.failed()).then_some(config)
+}

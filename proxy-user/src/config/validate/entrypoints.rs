@@ -1,0 +1,286 @@
+//! `[entrypoint.NAME]`
+
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use http::HeaderName;
+
+use super::{
+    globals,
+    merge::{Item, Merged},
+};
+use crate::{
+    config::{
+        code::Code,
+        findings::Findings,
+        model::{AllowlistId, ClientIpSource, Entrypoint, EntrypointTls},
+        source::FileId,
+        value::{self, quoted},
+        written::{self, At, List},
+    },
+    tls::certificates::{self, Certificates, ClientAuthorities},
+};
+
+pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
+    let mut taken = Taken::by_admin(written);
+    written
+        .entrypoints
+        .items
+        .iter()
+        .map(|item| Entrypoint {
+            name: item.name.value.as_str().into(),
+            bind: bind(item, &mut taken, findings),
+            allow: allow(item, written, findings),
+            client_ip: client_ip(item, written, findings),
+            tls: item.body.tls.as_ref().and_then(|tls| self::tls(item, tls, findings)),
+        })
+        .collect()
+}
+
+/// Who listens where, so far.
+struct Taken<'a>(Vec<Listener<'a>>);
+
+struct Listener<'a> {
+    address: SocketAddr,
+    owner: String,
+    file: FileId,
+    at: &'a At<String>,
+}
+
+impl<'a> Taken<'a> {
+    fn by_admin(written: &Merged<'a>) -> Self {
+        let list = written.admin.and_then(|(file, section)| Some((file, section.value.bind.as_ref()?)));
+        let listeners = list.into_iter().flat_map(|(file, list)| list.items.iter().map(move |at| (file, at)));
+        Self(
+            listeners
+                .filter_map(|(file, at)| {
+                    let address = value::socket_address(&at.value).ok()?;
+                    Some(Listener { address, owner: "the admin interface".to_owned(), file, at })
+                })
+                .collect(),
+        )
+    }
+
+    fn find(&self, address: SocketAddr) -> Option<&Listener<'a>> {
+        self.0.iter().find(|listener| overlap(listener.address, address))
+    }
+}
+
+/// Whether one listener would get in the other's way. A wildcard is every address of its family; IPv6 listeners take
+/// IPv6 only; port 0 is always a free one.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let wildcard = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port()
+        && one.port() != 0
+        && one.is_ipv4() == other.is_ipv4()
+        && (wildcard || one.ip() == other.ip())
+}
+
+fn bind<'a>(
+    item: &Item<'a, written::Entrypoint>,
+    taken: &mut Taken<'a>,
+    findings: &mut Findings,
+) -> Vec<SocketAddr> {
+    let Item { file, name, body } = *item;
+    let Some(list) = body.bind.as_ref().filter(|list| !list.items.is_empty()) else {
+        if !findings.lost(&format!("entrypoint.{}.bind", name.value)) {
+            let span = body.bind.as_ref().map_or(&name.span, |list| &list.span);
+            findings
+                .error(
+                    Code::Missing,
+                    file,
+                    span,
+                    format!("entrypoint `{}` has no address to listen on", name.value),
+                )
+                .hint("write `bind = \"0.0.0.0:443\"`");
+        }
+        return Vec::new();
+    };
+    let what = format!("entrypoint `{}`", name.value);
+    let mut bind = Vec::new();
+    for at in &list.items {
+        let Some(address) = globals::listen_address(file, &format!("{what}:"), at, findings) else {
+            continue;
+        };
+        match taken.find(address) {
+            Some(other) => {
+                let (whose, where_) = (&other.owner, other.address);
+                let message = if *whose == what {
+                    format!("{what} listens twice on `{where_}`, as `{address}`")
+                } else {
+                    format!("{what} can't listen on `{address}`: {whose} listens on `{where_}`")
+                };
+                findings
+                    .error(Code::AddressTaken, file, &at.span, message)
+                    .related(other.file, &other.at.span, "taken here")
+                    .hint("one of them needs another port");
+            }
+            None => taken.0.push(Listener { address, owner: what.clone(), file, at }),
+        }
+        bind.push(address);
+    }
+    bind
+}
+
+fn allow(
+    item: &Item<'_, written::Entrypoint>,
+    written: &Merged<'_>,
+    findings: &mut Findings,
+) -> Vec<AllowlistId> {
+    let Some(list) = &item.body.allow else { return Vec::new() };
+    if list.items.is_empty() && !findings.lost(&format!("entrypoint.{}.allow", item.name.value)) {
+        let message = format!("entrypoint `{}`: `allow` is an empty list", item.name.value);
+        findings
+            .error(Code::EmptyList, item.file, &list.span, message)
+            .hint("leave the key out to let anybody in, or name a list: `allow = [\"cloudflare\"]`");
+    }
+    let by = format!("entrypoint `{}` allows", item.name.value);
+    lists(item.file, list, &by, written, findings)
+}
+
+fn lists(
+    file: FileId,
+    list: &List,
+    by: &str,
+    written: &Merged<'_>,
+    findings: &mut Findings,
+) -> Vec<AllowlistId> {
+    let mut ids = Vec::new();
+    for name in &list.items {
+        let id = written.allowlists.refer(file, name, by, Code::NoSuchAllowlist, findings).map(AllowlistId);
+        ids.extend(id.filter(|id| !ids.contains(id)));
+    }
+    ids
+}
+
+fn client_ip(
+    item: &Item<'_, written::Entrypoint>,
+    written: &Merged<'_>,
+    findings: &mut Findings,
+) -> Option<ClientIpSource> {
+    let client_ip = item.body.client_ip.as_ref()?;
+    let what = format!("entrypoint `{}`: client_ip", item.name.value);
+    let path = format!("entrypoint.{}.client_ip", item.name.value);
+    let trust = match &client_ip.value.trust {
+        Some(list) if !list.items.is_empty() => {
+            lists(item.file, list, &format!("{what} trusts"), written, findings)
+        }
+        empty => {
+            if !findings.lost(&format!("{path}.trust")) {
+                let span = empty.as_ref().map_or(&client_ip.span, |list| &list.span);
+                findings
+                    .error(
+                        Code::Missing,
+                        item.file,
+                        span,
+                        format!("{what} trusts nobody: the header would never be used"),
+                    )
+                    .hint("name the allowlists of those who set it: `trust = [\"cloudflare\"]`");
+            }
+            Vec::new()
+        }
+    };
+    let Some(header) = &client_ip.value.header else {
+        if !findings.lost(&format!("{path}.header")) {
+            findings
+                .error(Code::Missing, item.file, &client_ip.span, format!("{what} has no `header`"))
+                .hint("Cloudflare's is `header = \"CF-Connecting-IP\"`");
+        }
+        return None;
+    };
+    let Ok(name) = header.value.parse::<HeaderName>() else {
+        let message = format!("{what}: {} is not a header's name", quoted(&header.value));
+        findings
+            .error(Code::BadHeader, item.file, &header.span, message)
+            .hint("Cloudflare's is `CF-Connecting-IP`");
+        return None;
+    };
+    Some(ClientIpSource { header: name, trust })
+}
+
+fn tls(
+    item: &Item<'_, written::Entrypoint>,
+    tls: &At<written::EntrypointTls>,
+    findings: &mut Findings,
+) -> Option<EntrypointTls> {
+    let name = &item.name.value;
+    let client_ca = tls.value.client_ca.as_ref().and_then(|ca| {
+        let path = findings.sources.resolve(item.file, &ca.value);
+        findings.watch(&path);
+        match certificates::read_authorities(&path) {
+            Ok(roots) => Some(Arc::new(ClientAuthorities(roots))),
+            Err(fault) => {
+                let message = format!("entrypoint `{name}`: {}", fault.sentence);
+                findings.error(Code::BadAuthority, item.file, &ca.span, message).maybe_hint(fault.hint);
+                None
+            }
+        }
+    });
+    let Some(written) = &tls.value.certificates else {
+        if !findings.lost(&format!("entrypoint.{name}.tls.certificates")) {
+            findings
+                .error(
+                    Code::Missing,
+                    item.file,
+                    &tls.span,
+                    format!("entrypoint `{name}`: `tls` has no `certificates`"),
+                )
+                .hint("name a PEM file or a folder of them: `certificates = \"/etc/weir/certs\"`");
+        }
+        return None;
+    };
+    let path = findings.sources.resolve(item.file, &written.value);
+    let certificates = certificates(item, written, &path, findings)?;
+    Some(EntrypointTls { certificates: Arc::new(certificates), client_ca })
+}
+
+fn certificates(
+    item: &Item<'_, written::Entrypoint>,
+    written: &At<String>,
+    path: &Path,
+    findings: &mut Findings,
+) -> Option<Certificates> {
+    findings.watch(path);
+    let name = &item.name.value;
+    match Certificates::read(path) {
+        Ok(certificates) => {
+            for file in &certificates.files {
+                findings.watch(file);
+            }
+            for warning in &certificates.warnings {
+                let message = format!("entrypoint `{name}`: {warning}");
+                findings.warning(Code::CertificateWarning, item.file, &written.span, message);
+            }
+            Some(certificates)
+        }
+        Err(faults) => {
+            for fault in faults {
+                let message = format!("entrypoint `{name}`: {}", fault.sentence);
+                findings
+                    .error(Code::BadCertificate, item.file, &written.span, message)
+                    .maybe_hint(fault.hint);
+            }
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_overlap_where_the_kernel_would_refuse_or_share() {
+        for (one, other, expected) in [
+            ("10.0.0.1:443", "10.0.0.1:443", true),
+            ("0.0.0.0:443", "10.0.0.1:443", true),
+            ("10.0.0.1:443", "0.0.0.0:443", true),
+            ("[::]:443", "[2001:db8::1]:443", true),
+            ("0.0.0.0:443", "[::]:443", false),
+            ("10.0.0.1:443", "10.0.0.2:443", false),
+            ("0.0.0.0:443", "0.0.0.0:80", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            assert_eq!(overlap(one.parse().unwrap(), other.parse().unwrap()), expected, "{one} {other}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Several files → one configuration. Everything may stand in any of them, but only once.
+
+use std::collections::BTreeMap;
+
+use crate::config::{
+    code::Code,
+    default,
+    findings::Findings,
+    parse::Document,
+    source::FileId,
+    value,
+    written::{Admin, Allowlist, At, Entrypoint, Kernel, Log, Name, Page, Route, Service, Shutdown},
+};
+
+/// What all files say together.
+#[derive(Debug, Default)]
+pub struct Merged<'a> {
+    pub kernel: Option<(FileId, &'a At<Kernel>)>,
+    pub admin: Option<(FileId, &'a At<Admin>)>,
+    pub log: Option<(FileId, &'a At<Log>)>,
+    pub shutdown: Option<(FileId, &'a At<Shutdown>)>,
+    pub allowlists: Named<'a, Allowlist>,
+    pub entrypoints: Named<'a, Entrypoint>,
+    pub services: Named<'a, Service>,
+    pub pages: Named<'a, Page>,
+    pub routes: Vec<(FileId, &'a At<Route>)>,
+}
+
+/// The sections of one kind, in the order in which they are written. A section's place here is its id in the model.
+#[derive(Debug)]
+pub struct Named<'a, T> {
+    pub kind: &'static str,
+    pub items: Vec<Item<'a, T>>,
+    by_name: BTreeMap<&'a str, usize>,
+    /// What exists without being written; it comes after what is.
+    built_in: Option<&'static str>,
+}
+
+#[derive(Debug)]
+pub struct Item<'a, T> {
+    pub file: FileId,
+    pub name: &'a Name,
+    pub body: &'a T,
+}
+
+pub fn merge<'a>(documents: &'a [Document], findings: &mut Findings) -> Merged<'a> {
+    let mut merged = Merged {
+        allowlists: Named::new("allowlist", Some(default::CLOUDFLARE)),
+        entrypoints: Named::new("entrypoint", None),
+        services: Named::new("service", None),
+        pages: Named::new("page", Some(default::PAGE)),
+        ..Merged::default()
+    };
+    for Document { file, written, .. } in documents {
+        let file = *file;
+        once(&mut merged.kernel, "kernel", file, written.kernel.as_ref(), findings);
+        once(&mut merged.admin, "admin", file, written.admin.as_ref(), findings);
+        once(&mut merged.log, "log", file, written.log.as_ref(), findings);
+        once(&mut merged.shutdown, "shutdown", file, written.shutdown.as_ref(), findings);
+        merged.allowlists.add(file, &written.allowlist, findings);
+        merged.entrypoints.add(file, &written.entrypoint, findings);
+        merged.services.add(file, &written.service, findings);
+        merged.pages.add(file, &written.page, findings);
+        merged.routes.extend(written.route.iter().map(|route| (file, route)));
+    }
+    merged
+}
+
+fn once<'a, T>(
+    slot: &mut Option<(FileId, &'a At<T>)>,
+    section: &str,
+    file: FileId,
+    written: Option<&'a At<T>>,
+    findings: &mut Findings,
+) {
+    let Some(written) = written else { return };
+    match slot {
+        None => *slot = Some((file, written)),
+        Some((first_file, first)) => {
+            let message = format!("section `{section}` is written in two files");
+            findings
+                .error(Code::DefinedTwice, file, &written.span, message)
+                .related(*first_file, &first.span, "first written here")
+                .hint("keep one of the two");
+        }
+    }
+}
+
+// === impl Named ===
+
+impl<'a, T> Named<'a, T> {
+    fn new(kind: &'static str, built_in: Option<&'static str>) -> Self {
+        Self { kind, items: Vec::new(), by_name: BTreeMap::new(), built_in }
+    }
+
+    fn add(&mut self, file: FileId, section: &'a BTreeMap<Name, At<T>>, findings: &mut Findings) {
+        let mut written: Vec<_> = section.iter().collect();
+        written.sort_by_key(|(name, _)| name.span.start);
+        for (name, body) in written {
+            if let Err(refusal) = value::name(&name.value) {
+                let message =
+                    format!("the {} name {} {}", self.kind, value::quoted(&name.value), refusal.because);
+                findings.error(Code::BadName, file, &name.span, message);
+            }
+            if let Some(first) = self.by_name.get(&*name.value).map(|first| &self.items[*first]) {
+                let message = format!("{} `{}` is defined twice", self.kind, name.value);
+                findings
+                    .error(Code::DefinedTwice, file, &name.span, message)
+                    .related(first.file, &first.name.span, "first defined here")
+                    .hint("keep one of the two");
+                continue;
+            }
+            self.by_name.insert(&name.value, self.items.len());
+            self.items.push(Item { file, name, body: &body.value });
+        }
+    }
+
+    /// The id of what has that name.
+    #[must_use]
+    pub fn id(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied().or_else(|| (self.built_in == Some(name)).then_some(self.items.len()))
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().copied().chain(self.built_in)
+    }
+
+    /// The built-in's name, where the files don't replace it.
+    #[must_use]
+    pub fn built_in(&self) -> Option<&'static str> {
+        self.built_in.filter(|name| !self.by_name.contains_key(name))
+    }
+
+    /// The id that `written` refers to; a fault with a suggestion if there is none of that name. Nothing is said of one
+    /// that is there but faulty.
+    pub fn refer(
+        &self,
+        file: FileId,
+        written: &At<String>,
+        by: &str,
+        code: Code,
+        findings: &mut Findings,
+    ) -> Option<usize> {
+        let id = self.id(&written.value);
+        if id.is_none() && !findings.lost(&format!("{}.{}", self.kind, written.value)) {
+            let name = value::quoted(&written.value);
+            let message = format!("{by} {} {name}, which does not exist", self.kind);
+            let finding = findings.error(code, file, &written.span, message);
+            let suggestion = value::nearest(&written.value, self.names());
+            let all: Vec<_> = self.names().map(|name| format!("`{name}`")).collect();
+            match suggestion {
+                Some(_) => finding.suggest(suggestion),
+                None if all.is_empty() => {
+                    finding.hint(format!("define it as `[{}.{}]`", self.kind, written.value))
+                }
+                None => finding.hint(format!("there are {}", all.join(", "))),
+            };
+        }
+        id
+    }
+}
+
+impl<T> Default for Named<'_, T> {
+    fn default() -> Self {
+        Self::new("", None)
+    }
+}

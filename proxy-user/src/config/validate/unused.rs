@@ -1,0 +1,50 @@
+//! Warnings: what is written but nothing uses, and entrypoints where nothing answers.
+
+use super::merge::{Merged, Named};
+use crate::config::{
+    code::Code,
+    findings::Findings,
+    model::{AllowlistId, Config, EntrypointId, PageId, ServiceId, WhenAllDown},
+};
+
+pub fn warn(written: &Merged<'_>, config: &Config, findings: &mut Findings) {
+    // With a fault somewhere, what looks unused may be what the faulty line would have used.
+    if findings.failed() {
+        return;
+    }
+    unused(&written.services, "no route leads to it", findings, |id| {
+        config.routes.iter().any(|route| route.service == ServiceId(id))
+    });
+    unused(&written.allowlists, "no entrypoint refers to it", findings, |id| {
+        let id = AllowlistId(id);
+        config.entrypoints.iter().any(|entrypoint| {
+            let trusted = entrypoint.client_ip.as_ref().is_some_and(|source| source.trust.contains(&id));
+            trusted || entrypoint.allow.contains(&id)
+        })
+    });
+    unused(&written.pages, "no service refers to it", findings, |id| {
+        config.services.iter().any(|service| service.when_all_down == WhenAllDown::Page(PageId(id)))
+    });
+    for (id, item) in written.entrypoints.items.iter().enumerate() {
+        let answered = config
+            .routes
+            .iter()
+            .any(|route| route.entrypoints.is_empty() || route.entrypoints.contains(&EntrypointId(id)));
+        if !answered {
+            let message =
+                format!("no route applies to entrypoint `{}`: every request gets 404", item.name.value);
+            findings
+                .warning(Code::NoRoute, item.file, &item.name.span, message)
+                .hint("add `[[route]]` with `service = \"…\"`");
+        }
+    }
+}
+
+fn unused<T>(section: &Named<'_, T>, why: &str, findings: &mut Findings, used: impl Fn(usize) -> bool) {
+    for (id, item) in section.items.iter().enumerate() {
+        if !used(id) {
+            let message = format!("{} `{}` is never used: {why}", section.kind, item.name.value);
+            findings.warning(Code::Unused, item.file, &item.name.span, message);
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Text to values: durations, addresses, prefixes, names, hosts and paths. Pure; a refusal says what to write instead.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+
+use super::model::HostMatch;
+
+/// Why a text is refused: the end of a sentence that begins with the text, and what to write instead.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub because: String,
+    pub hint: Option<String>,
+}
+
+/// `250ms`, `1s`, `5m`, `1h`
+pub fn duration(text: &str) -> Result<Duration, Refusal> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let example = "a duration is a whole number with a unit: `250ms`, `1s`, `5m` or `1h`";
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "" if digits > 0 => {
+            return Err(refusal("has no unit", Some(format!("seconds are written `{number}s`"))));
+        }
+        _ => return Err(refusal("is not a duration", Some(example.to_owned()))),
+    };
+    if digits == 0 {
+        return Err(refusal("is not a duration", Some(example.to_owned())));
+    }
+    // What doesn't fit is out of every range that a setting has.
+    let number = number.parse::<u64>().unwrap_or(u64::MAX);
+    Ok(Duration::from_millis(number.saturating_mul(milliseconds)))
+}
+
+/// A duration as it would be written.
+pub fn show(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    match milliseconds {
+        0 => "0s".to_owned(),
+        n if n % 3_600_000 == 0 => format!("{}h", n / 3_600_000),
+        n if n % 60_000 == 0 => format!("{}m", n / 60_000),
+        n if n % 1_000 == 0 => format!("{}s", n / 1_000),
+        n => format!("{n}ms"),
+    }
+}
+
+/// `ADDRESS:PORT`
+pub fn socket_address(text: &str) -> Result<SocketAddr, Refusal> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(address);
+    }
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let hint = match scheme {
+            "https" => "write only address and port; `tls = { … }` makes the connection a TLS one",
+            _ => "write only address and port",
+        };
+        return Err(refusal(format!("begins with `{scheme}://`"), Some(format!("{hint}: `{rest}`"))));
+    }
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        let example = SocketAddr::new(ip, 443);
+        return Err(refusal("has no port", Some(format!("for instance `{example}`"))));
+    }
+    if let Some((host, port)) = text.rsplit_once(':') {
+        if port.parse::<u16>().is_err() {
+            return Err(refusal(format!("has `{port}` for a port"), Some("ports go from 1 to 65535".into())));
+        }
+        if host.is_empty() || host == "*" {
+            let hint = format!("all addresses are written `0.0.0.0:{port}` and `[::]:{port}`");
+            return Err(refusal("has no address", Some(hint)));
+        }
+        let named = host.starts_with(|c: char| c.is_ascii_alphabetic());
+        if named && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')) {
+            let hint = "host names are not resolved in this version: write the IP address";
+            return Err(refusal("is a host name, not an IP address", Some(hint.into())));
+        }
+    }
+    let hint = "write `192.0.2.7:443`, or `[2001:db8::7]:443` for IPv6";
+    Err(refusal("is not an address and port", Some(hint.into())))
+}
+
+/// `198.51.100.0/24`, `2001:db8::/32`, or an address for one host
+pub fn prefix(text: &str) -> Result<IpNet, Refusal> {
+    let net = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
+        (Ok(net), _) => net,
+        (_, Ok(ip)) => IpNet::from(ip),
+        _ => {
+            let hint = match text.split_once('/') {
+                Some((address, length)) if address.parse::<IpAddr>().is_ok() => {
+                    let longest = if address.contains(':') { 128 } else { 32 };
+                    format!("`{length}` is not a length from 0 to {longest}")
+                }
+                _ => "write `198.51.100.0/24` or `2001:db8::/32`".to_owned(),
+            };
+            return Err(refusal("is not a prefix", Some(hint)));
+        }
+    };
+    if net != net.trunc() {
+        let hint =
+            format!("write `{}` for the whole range, or `{}` for the one host", net.trunc(), net.addr());
+        return Err(refusal(format!("has bits set behind its length of {}", net.prefix_len()), Some(hint)));
+    }
+    if let IpNet::V6(v6) = net
+        && v6.prefix_len() >= 96
+        && let Some(v4) = v6.addr().to_ipv4_mapped()
+    {
+        let hint = format!("packets of IPv4 carry IPv4 addresses: write `{v4}/{}`", v6.prefix_len() - 96);
+        return Err(refusal("is an IPv4 prefix in IPv6 clothes", Some(hint)));
+    }
+    Ok(net)
+}
+
+/// Names of sections.
+pub fn name(text: &str) -> Result<(), Refusal> {
+    if text.is_empty() || text.len() > 64 {
+        return Err(refusal("has not 1 to 64 characters", None));
+    }
+    if !text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
+        return Err(refusal("holds more than letters, digits, `-` and `_`", None));
+    }
+    Ok(())
+}
+
+/// Linux's own rule for the names of interfaces.
+pub fn interface(text: &str) -> Result<(), Refusal> {
+    let fits = (1..=15).contains(&text.len()) && !matches!(text, "." | "..");
+    if fits && text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | ':')) {
+        return Ok(());
+    }
+    Err(refusal("is not an interface name", Some("`ip link` lists the interfaces of this host".into())))
+}
+
+/// A route's host.
+pub fn host(text: &str) -> Result<HostMatch, Refusal> {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let host = rest.split(['/', ':']).next().unwrap_or_default();
+        return Err(refusal(format!("begins with `{scheme}://`"), Some(format!("write `{host}`"))));
+    }
+    if let Some((host, path)) = text.split_once('/') {
+        let hint = format!("write `host = \"{host}\"` and `path = \"/{path}\"`");
+        return Err(refusal("holds a path", Some(hint)));
+    }
+    // An IPv6 address is a host too, in brackets as it is in a URL.
+    if text.starts_with('[') {
+        return match text.trim_start_matches('[').strip_suffix(']').map(str::parse::<std::net::Ipv6Addr>) {
+            Some(Ok(address)) => Ok(HostMatch::Exact(format!("[{address}]").into())),
+            _ => Err(refusal("is not an IPv6 address in brackets", None)),
+        };
+    }
+    if let Some((host, _)) = text.split_once(':') {
+        let hint = format!("write `{host}`: a route matches the host whatever the port");
+        return Err(refusal("holds a port", Some(hint)));
+    }
+    if text == "*" {
+        return Err(refusal("means any host", Some("leave `host` out to match any host".into())));
+    }
+    let lower = text.trim_end_matches('.').to_ascii_lowercase();
+    let (wildcard, name) = match lower.strip_prefix("*.") {
+        Some(name) => (true, name),
+        None => (false, &*lower),
+    };
+    if name.contains('*') {
+        let hint = "only a whole first label may be a wildcard: `*.example.com`";
+        return Err(refusal("has a `*` in the wrong place", Some(hint.into())));
+    }
+    if !name.is_ascii() {
+        return Err(refusal("is not ASCII", Some("write international names in their `xn--` form".into())));
+    }
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    if name.len() > 253 || !name.split('.').all(label) {
+        return Err(refusal("is not a host name", None));
+    }
+    Ok(if wildcard { HostMatch::Wildcard(name.into()) } else { HostMatch::Exact(name.into()) })
+}
+
+/// A route's path: absolute, in whole segments, without a slash at its end.
+pub fn path_prefix(text: &str) -> Result<String, Refusal> {
+    if !text.starts_with('/') {
+        return Err(refusal("doesn't begin with `/`", Some(format!("write `/{text}`"))));
+    }
+    if let Some(at) = text.find(['?', '#']) {
+        let hint = format!("a route matches the path alone: write `{}`", &text[..at]);
+        return Err(refusal("holds a query or fragment", Some(hint)));
+    }
+    if text.contains('*') {
+        let plain = text.trim_end_matches(['*', '/']);
+        let hint = format!(
+            "a path matches everything below it: write `{}`",
+            if plain.is_empty() { "/" } else { plain }
+        );
+        return Err(refusal("holds a `*`", Some(hint)));
+    }
+    if !text.chars().all(|c| c.is_ascii_graphic()) {
+        let hint = "write other characters percent-encoded, as they come in a request";
+        return Err(refusal("holds more than visible ASCII characters", Some(hint.into())));
+    }
+    let kept = text.trim_end_matches('/');
+    if kept.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
+        let hint = "write the path as it is after `.`, `..` and doubled slashes are taken out";
+        return Err(refusal("holds an empty, `.` or `..` segment", Some(hint.into())));
+    }
+    Ok(if kept.is_empty() { "/".to_owned() } else { kept.to_owned() })
+}
+
+/// The candidate that was probably meant.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = word.to_lowercase();
+    // A third of the letters may be wrong; in short words, one.
+    let allowed = (word.chars().count() / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::osa_distance(&lower, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance <= allowed.min(candidate.chars().count().saturating_sub(1)))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// A text from a file for a message: whole on one line, and not longer than a reader needs to recognise it.
+pub fn quoted(text: &str) -> String {
+    let mut shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
+    if text.chars().nth(80).is_some() {
+        shown.push('…');
+    }
+    format!("`{shown}`")
+}
+
+fn refusal(because: impl Into<String>, hint: Option<String>) -> Refusal {
+    Refusal { because: because.into(), hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("1s"), Ok(Duration::from_secs(1)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
+        for wrong in ["", "5", "s", "1.5s", "-1s", " 1s", "1 s", "1S", "1d", "1m30s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        assert!(duration("99999999999999999999h").is_ok_and(|all| all > Duration::from_secs(1 << 40)));
+    }
+
+    #[test]
+    fn a_shown_duration_reads_back() {
+        for text in ["0s", "1ms", "250ms", "1s", "90s", "5m", "1h", "36h"] {
+            assert_eq!(show(duration(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn prefixes_are_taken_only_when_they_say_what_they_mean() {
+        assert_eq!(prefix("198.51.100.0/24").unwrap().to_string(), "198.51.100.0/24");
+        assert_eq!(prefix("192.0.2.7").unwrap().to_string(), "192.0.2.7/32");
+        assert_eq!(prefix("2001:db8::7").unwrap().to_string(), "2001:db8::7/128");
+        assert_eq!(prefix("0.0.0.0/0").unwrap().to_string(), "0.0.0.0/0");
+        assert!(prefix("10.1.2.3/8").unwrap_err().hint.unwrap().contains("`10.0.0.0/8`"));
+        assert!(prefix("::ffff:10.0.0.0/104").unwrap_err().hint.unwrap().contains("`10.0.0.0/8`"));
+        for wrong in ["", "10.0.0.0/33", "10.0.0/8", "cloudflare", "10.0.0.0/", "10.0.0.0/-1"] {
+            assert!(prefix(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_kept_in_lower_case_without_dot() {
+        assert_eq!(host("App.Example.com."), Ok(HostMatch::Exact("app.example.com".into())));
+        assert_eq!(host("*.example.com"), Ok(HostMatch::Wildcard("example.com".into())));
+        assert_eq!(host("localhost"), Ok(HostMatch::Exact("localhost".into())));
+        assert_eq!(host("[2001:DB8::1]"), Ok(HostMatch::Exact("[2001:db8::1]".into())));
+        for wrong in
+            ["", "*", "*.", "a.*.com", "a b", "https://a.com", "a.com/x", "a.com:80", "a..com", "ä.com", "[1"]
+        {
+            assert!(host(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn paths_are_whole_segments() {
+        assert_eq!(path_prefix("/").unwrap(), "/");
+        assert_eq!(path_prefix("/a/b/").unwrap(), "/a/b");
+        for wrong in ["", "a", "/a?b", "/a#b", "/a/*", "/a//b", "/a/../b", "/a b", "/ä"] {
+            assert!(path_prefix(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_is_near() {
+        assert_eq!(nearest("shop-v2", ["shop-v1", "app"]), Some("shop-v1"));
+        assert_eq!(nearest("entrypont", ["entrypoint", "service"]), Some("entrypoint"));
+        assert_eq!(nearest("App", ["app"]), Some("app"));
+        assert_eq!(nearest("wholly", ["different"]), None);
+        assert_eq!(nearest("x", ["a"]), None);
+    }
+
+    #[test]
+    fn a_quoted_text_stays_on_its_line() {
+        assert_eq!(quoted("a\nb\u{1b}[31m"), "`a\\nb\\u{1b}[31m`");
+        assert!(quoted(&"x".repeat(1000)).chars().count() < 90);
+    }
+}

@@ -1,0 +1,270 @@
+//! The configuration as it is written: the shape of the TOML, with the place of everything that may be wrong.
+//!
+//! The doc comments here are what operators read: the schema and the reference are generated from them. Nothing is
+//! required by these types, and hardly anything is parsed: that is for [`super::validate`], which can say what is
+//! missing better than serde, and go on to the next fault.
+
+mod value;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use value::{At, List};
+
+use super::default;
+
+/// A named section's name, with the place where it stands.
+pub type Name = At<String>;
+
+/// Weir's configuration.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Written {
+    /// The kernel side: where the gate is attached, and how.
+    pub kernel: Option<At<Kernel>>,
+    /// The admin interface: state, health and control, for `weir status` and for machines.
+    pub admin: Option<At<Admin>>,
+    /// What is written down about requests.
+    pub log: Option<At<Log>>,
+    /// How the daemon ends.
+    pub shutdown: Option<At<Shutdown>>,
+    /// Named sets of address prefixes. `cloudflare` is built in, with the ranges that Cloudflare publishes; a written
+    /// `[allowlist.cloudflare]` replaces it.
+    #[serde(default)]
+    pub allowlist: BTreeMap<Name, At<Allowlist>>,
+    /// Where Weir listens: at least one.
+    #[serde(default)]
+    pub entrypoint: BTreeMap<Name, At<Entrypoint>>,
+    /// Sets of servers that requests are sent to.
+    #[serde(default)]
+    pub service: BTreeMap<Name, At<Service>>,
+    /// Responses that Weir serves itself. `maintenance` is built in; a written `[page.maintenance]` replaces it.
+    #[serde(default)]
+    pub page: BTreeMap<Name, At<Page>>,
+    /// Which requests lead where. The most specific match wins: an exact host before a wildcard before none, then the
+    /// longest path. Their order in the file doesn't matter.
+    #[serde(default)]
+    pub route: Vec<At<Route>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kernel {
+    /// The network interfaces to which the gate is attached. Without any, nothing is attached, and allowlists are
+    /// enforced when connections are accepted.
+    #[schemars(extend("default" = []), example = ["eth0"])]
+    pub interfaces: Option<List>,
+    /// How the gate is attached.
+    #[schemars(extend("default" = "auto"))]
+    pub mode: Option<At<KernelMode>>,
+    /// Where the BPF file system is mounted: an absolute path. Weir's pins live in `weir/v1` below it.
+    #[schemars(extend("default" = default::BPFFS))]
+    pub bpffs: Option<At<String>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KernelMode {
+    /// XDP on physical and virtio interfaces, tcx on veth, bridge and bond. Where eBPF can't be had, off, loudly.
+    Auto,
+    /// XDP in the driver, or Weir doesn't start.
+    Xdp,
+    /// tcx, or Weir doesn't start.
+    Tc,
+    /// No eBPF: allowlists are enforced only when connections are accepted.
+    Off,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Addresses to listen on: `127.0.0.1:9190`, or `unix:` and the path of a socket. It asks for no password: keep it
+    /// on loopback or a socket.
+    #[schemars(extend("default" = default::ADMIN), example = ["127.0.0.1:9190", "unix:/run/weir/admin.sock"])]
+    pub bind: Option<List>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Where the access log goes: `stdout`, `off`, or the path of a file.
+    #[schemars(extend("default" = "stdout"), example = "/var/log/weir/access.log")]
+    pub access: Option<At<String>>,
+    /// How a line of the access log looks.
+    #[schemars(extend("default" = "json"))]
+    pub format: Option<At<LogFormat>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// The "combined" format of Apache and nginx.
+    Combined,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Shutdown {
+    /// How long requests in flight may take after SIGTERM before they are cut off: a duration, 0s to 1h.
+    #[schemars(extend("default" = default::GRACE))]
+    pub grace: Option<At<String>>,
+}
+
+/// A named set of prefixes. At least one of the two keys, and at least one prefix.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Allowlist {
+    /// Prefixes such as `198.51.100.0/24` or `2001:db8::/32`; a plain address means that one host.
+    #[schemars(example = ["198.51.100.0/24", "2001:db8::/32"])]
+    pub prefixes: Option<List>,
+    /// A file with one prefix a line; `#` begins a comment. It is watched like the configuration itself.
+    #[schemars(example = "office.txt")]
+    pub file: Option<At<String>>,
+}
+
+/// An address and port that Weir listens on, and who may come in there.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Entrypoint {
+    /// Addresses to listen on, as `ADDRESS:PORT`; `0.0.0.0` and `[::]` are all addresses of their family.
+    #[schemars(required, example = ["0.0.0.0:443", "[::]:443"])]
+    pub bind: Option<List>,
+    /// The allowlists whose members may come in; everybody else's packets are dropped, in the kernel where the gate is
+    /// attached. Without this key anybody may come in.
+    #[schemars(example = ["cloudflare"])]
+    pub allow: Option<List>,
+    /// Where the client's address is found when the TCP peer is only a messenger.
+    pub client_ip: Option<At<ClientIp>>,
+    /// Makes this an HTTPS entrypoint.
+    pub tls: Option<At<EntrypointTls>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientIp {
+    /// The request header that carries the client's address.
+    #[schemars(required, example = "CF-Connecting-IP")]
+    pub header: Option<At<String>>,
+    /// The allowlists of the peers whose header is believed. From anybody else the header is ignored and removed.
+    #[schemars(required, example = ["cloudflare"])]
+    pub trust: Option<List>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EntrypointTls {
+    /// A PEM file with chain and key, or a folder of `NAME.crt` or `NAME.pem` with `NAME.key` beside each. A client gets
+    /// the certificate for the name that it asks for; the first one, by file name, if there is none.
+    #[schemars(required, example = "/etc/weir/certs")]
+    pub certificates: Option<At<String>>,
+    /// A PEM file of authorities. A client must then show a certificate from one of them (Cloudflare calls it
+    /// Authenticated Origin Pulls).
+    #[schemars(example = "/etc/weir/origin-pull-ca.pem")]
+    pub client_ca: Option<At<String>>,
+}
+
+/// A set of servers that serve the same thing.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// The servers, as `ADDRESS:PORT`; each gets the same share.
+    #[schemars(required, example = ["10.0.0.11:8080", "10.0.0.12:8080"])]
+    pub servers: Option<List>,
+    /// Makes the connections to the servers TLS ones.
+    pub tls: Option<At<ServiceTls>>,
+    /// Asks every server regularly whether it is well. Without it, only connections that fail tell.
+    pub health: Option<At<Health>>,
+    /// How long to wait for a server.
+    pub timeouts: Option<At<Timeouts>>,
+    /// What visitors get when no server is up: `page:NAME`, or `try` to ask a server that is down all the same.
+    #[schemars(extend("default" = default::WHEN_ALL_DOWN))]
+    pub when_all_down: Option<At<String>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceTls {
+    /// The name that is sent as SNI and that the server's certificate must carry.
+    #[schemars(required, example = "app.example.com")]
+    pub server_name: Option<At<String>>,
+    /// A PEM file of the authorities to trust. Without it, those of the operating system.
+    #[schemars(example = "/etc/weir/upstream-ca.pem")]
+    pub ca: Option<At<String>>,
+    /// Accept any certificate. A warning stands in the log as long as this does.
+    #[schemars(extend("default" = false))]
+    pub insecure: Option<At<bool>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// What the probe asks for with GET, with a query if need be. An answer from 200 to 399 is a success.
+    #[schemars(required, example = "/ping")]
+    pub path: Option<At<String>>,
+    /// The probe's Host header. Without it, the TLS `server_name`; without that, the server's address.
+    #[schemars(example = "app.example.com")]
+    pub host: Option<At<String>>,
+    /// From one probe to the next: a duration, 10ms to 1h.
+    #[schemars(extend("default" = default::HEALTH_EVERY))]
+    pub every: Option<At<String>>,
+    /// How long a probe may take: a duration, 1ms to 1h, no longer than `every`. Where `every` is shorter than the
+    /// default, `every` is the default.
+    #[schemars(extend("default" = default::HEALTH_TIMEOUT))]
+    pub timeout: Option<At<String>>,
+    /// So many failed probes in a row take a server out.
+    #[schemars(range(min = 1, max = 100), extend("default" = default::HEALTH_FALL))]
+    pub fall: Option<At<i64>>,
+    /// So many successful probes in a row bring it back.
+    #[schemars(range(min = 1, max = 100), extend("default" = default::HEALTH_RISE))]
+    pub rise: Option<At<i64>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Timeouts {
+    /// To reach a server: a duration, 1ms to 1m.
+    #[schemars(extend("default" = default::CONNECT))]
+    pub connect: Option<At<String>>,
+    /// From the last byte of the request to the first byte of the response: a duration, 1ms to 24h.
+    #[schemars(extend("default" = default::FIRST_BYTE))]
+    pub first_byte: Option<At<String>>,
+}
+
+/// A response that Weir serves itself, with status 503.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Page {
+    /// The HTML file, at most 1 MiB. `{{request_id}}` and `{{retry_after}}` (whole seconds) in it are filled in.
+    #[schemars(example = "/etc/weir/maintenance.html")]
+    pub html: Option<At<String>>,
+    /// When a visitor's browser should ask again: a duration in whole seconds, 1s to 24h.
+    #[schemars(extend("default" = default::RETRY_AFTER))]
+    pub retry_after: Option<At<String>>,
+}
+
+/// A match and where it leads.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// What logs and metrics call it. Without it, a name made of host and path.
+    #[schemars(example = &"shop")]
+    pub name: Option<At<String>>,
+    /// Only requests that came in there. Without it, at any entrypoint.
+    #[schemars(example = &"https")]
+    pub entrypoint: Option<List>,
+    /// Another way to write `entrypoint`.
+    pub entrypoints: Option<List>,
+    /// The host that is asked for: a name, or `*.example.com` for all names below it. Without it, any.
+    #[schemars(example = "shop.example.com")]
+    pub host: Option<At<String>>,
+    /// The path, or what it begins with, in whole segments: `/shop` matches `/shop` and `/shop/cart`, never `/shopping`.
+    #[schemars(extend("default" = "/"), example = "/shop")]
+    pub path: Option<At<String>>,
+    /// The service that answers.
+    #[schemars(required, example = &"shop")]
+    pub service: Option<At<String>>,
+}
