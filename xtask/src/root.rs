@@ -28,9 +28,7 @@ pub fn command(program: impl AsRef<OsStr>, environment: &[(&str, &OsStr)], why: 
     }
     // On a terminal a person may type the password once; sudo remembers it for the steps that follow.
     let may_ask = std::io::stderr().is_terminal() && std::io::stdin().is_terminal();
-    if !sudo_is_free()
-        && !(may_ask && Command::new("sudo").arg("-v").status().is_ok_and(|status| status.success()))
-    {
+    if !(sudo_is_free() || may_ask && asks_for_password()) {
         bail!("root is needed to {why}: run this as root, or install sudo and allow it");
     }
     let mut command = Command::new("sudo");
@@ -43,6 +41,10 @@ pub fn command(program: impl AsRef<OsStr>, environment: &[(&str, &OsStr)], why: 
     }
     command.arg(program);
     Ok(command)
+}
+
+fn asks_for_password() -> bool {
+    Command::new("sudo").arg("-v").status().is_ok_and(|status| status.success())
 }
 
 fn quiet(command: &mut Command) -> bool {

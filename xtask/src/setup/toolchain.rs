@@ -37,12 +37,15 @@ pub struct Toolchain {
 
 /// The first toolchain that fits, made complete.
 pub fn choose(way: Option<Way>) -> Result<Toolchain> {
-    let attempts: &[(Way, fn() -> Result<Toolchain>)] = &[(Way::Rustup, by_rustup), (Way::Debian, by_debian)];
     let mut reasons = String::new();
-    for (candidate, attempt) in
-        attempts.iter().filter(|(candidate, _)| way.is_none_or(|way| way == *candidate))
+    for candidate in
+        [Way::Rustup, Way::Debian].into_iter().filter(|candidate| way.is_none_or(|way| way == *candidate))
     {
-        match attempt() {
+        let found = match candidate {
+            Way::Rustup => by_rustup(),
+            Way::Debian => by_debian(),
+        };
+        match found {
             Ok(toolchain) => return Ok(toolchain),
             Err(error) => {
                 eprintln!("  no toolchain by way of {candidate:?}: {error:#}");
@@ -53,7 +56,7 @@ pub fn choose(way: Option<Way>) -> Result<Toolchain> {
     bail!("no compiler for the kernel programs:{reasons}\n{}", how_to_get_one())
 }
 
-pub fn how_to_get_one() -> String {
+fn how_to_get_one() -> String {
     format!(
         "either `rustup toolchain install {PINNED_RUST} --profile minimal --component rust-src`, \
          or on Debian `apt-get install {} llvm-{LLVM}-dev libpolly-{LLVM}-dev zlib1g-dev libzstd-dev`",
