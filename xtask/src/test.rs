@@ -7,8 +7,9 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 
 use anyhow::{Context as _, Result};
 
@@ -73,20 +74,24 @@ fn by_nextest(workspace: &Workspace, built: &Built, arguments: &Arguments) -> Re
 fn by_libtest(workspace: &Workspace, built: &Built, arguments: &Arguments) -> Result<Outcome> {
     let mut cargo = workspace.cargo();
     cargo.args(["test", "--workspace", "--no-fail-fast"]).args(&arguments.filter);
-    cargo.args(["--", "--show-output"]).args(&arguments.runner).stdout(Stdio::piped());
+    cargo.args(["--", "--show-output"]).args(&arguments.runner).stdout(Stdio::piped()).stderr(Stdio::piped());
     if env::var_os("RUST_TEST_THREADS").is_none() {
         // Labs that share two cores spoil each other's timing.
         cargo.env("RUST_TEST_THREADS", "1");
     }
     let mut child = in_our_environment(&mut cargo, built)?.spawn()?;
-    let mut said = Vec::new();
-    for line in BufReader::new(child.stdout.take().context("a piped stdout")?).lines() {
-        let line = line?;
-        println!("{line}");
-        said.push(line);
-    }
+    let errors = child.stderr.take().context("a piped stderr")?;
+    let errors = thread::spawn(move || repeat(errors, |line| eprintln!("{line}")));
+    let mut said = repeat(child.stdout.take().context("a piped stdout")?, |line| println!("{line}"));
+    said.extend(errors.join().unwrap_or_default());
     let status = child.wait()?;
     Ok(Outcome { passed: status.success(), skips: skips_in(said.iter().map(String::as_str)) })
+}
+
+/// Shows a stream line by line while it comes, and keeps it.
+fn repeat(stream: impl Read, show: impl Fn(&str)) -> Vec<String> {
+    let lines = BufReader::new(stream).lines().map_while(Result::ok);
+    lines.inspect(|line| show(line)).collect()
 }
 
 /// Says where the daemon and the kernel programs are, and has the tests run by root if that can be had.
