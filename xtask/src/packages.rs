@@ -66,10 +66,13 @@ pub fn install(packages: &[&str]) -> Result<()> {
     );
     let masked = mask_services(packages)?;
     let title = format!("installing {names}");
+    if !has_package_lists() {
+        refresh_package_lists()?;
+    }
     let mut installed = progress::step(&title, &mut apt_get_install(packages)?);
     if installed.is_err() {
-        // The usual cause is a package list that is absent (fresh container) or stale.
-        progress::step("refreshing the package lists", apt_get(&["update"])?.arg("-q"))?;
+        // The usual cause: the lists name a version that the server has replaced since.
+        refresh_package_lists()?;
         installed = progress::step(&title, &mut apt_get_install(packages)?);
     }
     if masked {
@@ -84,6 +87,16 @@ fn apt_get_install(packages: &[&str]) -> Result<Command> {
     let mut command = apt_get(&["install", "--yes", "--no-install-recommends", "--no-remove"])?;
     command.args(packages);
     Ok(command)
+}
+
+/// Fresh containers have none.
+fn has_package_lists() -> bool {
+    let Ok(mut files) = Path::new("/var/lib/apt/lists").read_dir() else { return false };
+    files.any(|file| file.is_ok_and(|file| file.file_name().to_string_lossy().contains("_Packages")))
+}
+
+fn refresh_package_lists() -> Result<()> {
+    progress::step("refreshing the package lists", apt_get(&["update"])?.arg("-q"))
 }
 
 fn apt_get(arguments: &[&str]) -> Result<Command> {

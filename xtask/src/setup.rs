@@ -10,6 +10,7 @@
 //! Either way bpf-linker is compiled against the very LLVM of that compiler. The choice is written down in
 //! the tools folder and kept for as long as it works.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -87,6 +88,23 @@ pub fn ensure_toolchain(workspace: &Workspace, way: Option<Way>) -> Result<Ready
     Ok(ready)
 }
 
+// === impl Way ===
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rustup => "rustup",
+            Self::Debian => "debian",
+        }
+    }
+}
+
+impl Display for Way {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 // === the remembered choice ===
 
 fn choice_file(workspace: &Workspace) -> PathBuf {
@@ -112,7 +130,7 @@ fn remembered(workspace: &Workspace, way: Option<Way>) -> Option<Ready> {
 fn remember(workspace: &Workspace, ready: &Ready) -> Result<()> {
     let toolchain = &ready.toolchain;
     let choice = json!({
-        "way": toolchain.way.to_possible_value().map(|way| way.get_name().to_owned()),
+        "way": toolchain.way.name(),
         "toolchain": toolchain.name,
         "rustc": toolchain.rustc,
         "linker": ready.linker.path,

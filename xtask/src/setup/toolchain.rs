@@ -35,9 +35,8 @@ pub struct Toolchain {
     pub llvm: u32,
 }
 
-/// The first toolchain that fits, made complete.
+/// The first toolchain that fits, made complete. Says why when it goes on to the next way.
 pub fn choose(way: Option<Way>) -> Result<Toolchain> {
-    let mut reasons = String::new();
     for candidate in
         [Way::Rustup, Way::Debian].into_iter().filter(|candidate| way.is_none_or(|way| way == *candidate))
     {
@@ -47,19 +46,13 @@ pub fn choose(way: Option<Way>) -> Result<Toolchain> {
         };
         match found {
             Ok(toolchain) => return Ok(toolchain),
-            Err(error) => {
-                eprintln!("  no toolchain by way of {candidate:?}: {error:#}");
-                reasons.push_str(&format!("\n  {candidate:?}: {error:#}"));
-            }
+            Err(error) => eprintln!("  no compiler by way of {candidate}: {error:#}"),
         }
     }
-    bail!("no compiler for the kernel programs:{reasons}\n{}", how_to_get_one())
-}
-
-fn how_to_get_one() -> String {
-    format!(
-        "either `rustup toolchain install {PINNED_RUST} --profile minimal --component rust-src`, \
-         or on Debian `apt-get install {} llvm-{LLVM}-dev libpolly-{LLVM}-dev zlib1g-dev libzstd-dev`",
+    bail!(
+        "there is no compiler for the kernel programs. By hand, one is got by `rustup toolchain install {PINNED_RUST} \
+         --profile minimal --component rust-src`, or on Debian 12 by `apt-get install {} llvm-{LLVM}-dev \
+         libpolly-{LLVM}-dev zlib1g-dev libzstd-dev`; then run `cargo xtask setup` again",
         DEBIAN_COMPILER.join(" ")
     )
 }
@@ -207,6 +200,8 @@ fn rustup() -> Command {
     let mut command = Command::new("rustup");
     // Cargo's own run of us has set it; it would hide which toolchains there are.
     command.env_remove("RUSTUP_TOOLCHAIN");
+    // Where its server can't be reached, one sentence is enough.
+    command.env_remove("RUST_BACKTRACE");
     command
 }
 
