@@ -75,7 +75,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     state.applied(fleet.generation(), &fleet.kernel.state);
     state.runs(fleet.running());
     let _admin = admin::serve(admin, state.clone());
-    tracing::info!(workers, "running\n{}", summary::of(&source, &config, &fleet.kernel.state));
+    tracing::info!("running on {workers} workers\n{}", summary::of(&source, &config, &fleet.kernel.state));
     notify(&[sd_notify::NotifyState::Ready]);
 
     let mut addresses = addresses_watch();

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -97,7 +98,7 @@ pub fn of(state: &ControlState) -> Option<StatusDocument> {
     let reload = state.last_reload();
     Some(StatusDocument {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        started: state.started.to_string(),
+        started: text(state.started),
         draining: state.is_draining(),
         generation: snapshot.generation,
         configuration: ConfigurationStatus {
@@ -105,7 +106,7 @@ pub fn of(state: &ControlState) -> Option<StatusDocument> {
                 Source::Embedded => None,
                 Source::Path(path) => Some(path.display().to_string()),
             },
-            last_reload: reload.at.to_string(),
+            last_reload: text(reload.at),
             last_reload_ok: reload.outcome.is_ok(),
             last_reload_error: reload.outcome.err(),
         },
@@ -114,6 +115,11 @@ pub fn of(state: &ControlState) -> Option<StatusDocument> {
         services: services(&snapshot),
         access_log_dropped: snapshot.access_log.as_ref().map_or(0, |log| log.dropped()),
     })
+}
+
+/// RFC 3339, to the millisecond.
+fn text(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 fn gate(state: State) -> GateStatus {
@@ -171,7 +177,7 @@ fn services(snapshot: &Snapshot) -> Vec<ServiceStatus> {
                     ServerStatus {
                         address: server.addr.to_string(),
                         status: server.health.status().name().to_owned(),
-                        since: change.at.to_string(),
+                        since: text(change.at),
                         why: change.why,
                         requests: server.counters.requests.load(Ordering::Relaxed),
                         failures: server.counters.failures.load(Ordering::Relaxed),

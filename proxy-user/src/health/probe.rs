@@ -78,15 +78,15 @@ where
     };
     request.headers_mut().insert(header::HOST, host);
 
-    // The connection runs only as long as the probe does: it ends with the answer's head, or with this future.
+    // The connection is driven here, and ends with the probe. When it ends by itself, the answer is there or never
+    // will be.
+    let mut answer = std::pin::pin!(sender.send_request(request));
     let answer = tokio::select! {
         biased;
-        answer = sender.send_request(request) => answer.map_err(broken)?,
-        ended = connection => {
-            ended.map_err(broken)?;
-            return Err(ProbeFault::Broken("closed before it answered".into()));
-        }
+        answer = &mut answer => answer,
+        _ = connection => answer.await,
     };
+    let answer = answer.map_err(broken)?;
     health.heard(Moment::now());
     match answer.status() {
         status if status.is_success() || status.is_redirection() => Ok(()),

@@ -105,6 +105,7 @@ mod tests {
                 certificate(&["app.example.com"]),
             ],
             warnings: Vec::new(),
+            files: Vec::new(),
         };
         let chosen = BySni::new(&certificates);
         for (name, entry) in [
