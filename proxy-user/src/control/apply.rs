@@ -1,8 +1,8 @@
 //! Makes a valid configuration the running one: everything that can fail first, then one swap.
 //!
-//! 1. its running form is built, 2. sockets that are new are opened, 3. new servers are probed once, 4. the snapshot
-//! is swapped, 5. the kernel is reconciled, 6. the new sockets are handed out, 7. what is not wanted any more goes.
-//! A fault in 1 to 3 leaves the running configuration as it was; after one in 5 it is put back.
+//! 1. its running form is built, 2. sockets that are new are opened, 3. the kernel is reconciled, 4. new servers are
+//! probed once, 5. the snapshot is swapped and the new sockets are handed out, 6. what is not wanted any more goes.
+//! A fault in 1 to 3 leaves the running configuration as it was.
 
 use std::{collections::HashMap, io, net::TcpListener, sync::Arc, time::Duration};
 
@@ -93,17 +93,11 @@ impl Fleet {
         let before = self.running.load_full();
         let snapshot = Snapshot::new(config.clone(), Some(&before))?;
         let opened = open(&snapshot, &self.listening, self.workers.len())?;
+        self.kernel.apply(&config, snapshot.generation).await?;
         self.watch_new_servers(&snapshot).await;
 
-        // User space goes first, since the kernel's side takes a while: whom the gate lets in must not be turned away
-        // behind it. Whom the gate is about to drop is turned away already.
         let snapshot = Arc::new(snapshot);
         self.running.store(snapshot.clone());
-        if let Err(fault) = self.kernel.apply(&config, snapshot.generation).await {
-            self.running.store(before.clone());
-            self.let_go(&before);
-            return Err(fault.into());
-        }
         self.hand_out(opened);
         for worker in &self.workers {
             worker.renewed();

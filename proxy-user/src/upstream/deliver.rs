@@ -60,14 +60,11 @@ pub async fn deliver(
 
         server.counters.failures.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(service = %service.name, server = %server.addr, fault = %failed.fault, "attempt failed");
-        // What no server has seen, and what a server that is out now will never answer, is moved, not retried: it puts
-        // no more on the servers that are left than the same requests would have without the one that failed.
-        let is_retry = failed.unsent.is_none() && !matches!(failed.fault, AttemptFault::Silent);
         let Some(again) = failed.unsent.or(spare) else {
             return Err(Undelivered::Failed(failed.fault));
         };
-        permit = if is_retry { service.budget.retry() } else { None };
-        if is_retry && permit.is_none() {
+        permit = service.budget.retry();
+        if permit.is_none() {
             return Err(Undelivered::Failed(failed.fault));
         }
         service.counters.retries.fetch_add(1, Ordering::Relaxed);
