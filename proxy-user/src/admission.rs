@@ -3,9 +3,19 @@
 //! Where the gate can't be had this is the whole of enforcement; where it stands, it is the second lock.
 //! Pure: no I/O, no clock.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
+use arc_swap::ArcSwapOption;
 use ipnet::IpNet;
+
+/// Who may come in at an entrypoint.
+#[derive(Debug)]
+pub struct Admission {
+    listed: Arc<PrefixSet>,
+    /// Those that the next configuration lets in. The gate lets them through a moment before that configuration
+    /// runs here, and they must not be turned away in between.
+    arriving: ArcSwapOption<PrefixSet>,
+}
 
 /// A set of addresses, as sorted ranges that don't touch: a lookup is one binary search, however the prefixes
 /// were written.
@@ -15,7 +25,37 @@ pub struct PrefixSet {
     v6: Box<[(u128, u128)]>,
 }
 
+// === impl Admission ===
+
+impl Admission {
+    pub fn new(listed: PrefixSet) -> Self {
+        Self { listed: Arc::new(listed), arriving: ArcSwapOption::empty() }
+    }
+
+    pub fn admits(&self, address: IpAddr) -> bool {
+        self.listed.contains(address)
+            || self.arriving.load().as_ref().is_some_and(|arriving| arriving.contains(address))
+    }
+
+    /// From now on admits those of `next` too.
+    pub fn expect(&self, next: &Self) {
+        self.arriving.store(Some(next.listed.clone()));
+    }
+
+    /// The next configuration did not come about.
+    pub fn expect_nobody(&self) {
+        self.arriving.store(None);
+    }
+}
+
+// === impl PrefixSet ===
+
 impl PrefixSet {
+    /// All addresses: an entrypoint without an allowlist.
+    pub fn everybody() -> Self {
+        Self { v4: Box::new([(0, u32::MAX)]), v6: Box::new([(0, u128::MAX)]) }
+    }
+
     pub fn new<'a>(prefixes: impl IntoIterator<Item = &'a IpNet>) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for prefix in prefixes {
@@ -86,6 +126,24 @@ mod tests {
         let set = set(&["10.0.0.0/9", "10.128.0.0/9", "10.1.0.0/16", "255.255.255.255/32", "255.0.0.0/8"]);
         assert_eq!(set.v4.len(), 2);
         assert!(set.contains("255.255.255.255".parse().unwrap()));
+    }
+
+    #[test]
+    fn those_who_are_to_come_are_admitted_until_the_change_is_off() {
+        let (now, next) = (Admission::new(set(&["10.0.0.0/8"])), Admission::new(set(&["192.0.2.0/24"])));
+        let newcomer = "192.0.2.1".parse().unwrap();
+        assert!(!now.admits(newcomer));
+        now.expect(&next);
+        assert!(now.admits(newcomer) && now.admits("10.0.0.1".parse().unwrap()));
+        now.expect_nobody();
+        assert!(!now.admits(newcomer));
+    }
+
+    #[test]
+    fn everybody_is_everybody() {
+        for address in ["0.0.0.0", "255.255.255.255", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"] {
+            assert!(PrefixSet::everybody().contains(address.parse().unwrap()), "{address}");
+        }
     }
 
     #[test]

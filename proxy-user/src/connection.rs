@@ -42,9 +42,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     let Some(entrypoint) = worker.snapshot().entrypoint(at).cloned() else { return };
 
     // 2. May it come in? The gate has asked already where it stands; where it doesn't, this is the gate.
-    if let Some(admission) = &entrypoint.admission
-        && !admission.contains(peer.ip())
-    {
+    if !entrypoint.admission.admits(peer.ip()) {
         entrypoint.counters.not_listed.fetch_add(1, Ordering::Relaxed);
         reset(&stream);
         return;

@@ -36,6 +36,15 @@ pub struct Server {
     pub counters: Arc<ServerCounters>,
 }
 
+/// A server that was picked for a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Picked<'a> {
+    pub index: usize,
+    pub server: &'a Server,
+    /// How often it had fallen silent by then: when that changes, waiting for it is in vain.
+    pub silences: u32,
+}
+
 #[derive(Debug, Clone)]
 pub enum WhenAllDown {
     Page(Arc<Page>),
@@ -78,13 +87,29 @@ impl Service {
     }
 
     /// The next server for a request that has been to `tried` already.
-    pub fn pick(&self, tried: Tried) -> Option<usize> {
+    pub fn pick(&self, tried: Tried) -> Option<Picked<'_>> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let picked = |index: usize| {
+            let server = &self.servers[index];
+            Picked { index, server, silences: server.health.silences() }
+        };
+        // A server that is taken out for its silence is marked as down first and counted second. So the count is read
+        // first and the mark second: whoever gets in at the last moment is still told to leave.
         let usable = |index: usize| self.servers[index].health.status().usable();
-        balance::round_robin(self.servers.len(), turn, tried, usable).or_else(|| match self.when_all_down {
+        let mut passed_over = tried;
+        while let Some(index) = balance::round_robin(self.servers.len(), turn, passed_over, usable) {
+            let picked = picked(index);
+            if usable(index) {
+                return Some(picked);
+            }
+            passed_over.insert(index);
+        }
+        match self.when_all_down {
             WhenAllDown::Page(_) => None,
-            WhenAllDown::TryThen(_) => balance::round_robin(self.servers.len(), turn, tried, |_| true),
-        })
+            WhenAllDown::TryThen(_) => {
+                balance::round_robin(self.servers.len(), turn, tried, |_| true).map(picked)
+            }
+        }
     }
 
     /// The page for when no server answers.

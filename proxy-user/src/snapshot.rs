@@ -17,7 +17,7 @@ use rustls::ServerConfig;
 use crate::{
     access_log::sink::Sink,
     address::{EntrypointAddr, ServerAddr},
-    admission::PrefixSet,
+    admission::{Admission, PrefixSet},
     config::model::{self, AllowlistId, Config},
     health::{Health, Status},
     identity::TrustedSource,
@@ -43,8 +43,7 @@ pub struct Snapshot {
 pub struct Entrypoint {
     pub name: Arc<str>,
     pub bind: Vec<EntrypointAddr>,
-    /// `None`: anybody may come in.
-    pub admission: Option<PrefixSet>,
+    pub admission: Admission,
     pub client_ip: Option<TrustedSource>,
     pub tls: Option<Arc<ServerConfig>>,
     pub router: Router<Destination>,
@@ -162,7 +161,11 @@ fn running_entrypoint(
     Ok(Entrypoint {
         name: entrypoint.name.clone(),
         bind: entrypoint.bind.iter().copied().map(EntrypointAddr).collect(),
-        admission: (!entrypoint.allow.is_empty()).then(|| prefixes(config, &entrypoint.allow)),
+        admission: Admission::new(if entrypoint.allow.is_empty() {
+            PrefixSet::everybody()
+        } else {
+            prefixes(config, &entrypoint.allow)
+        }),
         client_ip: entrypoint.client_ip.as_ref().map(|source| TrustedSource {
             header: source.header.clone(),
             peers: prefixes(config, &source.trust),

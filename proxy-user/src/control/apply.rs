@@ -1,8 +1,8 @@
 //! Makes a valid configuration the running one: everything that can fail first, then one swap.
 //!
-//! 1. its running form is built, 2. sockets that are new are opened, 3. the kernel is reconciled, 4. new servers are
-//! probed once, 5. the snapshot is swapped and the new sockets are handed out, 6. what is not wanted any more goes.
-//! A fault in 1 to 3 leaves the running configuration as it was.
+//! 1. its running form is built, 2. sockets that are new are opened, 3. new servers are probed once, 4. the kernel is
+//! reconciled, 5. the snapshot is swapped and the new sockets are handed out, 6. what is not wanted any more goes.
+//! A fault in 1 to 4 leaves the running configuration as it was.
 
 use std::{collections::HashMap, io, net::TcpListener, sync::Arc, time::Duration};
 
@@ -93,8 +93,14 @@ impl Fleet {
         let before = self.running.load_full();
         let snapshot = Snapshot::new(config.clone(), Some(&before))?;
         let opened = open(&snapshot, &self.listening, self.workers.len())?;
-        self.kernel.apply(&config, snapshot.generation).await?;
         self.watch_new_servers(&snapshot).await;
+        expect(&before, &snapshot);
+        if let Err(fault) = self.kernel.apply(&config, snapshot.generation).await {
+            before.entrypoints.iter().for_each(|entrypoint| entrypoint.admission.expect_nobody());
+            self.watch_new_servers(&before).await;
+            self.let_go(&before);
+            return Err(fault.into());
+        }
 
         let snapshot = Arc::new(snapshot);
         self.running.store(snapshot.clone());
@@ -204,6 +210,15 @@ impl Fleet {
                 service.check.is_some() && service.servers.iter().any(|server| server.addr == *addr)
             })
         });
+    }
+}
+
+/// The gate changes first: whom it lets in from then on must not be turned away at accept.
+fn expect(before: &Snapshot, next: &Snapshot) {
+    for entrypoint in &next.entrypoints {
+        for known in before.entrypoints.iter().filter(|known| known.name == entrypoint.name) {
+            known.admission.expect(&entrypoint.admission);
+        }
     }
 }
 

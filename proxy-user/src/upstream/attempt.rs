@@ -9,7 +9,7 @@ use hyper::{body::Incoming, client::conn::http1::SendRequest};
 use crate::{
     body::RequestBody,
     clock::Moment,
-    service::{Server, Service},
+    service::{Picked, Service},
     upstream::{
         connect::{self, ConnectFault},
         pool::{Lease, Pool},
@@ -54,23 +54,24 @@ pub struct Means<'a> {
     pub waiting: &'a WaitingRoom,
 }
 
-/// Sends `request` to `server` and waits for the head of its answer.
+/// Sends `request` to the server that was picked and waits for the head of its answer.
 pub async fn attempt(
     means: Means<'_>,
     service: &Service,
-    server: &Server,
+    picked: Picked<'_>,
     mut request: Request<RequestBody>,
 ) -> Result<Answer, Failed> {
+    let server = picked.server;
     // A pooled connection may turn out to be closed by the server. What was not sent goes to the next one; the
     // pool is finite, so this ends.
     while let Some(sender) = means.pool.take(server.pool_key) {
-        match exchange(means, service, server, sender, request).await {
+        match exchange(means, service, picked, sender, request).await {
             Err(Failed { fault: AttemptFault::Broke(_), unsent: Some(unsent) }) => request = unsent,
             finished => return finished,
         }
     }
     match connect::connect(server.addr, service.tls.as_ref(), service.timeouts.connect).await {
-        Ok(sender) => exchange(means, service, server, sender, request).await,
+        Ok(sender) => exchange(means, service, picked, sender, request).await,
         Err(fault) => {
             server.health.suspect();
             Err(Failed { fault: AttemptFault::Connect(fault), unsent: Some(request) })
@@ -81,10 +82,11 @@ pub async fn attempt(
 async fn exchange(
     means: Means<'_>,
     service: &Service,
-    server: &Server,
+    picked: Picked<'_>,
     mut sender: SendRequest<RequestBody>,
     request: Request<RequestBody>,
 ) -> Result<Answer, Failed> {
+    let server = picked.server;
     let send = async {
         if let Err(error) = sender.ready().await {
             return Err((error, Some(request)));
@@ -94,7 +96,8 @@ async fn exchange(
             (error.into_error(), unsent)
         })
     };
-    let answered = means.waiting.wait(&server.health, Moment::now(), service.timeouts.first_byte, send).await;
+    let answered =
+        means.waiting.wait(&server.health, picked.silences, service.timeouts.first_byte, send).await;
     match answered {
         Ok(Ok(response)) => {
             server.health.heard(Moment::now());

@@ -38,18 +38,18 @@ pub async fn deliver(
     let began = Instant::now();
     let mut tried = Tried::default();
     let mut fault = None;
-    let mut permit;
+    let mut permits = Vec::new();
     loop {
-        let Some(index) = service.pick(tried) else {
+        let Some(picked) = service.pick(tried) else {
             return Err(fault.map_or(Undelivered::NoServer, Undelivered::Failed));
         };
-        tried.insert(index);
-        let server = &service.servers[index];
+        tried.insert(picked.index);
+        let server = picked.server;
         server.counters.requests.fetch_add(1, Ordering::Relaxed);
         exchange.server = Some(server.addr);
 
         let spare = repeatable(&request);
-        let failed = match attempt(means, service, server, request).await {
+        let failed = match attempt(means, service, picked, request).await {
             Ok(answer) => {
                 exchange.server_took = Some(began.elapsed());
                 return Ok(answer);
@@ -60,12 +60,17 @@ pub async fn deliver(
 
         server.counters.failures.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(service = %service.name, server = %server.addr, fault = %failed.fault, "attempt failed");
+        // What cost no server any work, or is taken away from a server that is out, is no repetition but the first
+        // delivery: only the rest is rationed.
+        let rationed = failed.unsent.is_none() && server.health.status().usable();
         let Some(again) = failed.unsent.or(spare) else {
             return Err(Undelivered::Failed(failed.fault));
         };
-        permit = service.budget.retry();
-        if permit.is_none() {
-            return Err(Undelivered::Failed(failed.fault));
+        if rationed {
+            match service.budget.retry() {
+                Some(permit) => permits.push(permit),
+                None => return Err(Undelivered::Failed(failed.fault)),
+            }
         }
         service.counters.retries.fetch_add(1, Ordering::Relaxed);
         exchange.flags.retries = exchange.flags.retries.saturating_add(1);

@@ -5,7 +5,7 @@
 //! leaving is the hot path and costs no allocation and no clock.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
@@ -33,6 +33,8 @@ pub enum GaveUp {
 #[derive(Debug, Default)]
 pub struct WaitingRoom {
     seats: RefCell<Seats>,
+    /// As of the last look: precise enough for waits of many ticks, and free.
+    now: Cell<Moment>,
 }
 
 #[derive(Debug, Default)]
@@ -58,15 +60,16 @@ struct Ticket<'a> {
 }
 
 impl WaitingRoom {
-    /// Waits for `answer`, unless the ticker finds that there is no sense in it.
+    /// Waits for `answer`, unless the ticker finds that there is no sense in it: since the server was picked it has
+    /// fallen silent more than `silences` times, or `first_byte` has passed.
     pub async fn wait<F: Future>(
         &self,
         health: &Arc<Health>,
-        since: Moment,
+        silences: u32,
         first_byte: Duration,
         answer: F,
     ) -> Result<F::Output, GaveUp> {
-        let ticket = self.enter(health, since, first_byte);
+        let ticket = self.enter(health, silences, first_byte);
         let mut answer = pin!(answer);
         poll_fn(|cx| {
             if let Poll::Ready(output) = answer.as_mut().poll(cx) {
@@ -90,6 +93,7 @@ impl WaitingRoom {
 
     /// Looks at everybody who waits. Called every [`TICK`].
     pub fn look(&self, now: Moment) {
+        self.now.set(now);
         let mut wake = Vec::new();
         for seat in self.seats.borrow_mut().seats.iter_mut().flatten() {
             if seat.gave_up.is_some() {
@@ -114,11 +118,11 @@ impl WaitingRoom {
         wake.into_iter().for_each(Waker::wake);
     }
 
-    fn enter(&self, health: &Arc<Health>, since: Moment, first_byte: Duration) -> Ticket<'_> {
+    fn enter(&self, health: &Arc<Health>, silences: u32, first_byte: Duration) -> Ticket<'_> {
         let seat = Seat {
             health: health.clone(),
-            since,
-            silences: health.silences(),
+            since: self.now.get(),
+            silences,
             first_byte_ms: u64::try_from(first_byte.as_millis()).unwrap_or(u64::MAX),
             waker: None,
             gave_up: None,
@@ -162,14 +166,14 @@ mod tests {
     #[test]
     fn an_answer_comes_through() {
         let (room, health) = (WaitingRoom::default(), Arc::new(Health::new(Status::Up)));
-        let waiting = pin!(room.wait(&health, Moment(0), MINUTE, async { 7 }));
+        let waiting = pin!(room.wait(&health, 0, MINUTE, async { 7 }));
         assert_eq!(poll(waiting), Poll::Ready(Ok(7)));
     }
 
     #[test]
     fn waiting_ends_at_the_first_byte_timeout() {
         let (room, health) = (WaitingRoom::default(), Arc::new(Health::new(Status::Up)));
-        let mut waiting = pin!(room.wait(&health, Moment(0), MINUTE, pending::<()>()));
+        let mut waiting = pin!(room.wait(&health, 0, MINUTE, pending::<()>()));
         assert!(poll(waiting.as_mut()).is_pending());
         room.look(Moment(59_999));
         assert!(poll(waiting.as_mut()).is_pending());
@@ -180,7 +184,7 @@ mod tests {
     #[test]
     fn waiting_ends_when_the_server_was_taken_out_for_its_silence() {
         let (room, health) = (WaitingRoom::default(), Arc::new(Health::new(Status::Up)));
-        let mut waiting = pin!(room.wait(&health, Moment(0), MINUTE, pending::<()>()));
+        let mut waiting = pin!(room.wait(&health, 0, MINUTE, pending::<()>()));
         assert!(poll(waiting.as_mut()).is_pending());
         health.change(Status::Down, true, "no answer".into());
         room.look(Moment(1));
@@ -190,7 +194,7 @@ mod tests {
     #[test]
     fn a_long_wait_on_a_silent_server_raises_suspicion_and_a_talking_server_does_not() {
         let (room, health) = (WaitingRoom::default(), Arc::new(Health::new(Status::Up)));
-        let mut waiting = pin!(room.wait(&health, Moment(0), MINUTE, pending::<()>()));
+        let mut waiting = pin!(room.wait(&health, 0, MINUTE, pending::<()>()));
         assert!(poll(waiting.as_mut()).is_pending());
         health.heard(Moment(150));
         room.look(Moment(SUSPICION_MS + 149));
@@ -203,7 +207,7 @@ mod tests {
     fn seats_are_used_again() {
         let (room, health) = (WaitingRoom::default(), Arc::new(Health::new(Status::Up)));
         for _ in 0..3 {
-            let mut waiting = pin!(room.wait(&health, Moment(0), MINUTE, pending::<()>()));
+            let mut waiting = pin!(room.wait(&health, 0, MINUTE, pending::<()>()));
             assert!(poll(waiting.as_mut()).is_pending());
         }
         assert_eq!(room.seats.borrow().seats.len(), 1);
