@@ -105,7 +105,7 @@ impl Walk<'_> {
                 (Some(schema), _) => self.value(schema, value, &place.key(name)),
                 (None, Some(schema)) => self.value(schema, value, &place.name(name)),
                 (None, None) => {
-                    self.unknown(name, &key.span(), known, place);
+                    self.unknown(name, &key.span(), value.get_ref(), known, place);
                     false
                 }
             };
@@ -119,7 +119,14 @@ impl Walk<'_> {
         }
     }
 
-    fn unknown(&mut self, name: &str, span: &Range<usize>, known: &Map<String, Value>, place: &Place) {
+    fn unknown(
+        &mut self,
+        name: &str,
+        span: &Range<usize>,
+        value: &DeValue<'_>,
+        known: &Map<String, Value>,
+        place: &Place,
+    ) {
         let what = if place.path.is_empty() {
             format!("{} is no section", quoted(name))
         } else {
@@ -132,12 +139,23 @@ impl Walk<'_> {
             return;
         }
         let suggestion = nearest(name, known.keys().map(String::as_str));
+        if let Some(meant) = suggestion {
+            self.lose_meant(&join(&place.exact, meant), &known[meant], value);
+        }
         let all: Vec<_> = known.keys().map(|key| format!("`{key}`")).collect();
         let finding = self.findings.error(Code::UnknownKey, self.file, span, what);
         match suggestion {
             Some(_) => finding.suggest(suggestion),
             None => finding.hint(format!("there are {}", all.join(", "))),
         };
+    }
+
+    /// What was probably meant isn't missing: a second fault about the same slip would only confuse.
+    fn lose_meant(&mut self, meant: &str, schema: &Value, value: &DeValue<'_>) {
+        match value.as_table().filter(|_| schema["additionalProperties"].is_object()) {
+            Some(named) => named.keys().for_each(|name| self.findings.lose(join(meant, name.get_ref()))),
+            None => self.findings.lose(meant),
+        }
     }
 
     /// Whether `value` may stay. What is faulty within it has been taken out.

@@ -136,8 +136,10 @@ impl Statement {
         if message.starts_with("string values must be quoted") {
             return fault("text without quotes", Some(&format!("write `\"{word}\"`")));
         }
-        if message.starts_with("invalid basic string") && word.is_empty() {
-            return fault("this text is never closed", Some("a `\"` is missing"));
+        for (kind, quote) in [("invalid basic string", "\""), ("invalid literal string", "'")] {
+            if message.starts_with(kind) && word.is_empty() {
+                return fault("this text is never closed", Some(&format!("a `{quote}` is missing")));
+            }
         }
         match value {
             Some(value) if message.starts_with("invalid ") && !value.contains(['"', '\'', '[', '{']) => {
