@@ -1,5 +1,7 @@
 //! What is generated from the code must be what is checked in.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::path::{Path, PathBuf};
 
 use proxy_user::config;

@@ -128,9 +128,9 @@ impl Walk<'_> {
         place: &Place,
     ) {
         let what = if place.path.is_empty() {
-            format!("{} is no section", quoted(name))
+            format!("{} is not a section", quoted(name))
         } else {
-            format!("{} is no key of {}", quoted(name), quoted(&place.path))
+            format!("{} is not a key of {}", quoted(name), quoted(&place.path))
         };
         if let Some(key) = unsupported::key(&place.general, name) {
             let message =
