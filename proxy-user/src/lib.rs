@@ -1,10 +1,38 @@
 //! Weir, an eBPF-accelerated edge proxy.
 //!
-//! The modules stand in the order in which a packet and then a request travels through them; the control side,
-//! which never stands in a request's way, comes last. See `ARCHITECTURE.md` for the whole picture.
+//! The modules stand in the order in which a connection and then a request travels through them; what they share
+//! follows, and the control side, which never stands in a request's way, comes last. `ARCHITECTURE.md` has the
+//! whole picture.
 
-// === The way of a connection and of a request ===
+// === The way of a connection: accept → admission → TLS → HTTP ===
+pub mod listen;
+pub mod worker;
+pub mod connection;
+pub mod admission;
 pub mod tls;
+
+// === The way of a request: identity → route → forwarding → server, or page ===
+pub mod request;
+pub mod identity;
+pub mod routing;
+pub mod forwarding;
+pub mod service;
+pub mod balance;
+pub mod upstream;
+pub mod page;
+pub mod body;
+pub mod access_log;
+
+// === What both share ===
+pub mod address;
+pub mod clock;
+pub mod snapshot;
+pub mod health;
 
 // === The control side ===
 pub mod config;
+pub mod control;
+pub mod kernel;
+pub mod admin;
+pub mod demonstration;
+pub mod cli;

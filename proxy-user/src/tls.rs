@@ -1,3 +1,6 @@
-//! TLS towards clients and towards servers.
+//! TLS: towards clients ([`entrypoint`]), towards servers ([`server`]), and what both read from files
+//! ([`certificates`]).
 
 pub mod certificates;
+pub mod entrypoint;
+pub mod server;

@@ -1,0 +1,80 @@
+//! What the gate decided, by entrypoint: one field for each verdict, so that `bpftool map dump` names them.
+
+use core::ops::AddAssign;
+
+use crate::verdict::DropReason;
+
+/// Packets and the bytes in them, Ethernet header included.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// One CPU's share for one entrypoint.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub passed: Tally,
+    pub not_listed: Tally,
+    pub truncated: Tally,
+    pub extension_headers: Tally,
+    pub list_missing: Tally,
+}
+
+const _: () = assert!(size_of::<Counters>() == (1 + DropReason::ALL.len()) * size_of::<Tally>());
+
+impl Counters {
+    #[inline(always)]
+    #[must_use]
+    pub const fn dropped(&self, reason: DropReason) -> &Tally {
+        match reason {
+            DropReason::NotListed => &self.not_listed,
+            DropReason::Truncated => &self.truncated,
+            DropReason::ExtensionHeaders => &self.extension_headers,
+            DropReason::ListMissing => &self.list_missing,
+        }
+    }
+
+    #[inline(always)]
+    pub const fn dropped_mut(&mut self, reason: DropReason) -> &mut Tally {
+        match reason {
+            DropReason::NotListed => &mut self.not_listed,
+            DropReason::Truncated => &mut self.truncated,
+            DropReason::ExtensionHeaders => &mut self.extension_headers,
+            DropReason::ListMissing => &mut self.list_missing,
+        }
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    #[inline(always)]
+    pub const fn count(&mut self, bytes: u64) {
+        self.packets = self.packets.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(bytes);
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.packets = self.packets.wrapping_add(other.packets);
+        self.bytes = self.bytes.wrapping_add(other.bytes);
+    }
+}
+
+/// Sums the shares of several CPUs.
+impl AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        for reason in DropReason::ALL {
+            *self.dropped_mut(reason) += *other.dropped(reason);
+        }
+    }
+}
+
+// SAFETY: `repr(C)`, pairs of `u64` only, so nothing is padding and every bit pattern is valid.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Counters {}

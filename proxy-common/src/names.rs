@@ -1,0 +1,33 @@
+//! The names of maps, programs and pins, as `bpftool` shows them.
+
+/// The layout of pinned state: the folder below `weir/`. Another layout is another folder.
+pub const LAYOUT: &str = "v1";
+
+/// Folder below the bpffs mount point that holds everything Weir pins.
+pub const ROOT: &str = "weir";
+pub const MAPS: &str = "maps";
+pub const PROGRAMS: &str = "progs";
+pub const LINKS: &str = "links";
+
+/// The running scope: which (local address, protocol, port) is guarded, and by which policy.
+pub const GATE_SCOPE: &str = "GATE_SCOPE";
+/// By admission slot: who may come in, IPv4.
+pub const GATE_ALLOW_V4: &str = "GATE_ALLOW_V4";
+/// By admission slot: who may come in, IPv6.
+pub const GATE_ALLOW_V6: &str = "GATE_ALLOW_V6";
+/// By entrypoint slot and CPU: what the gate decided.
+pub const GATE_COUNTERS: &str = "GATE_COUNTERS";
+/// By entrypoint slot: its name.
+pub const GATE_ENTRYPOINTS: &str = "GATE_ENTRYPOINTS";
+/// By list id: its name and size.
+pub const GATE_LISTS: &str = "GATE_LISTS";
+
+pub const GATE_MAPS: [&str; 6] =
+    [GATE_SCOPE, GATE_ALLOW_V4, GATE_ALLOW_V6, GATE_COUNTERS, GATE_ENTRYPOINTS, GATE_LISTS];
+
+/// The gate at XDP.
+pub const GATE_XDP: &str = "gate_xdp";
+/// The gate at tcx ingress.
+pub const GATE_TC: &str = "gate_tc";
+/// Returns XDP_DROP and does nothing else: the floor that benchmarks compare the gate with. Never attached.
+pub const FLOOR_DROP: &str = "floor_drop";

@@ -1,0 +1,116 @@
+//! The gate: may this frame come in?
+//!
+//! What isn't for a guarded (local address, protocol, port) is never touched, and leaves after one lookup.
+//! What can't be judged *for a guarded address* is dropped. Every packet is judged for itself: there is no
+//! connection tracking, so a list that changes takes effect on connections that are open.
+
+mod ipv4;
+mod ipv6;
+
+use proxy_common::{
+    admission::ListId,
+    scope::{Policy, ScopeKey},
+    verdict::DropReason,
+};
+
+use crate::{
+    frame::{Frame, TooShort, read},
+    headers::{Ethernet, VlanTag, ether_type},
+};
+
+/// VLAN tags that are looked behind.
+const VLAN_TAGS: usize = 2;
+
+/// What the gate asks: maps in the kernel, plain tables in tests.
+pub trait Tables {
+    fn policy(&self, key: &ScopeKey) -> Option<Policy>;
+    fn admits_v4(&self, admission: u32, source: &[u8; 4]) -> Admits;
+    fn admits_v6(&self, admission: u32, source: &[u8; 16]) -> Admits;
+}
+
+/// What an entrypoint's allowlists say of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admits {
+    Listed(ListId),
+    NotListed,
+    /// There are no such lists.
+    NoLists,
+}
+
+/// The frame is for a guarded entrypoint and may come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    pub entrypoint: u32,
+    pub list: ListId,
+}
+
+/// Why the gate looked no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Neither IPv4 nor IPv6.
+    NotIp,
+    /// IP of another version than its Ethernet type says, or a header shorter than a header: for the stack.
+    NotAHeader,
+    /// Neither TCP nor UDP.
+    NotGuardable,
+    /// A fragment without ports. Its first fragment is judged, and nothing is put together without it.
+    LaterFragment,
+    /// No guarded entrypoint has this address, protocol and port.
+    NotGuarded,
+    /// For this entrypoint (or for its address), and dropped.
+    Dropped { entrypoint: u32, reason: DropReason },
+}
+
+/// Judges one frame.
+#[inline(always)]
+pub fn judge(frame: &impl Frame, tables: &impl Tables) -> Result<Admitted, Stop> {
+    // A frame too short to have an address is for nobody.
+    let ethernet: &Ethernet = read(frame, 0)?;
+    let mut ether_type = ethernet.ether_type();
+    let mut offset = size_of::<Ethernet>();
+
+    for _ in 0..VLAN_TAGS {
+        if ether_type != ether_type::VLAN && ether_type != ether_type::PROVIDER_VLAN {
+            break;
+        }
+        let tag: &VlanTag = read(frame, offset)?;
+        ether_type = tag.ether_type();
+        offset += size_of::<VlanTag>();
+    }
+
+    match ether_type {
+        ether_type::IPV4 => ipv4::judge(frame, offset, tables),
+        ether_type::IPV6 => ipv6::judge(frame, offset, tables),
+        _ => Err(Stop::NotIp),
+    }
+}
+
+/// What the lists say becomes the verdict.
+#[inline(always)]
+fn admit(policy: Policy, admits: Admits) -> Result<Admitted, Stop> {
+    let entrypoint = policy.entrypoint;
+    match admits {
+        Admits::Listed(list) => Ok(Admitted { entrypoint, list }),
+        Admits::NotListed => Err(Stop::Dropped { entrypoint, reason: DropReason::NotListed }),
+        Admits::NoLists => Err(Stop::Dropped { entrypoint, reason: DropReason::ListMissing }),
+    }
+}
+
+/// The port can't be read: dropped if the address (and, when known, the protocol) is guarded at any port.
+#[inline(always)]
+fn unreadable(tables: &impl Tables, any_port: &ScopeKey, reason: DropReason) -> Stop {
+    match tables.policy(any_port) {
+        Some(policy) => Stop::Dropped { entrypoint: policy.entrypoint, reason },
+        None => Stop::NotGuarded,
+    }
+}
+
+impl From<TooShort> for Stop {
+    #[inline(always)]
+    fn from(_: TooShort) -> Self {
+        Self::NotAHeader
+    }
+}
+
+#[cfg(test)]
+mod tests;

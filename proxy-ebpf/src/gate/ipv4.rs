@@ -1,0 +1,42 @@
+//! The gate for IPv4.
+
+use proxy_common::{
+    scope::{ANY_PORT, ScopeKey, TCP, UDP},
+    verdict::DropReason,
+};
+
+use super::{Admitted, Stop, Tables, admit, unreadable};
+use crate::{
+    frame::{Frame, read},
+    headers::{Ipv4, Ports},
+};
+
+#[inline(always)]
+pub(super) fn judge(frame: &impl Frame, offset: usize, tables: &impl Tables) -> Result<Admitted, Stop> {
+    // 1. The header. Without the whole of its fixed part there is no address to guard.
+    let header: &Ipv4 = read(frame, offset)?;
+    let protocol = header.protocol;
+    if protocol != TCP && protocol != UDP {
+        return Err(Stop::NotGuardable);
+    }
+    let length = header.length();
+    if length < size_of::<Ipv4>() {
+        return Err(Stop::NotAHeader);
+    }
+    if header.is_later_fragment() {
+        return Err(Stop::LaterFragment);
+    }
+
+    // 2. The port, behind the options if there are any.
+    let Ok(ports) = read::<Ports>(frame, offset + length) else {
+        let any_port = ScopeKey::v4(header.destination, protocol, ANY_PORT);
+        return Err(unreadable(tables, &any_port, DropReason::Truncated));
+    };
+
+    // 3. Is it guarded?
+    let key = ScopeKey::v4(header.destination, protocol, ports.destination());
+    let policy = tables.policy(&key).ok_or(Stop::NotGuarded)?;
+
+    // 4. Is the source listed?
+    admit(policy, tables.admits_v4(policy.admission, &header.source))
+}

@@ -1,0 +1,162 @@
+//! The headers on the way to a port, as they lie on the wire.
+
+use crate::frame::Wire;
+
+pub mod ether_type {
+    pub const IPV4: u16 = 0x0800;
+    pub const IPV6: u16 = 0x86dd;
+    pub const VLAN: u16 = 0x8100;
+    pub const PROVIDER_VLAN: u16 = 0x88a8;
+}
+
+/// Numbers that stand in an IPv6 "next header" field and lead to another header.
+pub mod extension {
+    pub const HOP_BY_HOP: u8 = 0;
+    pub const ROUTING: u8 = 43;
+    pub const FRAGMENT: u8 = 44;
+    pub const AUTHENTICATION: u8 = 51;
+    pub const DESTINATION_OPTIONS: u8 = 60;
+    pub const MOBILITY: u8 = 135;
+    pub const HIP: u8 = 139;
+    pub const SHIM6: u8 = 140;
+}
+
+#[repr(C)]
+pub struct Ethernet {
+    _destination: [u8; 6],
+    _source: [u8; 6],
+    ether_type: [u8; 2],
+}
+
+/// What follows an `ether_type` of VLAN: the tag, and the next `ether_type`.
+#[repr(C)]
+pub struct VlanTag {
+    _tag: [u8; 2],
+    ether_type: [u8; 2],
+}
+
+#[repr(C)]
+pub struct Ipv4 {
+    version_and_length: u8,
+    _service: u8,
+    _total_length: [u8; 2],
+    _identification: [u8; 2],
+    flags_and_fragment: [u8; 2],
+    _time_to_live: u8,
+    pub protocol: u8,
+    _checksum: [u8; 2],
+    pub source: [u8; 4],
+    pub destination: [u8; 4],
+}
+
+#[repr(C)]
+pub struct Ipv6 {
+    _version_class_flow: [u8; 4],
+    _payload_length: [u8; 2],
+    pub next_header: u8,
+    _hop_limit: u8,
+    pub source: [u8; 16],
+    pub destination: [u8; 16],
+}
+
+/// The common beginning of the extension headers.
+#[repr(C)]
+pub struct Extension {
+    pub next_header: u8,
+    length: u8,
+}
+
+#[repr(C)]
+pub struct Ipv6Fragment {
+    pub next_header: u8,
+    _reserved: u8,
+    offset_and_more: [u8; 2],
+    _identification: [u8; 4],
+}
+
+/// The beginning that TCP and UDP share.
+#[repr(C)]
+pub struct Ports {
+    _source: [u8; 2],
+    destination: [u8; 2],
+}
+
+impl Ethernet {
+    #[inline(always)]
+    pub fn ether_type(&self) -> u16 {
+        u16::from_be_bytes(self.ether_type)
+    }
+}
+
+impl VlanTag {
+    #[inline(always)]
+    pub fn ether_type(&self) -> u16 {
+        u16::from_be_bytes(self.ether_type)
+    }
+}
+
+impl Ipv4 {
+    /// In bytes, options included. Less than 20 is not a header; the caller's to find out.
+    #[inline(always)]
+    pub fn length(&self) -> usize {
+        usize::from(self.version_and_length & 0x0f) * 4
+    }
+
+    /// Whether this is a fragment that isn't the first: it has no ports.
+    #[inline(always)]
+    pub fn is_later_fragment(&self) -> bool {
+        let [high, low] = self.flags_and_fragment;
+        (high & 0x1f) | low != 0
+    }
+}
+
+impl Extension {
+    /// In bytes, for all but the authentication and fragment headers.
+    #[inline(always)]
+    pub fn length(&self) -> usize {
+        (usize::from(self.length) + 1) * 8
+    }
+
+    /// In bytes, for an authentication header, which counts otherwise.
+    #[inline(always)]
+    pub fn authentication_length(&self) -> usize {
+        (usize::from(self.length) + 2) * 4
+    }
+}
+
+impl Ipv6Fragment {
+    #[inline(always)]
+    pub fn is_later_fragment(&self) -> bool {
+        u16::from_be_bytes(self.offset_and_more) & 0xfff8 != 0
+    }
+}
+
+impl Ports {
+    #[inline(always)]
+    pub fn destination(&self) -> u16 {
+        u16::from_be_bytes(self.destination)
+    }
+}
+
+const _: () = assert!(size_of::<Ethernet>() == 14 && align_of::<Ethernet>() == 1);
+const _: () = assert!(size_of::<VlanTag>() == 4 && align_of::<VlanTag>() == 1);
+const _: () = assert!(size_of::<Ipv4>() == 20 && align_of::<Ipv4>() == 1);
+const _: () = assert!(size_of::<Ipv6>() == 40 && align_of::<Ipv6>() == 1);
+const _: () = assert!(size_of::<Extension>() == 2 && align_of::<Extension>() == 1);
+const _: () = assert!(size_of::<Ipv6Fragment>() == 8 && align_of::<Ipv6Fragment>() == 1);
+const _: () = assert!(size_of::<Ports>() == 4 && align_of::<Ports>() == 1);
+
+// SAFETY: `repr(C)` of bytes and byte arrays: alignment 1 (asserted), no padding, every bit pattern valid.
+unsafe impl Wire for Ethernet {}
+// SAFETY: as above.
+unsafe impl Wire for VlanTag {}
+// SAFETY: as above.
+unsafe impl Wire for Ipv4 {}
+// SAFETY: as above.
+unsafe impl Wire for Ipv6 {}
+// SAFETY: as above.
+unsafe impl Wire for Extension {}
+// SAFETY: as above.
+unsafe impl Wire for Ipv6Fragment {}
+// SAFETY: as above.
+unsafe impl Wire for Ports {}

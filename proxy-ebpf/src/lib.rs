@@ -1,0 +1,14 @@
+//! What the kernel programs do, apart from being kernel programs.
+//!
+//! The logic reads a bounds-checked [`frame::Frame`], which XDP's and tc's contexts implement, and a test's
+//! buffer does as well: one body of code serves both hooks and runs on the host. It calls no helper and knows
+//! no map; [`gate::Tables`] is what it asks. The entry points, the maps, and the table from [`gate::Stop`] to
+//! the kernel's verdicts are in `main.rs`.
+//!
+//! Everything is inlined into its entry point, so that the verifier sees each bounds check beside its access.
+#![no_std]
+#![deny(clippy::wildcard_enum_match_arm)]
+
+pub mod frame;
+pub mod gate;
+pub mod headers;

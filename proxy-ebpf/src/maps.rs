@@ -1,0 +1,98 @@
+//! The maps, and the gate's view of them.
+//!
+//! Only `#[btf_map]`: one map of the older kind and libbpf's tools (bpftool among them) refuse the object.
+
+use aya_ebpf::{
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
+    macros::btf_map,
+};
+use proxy_common::{
+    admission::{ListId, MAX_ADMISSIONS, MAX_LISTS, TEMPLATE_PREFIXES},
+    counters::Counters,
+    label::{Label, ListLabel},
+    scope::{MAX_ENTRYPOINTS, MAX_SCOPE, Policy, ScopeKey},
+};
+use proxy_ebpf::gate::{Admits, Tables};
+
+/// One slot, so that one update brings a whole new generation.
+#[btf_map]
+static GATE_SCOPE: ArrayOfMaps<HashMap<ScopeKey, Policy, MAX_SCOPE>, 1> = ArrayOfMaps::new();
+
+#[btf_map]
+static GATE_ALLOW_V4: ArrayOfMaps<LpmTrie<[u8; 4], ListId, TEMPLATE_PREFIXES>, MAX_ADMISSIONS> =
+    ArrayOfMaps::new();
+
+#[btf_map]
+static GATE_ALLOW_V6: ArrayOfMaps<LpmTrie<[u8; 16], ListId, TEMPLATE_PREFIXES>, MAX_ADMISSIONS> =
+    ArrayOfMaps::new();
+
+#[btf_map]
+static GATE_COUNTERS: PerCpuArray<Counters, MAX_ENTRYPOINTS> = PerCpuArray::new();
+
+/// Written and read by user space only; here so that the loader makes them with their types.
+#[btf_map]
+static GATE_ENTRYPOINTS: Array<Label, MAX_ENTRYPOINTS> = Array::new();
+
+#[btf_map]
+static GATE_LISTS: Array<ListLabel, MAX_LISTS> = Array::new();
+
+/// The gate's questions, answered by the maps above.
+pub struct GateMaps;
+
+impl Tables for GateMaps {
+    #[inline(always)]
+    fn policy(&self, key: &ScopeKey) -> Option<Policy> {
+        let policy = GATE_SCOPE.get_value_ptr_mut(0, key)?;
+        // SAFETY: the kernel gave a pointer to a policy of a scope that is never changed once it is in
+        // place, and that lives at least until this program returns.
+        Some(unsafe { *policy })
+    }
+
+    #[inline(always)]
+    fn admits_v4(&self, admission: u32, source: &[u8; 4]) -> Admits {
+        let Some(trie) = GATE_ALLOW_V4.get(admission) else { return Admits::NoLists };
+        match trie.get(&Key::new(32, *source)) {
+            Some(list) => Admits::Listed(*list),
+            None => Admits::NotListed,
+        }
+    }
+
+    #[inline(always)]
+    fn admits_v6(&self, admission: u32, source: &[u8; 16]) -> Admits {
+        let Some(trie) = GATE_ALLOW_V6.get(admission) else { return Admits::NoLists };
+        match trie.get(&Key::new(128, *source)) {
+            Some(list) => Admits::Listed(*list),
+            None => Admits::NotListed,
+        }
+    }
+}
+
+/// The counters.
+pub mod report {
+    use proxy_common::{counters::Counters, verdict::DropReason};
+
+    use super::GATE_COUNTERS;
+
+    #[inline(always)]
+    pub fn passed(entrypoint: u32, bytes: u64) {
+        if let Some(counters) = counters(entrypoint) {
+            counters.passed.count(bytes);
+        }
+    }
+
+    #[inline(always)]
+    pub fn dropped(entrypoint: u32, reason: DropReason, bytes: u64) {
+        if let Some(counters) = counters(entrypoint) {
+            counters.dropped_mut(reason).count(bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn counters(entrypoint: u32) -> Option<&'static mut Counters> {
+        let counters = GATE_COUNTERS.get_ptr_mut(entrypoint)?;
+        // SAFETY: this CPU's own share. A program isn't interrupted by itself on one CPU at one hook; XDP
+        // and tc on one CPU may interleave, and then at worst lose a count. The map is pinned for longer
+        // than any program that uses it runs.
+        Some(unsafe { &mut *counters })
+    }
+}

@@ -1,0 +1,116 @@
+//! The access log: one line for each request, written when the last byte of its answer is on its way.
+//!
+//! A request never waits for the log. Each worker formats into its own buffer ([`WorkerLog`]) and hands whole chunks
+//! to one [`sink`] thread; when that can't keep up, chunks are dropped and counted, not queued without bound.
+
+pub mod format;
+pub mod sink;
+
+use std::{
+    cell::{Cell, RefCell},
+    net::IpAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use http::{HeaderValue, Method, StatusCode, Version, uri::PathAndQuery};
+
+use crate::{
+    access_log::{format::Stamp, sink::Sink},
+    address::ServerAddr,
+};
+
+/// A buffer is handed over when it holds this much, or when the worker's ticker comes by.
+const CHUNK: usize = 32 * 1024;
+
+/// What is known of one request and its answer, gathered on its way.
+#[derive(Debug)]
+pub struct Exchange {
+    pub log: Rc<WorkerLog>,
+    pub began: Instant,
+    pub began_at: SystemTime,
+    pub client: IpAddr,
+    pub method: Method,
+    pub host: Option<HeaderValue>,
+    pub path: Option<PathAndQuery>,
+    pub version: Version,
+    pub user_agent: Option<HeaderValue>,
+    pub referer: Option<HeaderValue>,
+    pub request_id: HeaderValue,
+    pub entrypoint: Arc<str>,
+    pub route: Option<Arc<str>>,
+    /// The server that answered, or the last one that was asked.
+    pub server: Option<ServerAddr>,
+    /// From the first attempt's begin to the answer's head.
+    pub server_took: Option<Duration>,
+    pub status: StatusCode,
+    pub bytes_in: Rc<Cell<u64>>,
+    pub bytes_out: u64,
+    pub flags: Flags,
+}
+
+/// How a request ended, where that is not plain from its status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// More servers than one were asked: so many attempts beyond the first.
+    pub retries: u8,
+    /// Weir answered with a page, since no server did.
+    pub page: bool,
+    /// The server broke off in the middle of its answer.
+    pub server_broke_off: bool,
+    /// The client left before it had the whole answer.
+    pub client_left: bool,
+}
+
+/// A worker's part of the access log.
+#[derive(Debug, Default)]
+pub struct WorkerLog {
+    buffer: RefCell<Vec<u8>>,
+    stamp: RefCell<Stamp>,
+    sink: RefCell<Option<Arc<Sink>>>,
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// The request is over: writes its line.
+    pub fn finish(self: Box<Self>) {
+        let log = self.log.clone();
+        log.write(&self);
+    }
+}
+
+// === impl WorkerLog ===
+
+impl WorkerLog {
+    /// Takes another sink; what the buffer holds goes to the old one.
+    pub fn switch_to(&self, sink: Option<Arc<Sink>>) {
+        self.flush();
+        *self.sink.borrow_mut() = sink;
+    }
+
+    /// Hands over what has gathered.
+    pub fn flush(&self) {
+        let mut buffer = self.buffer.borrow_mut();
+        if buffer.is_empty() {
+            return;
+        }
+        let chunk = std::mem::replace(&mut *buffer, Vec::with_capacity(CHUNK + 1024));
+        if let Some(sink) = &*self.sink.borrow() {
+            sink.take(chunk);
+        }
+    }
+
+    fn write(&self, exchange: &Exchange) {
+        let Some(format) = self.sink.borrow().as_ref().map(|sink| sink.format) else { return };
+        let full = {
+            let mut buffer = self.buffer.borrow_mut();
+            format::line(format, exchange, &mut self.stamp.borrow_mut(), &mut buffer);
+            buffer.len() >= CHUNK
+        };
+        if full {
+            self.flush();
+        }
+    }
+}

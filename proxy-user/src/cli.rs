@@ -1,0 +1,166 @@
+//! The command line. Nothing else imports it.
+//!
+//! Exit codes: 0 fine, 1 failed, 2 bad usage or configuration.
+
+mod check;
+mod docs;
+mod explain;
+mod kernel;
+mod run;
+mod status;
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::model::AdminAddr;
+
+/// Weir, an eBPF-accelerated edge proxy: lets in only who may come in, carries requests to servers that are well,
+/// and answers itself when none is.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon
+    Run(run::RunArgs),
+    /// Check a configuration without running it
+    Check(check::CheckArgs),
+    /// Show what the running daemon does
+    Status(status::StatusArgs),
+    /// Say more about a code that `weir check` or the log names
+    Explain(explain::ExplainArgs),
+    /// Look at, or remove, what Weir keeps in the kernel
+    #[command(subcommand)]
+    Kernel(kernel::KernelCommand),
+    /// Exit 0 while the daemon takes traffic, 1 otherwise (for container health checks)
+    Ping(status::PingArgs),
+    /// Print the version, and whether the kernel programs are inside
+    Version(VersionArgs),
+    /// Write the generated documentation into a folder
+    #[command(hide = true)]
+    Docs(docs::DocsArgs),
+}
+
+#[derive(Debug, Args)]
+struct VersionArgs {
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where the daemon is asked.
+#[derive(Debug, Args)]
+struct AdminArgs {
+    /// Admin address of the daemon: HOST:PORT, or unix:/path
+    #[arg(long, env = "WEIR_ADMIN", default_value = "127.0.0.1:9190", value_parser = admin_address)]
+    admin: AdminAddr,
+}
+
+/// How a command ended, where it did not go well.
+#[derive(Debug)]
+enum Failure {
+    /// Exit code 1.
+    Failed(String),
+    /// Exit code 2: the configuration or the usage is at fault. The text is rendered already.
+    BadConfig(String),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Kernel(command) => kernel::run(&command),
+        Command::Ping(args) => status::ping(&args),
+        Command::Version(args) => version(&args),
+        Command::Docs(args) => docs::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Failed(sentence)) => {
+            complain(&format!("error: {sentence}"));
+            ExitCode::from(1)
+        }
+        Err(Failure::BadConfig(report)) => {
+            complain(&report);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn version(args: &VersionArgs) -> Result<(), Failure> {
+    let ebpf = crate::kernel::object_built_in().is_some();
+    if args.json {
+        let version = serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "ebpf": ebpf });
+        return print(&format!("{version}\n"));
+    }
+    let inside = if ebpf {
+        "with its kernel programs"
+    } else {
+        "without kernel programs: built without the eBPF toolchain"
+    };
+    print(&format!("weir {} ({inside})\n", env!("CARGO_PKG_VERSION")))
+}
+
+/// To stdout; a reader that has gone away (`weir status | head -1`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    match anstream::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("can't write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// To stderr. When that fails there is nobody left to tell.
+fn complain(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{}", text.trim_end());
+}
+
+/// Whether messages on stderr may be coloured (NO_COLOR, CLICOLOR_FORCE and the terminal decide).
+fn colour_on_stderr() -> bool {
+    anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
+}
+
+/// A small runtime for commands that ask the daemon.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime
+        .map(|runtime| runtime.block_on(work))
+        .map_err(|error| Failure::Failed(format!("the system gives no runtime: {error}")))
+}
+
+fn admin_address(text: &str) -> Result<AdminAddr, String> {
+    match text.strip_prefix("unix:") {
+        Some(path) => Ok(AdminAddr::Unix(PathBuf::from(path))),
+        None => text
+            .parse()
+            .map(AdminAddr::Tcp)
+            .map_err(|_| "expected an address and port (127.0.0.1:9190), or unix:/path".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_admin_address_is_tcp_or_a_unix_socket() {
+        assert_eq!(admin_address("127.0.0.1:1"), Ok(AdminAddr::Tcp("127.0.0.1:1".parse().unwrap())));
+        assert_eq!(admin_address("unix:/run/x"), Ok(AdminAddr::Unix("/run/x".into())));
+        assert!(admin_address("nowhere").is_err());
+    }
+}

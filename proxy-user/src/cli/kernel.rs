@@ -1,0 +1,117 @@
+//! `weir kernel status` and `weir kernel unload`: these look at the pins, and need no daemon.
+
+use std::{fmt::Write as _, path::PathBuf};
+
+use clap::{Args, Subcommand};
+
+use crate::{
+    cli::{Failure, print},
+    kernel::{self, KernelFault, KernelStatus},
+};
+
+#[derive(Debug, Subcommand)]
+pub enum KernelCommand {
+    /// Show what the gate guards, lets in and drops
+    Status(StatusArgs),
+    /// Remove the gate from the kernel: nothing is guarded there any more
+    Unload(UnloadArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    place: Place,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct UnloadArgs {
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Args)]
+struct Place {
+    /// Where bpffs is mounted
+    #[arg(long, env = "WEIR_BPFFS", default_value = "/sys/fs/bpf")]
+    bpffs: PathBuf,
+}
+
+pub fn run(command: &KernelCommand) -> Result<(), Failure> {
+    match command {
+        KernelCommand::Status(args) => status(args),
+        KernelCommand::Unload(args) => unload(args),
+    }
+}
+
+fn status(args: &StatusArgs) -> Result<(), Failure> {
+    let status = kernel::observe(&args.place.bpffs).map_err(failed)?;
+    if args.json {
+        return print(&format!("{}\n", serde_json::json!({ "loaded": status.is_some(), "status": status })));
+    }
+    match status {
+        None => print(&format!(
+            "nothing of Weir's is in the kernel (no pins below {})\n",
+            args.place.bpffs.display()
+        )),
+        Some(status) => print(&text(&status)),
+    }
+}
+
+fn unload(args: &UnloadArgs) -> Result<(), Failure> {
+    let unloaded = kernel::unload(&args.place.bpffs).map_err(failed)?;
+    if unloaded.interfaces.is_empty() && unloaded.maps == 0 {
+        return print("nothing of Weir's was in the kernel\n");
+    }
+    print(&format!(
+        "removed the gate from {}: {} programs, {} maps. Nothing is guarded in the kernel any more\n",
+        if unloaded.interfaces.is_empty() { "no interface".into() } else { unloaded.interfaces.join(", ") },
+        unloaded.programs,
+        unloaded.maps,
+    ))
+}
+
+fn text(status: &KernelStatus) -> String {
+    let mut text = String::new();
+    // Writing to a String can't fail.
+    let _ = match status.generation {
+        Some(generation) => writeln!(text, "generation {generation}"),
+        None => writeln!(text, "no generation yet"),
+    };
+    for interface in &status.interfaces {
+        let hook = interface.hook.map_or("?", |hook| hook.name());
+        let gone = if interface.index.is_none() { ", but the interface is gone" } else { "" };
+        let _ =
+            writeln!(text, "interface {}: {hook}, program {}{gone}", interface.name, interface.program_id);
+    }
+    for list in &status.lists {
+        let _ = writeln!(text, "list {}: {} prefixes", list.name, list.prefixes);
+    }
+    for entrypoint in &status.entrypoints {
+        let guards = if entrypoint.guards.is_empty() {
+            "nothing any more".into()
+        } else {
+            entrypoint.guards.join(", ")
+        };
+        let _ = writeln!(text, "entrypoint {} guards {guards}", entrypoint.name);
+        let _ = writeln!(
+            text,
+            "  {:<24} {:>14} packets {:>16} bytes",
+            "passed", entrypoint.passed.packets, entrypoint.passed.bytes
+        );
+        for (reason, tally) in &entrypoint.dropped {
+            if tally.packets > 0 {
+                let reason = format!("dropped: {reason}");
+                let _ =
+                    writeln!(text, "  {reason:<24} {:>14} packets {:>16} bytes", tally.packets, tally.bytes);
+            }
+        }
+    }
+    text
+}
+
+fn failed(fault: KernelFault) -> Failure {
+    Failure::Failed(fault.to_string())
+}

@@ -1,0 +1,60 @@
+//! `weir run`
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use tokio::runtime::{Builder, LocalOptions};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    cli::{Failure, colour_on_stderr},
+    config::DEFAULT_PATH,
+    control::{self, Options, StartFault},
+};
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Configuration file or folder. Without it: /etc/weir/weir.toml, or a built-in default that always starts
+    #[arg(env = "WEIR_CONFIG")]
+    file: Option<PathBuf>,
+    /// Worker threads [default: one per core]
+    #[arg(long, env = "WEIR_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+    /// How the daemon's own log (on stderr) is written; RUST_LOG filters it
+    #[arg(long, env = "WEIR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+pub fn run(args: RunArgs) -> Result<(), Failure> {
+    log_to_stderr(args.log_format);
+    let path =
+        args.file.or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|path| Path::new(path).exists()));
+    let options = Options { path, workers: args.workers.map(usize::from) };
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .map_err(|error| Failure::Failed(format!("the system gives no runtime: {error}")))?;
+    runtime.block_on(control::run(options)).map_err(|fault| match fault {
+        StartFault::Config(report) => Failure::BadConfig(report.render(colour_on_stderr())),
+        other => Failure::Failed(other.to_string()),
+    })
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour_on_stderr())
+        .with_target(false);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

@@ -1,0 +1,132 @@
+//! `weir status` and `weir ping`
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use comfy_table::{ContentArrangement, Table, presets::NOTHING};
+
+use crate::{
+    admin::{
+        client,
+        status::{EntrypointStatus, GateStatus, StatusDocument},
+    },
+    cli::{AdminArgs, Failure, block_on, print},
+};
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PingArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+pub fn run(args: &StatusArgs) -> Result<(), Failure> {
+    let (status, body) = ask(&args.admin, "/api/v1/status")?;
+    if !status.is_success() {
+        return Err(Failure::Failed(format!("the daemon answered {status}")));
+    }
+    if args.json {
+        return print(&format!("{}\n", String::from_utf8_lossy(&body)));
+    }
+    let document: StatusDocument = serde_json::from_slice(&body).map_err(|error| {
+        Failure::Failed(format!("the daemon's answer is not understood ({error}): is it another version?"))
+    })?;
+    print(&text(&document))
+}
+
+pub fn ping(args: &PingArgs) -> Result<(), Failure> {
+    let (status, body) = ask(&args.admin, "/ping")?;
+    if status.is_success() {
+        print(&String::from_utf8_lossy(&body))
+    } else {
+        Err(Failure::Failed(format!("the daemon is {}", String::from_utf8_lossy(&body).trim())))
+    }
+}
+
+fn ask(admin: &AdminArgs, path: &str) -> Result<(http::StatusCode, bytes::Bytes), Failure> {
+    block_on(client::get(&admin.admin, path))?.map_err(|fault| Failure::Failed(fault.to_string()))
+}
+
+fn text(status: &StatusDocument) -> String {
+    let mut text = String::new();
+    let draining = if status.draining { ", draining" } else { "" };
+    // Writing to a String can't fail.
+    let _ = writeln!(text, "weir {}, running since {}{draining}", status.version, status.started);
+    let configuration = &status.configuration;
+    let _ = writeln!(
+        text,
+        "configuration: {}, generation {}, {} {}",
+        configuration.path.as_deref().unwrap_or("embedded default"),
+        status.generation,
+        if configuration.last_reload_ok { "taken over" } else { "LAST RELOAD REFUSED" },
+        configuration.last_reload,
+    );
+    if let Some(why) = &configuration.last_reload_error {
+        let _ = writeln!(text, "{}", indented(why));
+    }
+    let _ = match &status.gate {
+        GateStatus::NotWanted => writeln!(text, "gate: not attached (no interface is configured)"),
+        GateStatus::Unavailable { why } => writeln!(text, "gate: NOT IN THE KERNEL: {why}"),
+        GateStatus::On { interfaces } => {
+            let on: Vec<_> =
+                interfaces.iter().map(|one| format!("{} by {} ({})", one.name, one.hook, one.why)).collect();
+            writeln!(text, "gate: on {}", on.join(", "))
+        }
+    };
+    let _ = writeln!(text, "\n{}\n\n{}", entrypoints(&status.entrypoints), servers(status));
+    text
+}
+
+fn entrypoints(entrypoints: &[EntrypointStatus]) -> Table {
+    let mut table =
+        plain_table(["entrypoint", "listens on", "lets in", "accepted", "turned away", "requests"]);
+    for one in entrypoints {
+        let lets_in = if one.allow.is_empty() { "everybody".to_owned() } else { one.allow.join(", ") };
+        table.add_row([
+            one.name.clone(),
+            one.bind.join("\n"),
+            lets_in,
+            one.accepted.to_string(),
+            one.not_listed.to_string(),
+            one.requests.to_string(),
+        ]);
+    }
+    table
+}
+
+fn servers(status: &StatusDocument) -> Table {
+    let mut table = plain_table(["service", "server", "status", "since", "why", "requests", "failures"]);
+    for service in &status.services {
+        for server in &service.servers {
+            table.add_row([
+                &service.name,
+                &server.address,
+                &server.status,
+                &server.since,
+                &server.why,
+                &server.requests.to_string(),
+                &server.failures.to_string(),
+            ]);
+        }
+    }
+    table
+}
+
+fn plain_table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header);
+    table
+}
+
+fn indented(lines: &str) -> String {
+    lines.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}

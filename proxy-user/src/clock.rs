@@ -1,0 +1,26 @@
+//! Milliseconds since the process began: one number that fits an atomic, for the clocks that workers and the
+//! control side share.
+
+use std::{sync::LazyLock, time::Instant};
+
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// A moment, in milliseconds since the process began. Never goes backwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    pub fn now() -> Self {
+        Self::of(Instant::now())
+    }
+
+    /// The same moment as `instant`, which must not be from before the process began.
+    pub fn of(instant: Instant) -> Self {
+        Self(u64::try_from(instant.saturating_duration_since(*BEGAN).as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Milliseconds from `earlier` to this moment; 0 when it is not earlier.
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}

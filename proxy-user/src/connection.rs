@@ -1,0 +1,137 @@
+//! The life of a connection, from accept to its end. A table of contents: the stages are elsewhere.
+
+use std::{rc::Rc, sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    address::{EntrypointAddr, PeerAddr},
+    request::{self, Caller},
+    snapshot::Entrypoint,
+    worker::{LocalExecutor, Worker},
+};
+
+/// A client has this long for its TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// A client has this long to send a request's head, and a connection may be idle for as long.
+const HEAD: Duration = Duration::from_secs(60);
+
+/// A connection as the kernel handed it over.
+#[derive(Debug)]
+pub struct Accepted {
+    pub stream: TcpStream,
+    pub peer: PeerAddr,
+    pub at: EntrypointAddr,
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
+    let Accepted { stream, peer, at } = accepted;
+    // 1. Where did it come in? (A reload may have taken the entrypoint away a moment ago.)
+    let Some(entrypoint) = worker.snapshot().entrypoint(at).cloned() else { return };
+
+    // 2. May it come in? The gate has asked already where it stands; where it doesn't, this is the gate.
+    if !entrypoint.admission.admits(peer.ip()) {
+        entrypoint.counters.not_listed.fetch_add(1, Ordering::Relaxed);
+        reset(&stream);
+        return;
+    }
+    entrypoint.counters.accepted.fetch_add(1, Ordering::Relaxed);
+    // Answers are written whole: waiting to fill a segment only delays them. Fails only if the client is gone.
+    let _ = stream.set_nodelay(true);
+
+    // 3. TLS, then HTTP.
+    match entrypoint.tls.clone() {
+        None => speak_http1(&worker, &entrypoint, peer, at, stream).await,
+        Some(tls) => match timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await {
+            Ok(Ok(stream)) => {
+                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                    speak_http2(&worker, &entrypoint, peer, at, stream).await;
+                } else {
+                    speak_http1(&worker, &entrypoint, peer, at, stream).await;
+                }
+            }
+            Ok(Err(_)) | Err(_) => {
+                entrypoint.counters.handshake_failures.fetch_add(1, Ordering::Relaxed);
+            }
+        },
+    }
+}
+
+async fn speak_http1<S>(
+    worker: &Rc<Worker>,
+    entrypoint: &Arc<Entrypoint>,
+    peer: PeerAddr,
+    at: EntrypointAddr,
+    stream: S,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let caller = Rc::new(Caller { worker: worker.clone(), entrypoint: entrypoint.clone(), peer, at });
+    let service = service_fn(move |request| request::answer(caller.clone(), request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = worker.closing() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    note_end(ended);
+}
+
+async fn speak_http2<S>(
+    worker: &Rc<Worker>,
+    entrypoint: &Arc<Entrypoint>,
+    peer: PeerAddr,
+    at: EntrypointAddr,
+    stream: S,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let caller = Rc::new(Caller { worker: worker.clone(), entrypoint: entrypoint.clone(), peer, at });
+    let service = service_fn(move |request| request::answer(caller.clone(), request));
+    let connection = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = worker.closing() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    note_end(ended);
+}
+
+fn note_end(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        // Clients leave in many ways, and none of them is our trouble.
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// Turns a peer away with a reset, so that it neither waits nor costs a TIME_WAIT.
+fn reset(stream: &TcpStream) {
+    // Fails only if the peer is gone already.
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}

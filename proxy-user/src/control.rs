@@ -1,0 +1,235 @@
+//! The control side: loads configurations and makes them run, keeps the kernel and the health watchers in step,
+//! answers the admin API, and listens to signals. It never stands in a request's way.
+
+pub mod apply;
+pub mod files;
+pub mod kernel_side;
+pub mod state;
+pub mod summary;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use nix::unistd::Pid;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    admin::{self, AdminFault},
+    config::{self, Loaded, Report},
+    control::{
+        apply::{ApplyFault, Fleet},
+        files::Files,
+        state::{ControlState, Source},
+    },
+    demonstration,
+    kernel::addresses,
+};
+
+/// How `weir run` was asked to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A file or folder; `None`: the embedded default.
+    pub path: Option<PathBuf>,
+    /// Worker threads; `None`: one per core that this process may use.
+    pub workers: Option<usize>,
+}
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFault {
+    #[error("{0}")]
+    Config(Report),
+    #[error(transparent)]
+    Apply(#[from] ApplyFault),
+    #[error(transparent)]
+    Admin(#[from] AdminFault),
+    #[error("the demonstration upstream can't listen on {addr}: {error}")]
+    Demonstration { addr: std::net::SocketAddr, error: std::io::Error },
+    #[error("the system gives no {what}: {error}")]
+    System { what: &'static str, error: std::io::Error },
+}
+
+/// Runs the daemon until it is told to end. Must run inside a local runtime.
+///
+/// # Errors
+/// When it can't start; then nothing is left behind.
+pub async fn run(options: Options) -> Result<(), StartFault> {
+    let source = options.path.clone().map_or(Source::Embedded, Source::Path);
+    let loaded = load(&source).map_err(StartFault::Config)?;
+    warn_of(&loaded);
+    let mut signals = Signals::new().map_err(|error| StartFault::System { what: "signal handler", error })?;
+    let mut files = Files::new();
+    files.watch(&watched(&source, &loaded.files));
+    let config = Arc::new(loaded.config);
+    if let Source::Embedded = source {
+        for addr in config.services.iter().flat_map(|service| &service.servers) {
+            demonstration::start(*addr)
+                .await
+                .map_err(|error| StartFault::Demonstration { addr: *addr, error })?;
+        }
+    }
+
+    let state = Arc::new(ControlState::new(source.clone()));
+    let admin = admin::bind(&config.admin)?;
+    let workers = options.workers.unwrap_or_else(cores);
+    let mut fleet = Fleet::start(config.clone(), workers, &state).await?;
+    state.applied(fleet.generation(), &fleet.kernel.state);
+    state.runs(fleet.running());
+    let _admin = admin::serve(admin, state.clone());
+    tracing::info!("running on {workers} workers\n{}", summary::of(&source, &config, &fleet.kernel.state));
+    notify(&[sd_notify::NotifyState::Ready]);
+
+    let mut addresses = addresses_watch();
+    let how = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Asked::Reload => {
+                    notify(&[sd_notify::NotifyState::Reloading]);
+                    reload(&source, &state, &mut fleet, &mut files).await;
+                    notify(&[sd_notify::NotifyState::Ready]);
+                }
+                Asked::ReopenLogs => fleet.reopen_logs(),
+                end @ (Asked::Drain | Asked::Stop) => break end,
+            },
+            () = files.changed() => reload(&source, &state, &mut fleet, &mut files).await,
+            () = changed_addresses(&mut addresses) => {
+                if let Err(fault) = fleet.reconcile_kernel().await {
+                    tracing::error!(%fault, "this host's addresses changed, and the gate could not follow");
+                }
+            }
+        }
+    };
+
+    notify(&[sd_notify::NotifyState::Stopping]);
+    state.drains();
+    let grace = if how == Asked::Drain { fleet.grace() } else { Duration::ZERO };
+    tracing::info!(?grace, "ending: no new connections, requests in flight may finish");
+    let cut_off = fleet.drain(grace).await;
+    if cut_off > 0 {
+        tracing::warn!(cut_off, "connections were still open when the grace period was over");
+    }
+    tracing::info!("ended; what the gate enforces stays (`weir kernel unload` removes it)");
+    Ok(())
+}
+
+/// Reads the configuration anew and makes it run; a faulty one changes nothing and is reported.
+async fn reload(source: &Source, state: &ControlState, fleet: &mut Fleet, files: &mut Files) {
+    let loaded = match load(source) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            files.watch(&watched(source, &report.files));
+            tracing::error!(
+                "the configuration was not taken over, the running one stays:\n{}",
+                report.lines()
+            );
+            state.refused(report.lines());
+            return;
+        }
+    };
+    files.watch(&watched(source, &loaded.files));
+    warn_of(&loaded);
+    match fleet.apply(Arc::new(loaded.config)).await {
+        Ok(()) => {
+            state.applied(fleet.generation(), &fleet.kernel.state);
+            tracing::info!(generation = fleet.generation(), "configuration taken over");
+        }
+        Err(fault) => {
+            tracing::error!(%fault, "the configuration was not taken over, the running one stays");
+            state.refused(fault.to_string());
+        }
+    }
+}
+
+fn load(source: &Source) -> Result<Loaded, Report> {
+    match source {
+        Source::Embedded => Ok(config::embedded_default()),
+        Source::Path(path) => config::load(path),
+    }
+}
+
+/// What to watch: all that was read, and the path itself, which may be missing or hold something new.
+fn watched(source: &Source, read: &[PathBuf]) -> Vec<PathBuf> {
+    let mut files = read.to_vec();
+    match source {
+        Source::Path(path) if !files.contains(path) => files.push(path.clone()),
+        Source::Path(_) | Source::Embedded => {}
+    }
+    files.retain(|file| !file.as_os_str().is_empty() && file.to_str() != Some(config::EMBEDDED_PATH));
+    files
+}
+
+fn warn_of(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        tracing::warn!("{}", warning.line());
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Tells systemd, if it asked to be told.
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, pid = %Pid::this(), "systemd could not be notified");
+    }
+}
+
+/// The host's own addresses, where the kernel tells of their changes.
+fn addresses_watch() -> Option<addresses::AddressChanges> {
+    addresses::AddressChanges::watch()
+        .inspect_err(|error| {
+            tracing::warn!(%error, "changes of this host's addresses are not seen: reload after one");
+        })
+        .ok()
+}
+
+async fn changed_addresses(changes: &mut Option<addresses::AddressChanges>) {
+    let outcome = match changes {
+        Some(changes) => changes.changed().await,
+        None => std::future::pending().await,
+    };
+    if let Err(error) = outcome {
+        tracing::warn!(%error, "changes of this host's addresses are not seen any more: reload after one");
+        *changes = None;
+    }
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// SIGHUP
+    Reload,
+    /// SIGUSR1
+    ReopenLogs,
+    /// SIGTERM
+    Drain,
+    /// SIGINT
+    Stop,
+}
+
+struct Signals {
+    hangup: Signal,
+    user1: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.user1.recv() => Asked::ReopenLogs,
+            _ = self.terminate.recv() => Asked::Drain,
+            _ = self.interrupt.recv() => Asked::Stop,
+        }
+    }
+}

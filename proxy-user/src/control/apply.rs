@@ -1,0 +1,236 @@
+//! Makes a valid configuration the running one: everything that can fail first, then one swap.
+//!
+//! 1. its running form is built, 2. sockets that are new are opened, 3. new servers are probed once, 4. the kernel is
+//! reconciled, 5. the snapshot is swapped and the new sockets are handed out, 6. what is not wanted any more goes.
+//! A fault in 1 to 4 leaves the running configuration as it was.
+
+use std::{collections::HashMap, io, net::TcpListener, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::time::timeout;
+
+use crate::{
+    address::{EntrypointAddr, ServerAddr},
+    config::model::{Config, HealthCheck},
+    control::{
+        kernel_side::{KernelSide, State},
+        state::ControlState,
+    },
+    health::{Status, probe::Target, watcher::Watcher},
+    kernel::KernelFault,
+    listen::{self, ListenFault},
+    snapshot::{Snapshot, SnapshotFault},
+    worker::{Running, WorkerHandle},
+};
+
+/// New servers are waited for no longer than this: the first probes of servers that hang must not hold up the rest.
+const FIRST_PROBES: Duration = Duration::from_secs(1);
+
+/// Why a configuration can't run here.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyFault {
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotFault),
+    #[error(transparent)]
+    Listen(#[from] ListenFault),
+    #[error(transparent)]
+    Kernel(#[from] KernelFault),
+    #[error("the system gives no worker: {0}")]
+    Worker(io::Error),
+}
+
+/// All that runs by a configuration: workers, listening sockets, watchers, the kernel.
+pub struct Fleet {
+    running: Running,
+    workers: Vec<WorkerHandle>,
+    listening: Vec<EntrypointAddr>,
+    watchers: HashMap<WatcherKey, (HealthCheck, Watcher)>,
+    pub kernel: KernelSide,
+}
+
+type WatcherKey = (Arc<str>, ServerAddr);
+
+type Opened = Vec<(EntrypointAddr, Vec<TcpListener>)>;
+
+impl Fleet {
+    /// Starts everything that the first configuration asks for.
+    ///
+    /// # Errors
+    /// When it can't run here; then nothing is left behind, except that a gate from an earlier run stays.
+    pub async fn start(
+        config: Arc<Config>,
+        workers: usize,
+        state: &ControlState,
+    ) -> Result<Self, ApplyFault> {
+        let snapshot = Snapshot::new(config.clone(), None)?;
+        let opened = open(&snapshot, &[], workers)?;
+        let mut kernel = KernelSide::default();
+        kernel.apply(&config, snapshot.generation).await?;
+        if let State::Unavailable { why } = &kernel.state {
+            tracing::warn!(
+                "THE GATE IS NOT IN THE KERNEL: {why}. Allowlists are enforced at accept only, after the TCP handshake"
+            );
+        }
+        let running: Running = Arc::new(ArcSwap::from_pointee(snapshot));
+        state.runs(running.clone());
+        let handles = (0..workers)
+            .map(|number| WorkerHandle::start(number, running.clone()))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(ApplyFault::Worker)?;
+        let mut fleet =
+            Self { running, workers: handles, listening: Vec::new(), watchers: HashMap::new(), kernel };
+        let snapshot = fleet.running.load_full();
+        fleet.watch_new_servers(&snapshot).await;
+        fleet.hand_out(opened);
+        Ok(fleet)
+    }
+
+    /// Makes `config` the running configuration.
+    ///
+    /// # Errors
+    /// When it can't run here; then the running one stays as it is.
+    pub async fn apply(&mut self, config: Arc<Config>) -> Result<(), ApplyFault> {
+        let before = self.running.load_full();
+        let snapshot = Snapshot::new(config.clone(), Some(&before))?;
+        let opened = open(&snapshot, &self.listening, self.workers.len())?;
+        self.watch_new_servers(&snapshot).await;
+        expect(&before, &snapshot);
+        if let Err(fault) = self.kernel.apply(&config, snapshot.generation).await {
+            before.entrypoints.iter().for_each(|entrypoint| entrypoint.admission.expect_nobody());
+            self.watch_new_servers(&before).await;
+            self.let_go(&before);
+            return Err(fault.into());
+        }
+
+        let snapshot = Arc::new(snapshot);
+        self.running.store(snapshot.clone());
+        self.hand_out(opened);
+        for worker in &self.workers {
+            worker.renewed();
+        }
+        self.let_go(&snapshot);
+        Ok(())
+    }
+
+    /// Asks the kernel once more for what the running configuration wants, since the host's addresses changed.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn reconcile_kernel(&mut self) -> Result<(), KernelFault> {
+        let snapshot = self.running.load_full();
+        self.kernel.apply(&snapshot.config, snapshot.generation).await
+    }
+
+    pub fn running(&self) -> Running {
+        self.running.clone()
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.running.load().generation
+    }
+
+    pub fn grace(&self) -> Duration {
+        self.running.load().config.shutdown.grace
+    }
+
+    pub fn reopen_logs(&self) {
+        if let Some(log) = &self.running.load().access_log {
+            log.reopen();
+        }
+    }
+
+    /// Accepts no more, lets requests in flight end for up to `grace`, and ends the workers. Returns how many
+    /// connections had to be cut off.
+    pub async fn drain(self, grace: Duration) -> usize {
+        let drained: Vec<_> = self.workers.iter().map(|worker| worker.drain(grace)).collect();
+        let mut cut_off = 0;
+        for worker in drained {
+            // An error means that the worker is gone already.
+            cut_off += worker.await.unwrap_or(0);
+        }
+        for worker in self.workers {
+            worker.join();
+        }
+        if let Some(log) = &self.running.load().access_log {
+            log.settle();
+        }
+        cut_off
+    }
+
+    /// Starts watchers for servers that have none, or whose health check changed, and waits for their first word.
+    async fn watch_new_servers(&mut self, snapshot: &Snapshot) {
+        let mut new = Vec::new();
+        for service in &snapshot.services {
+            let Some(check) = &service.check else { continue };
+            for server in &service.servers {
+                let key = (service.name.clone(), server.addr);
+                // A check that speaks TLS is started anew with each configuration: its certificates may be others.
+                if service.tls.is_none() && self.watchers.get(&key).is_some_and(|(known, _)| known == check) {
+                    continue;
+                }
+                let target = Target { addr: server.addr, tls: service.tls.clone(), check: check.clone() };
+                let unknown = server.health.status() == Status::Starting;
+                let watcher = Watcher::start(service.name.clone(), target, server.health.clone());
+                if unknown {
+                    new.push(watcher.first_probe());
+                }
+                self.watchers.insert(key, (check.clone(), watcher));
+            }
+        }
+        let all = futures_util::future::join_all(new);
+        if timeout(FIRST_PROBES, all).await.is_err() {
+            tracing::warn!(
+                "some servers have not answered their first probe yet: they get no requests until they do"
+            );
+        }
+    }
+
+    fn hand_out(&mut self, opened: Opened) {
+        for (at, listeners) in opened {
+            for (worker, listener) in self.workers.iter().zip(listeners) {
+                worker.listen(at, listener);
+            }
+            self.listening.push(at);
+        }
+    }
+
+    /// Closes sockets and ends watchers that `snapshot` doesn't know.
+    fn let_go(&mut self, snapshot: &Snapshot) {
+        let workers = &self.workers;
+        self.listening.retain(|at| {
+            let wanted = snapshot.entrypoint(*at).is_some();
+            if !wanted {
+                workers.iter().for_each(|worker| worker.unlisten(*at));
+            }
+            wanted
+        });
+        self.watchers.retain(|(service, addr), _| {
+            let service = snapshot.services.iter().find(|known| known.name == *service);
+            service.is_some_and(|service| {
+                service.check.is_some() && service.servers.iter().any(|server| server.addr == *addr)
+            })
+        });
+    }
+}
+
+/// The gate changes first: whom it lets in from then on must not be turned away at accept.
+fn expect(before: &Snapshot, next: &Snapshot) {
+    for entrypoint in &next.entrypoints {
+        for known in before.entrypoints.iter().filter(|known| known.name == entrypoint.name) {
+            known.admission.expect(&entrypoint.admission);
+        }
+    }
+}
+
+/// Opens a socket per worker for each address that isn't listened on yet. All or none.
+fn open(snapshot: &Snapshot, listening: &[EntrypointAddr], workers: usize) -> Result<Opened, ListenFault> {
+    let mut opened = Vec::new();
+    for entrypoint in &snapshot.entrypoints {
+        for at in entrypoint.bind.iter().filter(|at| !listening.contains(at)) {
+            // `0.0.0.0:443` may take the place of `10.0.0.1:443`, which is still ours while we open it.
+            let ours = listening.iter().any(|known| known.0.port() == at.0.port());
+            opened.push((*at, listen::listen(&entrypoint.name, *at, workers, !ours)?));
+        }
+    }
+    Ok(opened)
+}

@@ -1,0 +1,147 @@
+//! Notices when a file that the configuration was read from changes.
+//!
+//! Folders are watched, not files: editors and Kubernetes replace files by renaming, and a watch on the file would
+//! follow the old one. What decides is not the event but what the files are now, so that unrelated changes in the
+//! same folder (a log, say) do nothing. Where no events come (NFS), a look every few seconds finds out too.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::{sync::mpsc, time::timeout};
+
+/// Files are read when nothing has changed for so long: whoever writes several does it in one go.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// How often the files are looked at without an event.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// Watches a changing set of files.
+#[derive(Debug)]
+pub struct Files {
+    watcher: Option<RecommendedWatcher>,
+    events: mpsc::UnboundedReceiver<()>,
+    folders: BTreeSet<PathBuf>,
+    seen: BTreeMap<PathBuf, Option<Mark>>,
+}
+
+/// What tells one state of a file from another: size, modification time, inode.
+type Mark = (u64, i64, i64, u64);
+
+impl Files {
+    pub fn new() -> Self {
+        let (send, events) = mpsc::unbounded_channel();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if !matches!(event, Ok(Event { kind: EventKind::Access(_), .. })) {
+                // The receiver is gone only when the daemon ends.
+                let _ = send.send(());
+            }
+        });
+        let watcher = watcher
+            .inspect_err(|error| tracing::warn!(%error, "no file events here: changes are seen within 3 s"))
+            .ok();
+        Self { watcher, events, folders: BTreeSet::new(), seen: BTreeMap::new() }
+    }
+
+    /// From now on, watches `files` (and no others), as they are now.
+    pub fn watch(&mut self, files: &[PathBuf]) {
+        self.seen = files.iter().map(|file| (file.clone(), mark(file))).collect();
+        let folders: BTreeSet<PathBuf> = files.iter().filter_map(|file| folder(file)).collect();
+        if let Some(watcher) = &mut self.watcher {
+            for gone in self.folders.difference(&folders) {
+                // Fails when the folder itself is gone: then so is the watch.
+                let _ = watcher.unwatch(gone);
+            }
+            for new in folders.difference(&self.folders) {
+                if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
+                    tracing::debug!(folder = %new.display(), %error, "can't be watched");
+                }
+            }
+        }
+        self.folders = folders;
+    }
+
+    /// Resolves when a watched file is another than it was, or is gone, or has come. Safe to cancel.
+    pub async fn changed(&mut self) {
+        loop {
+            let event = timeout(LOOK, self.events.recv()).await;
+            if let Ok(Some(())) = event {
+                while let Ok(Some(())) = timeout(QUIET, self.events.recv()).await {}
+            }
+            let now: BTreeMap<PathBuf, Option<Mark>> =
+                self.seen.keys().map(|file| (file.clone(), mark(file))).collect();
+            if now != self.seen {
+                self.seen = now;
+                return;
+            }
+        }
+    }
+}
+
+/// Follows symbolic links: a swapped link is another file.
+fn mark(file: &Path) -> Option<Mark> {
+    let data = std::fs::metadata(file).ok()?;
+    Some((data.size(), data.mtime(), data.mtime_nsec(), data.ino()))
+}
+
+fn folder(file: &Path) -> Option<PathBuf> {
+    if file.is_dir() {
+        return Some(file.to_owned());
+    }
+    let parent = file.parent()?;
+    Some(if parent.as_os_str().is_empty() { ".".into() } else { parent.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    async fn notices(change: impl FnOnce(&Path)) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("weir.toml");
+        fs::write(&file, "a").unwrap();
+        let mut files = Files::new();
+        files.watch(std::slice::from_ref(&file));
+        change(folder.path());
+        timeout(Duration::from_millis(500), files.changed()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_rewritten_a_renamed_and_a_removed_file_are_noticed() {
+        assert!(notices(|folder| fs::write(folder.join("weir.toml"), "bb").unwrap()).await);
+        assert!(notices(|folder| fs::remove_file(folder.join("weir.toml")).unwrap()).await);
+        let replaced = notices(|folder| {
+            fs::write(folder.join("new"), "b").unwrap();
+            fs::rename(folder.join("new"), folder.join("weir.toml")).unwrap();
+        });
+        assert!(replaced.await);
+    }
+
+    #[tokio::test]
+    async fn a_symbolic_link_that_leads_elsewhere_is_noticed() {
+        // As Kubernetes does it: ..data is swapped, the file itself is never touched.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        for (version, text) in [("v1", "a"), ("v2", "b")] {
+            fs::create_dir(path.join(version)).unwrap();
+            fs::write(path.join(version).join("weir.toml"), text).unwrap();
+        }
+        std::os::unix::fs::symlink("v1", path.join("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/weir.toml", path.join("weir.toml")).unwrap();
+        let mut files = Files::new();
+        files.watch(&[path.join("weir.toml")]);
+        std::os::unix::fs::symlink("v2", path.join("..data_tmp")).unwrap();
+        fs::rename(path.join("..data_tmp"), path.join("..data")).unwrap();
+        assert!(timeout(Duration::from_millis(500), files.changed()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn another_file_in_the_same_folder_is_not_our_business() {
+        assert!(!notices(|folder| fs::write(folder.join("access.log"), "line").unwrap()).await);
+    }
+}

@@ -1,0 +1,123 @@
+//! Keeps the kernel at what the snapshot wants, or says loudly why it can't.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{
+    config::model::{Config, KernelMode},
+    kernel::{self, Applied, Desired, Guarded, Kernel, KernelFault, NamedList},
+};
+
+/// The kernel as far as this daemon has to do with it.
+#[derive(Default)]
+pub struct KernelSide {
+    kernel: Option<Arc<Mutex<Kernel>>>,
+    bpffs: PathBuf,
+    pub state: State,
+}
+
+#[derive(Debug, Clone, Default)]
+pub enum State {
+    /// Nothing was asked of the kernel: no interface is named, or `mode = "off"`.
+    #[default]
+    NotWanted,
+    /// `mode = "auto"`, and the kernel can't be had here.
+    Unavailable {
+        why: String,
+    },
+    On(Applied),
+}
+
+impl KernelSide {
+    /// Makes the kernel enforce `config` as generation `generation`.
+    ///
+    /// # Errors
+    /// When the kernel refuses; what it enforced before, it still does. In `mode = "auto"` a host where the gate
+    /// can't be had at all is no error.
+    pub async fn apply(&mut self, config: &Arc<Config>, generation: u64) -> Result<(), KernelFault> {
+        let wanted = config.kernel.mode != KernelMode::Off && !config.kernel.interfaces.is_empty();
+        if !wanted && self.kernel.is_none() && !pinned(config) {
+            self.state = State::NotWanted;
+            return Ok(());
+        }
+        match self.try_apply(config, generation).await {
+            Ok(applied) => {
+                self.state = if wanted { State::On(applied) } else { State::NotWanted };
+                Ok(())
+            }
+            Err(fault) if !wanted => {
+                // An earlier daemon left a gate standing that this one was told to do without, and may not touch.
+                tracing::warn!(%fault, "a gate from an earlier run is still attached: it goes on judging by its old lists");
+                self.state = State::Unavailable { why: fault.to_string() };
+                Ok(())
+            }
+            Err(fault) if self.may_do_without(config, &fault) => {
+                self.state = State::Unavailable { why: fault.to_string() };
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Only `mode = "auto"` may, and only where no gate of ours stands that would go on with old lists.
+    fn may_do_without(&self, config: &Config, fault: &KernelFault) -> bool {
+        let cannot_be_had = fault.is_unavailable() || matches!(fault, KernelFault::AttachRefused { .. });
+        config.kernel.mode == KernelMode::Auto && cannot_be_had && !matches!(self.state, State::On(_))
+    }
+
+    async fn try_apply(&mut self, config: &Arc<Config>, generation: u64) -> Result<Applied, KernelFault> {
+        let bpffs = config.kernel.bpffs.clone();
+        if self.bpffs != bpffs {
+            self.kernel = None;
+        }
+        let (known, desired) = (self.kernel.clone(), desired(config, generation));
+        let path = bpffs.clone();
+        // Loading and swapping wait for the verifier and for RCU: probes must not wait with them.
+        let (kernel, applied) = blocking(move || {
+            let kernel = match known {
+                Some(kernel) => kernel,
+                None => Arc::new(Mutex::new(Kernel::open(&path)?)),
+            };
+            let applied = kernel.lock().unwrap_or_else(PoisonError::into_inner).apply(&desired)?;
+            Ok((kernel, applied))
+        })
+        .await?;
+        self.kernel = Some(kernel);
+        self.bpffs = bpffs;
+        Ok(applied)
+    }
+}
+
+/// Whether an earlier daemon left pins behind.
+fn pinned(config: &Config) -> bool {
+    matches!(kernel::observe(&config.kernel.bpffs), Ok(Some(status)) if !status.interfaces.is_empty())
+}
+
+fn desired(config: &Config, generation: u64) -> Desired {
+    let guarded = config.entrypoints.iter().filter(|entrypoint| !entrypoint.allow.is_empty());
+    let guarded = guarded.map(|entrypoint| Guarded {
+        entrypoint: entrypoint.name.clone(),
+        bind: entrypoint.bind.clone(),
+        lists: entrypoint.allow.iter().map(|list| &config.allowlists[list.0]).map(named).collect(),
+    });
+    Desired {
+        generation,
+        interfaces: config.kernel.interfaces.clone(),
+        mode: config.kernel.mode,
+        guarded: guarded.collect(),
+    }
+}
+
+fn named(list: &crate::config::model::Allowlist) -> NamedList {
+    NamedList { name: list.name.clone(), prefixes: list.prefixes.as_slice().into() }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, KernelFault> + Send + 'static,
+) -> Result<T, KernelFault> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(KernelFault::Other { doing: "work on the kernel".into(), why: error.to_string() })
+    })
+}

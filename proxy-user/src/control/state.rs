@@ -1,0 +1,96 @@
+//! What the admin API may know of the control side.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use jiff::Timestamp;
+
+use crate::{control::kernel_side::State, worker::Running};
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    Embedded,
+    Path(PathBuf),
+}
+
+/// Shared between the control side, which writes it, and the admin API, which reads it.
+#[derive(Debug)]
+pub struct ControlState {
+    pub source: Source,
+    pub started: Timestamp,
+    draining: AtomicBool,
+    running: OnceLock<Running>,
+    changing: Mutex<Changing>,
+}
+
+#[derive(Debug, Clone)]
+struct Changing {
+    kernel: State,
+    last_reload: Reload,
+}
+
+/// How the last attempt to take over a configuration ended.
+#[derive(Debug, Clone)]
+pub struct Reload {
+    pub at: Timestamp,
+    /// The generation that runs since, or why it was refused.
+    pub outcome: Result<u64, String>,
+}
+
+impl ControlState {
+    pub fn new(source: Source) -> Self {
+        let started = Timestamp::now();
+        let last_reload = Reload { at: started, outcome: Ok(0) };
+        Self {
+            source,
+            started,
+            draining: AtomicBool::new(false),
+            running: OnceLock::new(),
+            changing: Mutex::new(Changing { kernel: State::default(), last_reload }),
+        }
+    }
+
+    /// A configuration was taken over.
+    pub fn applied(&self, generation: u64, kernel: &State) {
+        let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        changing.kernel = kernel.clone();
+        changing.last_reload = Reload { at: Timestamp::now(), outcome: Ok(generation) };
+    }
+
+    /// A configuration was refused; the one before runs on.
+    pub fn refused(&self, why: String) {
+        let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        changing.last_reload = Reload { at: Timestamp::now(), outcome: Err(why) };
+    }
+
+    /// Makes the running snapshot known. Only the first call counts: it is the same one for good.
+    pub fn runs(&self, running: Running) {
+        let _ = self.running.set(running);
+    }
+
+    pub fn running(&self) -> Option<&Running> {
+        self.running.get()
+    }
+
+    pub fn drains(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub fn kernel(&self) -> State {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).kernel.clone()
+    }
+
+    pub fn last_reload(&self) -> Reload {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).last_reload.clone()
+    }
+}

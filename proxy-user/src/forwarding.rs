@@ -1,0 +1,261 @@
+//! What a proxy must do to header fields: take off those that belong to one hop (RFC 9110 §7.6.1), and tell the
+//! server who asked (`X-Forwarded-*`, `X-Real-IP`, `X-Request-Id`).
+
+use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Scheme};
+
+use crate::{
+    address::{ClientAddr, PeerAddr},
+    identity::{REQUEST_ID, Trust},
+};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const CF_CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Fields about the client that only Weir or a trusted peer may set. A client can't name them away in
+/// `Connection`, nor slip them in under another spelling (`X_Forwarded_For`, which CGI and WSGI read as the same).
+const MANAGED: [HeaderName; 8] = [
+    X_FORWARDED_FOR,
+    X_FORWARDED_HOST,
+    X_FORWARDED_PROTO,
+    X_FORWARDED_PORT,
+    X_REAL_IP,
+    CF_CONNECTING_IP,
+    REQUEST_ID,
+    header::FORWARDED,
+];
+
+/// What the server is told about where a request came from.
+#[derive(Debug)]
+pub struct Origin<'a> {
+    pub peer: PeerAddr,
+    pub client: ClientAddr,
+    pub trust: Trust,
+    pub scheme: &'a Scheme,
+    pub host: Option<&'a HeaderValue>,
+    pub request_id: &'a HeaderValue,
+}
+
+/// Makes a client's fields those that the server gets.
+pub fn towards_server(headers: &mut HeaderMap, origin: &Origin<'_>) {
+    strip_hop_by_hop(headers);
+    strip_look_alikes(headers);
+    // The client waits for `100 Continue` from us, and gets it when its body is first read.
+    headers.remove(header::EXPECT);
+
+    let peer = address_value(&origin.peer.ip());
+    match origin.trust {
+        Trust::NotBelieved => {
+            headers.remove(header::FORWARDED);
+            headers.remove(CF_CONNECTING_IP);
+            headers.remove(X_FORWARDED_PORT);
+            headers.insert(X_FORWARDED_FOR, peer);
+            headers.insert(X_FORWARDED_PROTO, scheme_value(origin.scheme));
+            match origin.host {
+                Some(host) => headers.insert(X_FORWARDED_HOST, host.clone()),
+                None => headers.remove(X_FORWARDED_HOST),
+            };
+        }
+        Trust::Believed => {
+            append_forwarded_for(headers, peer);
+            if !headers.contains_key(X_FORWARDED_PROTO) {
+                headers.insert(X_FORWARDED_PROTO, scheme_value(origin.scheme));
+            }
+            if let (false, Some(host)) = (headers.contains_key(X_FORWARDED_HOST), origin.host) {
+                headers.insert(X_FORWARDED_HOST, host.clone());
+            }
+        }
+    }
+    headers.insert(X_REAL_IP, address_value(&origin.client.0));
+    headers.insert(REQUEST_ID, origin.request_id.clone());
+}
+
+/// Makes a server's fields those that the client gets.
+pub fn towards_client(headers: &mut HeaderMap, request_id: &HeaderValue) {
+    strip_hop_by_hop(headers);
+    headers.insert(REQUEST_ID, request_id.clone());
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            // Host and the framing of the message can't be named away, nor what Weir vouches for.
+            .filter(|name| {
+                !MANAGED.contains(name) && *name != header::HOST && *name != header::CONTENT_LENGTH
+            })
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(header::CONNECTION);
+    }
+    let trailers_wanted =
+        headers.get(header::TE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    for name in [
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+    ] {
+        headers.remove(name);
+    }
+    if !trailers_wanted {
+        headers.remove(header::TE);
+    }
+}
+
+fn strip_look_alikes(headers: &mut HeaderMap) {
+    let look_alike = |name: &HeaderName| {
+        name.as_str().contains('_') && {
+            let dashed = name.as_str().replace('_', "-");
+            MANAGED.iter().any(|managed| managed.as_str() == dashed)
+        }
+    };
+    if headers.keys().any(look_alike) {
+        let names: Vec<HeaderName> = headers.keys().filter(|name| look_alike(name)).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
+    }
+}
+
+fn append_forwarded_for(headers: &mut HeaderMap, peer: HeaderValue) {
+    let mut chain = Vec::new();
+    for value in headers.get_all(X_FORWARDED_FOR) {
+        chain.extend_from_slice(value.as_bytes());
+        chain.extend_from_slice(b", ");
+    }
+    if chain.is_empty() {
+        headers.insert(X_FORWARDED_FOR, peer);
+        return;
+    }
+    chain.extend_from_slice(peer.as_bytes());
+    headers
+        .insert(X_FORWARDED_FOR, HeaderValue::from_maybe_shared(bytes::Bytes::from(chain)).unwrap_or(peer));
+}
+
+fn address_value(address: &std::net::IpAddr) -> HeaderValue {
+    use std::fmt::Write as _;
+    // The longest text of an address is 45 bytes (`INET6_ADDRSTRLEN` less its NUL).
+    let mut text = bytes::BytesMut::with_capacity(45);
+    // Writing to memory can't fail.
+    let _ = write!(text, "{address}");
+    HeaderValue::from_maybe_shared(text.freeze()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+fn scheme_value(scheme: &Scheme) -> HeaderValue {
+    if *scheme == Scheme::HTTPS {
+        HeaderValue::from_static("https")
+    } else {
+        HeaderValue::from_static("http")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent_on(trust: Trust, fields: &[(&'static str, &'static str)]) -> Vec<(String, String)> {
+        let mut headers = HeaderMap::new();
+        for &(name, value) in fields {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let host = HeaderValue::from_static("app.example.com");
+        let origin = Origin {
+            peer: PeerAddr("173.245.48.1:1".parse().unwrap()),
+            client: ClientAddr("198.51.100.7".parse().unwrap()),
+            trust,
+            scheme: &Scheme::HTTPS,
+            host: Some(&host),
+            request_id: &HeaderValue::from_static("id-1"),
+        };
+        towards_server(&mut headers, &origin);
+        let mut fields: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect();
+        fields.sort();
+        fields
+    }
+
+    fn is(fields: &[(&str, &str)]) -> Vec<(String, String)> {
+        fields.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    const REBUILT: [(&str, &str); 5] = [
+        ("x-forwarded-for", "173.245.48.1"),
+        ("x-forwarded-host", "app.example.com"),
+        ("x-forwarded-proto", "https"),
+        ("x-real-ip", "198.51.100.7"),
+        ("x-request-id", "id-1"),
+    ];
+
+    #[test]
+    fn what_a_stranger_says_of_itself_is_replaced() {
+        let said = [
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "evil.example"),
+            ("x-forwarded-port", "22"),
+            ("x-real-ip", "10.0.0.1"),
+            ("cf-connecting-ip", "10.0.0.1"),
+            ("forwarded", "for=10.0.0.1"),
+            ("x-request-id", "evil"),
+            ("x_forwarded_for", "10.0.0.1"),
+            ("cf_connecting-ip", "10.0.0.1"),
+        ];
+        assert_eq!(sent_on(Trust::NotBelieved, &said), is(&REBUILT));
+    }
+
+    #[test]
+    fn a_trusted_chain_is_kept_and_grows() {
+        let said = [
+            ("x-forwarded-for", "198.51.100.7"),
+            ("x-forwarded-for", "10.9.9.9"),
+            ("x-forwarded-proto", "http"),
+        ];
+        assert_eq!(
+            sent_on(Trust::Believed, &said),
+            is(&[
+                ("x-forwarded-for", "198.51.100.7, 10.9.9.9, 173.245.48.1"),
+                ("x-forwarded-host", "app.example.com"),
+                ("x-forwarded-proto", "http"),
+                ("x-real-ip", "198.51.100.7"),
+                ("x-request-id", "id-1"),
+            ])
+        );
+    }
+
+    #[test]
+    fn fields_of_one_hop_and_those_named_by_connection_go() {
+        let said = [
+            ("connection", "close, X-Private, x-forwarded-for, host"),
+            ("x-private", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "close"),
+            ("te", "gzip"),
+            ("upgrade", "h2c"),
+            ("transfer-encoding", "chunked"),
+            ("expect", "100-continue"),
+        ];
+        assert_eq!(sent_on(Trust::NotBelieved, &said), is(&REBUILT));
+    }
+
+    #[test]
+    fn te_trailers_stays_for_grpc() {
+        let said = [("te", "trailers")];
+        assert!(sent_on(Trust::NotBelieved, &said).contains(&("te".into(), "trailers".into())));
+    }
+}

@@ -1,0 +1,155 @@
+//! The kernel side of the daemon: the gate is loaded, attached, filled, watched and removed here, and nowhere
+//! else is aya known.
+//!
+//! State lives in the kernel, not in this process. Maps, programs and links are pinned below
+//! `<bpffs>/weir/v1`; a daemon that dies leaves the gate standing, and the next one adopts it. [`Kernel::apply`]
+//! reconciles: it compares what is wanted with what is there, and does what is missing. A new generation of
+//! lists and scope becomes visible with one map update, so that no packet is judged by parts of two.
+//!
+//! Absent here: when to apply (the supervisor's), what to do without a kernel side (the listener's check at
+//! accept).
+
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::config::model::KernelMode;
+
+pub mod addresses;
+mod attach;
+pub mod fault;
+mod interface;
+mod object;
+mod pins;
+mod plan;
+pub mod status;
+mod sys;
+mod tables;
+
+pub use attach::Change;
+pub use fault::KernelFault;
+pub use interface::Hook;
+pub use object::built_in as object_built_in;
+pub use pins::Unloaded;
+pub use status::KernelStatus;
+
+use self::{attach::Programs, object::Loaded, pins::Pins, tables::Tables};
+
+/// What the kernel is to enforce.
+#[derive(Debug, Clone)]
+pub struct Desired {
+    pub generation: u64,
+    pub interfaces: Vec<Arc<str>>,
+    /// `Off` attaches nothing, and detaches what is attached.
+    pub mode: KernelMode,
+    pub guarded: Vec<Guarded>,
+}
+
+/// An entrypoint with at least one allowlist.
+#[derive(Debug, Clone)]
+pub struct Guarded {
+    pub entrypoint: Arc<str>,
+    /// Wildcard addresses stand for every address that the host has when this is applied.
+    pub bind: Vec<SocketAddr>,
+    pub lists: Vec<NamedList>,
+}
+
+#[derive(Debug, Clone)]
+pub struct NamedList {
+    pub name: Arc<str>,
+    pub prefixes: Arc<[IpNet]>,
+}
+
+/// What [`Kernel::apply`] found and did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Applied {
+    pub generation: u64,
+    pub interfaces: Vec<AppliedInterface>,
+    /// Interfaces that were guarded before and aren't any more.
+    pub detached: Vec<String>,
+    /// Guarded (address, protocol, port) entries.
+    pub guarded: usize,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct AppliedInterface {
+    pub name: String,
+    pub hook: Hook,
+    /// Why this hook, in words.
+    pub why: String,
+    pub change: Change,
+}
+
+/// The loaded programs and the pinned state they work on.
+pub struct Kernel {
+    pins: Pins,
+    tables: Tables,
+    programs: Programs,
+    admissions: plan::Known,
+}
+
+// === impl Kernel ===
+
+impl Kernel {
+    /// Loads the programs, onto the pinned maps if there are any. Attaches nothing.
+    pub fn open(bpffs: &Path) -> Result<Self, KernelFault> {
+        let pins = Pins::below(bpffs);
+        pins.ensure()?;
+        let Loaded { programs } = object::load(&pins)?;
+        let tables = Tables::open(&pins)?;
+        Ok(Self { pins, tables, programs, admissions: plan::Known::default() })
+    }
+
+    /// Makes the kernel enforce `desired`. On a fault, what was enforced before still is.
+    pub fn apply(&mut self, desired: &Desired) -> Result<Applied, KernelFault> {
+        // 1. Everything that can be refused without having touched anything.
+        let candidates = interface::resolve(&desired.interfaces, desired.mode)?;
+        let guarded = addresses::expand(&desired.guarded)?;
+        let observed = self.tables.observe(&self.admissions)?;
+        let plan = plan::tables(desired.generation, &guarded, &observed)?;
+
+        // 2. Lists into unused slots, then the new scope in one update.
+        let previous = self.tables.scope()?;
+        self.tables.fill(&plan)?;
+        self.tables.publish(&plan.scope)?;
+
+        // 3. Programs onto interfaces. Only now: a gate in place never stands empty.
+        let attached = match attach::reconcile(&self.pins, &mut self.programs, &candidates) {
+            Ok(attached) => attached,
+            Err(fault) => {
+                self.tables.restore(previous)?;
+                return Err(fault);
+            }
+        };
+
+        // 4. Nothing can fail any more that matters: what the old generation held is let go.
+        self.tables.release(&plan.free);
+        self.admissions = plan.known;
+        Ok(Applied {
+            generation: desired.generation,
+            interfaces: attached.interfaces,
+            detached: attached.detached,
+            guarded: plan::guarded_entries(&plan.scope),
+        })
+    }
+
+    pub fn status(&self) -> Result<KernelStatus, KernelFault> {
+        status::read(&self.pins, &self.tables)
+    }
+}
+
+/// What the kernel enforces, from its pins alone: no daemon needs to run. `None` when nothing is pinned.
+pub fn observe(bpffs: &Path) -> Result<Option<KernelStatus>, KernelFault> {
+    let pins = Pins::below(bpffs);
+    if !pins.exist()? {
+        return Ok(None);
+    }
+    let tables = Tables::open(&pins)?;
+    status::read(&pins, &tables).map(Some)
+}
+
+/// Removes links, programs and maps: nothing is guarded by the kernel any more.
+pub fn unload(bpffs: &Path) -> Result<Unloaded, KernelFault> {
+    Pins::below(bpffs).remove()
+}

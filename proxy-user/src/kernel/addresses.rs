@@ -1,0 +1,135 @@
+//! Which addresses the host has, and when that changes.
+//!
+//! The gate guards addresses, not wildcards: what is forwarded through the host to somebody else's port 443 is
+//! none of its business. So a wildcard is expanded, and expanded again when addresses come or go.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsRawFd, OwnedFd},
+    sync::Arc,
+};
+
+use nix::{
+    ifaddrs::getifaddrs,
+    libc,
+    sys::socket::{
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+    },
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{Guarded, KernelFault, NamedList};
+
+/// An entrypoint with its wildcards expanded.
+#[derive(Debug, Clone)]
+pub(super) struct GuardedAddresses {
+    pub entrypoint: Arc<str>,
+    pub addresses: Vec<SocketAddr>,
+    pub lists: Vec<NamedList>,
+}
+
+pub(super) fn expand(guarded: &[Guarded]) -> Result<Vec<GuardedAddresses>, KernelFault> {
+    let needs_host = guarded.iter().flat_map(|entry| &entry.bind).any(|bind| bind.ip().is_unspecified());
+    let host = if needs_host { host_addresses()? } else { Vec::new() };
+    Ok(guarded
+        .iter()
+        .map(|entry| GuardedAddresses {
+            entrypoint: Arc::clone(&entry.entrypoint),
+            addresses: entry.bind.iter().flat_map(|bind| expand_one(*bind, &host)).collect(),
+            lists: entry.lists.clone(),
+        })
+        .collect())
+}
+
+/// `0.0.0.0` stands for IPv4 alone and `[::]` for IPv6 alone: Weir's sockets are bound so.
+fn expand_one(bind: SocketAddr, host: &[IpAddr]) -> Vec<SocketAddr> {
+    if !bind.ip().is_unspecified() {
+        return vec![SocketAddr::new(bind.ip().to_canonical(), bind.port())];
+    }
+    let same_family = host.iter().filter(|address| address.is_ipv4() == bind.is_ipv4());
+    same_family.map(|address| SocketAddr::new(*address, bind.port())).collect()
+}
+
+/// The addresses of this network namespace.
+fn host_addresses() -> Result<Vec<IpAddr>, KernelFault> {
+    let found =
+        getifaddrs().map_err(|error| KernelFault::system("list the host's addresses", error.into()))?;
+    let mut addresses: Vec<IpAddr> = found
+        .filter_map(|interface| interface.address)
+        .filter_map(|address| {
+            let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+        })
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    Ok(addresses)
+}
+
+/// Tells when addresses of this network namespace come or go.
+pub struct AddressChanges {
+    socket: AsyncFd<OwnedFd>,
+}
+
+impl AddressChanges {
+    /// Needs a runtime around it. What changes from now on is told, also if nobody waits yet.
+    pub fn watch() -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let protocol = SockProtocol::NetlinkRoute;
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
+        let groups = libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups.unsigned_abs()))?;
+        // SAFETY: the descriptor is owned by what is registered, so it stays open and the same for as long.
+        let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
+        Ok(Self { socket })
+    }
+
+    /// Returns after one or more changes. What changed isn't told: whoever applies looks anyway. Dropping the
+    /// future loses nothing.
+    pub async fn changed(&mut self) -> io::Result<()> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            let mut heard = false;
+            let mut buffer = [0; 8192];
+            loop {
+                match recv(ready.get_inner().as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                    // Overrun: messages were lost, so something has changed.
+                    Ok(_) | Err(nix::Error::ENOBUFS) => heard = true,
+                    Err(nix::Error::EAGAIN) => break,
+                    Err(nix::Error::EINTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            ready.clear_ready();
+            if heard {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_stands_for_the_addresses_of_its_own_family() {
+        let host: Vec<IpAddr> = vec!["10.0.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        let v4 = expand_one("0.0.0.0:443".parse().unwrap(), &host);
+        assert_eq!(v4, ["10.0.0.1:443".parse().unwrap()]);
+        let v6 = expand_one("[::]:443".parse().unwrap(), &host);
+        assert_eq!(v6, ["[2001:db8::1]:443".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_ipv4_address_that_it_is() {
+        let one = expand_one("[::ffff:10.0.0.1]:443".parse().unwrap(), &[]);
+        assert_eq!(one, ["10.0.0.1:443".parse().unwrap()]);
+    }
+
+    #[test]
+    fn the_host_has_a_loopback_address() {
+        assert!(host_addresses().unwrap().contains(&"127.0.0.1".parse().unwrap()));
+    }
+}

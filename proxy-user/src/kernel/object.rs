@@ -1,0 +1,136 @@
+//! The eBPF object inside the binary, and how it gets into the kernel.
+
+use std::path::Path;
+
+use aya::{
+    EbpfError, EbpfLoader,
+    maps::{MapInfo, MapType},
+    programs::{ProgramError, SchedClassifier, Xdp},
+};
+use proxy_common::{
+    admission::{MAX_ADMISSIONS, MAX_LISTS},
+    counters::Counters,
+    label::{Label, ListLabel},
+    names,
+    scope::MAX_ENTRYPOINTS,
+};
+
+use super::{KernelFault, attach::Programs, pins::Pins};
+
+/// Empty when the binary was built without it. Aligned, because an ELF reader casts what it finds in it.
+static OBJECT: &Aligned<[u8]> = &Aligned { _align: [], bytes: *include_bytes!(env!("WEIR_EBPF_EMBEDDED")) };
+
+#[repr(C)]
+struct Aligned<Bytes: ?Sized> {
+    _align: [u64; 0],
+    bytes: Bytes,
+}
+
+pub(super) struct Loaded {
+    pub programs: Programs,
+}
+
+/// The object as it is embedded. `None` when the binary was built without it.
+#[must_use]
+pub fn built_in() -> Option<&'static [u8]> {
+    (!OBJECT.bytes.is_empty()).then_some(&OBJECT.bytes)
+}
+
+/// Loads the programs onto the pinned maps; maps that aren't pinned yet are made and pinned.
+pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
+    let object = built_in().ok_or(KernelFault::NoObject)?;
+    for (name, shape) in shapes() {
+        check_shape(&pins.map(name), &shape)?;
+    }
+
+    let mut loader = EbpfLoader::new();
+    for name in names::GATE_MAPS {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    let mut ebpf = loader.load(object).map_err(|error| not_loaded(&error))?;
+
+    let xdp: &mut Xdp = program(&mut ebpf, names::GATE_XDP)?;
+    xdp.load().map_err(|error| refused(names::GATE_XDP, error))?;
+    let tc: &mut SchedClassifier = program(&mut ebpf, names::GATE_TC)?;
+    tc.load().map_err(|error| refused(names::GATE_TC, error))?;
+    Ok(Loaded { programs: Programs::new(ebpf)? })
+}
+
+/// A program of the object, as the kind that it is.
+pub(super) fn program<'a, P>(ebpf: &'a mut aya::Ebpf, name: &'static str) -> Result<&'a mut P, KernelFault>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program>,
+{
+    ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or_else(|| KernelFault::Other {
+        doing: format!("find the program `{name}`"),
+        why: "it is not in the eBPF object; build again with `cargo xtask build`".into(),
+    })
+}
+
+struct Shape {
+    kind: MapType,
+    key: usize,
+    value: usize,
+    entries: usize,
+}
+
+/// What this binary's programs expect of pinned maps.
+fn shapes() -> [(&'static str, Shape); 6] {
+    let shape = |kind, value, entries| Shape { kind, key: size_of::<u32>(), value, entries };
+    let of_maps = |entries| shape(MapType::ArrayOfMaps, size_of::<u32>(), entries);
+    [
+        (names::GATE_SCOPE, of_maps(1)),
+        (names::GATE_ALLOW_V4, of_maps(MAX_ADMISSIONS)),
+        (names::GATE_ALLOW_V6, of_maps(MAX_ADMISSIONS)),
+        (names::GATE_COUNTERS, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),
+        (names::GATE_ENTRYPOINTS, shape(MapType::Array, size_of::<Label>(), MAX_ENTRYPOINTS)),
+        (names::GATE_LISTS, shape(MapType::Array, size_of::<ListLabel>(), MAX_LISTS)),
+    ]
+}
+
+/// aya takes a pinned map for what the object says it is. A map of another shape would be read as garbage.
+fn check_shape(path: &Path, wanted: &Shape) -> Result<(), KernelFault> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let found = MapInfo::from_pin(path)
+        .map_err(|error| KernelFault::aya(format!("open the map pinned at {}", path.display()), &error))?;
+    let kind = found.map_type().ok();
+    let sizes = [found.key_size(), found.value_size(), found.max_entries()];
+    let wanted_sizes = [wanted.key, wanted.value, wanted.entries];
+    if kind == Some(wanted.kind) && sizes.map(|size| size as usize) == wanted_sizes {
+        return Ok(());
+    }
+    let why = format!(
+        "{kind:?} with key, value and entries {sizes:?}; wanted {:?} with {wanted_sizes:?}",
+        wanted.kind
+    );
+    Err(KernelFault::Layout { path: path.to_owned(), why })
+}
+
+fn not_loaded(error: &EbpfError) -> KernelFault {
+    match error {
+        EbpfError::BtfError(_) | EbpfError::NoBTF => KernelFault::Unsupported {
+            why: format!(
+                "it does not take the types of the programs (BTF): {error}; Linux 6.1 or later is needed"
+            ),
+        },
+        _ => KernelFault::aya("make the gate's maps", error),
+    }
+}
+
+fn refused(program: &'static str, error: ProgramError) -> KernelFault {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            if matches!(io_error.raw_os_error(), Some(nix::libc::EPERM)) {
+                return KernelFault::system(format!("load the program `{program}`"), io_error);
+            }
+            let log = verifier_log.to_string();
+            // The verifier's reason is the last line but for its statistics.
+            let reason = log.lines().rev().find(|line| !line.is_empty() && !line.starts_with("processed "));
+            let why = reason.map_or_else(|| io_error.to_string(), str::to_owned);
+            KernelFault::Verifier { program, why }
+        }
+        error => KernelFault::aya(format!("load the program `{program}`"), &error),
+    }
+}

@@ -1,0 +1,179 @@
+//! Where state is pinned, and how it is removed.
+//!
+//! `<bpffs>/weir/v1/{maps,progs,links/<interface>}`. bpffs keeps dots in names for itself, and interface names
+//! may have them (`eth0.100`) but never colons, so a colon stands for a dot.
+
+use std::{
+    ffi::OsStr,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use proxy_common::names;
+use serde::Serialize;
+
+use super::KernelFault;
+
+/// Follows a link's name while it waits to take the place of another.
+const INCOMING: &str = "::incoming";
+
+#[derive(Debug, Clone)]
+pub(super) struct Pins {
+    bpffs: PathBuf,
+    root: PathBuf,
+}
+
+/// What [`super::unload`] removed.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Unloaded {
+    /// Interfaces that were guarded.
+    pub interfaces: Vec<String>,
+    pub programs: usize,
+    pub maps: usize,
+}
+
+impl Pins {
+    pub(super) fn below(bpffs: &Path) -> Self {
+        let root = bpffs.join(names::ROOT).join(names::LAYOUT);
+        Self { bpffs: bpffs.to_owned(), root }
+    }
+
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.root.join(names::MAPS).join(name)
+    }
+
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.root.join(names::PROGRAMS).join(name)
+    }
+
+    pub(super) fn link(&self, interface: &str) -> PathBuf {
+        self.links().join(interface.replace('.', ":"))
+    }
+
+    /// Where a link waits until it takes the place of [`Self::link`].
+    pub(super) fn incoming_link(&self, interface: &str) -> PathBuf {
+        self.links().join(interface.replace('.', ":") + INCOMING)
+    }
+
+    /// Interfaces that have a link pinned.
+    pub(super) fn linked(&self) -> Result<Vec<String>, KernelFault> {
+        let names = names_in(&self.links())?;
+        Ok(names.iter().filter(|name| !name.ends_with(INCOMING)).map(|name| name.replace(':', ".")).collect())
+    }
+
+    /// Makes the folders. What a predecessor that was killed left half done is removed.
+    pub(super) fn ensure(&self) -> Result<(), KernelFault> {
+        self.check_mounted()?;
+        for folder in [names::MAPS, names::PROGRAMS, names::LINKS] {
+            let folder = self.root.join(folder);
+            fs::create_dir_all(&folder)
+                .map_err(|error| KernelFault::system(format!("make {}", folder.display()), error))?;
+        }
+        for name in names_in(&self.links())?.iter().filter(|name| name.ends_with(INCOMING)) {
+            remove(&self.links().join(name))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn exist(&self) -> Result<bool, KernelFault> {
+        self.check_mounted()?;
+        Ok(!names_in(&self.root.join(names::MAPS))?.is_empty())
+    }
+
+    /// Links first: nothing is enforced any more from there on, and nothing half.
+    pub(super) fn remove(&self) -> Result<Unloaded, KernelFault> {
+        self.check_mounted()?;
+        let mut unloaded = Unloaded { interfaces: self.linked()?, ..Unloaded::default() };
+        remove_all_in(&self.links())?;
+        unloaded.programs = remove_all_in(&self.root.join(names::PROGRAMS))?;
+        unloaded.maps = remove_all_in(&self.root.join(names::MAPS))?;
+        remove_folder(&self.root)?;
+        // Another layout may live beside this one.
+        match fs::remove_dir(self.bpffs.join(names::ROOT)) {
+            Ok(()) => {}
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {}
+            Err(error) => return Err(KernelFault::system("remove the folder of pins", error)),
+        }
+        Ok(unloaded)
+    }
+
+    fn links(&self) -> PathBuf {
+        self.root.join(names::LINKS)
+    }
+
+    fn check_mounted(&self) -> Result<(), KernelFault> {
+        match statfs(&self.bpffs) {
+            Ok(found) if found.filesystem_type() == BPF_FS_MAGIC => Ok(()),
+            Ok(_) | Err(nix::Error::ENOENT | nix::Error::ENOTDIR) => {
+                Err(KernelFault::BpffsNotMounted { path: self.bpffs.clone() })
+            }
+            Err(error) => Err(KernelFault::system(format!("look at {}", self.bpffs.display()), error.into())),
+        }
+    }
+}
+
+/// Removes a pin; that it isn't there is as good.
+pub(super) fn remove(path: &Path) -> Result<(), KernelFault> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(KernelFault::system(format!("remove {}", path.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn remove_all_in(folder: &Path) -> Result<usize, KernelFault> {
+    let names = names_in(folder)?;
+    for name in &names {
+        remove(&folder.join(name))?;
+    }
+    remove_folder(folder)?;
+    Ok(names.len())
+}
+
+fn remove_folder(folder: &Path) -> Result<(), KernelFault> {
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(KernelFault::system(format!("remove {}", folder.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Sorted; none when the folder isn't there.
+fn names_in(folder: &Path) -> Result<Vec<String>, KernelFault> {
+    let failed = |error| KernelFault::system(format!("read {}", folder.display()), error);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        names.extend(OsStr::to_str(&entry.file_name()).map(str::to_owned));
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vlan_interface_has_a_pin_that_bpffs_accepts() {
+        let pins = Pins::below(Path::new("/sys/fs/bpf"));
+        assert_eq!(pins.link("eth0.100"), Path::new("/sys/fs/bpf/weir/v1/links/eth0:100"));
+    }
+
+    #[test]
+    fn a_folder_that_is_not_bpffs_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let fault = Pins::below(folder.path()).ensure().unwrap_err();
+        let path = folder.path().display();
+        assert_eq!(fault.to_string(), format!("bpffs is not mounted at {path}: `mount -t bpf bpf {path}`"));
+    }
+}

@@ -1,0 +1,204 @@
+//! What has to change in the tables, worked out without touching anything.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use ipnet::IpNet;
+use proxy_common::{
+    admission::{ListId, MAX_ADMISSIONS, MAX_LISTS},
+    label::Label,
+    scope::{ANY_PORT, ANY_PROTOCOL, MAX_ENTRYPOINTS, MAX_SCOPE, Policy, ScopeKey, TCP, UNATTRIBUTED},
+};
+
+use super::{KernelFault, NamedList, addresses::GuardedAddresses};
+
+/// The name of the slot that counts what can't be said to be for one entrypoint.
+pub(super) const UNATTRIBUTED_NAME: &str = "(no port)";
+
+/// Each prefix with the list that it is from. Where several lists have one prefix, the first named counts.
+pub(super) type Admission = BTreeMap<IpNet, ListId>;
+
+/// Which admission is known to stand in which slot.
+pub(super) type Known = BTreeMap<u32, Admission>;
+
+/// What stands in the kernel.
+#[derive(Debug, Default)]
+pub(super) struct Observed {
+    /// By slot.
+    pub entrypoints: Vec<Option<String>>,
+    /// By id.
+    pub lists: Vec<Option<String>>,
+    /// Admission slots that the running scope uses.
+    pub in_use: BTreeSet<u32>,
+    /// Of those in use, the ones whose contents this process wrote itself.
+    pub known: Known,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub entrypoints: Vec<Named>,
+    pub lists: Vec<Named>,
+    /// How many prefixes each of `lists` has.
+    pub list_sizes: Vec<usize>,
+    /// Into slots that nothing uses.
+    pub fill: Known,
+    pub scope: BTreeMap<Entry, Policy>,
+    /// Slots that nothing uses once `scope` is in place.
+    pub free: BTreeSet<u32>,
+    /// What is known after that.
+    pub known: Known,
+}
+
+/// A name in a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    pub name: String,
+    pub slot: u32,
+    /// It isn't there yet.
+    pub fresh: bool,
+}
+
+/// What a [`ScopeKey`] is made of, in an order.
+pub(super) type Entry = ([u8; 16], u8, u16);
+
+/// Plans the step from what is observed to what is wanted.
+pub(super) fn tables(
+    generation: u64,
+    guarded: &[GuardedAddresses],
+    observed: &Observed,
+) -> Result<Plan, KernelFault> {
+    // 1. Slots for names: a name keeps its slot, and its counters, for as long as it is wanted.
+    let names = std::iter::once(UNATTRIBUTED_NAME).chain(guarded.iter().map(|entry| &*entry.entrypoint));
+    let entrypoints = slots("guarded entrypoints", names, &observed.entrypoints, 0, MAX_ENTRYPOINTS)?;
+    let named_lists = distinct_lists(guarded);
+    let names = named_lists.iter().map(|list| &*list.name);
+    // Id 0 stays unused, so that an empty value is never mistaken for a list.
+    let lists = slots("allowlists", names, &observed.lists, 1, MAX_LISTS)?;
+
+    // 2. Admissions: what is there and the same stays, the rest goes to slots that nothing uses.
+    let mut plan = Plan::default();
+    let mut taken = observed.in_use.clone();
+    let mut scope = BTreeMap::new();
+    for entry in guarded {
+        let admission = union(&entry.lists, &lists);
+        let slot = match slot_of(&plan.known, &admission).or_else(|| slot_of(&observed.known, &admission)) {
+            Some(slot) => slot,
+            None => {
+                let free = (0..MAX_ADMISSIONS as u32).find(|slot| !taken.contains(slot));
+                let slot = free.ok_or_else(|| KernelFault::TooMany {
+                    what: "the different sets of allowlists of guarded entrypoints, old and new,".into(),
+                    limit: MAX_ADMISSIONS,
+                })?;
+                plan.fill.insert(slot, admission.clone());
+                slot
+            }
+        };
+        taken.insert(slot);
+        plan.known.insert(slot, admission);
+
+        // 3. The scope: the ports, and the address itself for what hides its port.
+        let entrypoint = slot_named(&entrypoints, &entry.entrypoint);
+        let policy = Policy { entrypoint, admission: slot, generation };
+        let whole = Policy { entrypoint: UNATTRIBUTED, ..policy };
+        for address in &entry.addresses {
+            let octets = octets(address);
+            scope.insert((octets, TCP, address.port()), policy);
+            scope.entry((octets, TCP, ANY_PORT)).or_insert(whole);
+            scope.entry((octets, ANY_PROTOCOL, ANY_PORT)).or_insert(whole);
+        }
+    }
+    let mark = ScopeKey::GENERATION;
+    scope.insert(
+        (mark.address, mark.protocol, mark.port),
+        Policy { entrypoint: UNATTRIBUTED, admission: 0, generation },
+    );
+    if scope.len() > MAX_SCOPE {
+        return Err(KernelFault::TooMany { what: "guarded addresses and ports".into(), limit: MAX_SCOPE });
+    }
+
+    plan.free = observed.in_use.iter().copied().filter(|slot| !plan.known.contains_key(slot)).collect();
+    plan.list_sizes = named_lists.iter().map(|list| list.prefixes.len()).collect();
+    Ok(Plan { entrypoints, lists, scope, ..plan })
+}
+
+/// Entries that name a port.
+pub(super) fn guarded_entries(scope: &BTreeMap<Entry, Policy>) -> usize {
+    scope.keys().filter(|(_, _, port)| *port != ANY_PORT).count()
+}
+
+/// Gives each name a slot: the one it has, else an empty one, else that of a name that isn't wanted any more.
+fn slots<'a>(
+    what: &str,
+    wanted: impl Iterator<Item = &'a str>,
+    observed: &[Option<String>],
+    first: u32,
+    limit: usize,
+) -> Result<Vec<Named>, KernelFault> {
+    let wanted: Vec<&str> = wanted.collect();
+    if let Some(name) = wanted.iter().find(|name| Label::new(name).is_none()) {
+        return Err(KernelFault::NameTooLong { name: (*name).to_owned(), limit: Label::SIZE - 1 });
+    }
+    let holder = |slot: u32| observed.get(slot as usize).and_then(Option::as_deref);
+    let range = first..limit as u32;
+    let mut taken: BTreeSet<u32> =
+        range.clone().filter(|slot| holder(*slot).is_some_and(|name| wanted.contains(&name))).collect();
+    let mut named: Vec<Named> = Vec::with_capacity(wanted.len());
+    for name in wanted {
+        if named.iter().any(|known| known.name == name) {
+            continue;
+        }
+        let (slot, fresh) = match range.clone().find(|slot| holder(*slot) == Some(name)) {
+            Some(slot) => (slot, false),
+            None => {
+                let mut spare = range.clone().filter(|slot| !taken.contains(slot));
+                let empty = spare.clone().find(|slot| holder(*slot).is_none());
+                let slot = empty.or_else(|| spare.next());
+                (slot.ok_or_else(|| KernelFault::TooMany { what: what.into(), limit: limit - 1 })?, true)
+            }
+        };
+        taken.insert(slot);
+        named.push(Named { name: name.to_owned(), slot, fresh });
+    }
+    Ok(named)
+}
+
+fn slot_named(named: &[Named], name: &str) -> u32 {
+    named.iter().find(|named| named.name == name).map_or(UNATTRIBUTED, |named| named.slot)
+}
+
+fn slot_of(known: &Known, admission: &Admission) -> Option<u32> {
+    known.iter().find(|(_, other)| *other == admission).map(|(slot, _)| *slot)
+}
+
+fn distinct_lists(guarded: &[GuardedAddresses]) -> Vec<&NamedList> {
+    let mut lists: Vec<&NamedList> = Vec::new();
+    for list in guarded.iter().flat_map(|entry| &entry.lists) {
+        if !lists.iter().any(|known| known.name == list.name) {
+            lists.push(list);
+        }
+    }
+    lists
+}
+
+fn union(lists: &[NamedList], ids: &[Named]) -> Admission {
+    let mut admission = Admission::new();
+    for list in lists {
+        let id = slot_named(ids, &list.name);
+        for prefix in &*list.prefixes {
+            admission.entry(prefix.trunc()).or_insert(id);
+        }
+    }
+    admission
+}
+
+fn octets(address: &SocketAddr) -> [u8; 16] {
+    match address.ip() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+use std::sync::Arc;
+
+use super::*;
+
+fn list(name: &str, prefixes: &[&str]) -> NamedList {
+    NamedList { name: name.into(), prefixes: prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect() }
+}
+
+fn guarded(entrypoint: &str, address: &str, lists: &[NamedList]) -> GuardedAddresses {
+    GuardedAddresses {
+        entrypoint: Arc::from(entrypoint),
+        addresses: vec![address.parse().unwrap()],
+        lists: lists.to_vec(),
+    }
+}
+
+/// What is observed after `plan` was applied.
+fn applied(plan: &Plan) -> Observed {
+    let mut observed = Observed { known: plan.known.clone(), ..Observed::default() };
+    observed.entrypoints = vec![None; MAX_ENTRYPOINTS];
+    observed.lists = vec![None; MAX_LISTS];
+    for named in &plan.entrypoints {
+        observed.entrypoints[named.slot as usize] = Some(named.name.clone());
+    }
+    for named in &plan.lists {
+        observed.lists[named.slot as usize] = Some(named.name.clone());
+    }
+    observed.in_use = plan.known.keys().copied().collect();
+    observed
+}
+
+fn policy<'a>(plan: &'a Plan, address: &str, protocol: u8, port: u16) -> Option<&'a Policy> {
+    let socket = SocketAddr::new(address.parse().unwrap(), port);
+    plan.scope.get(&(octets(&socket), protocol, port))
+}
+
+#[test]
+fn an_entrypoint_is_guarded_at_its_port_and_its_address_where_the_port_hides() {
+    let cf = list("cf", &["192.0.2.0/24"]);
+    let plan = tables(7, &[guarded("https", "10.0.0.1:443", &[cf])], &Observed::default()).unwrap();
+
+    let port = policy(&plan, "10.0.0.1", TCP, 443).unwrap();
+    assert_eq!((port.entrypoint, port.generation), (1, 7));
+    assert_eq!(policy(&plan, "10.0.0.1", TCP, ANY_PORT).unwrap().entrypoint, UNATTRIBUTED);
+    assert_eq!(policy(&plan, "10.0.0.1", TCP, 22), None);
+    assert_eq!(guarded_entries(&plan.scope), 1);
+}
+
+#[test]
+fn a_changed_list_goes_to_a_slot_that_nothing_uses_and_frees_the_old_one() {
+    let before = tables(
+        1,
+        &[guarded("https", "10.0.0.1:443", &[list("cf", &["192.0.2.0/24"])])],
+        &Observed::default(),
+    )
+    .unwrap();
+    let old = policy(&before, "10.0.0.1", TCP, 443).unwrap().admission;
+
+    let changed = [guarded("https", "10.0.0.1:443", &[list("cf", &["198.51.100.0/24"])])];
+    let after = tables(2, &changed, &applied(&before)).unwrap();
+    let new = policy(&after, "10.0.0.1", TCP, 443).unwrap().admission;
+
+    assert_ne!(old, new);
+    assert_eq!(after.free, BTreeSet::from([old]));
+    assert_eq!(after.fill.keys().copied().collect::<Vec<_>>(), [new]);
+}
+
+#[test]
+fn an_unchanged_list_keeps_its_slot() {
+    let same = [guarded("https", "10.0.0.1:443", &[list("cf", &["192.0.2.0/24"])])];
+    let before = tables(1, &same, &Observed::default()).unwrap();
+    let after = tables(2, &same, &applied(&before)).unwrap();
+    assert!(after.fill.is_empty());
+    assert!(after.free.is_empty());
+    assert_eq!(policy(&after, "10.0.0.1", TCP, 443).unwrap().generation, 2);
+}
+
+#[test]
+fn slots_in_use_by_an_unknown_predecessor_are_never_written() {
+    let observed = Observed { in_use: BTreeSet::from([0, 1, 3]), ..Observed::default() };
+    let wanted = [
+        guarded("a", "10.0.0.1:443", &[list("x", &["192.0.2.0/24"])]),
+        guarded("b", "10.0.0.1:444", &[list("y", &["198.51.100.0/24"])]),
+    ];
+    let plan = tables(1, &wanted, &observed).unwrap();
+    assert_eq!(plan.fill.keys().copied().collect::<Vec<_>>(), [2, 4]);
+    assert_eq!(plan.free, BTreeSet::from([0, 1, 3]));
+}
+
+#[test]
+fn entrypoints_with_the_same_lists_share_a_slot() {
+    let cf = list("cf", &["192.0.2.0/24"]);
+    let wanted =
+        [guarded("a", "10.0.0.1:443", std::slice::from_ref(&cf)), guarded("b", "10.0.0.1:444", &[cf])];
+    let plan = tables(1, &wanted, &Observed::default()).unwrap();
+    assert_eq!(plan.fill.len(), 1);
+}
+
+#[test]
+fn a_name_keeps_its_slot_when_others_come_and_go() {
+    let cf = || [list("cf", &["192.0.2.0/24"])];
+    let two = [guarded("a", "10.0.0.1:1", &cf()), guarded("b", "10.0.0.1:2", &cf())];
+    let before = tables(1, &two, &Observed::default()).unwrap();
+    let slot = slot_named(&before.entrypoints, "b");
+
+    let other = [guarded("c", "10.0.0.1:3", &cf()), guarded("b", "10.0.0.1:2", &cf())];
+    let after = tables(2, &other, &applied(&before)).unwrap();
+    assert_eq!(slot_named(&after.entrypoints, "b"), slot);
+    // `a`'s counters are kept while there is room for `c` elsewhere.
+    assert_ne!(slot_named(&after.entrypoints, "c"), slot_named(&before.entrypoints, "a"));
+}
+
+#[test]
+fn a_prefix_of_two_lists_belongs_to_the_first() {
+    let wanted = [guarded(
+        "a",
+        "10.0.0.1:443",
+        &[list("x", &["192.0.2.0/24"]), list("y", &["192.0.2.0/24", "198.51.100.0/24"])],
+    )];
+    let plan = tables(1, &wanted, &Observed::default()).unwrap();
+    let x = slot_named(&plan.lists, "x");
+    let admission = plan.fill.values().next().unwrap();
+    assert_eq!(admission[&"192.0.2.0/24".parse::<IpNet>().unwrap()], x);
+    assert_ne!(x, 0);
+}
+
+#[test]
+fn nothing_guarded_still_carries_its_generation() {
+    let plan = tables(9, &[], &Observed::default()).unwrap();
+    assert_eq!(plan.scope.len(), 1);
+    assert_eq!(plan.scope.values().next().unwrap().generation, 9);
+    assert_eq!(guarded_entries(&plan.scope), 0);
+}
+
+#[test]
+fn a_name_that_is_too_long_is_refused_by_name() {
+    let long = "x".repeat(64);
+    let fault = tables(1, &[guarded(&long, "10.0.0.1:443", &[])], &Observed::default()).unwrap_err();
+    assert!(fault.to_string().contains(&long));
+}

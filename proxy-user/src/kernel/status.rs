@@ -1,0 +1,137 @@
+//! What the kernel enforces, read from its pins.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv6Addr, SocketAddr},
+};
+
+use proxy_common::{
+    counters,
+    scope::{ANY_PORT, ScopeKey, TCP, UDP},
+    verdict::DropReason,
+};
+use serde::Serialize;
+
+use super::{
+    KernelFault,
+    interface::Hook,
+    pins::Pins,
+    sys::{Link, LinkInfo},
+    tables::Tables,
+};
+
+#[derive(Debug, Clone, Serialize)]
+pub struct KernelStatus {
+    /// The snapshot that is enforced. `None`: none yet.
+    pub generation: Option<u64>,
+    pub interfaces: Vec<InterfaceStatus>,
+    pub entrypoints: Vec<EntrypointStatus>,
+    pub lists: Vec<ListStatus>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct InterfaceStatus {
+    pub name: String,
+    /// `None`: the pin is of no kind that Weir makes.
+    pub hook: Option<Hook>,
+    pub program_id: u32,
+    /// `None`: the interface that the gate was attached to is gone.
+    pub index: Option<u32>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct EntrypointStatus {
+    pub name: String,
+    /// Its slot in the counters, as bpftool shows it.
+    pub slot: u32,
+    /// What is guarded for it, as `address:port/protocol`. Empty: it was guarded once, and isn't any more.
+    pub guards: Vec<String>,
+    pub passed: Tally,
+    /// By the names of the reasons; all of them, also those that never occurred.
+    pub dropped: BTreeMap<&'static str, Tally>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct ListStatus {
+    pub name: String,
+    /// Its number, as it stands beside each prefix.
+    pub id: u32,
+    pub prefixes: u64,
+}
+
+pub(super) fn read(pins: &Pins, tables: &Tables) -> Result<KernelStatus, KernelFault> {
+    let policies = tables.policies()?;
+    let generation =
+        policies.iter().find(|(key, _)| *key == ScopeKey::GENERATION).map(|(_, policy)| policy.generation);
+
+    let mut interfaces = Vec::new();
+    for name in pins.linked()? {
+        let path = pins.link(&name);
+        let info = Link::open(&path).and_then(|link| link.info());
+        let info = info.map_err(|error| KernelFault::system(format!("read {}", path.display()), error))?;
+        interfaces.push(interface(name, info));
+    }
+
+    let mut entrypoints = Vec::new();
+    for (slot, name) in tables.entrypoint_names()?.into_iter().enumerate() {
+        let Some(name) = name else { continue };
+        let slot = slot as u32;
+        let mut guards: Vec<String> = policies
+            .iter()
+            .filter(|(key, policy)| policy.entrypoint == slot && key.port != ANY_PORT)
+            .map(|(key, _)| guard(key))
+            .collect();
+        guards.sort_unstable();
+        let counters = tables.counters(slot)?;
+        let dropped = DropReason::ALL.map(|reason| (reason.name(), Tally::from(*counters.dropped(reason))));
+        let (passed, dropped) = (Tally::from(counters.passed), dropped.into_iter().collect());
+        entrypoints.push(EntrypointStatus { name, slot, guards, passed, dropped });
+    }
+
+    let lists = tables.list_names()?.into_iter().enumerate();
+    let lists = lists
+        .filter_map(|(id, list)| list.map(|(name, prefixes)| ListStatus { name, id: id as u32, prefixes }))
+        .collect();
+    Ok(KernelStatus { generation, interfaces, entrypoints, lists })
+}
+
+fn interface(name: String, info: LinkInfo) -> InterfaceStatus {
+    InterfaceStatus {
+        name,
+        hook: info.kind.map(Hook::of),
+        program_id: info.program_id,
+        index: (info.interface != 0).then_some(info.interface),
+    }
+}
+
+/// `192.0.2.1:443/tcp`
+fn guard(key: &ScopeKey) -> String {
+    let address = SocketAddr::new(Ipv6Addr::from(key.address).to_canonical(), key.port);
+    match key.protocol {
+        TCP => format!("{address}/tcp"),
+        UDP => format!("{address}/udp"),
+        other => format!("{address}/{other}"),
+    }
+}
+
+impl KernelStatus {
+    /// Packets that were dropped for a reason, over all entrypoints.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        let of =
+            |entrypoint: &EntrypointStatus| entrypoint.dropped.get(reason.name()).map(|tally| tally.packets);
+        self.entrypoints.iter().filter_map(of).sum()
+    }
+}
+
+impl From<counters::Tally> for Tally {
+    fn from(counters::Tally { packets, bytes }: counters::Tally) -> Self {
+        Self { packets, bytes }
+    }
+}

@@ -1,0 +1,234 @@
+//! The life of a request, from its head to the head of its answer. A table of contents: the stages are elsewhere.
+
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::{Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request, uri::Scheme,
+};
+use hyper::body::Incoming;
+
+use crate::{
+    access_log::{Exchange, Flags, format::unix_millis},
+    address::{EntrypointAddr, PeerAddr},
+    body::{RequestBody, ResponseBody},
+    forwarding::{self, Origin},
+    identity::{self, TrustedSource},
+    page::{self, Taste},
+    service::Service,
+    snapshot::Entrypoint,
+    upstream::deliver::{Undelivered, deliver},
+    worker::Worker,
+};
+
+/// The connection that a request came over.
+#[derive(Debug)]
+pub struct Caller {
+    pub worker: Rc<Worker>,
+    /// As of accept; a reload may have changed it since.
+    pub entrypoint: Arc<Entrypoint>,
+    pub peer: PeerAddr,
+    pub at: EntrypointAddr,
+}
+
+/// Why Weir answers itself. One place, [`refuse`], turns it into a response.
+#[derive(Debug)]
+enum Refusal<'a> {
+    /// The client's fault.
+    BadRequest,
+    /// Nobody's fault: CONNECT is not for a reverse proxy.
+    ConnectRefused,
+    /// The client's fault, or a gap in the configuration.
+    NoRoute,
+    /// The servers' fault.
+    Undelivered(&'a Service, Undelivered),
+}
+
+/// Answers one request.
+pub async fn answer(
+    caller: Rc<Caller>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let (mut head, incoming) = request.into_parts();
+
+    // 1. Who asks, and under which number?
+    let snapshot = caller.worker.snapshot();
+    let entrypoint = snapshot.entrypoint(caller.at).unwrap_or(&caller.entrypoint);
+    entrypoint.counters.requests.fetch_add(1, Ordering::Relaxed);
+    let now = SystemTime::now();
+    let trust = TrustedSource::trust(entrypoint.client_ip.as_ref(), caller.peer);
+    let client = identity::client_address(entrypoint.client_ip.as_ref(), trust, caller.peer, &head.headers);
+    let request_id = identity::request_id(trust, &head.headers, unix_millis(now));
+    let taste = Taste::of(&head.headers);
+    let host = host(&head);
+    let mut exchange = Box::new(Exchange {
+        log: caller.worker.log.clone(),
+        began: Instant::now(),
+        began_at: now,
+        client: client.0,
+        method: head.method.clone(),
+        host: host.clone().ok().flatten(),
+        path: head.uri.path_and_query().cloned(),
+        version: head.version,
+        user_agent: head.headers.get(header::USER_AGENT).cloned(),
+        referer: head.headers.get(header::REFERER).cloned(),
+        request_id: request_id.clone(),
+        entrypoint: entrypoint.name.clone(),
+        route: None,
+        server: None,
+        server_took: None,
+        status: StatusCode::OK,
+        bytes_in: Rc::new(Cell::new(0)),
+        bytes_out: 0,
+        flags: Flags::default(),
+    });
+
+    // 2. Where does it lead?
+    let Ok(host) = host else {
+        return Ok(refuse(Refusal::BadRequest, taste, exchange));
+    };
+    if head.method == Method::CONNECT {
+        return Ok(refuse(Refusal::ConnectRefused, taste, exchange));
+    }
+    let host_name = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let Some(destination) = entrypoint.router.find(host_name, head.uri.path()) else {
+        return Ok(refuse(Refusal::NoRoute, taste, exchange));
+    };
+    exchange.route = Some(destination.route.clone());
+
+    // 3. What does the server get to see?
+    let scheme = if entrypoint.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    forwarding::towards_server(
+        &mut head.headers,
+        &Origin {
+            peer: caller.peer,
+            client,
+            trust,
+            scheme: &scheme,
+            host: host.as_ref(),
+            request_id: &request_id,
+        },
+    );
+    let body = RequestBody::new(incoming, &exchange.bytes_in);
+    let onward = onward(head, host, body);
+
+    // 4. A server answers, or a page does.
+    let service = &destination.service;
+    match deliver(caller.worker.means(), service, onward, &mut exchange).await {
+        Ok(answer) => {
+            let (mut head, incoming) = answer.response.into_parts();
+            forwarding::towards_client(&mut head.headers, &request_id);
+            exchange.status = head.status;
+            // The answer is spoken in the client's version, whatever the server's was.
+            head.version = Version::HTTP_11;
+            Ok(Response::from_parts(head, ResponseBody::of_server(incoming, answer.lease, exchange)))
+        }
+        Err(fault) => Ok(refuse(Refusal::Undelivered(service, fault), taste, exchange)),
+    }
+}
+
+/// Turns a refusal into its answer, and notes it in the exchange.
+fn refuse(refusal: Refusal<'_>, taste: Taste, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
+    let request_id = &exchange.request_id;
+    let response: Response<Bytes> = match refusal {
+        Refusal::BadRequest => page::plain(StatusCode::BAD_REQUEST, request_id),
+        Refusal::ConnectRefused => page::plain(StatusCode::METHOD_NOT_ALLOWED, request_id),
+        Refusal::NoRoute => page::plain(StatusCode::NOT_FOUND, request_id),
+        Refusal::Undelivered(_, Undelivered::ClientLeft) => page::plain(StatusCode::BAD_REQUEST, request_id),
+        Refusal::Undelivered(service, Undelivered::NoServer | Undelivered::Failed(_)) => {
+            exchange.flags.page = true;
+            service.counters.pages.fetch_add(1, Ordering::Relaxed);
+            service.page().answer(taste, request_id)
+        }
+    };
+    exchange.status = response.status();
+    response.map(|bytes| ResponseBody::whole(bytes, Some(exchange)))
+}
+
+/// The host that is asked for: from the target if it names one (HTTP/2, absolute form; RFC 9112 §3.2.2), else from
+/// the Host field, which HTTP/1.1 demands exactly once.
+fn host(head: &request::Parts) -> Result<Option<HeaderValue>, HostFault> {
+    if let Some(authority) = head.uri.authority() {
+        return HeaderValue::from_str(authority.as_str()).map(Some).map_err(|_| HostFault);
+    }
+    let mut named = head.headers.get_all(header::HOST).iter();
+    match (named.next(), named.next(), head.version) {
+        (Some(host), None, _) => Ok(Some(host.clone())),
+        (None, None, Version::HTTP_09 | Version::HTTP_10) => Ok(None),
+        _ => Err(HostFault),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct HostFault;
+
+/// The request as it goes to a server: HTTP/1.1, target in origin form.
+fn onward(head: request::Parts, host: Option<HeaderValue>, body: RequestBody) -> Request<RequestBody> {
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method;
+    if let Some(target) = head.uri.path_and_query() {
+        *request.uri_mut() = Uri::from(target.clone());
+    }
+    let mut headers: HeaderMap = head.headers;
+    // An HTTP/1.0 client may name no host, but the server must be asked for one.
+    headers.insert(header::HOST, host.unwrap_or(HeaderValue::from_static("localhost")));
+    merge_cookies(&mut headers, head.version);
+    *request.headers_mut() = headers;
+    request
+}
+
+/// HTTP/2 may split the Cookie field to compress it better; HTTP/1.1 allows only one (RFC 9113 §8.2.3).
+fn merge_cookies(headers: &mut HeaderMap, version: Version) {
+    if version != Version::HTTP_2 || headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, cookie);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(version: Version, target: &str, fields: &[(&'static str, &'static str)]) -> request::Parts {
+        let mut request = Request::new(());
+        *request.version_mut() = version;
+        *request.uri_mut() = target.parse().unwrap();
+        for &(name, value) in fields {
+            request.headers_mut().append(name, HeaderValue::from_static(value));
+        }
+        request.into_parts().0
+    }
+
+    #[test]
+    fn the_host_is_the_targets_else_the_only_host_field() {
+        let named = |text: &'static str| Ok(Some(HeaderValue::from_static(text)));
+        for (version, target, fields, expected) in [
+            (Version::HTTP_11, "/", &[("host", "a.example")][..], named("a.example")),
+            (Version::HTTP_11, "http://b.example/", &[("host", "a.example")], named("b.example")),
+            (Version::HTTP_2, "https://c.example/", &[], named("c.example")),
+            (Version::HTTP_10, "/", &[], Ok(None)),
+            (Version::HTTP_11, "/", &[], Err(HostFault)),
+            (Version::HTTP_11, "/", &[("host", "a.example"), ("host", "b.example")], Err(HostFault)),
+        ] {
+            assert_eq!(host(&head(version, target, fields)), expected, "{version:?} {target} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn cookies_split_by_http2_are_joined() {
+        let head = head(Version::HTTP_2, "https://a.example/x?y", &[("cookie", "a=1"), ("cookie", "b=2")]);
+        let request = onward(head, Some(HeaderValue::from_static("a.example")), RequestBody::Empty);
+        assert_eq!(request.headers()[header::COOKIE], "a=1; b=2");
+        assert_eq!(request.headers().get_all(header::COOKIE).iter().count(), 1);
+        assert_eq!(request.uri(), "/x?y");
+    }
+}

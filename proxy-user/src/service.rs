@@ -1,0 +1,121 @@
+//! A service as it runs: its servers with their health, whose turn it is, and what to do when none is left.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use crate::{
+    address::ServerAddr,
+    balance::{self, Tried},
+    config::model::{HealthCheck, Timeouts},
+    health::Health,
+    page::Page,
+    tls::server::ServerTls,
+    upstream::{budget::Budget, pool::PoolKey},
+};
+
+#[derive(Debug)]
+pub struct Service {
+    pub name: Arc<str>,
+    pub servers: Vec<Server>,
+    pub tls: Option<ServerTls>,
+    pub check: Option<HealthCheck>,
+    pub timeouts: Timeouts,
+    pub when_all_down: WhenAllDown,
+    pub budget: Arc<Budget>,
+    pub counters: Arc<ServiceCounters>,
+    turn: AtomicUsize,
+}
+
+#[derive(Debug)]
+pub struct Server {
+    pub addr: ServerAddr,
+    pub health: Arc<Health>,
+    pub pool_key: PoolKey,
+    pub counters: Arc<ServerCounters>,
+}
+
+/// A server that was picked for a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Picked<'a> {
+    pub index: usize,
+    pub server: &'a Server,
+    /// How often it had fallen silent by then: when that changes, waiting for it is in vain.
+    pub silences: u32,
+}
+
+#[derive(Debug, Clone)]
+pub enum WhenAllDown {
+    Page(Arc<Page>),
+    /// Ask a server that is down all the same; the page is for when that fails too.
+    TryThen(Arc<Page>),
+}
+
+#[derive(Debug, Default)]
+pub struct ServiceCounters {
+    pub requests: AtomicU64,
+    pub retries: AtomicU64,
+    pub pages: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+pub struct ServerCounters {
+    pub requests: AtomicU64,
+    pub failures: AtomicU64,
+}
+
+/// What a service is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub name: Arc<str>,
+    pub servers: Vec<Server>,
+    pub tls: Option<ServerTls>,
+    pub check: Option<HealthCheck>,
+    pub timeouts: Timeouts,
+    pub when_all_down: WhenAllDown,
+    pub budget: Arc<Budget>,
+    pub counters: Arc<ServiceCounters>,
+}
+
+impl Service {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { name, servers, tls, check, timeouts, when_all_down, budget, counters } = parts;
+        // Edge hosts and restarts shouldn't all begin with the first server.
+        let turn = AtomicUsize::new(fastrand::usize(..1 << 16));
+        Self { name, servers, tls, check, timeouts, when_all_down, budget, counters, turn }
+    }
+
+    /// The next server for a request that has been to `tried` already.
+    pub fn pick(&self, tried: Tried) -> Option<Picked<'_>> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let picked = |index: usize| {
+            let server = &self.servers[index];
+            Picked { index, server, silences: server.health.silences() }
+        };
+        // A server that is taken out for its silence is marked as down first and counted second. So the count is read
+        // first and the mark second: whoever gets in at the last moment is still told to leave.
+        let usable = |index: usize| self.servers[index].health.status().usable();
+        let mut passed_over = tried;
+        while let Some(index) = balance::round_robin(self.servers.len(), turn, passed_over, usable) {
+            let picked = picked(index);
+            if usable(index) {
+                return Some(picked);
+            }
+            passed_over.insert(index);
+        }
+        match self.when_all_down {
+            WhenAllDown::Page(_) => None,
+            WhenAllDown::TryThen(_) => {
+                balance::round_robin(self.servers.len(), turn, tried, |_| true).map(picked)
+            }
+        }
+    }
+
+    /// The page for when no server answers.
+    pub fn page(&self) -> &Page {
+        match &self.when_all_down {
+            WhenAllDown::Page(page) | WhenAllDown::TryThen(page) => page,
+        }
+    }
+}

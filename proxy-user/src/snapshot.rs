@@ -1,0 +1,258 @@
+//! The running form of a configuration: immutable, whole, swapped in at once.
+//!
+//! What must outlive a change of configuration (health, counters, connections) is taken over from the snapshot
+//! before, by name and address.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use rustls::ServerConfig;
+
+use crate::{
+    access_log::sink::Sink,
+    address::{EntrypointAddr, ServerAddr},
+    admission::{Admission, PrefixSet},
+    config::model::{self, AllowlistId, Config},
+    health::{Health, Status},
+    identity::TrustedSource,
+    page::Page,
+    routing::Router,
+    service::{Parts, Server, ServerCounters, Service, WhenAllDown},
+    tls,
+    upstream::pool::PoolKey,
+};
+
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts up with each applied configuration; the kernel maps carry the same number.
+    pub generation: u64,
+    pub config: Arc<Config>,
+    pub entrypoints: Vec<Arc<Entrypoint>>,
+    pub services: Vec<Arc<Service>>,
+    pub access_log: Option<Arc<Sink>>,
+    by_address: HashMap<EntrypointAddr, usize>,
+}
+
+#[derive(Debug)]
+pub struct Entrypoint {
+    pub name: Arc<str>,
+    pub bind: Vec<EntrypointAddr>,
+    pub admission: Admission,
+    pub client_ip: Option<TrustedSource>,
+    pub tls: Option<Arc<ServerConfig>>,
+    pub router: Router<Destination>,
+    pub counters: Arc<EntrypointCounters>,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    pub route: Arc<str>,
+    pub service: Arc<Service>,
+}
+
+#[derive(Debug, Default)]
+pub struct EntrypointCounters {
+    pub accepted: AtomicU64,
+    /// Connections of unlisted peers, turned away at accept.
+    pub not_listed: AtomicU64,
+    /// TLS handshakes that failed.
+    pub handshake_failures: AtomicU64,
+    pub requests: AtomicU64,
+}
+
+/// A configuration that is valid in itself, but can't run here.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotFault {
+    #[error("entrypoint `{entrypoint}`: its TLS settings can't be used: {error}")]
+    EntrypointTls { entrypoint: Arc<str>, error: rustls::Error },
+    #[error("service `{service}`: its TLS settings can't be used: {error}")]
+    ServiceTls { service: Arc<str>, error: rustls::Error },
+    #[error(
+        "the access log `{target}` can't be opened: {error}; does its folder exist, and may weir write there?"
+    )]
+    AccessLog { target: String, error: io::Error },
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Makes the running form of `config`, with all that `before` has learnt.
+    ///
+    /// # Errors
+    /// When TLS settings are refused, or the access log can't be opened.
+    pub fn new(config: Arc<Config>, before: Option<&Self>) -> Result<Self, SnapshotFault> {
+        let pages: Vec<Arc<Page>> = config
+            .pages
+            .iter()
+            .map(|page| Arc::new(Page::new(page.name.clone(), &page.html, page.retry_after)))
+            .collect();
+        let services = config
+            .services
+            .iter()
+            .map(|service| running_service(service, &pages, before).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        let entrypoints = (0..config.entrypoints.len())
+            .map(|index| running_entrypoint(&config, index, &services, before).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        let by_address = entrypoints
+            .iter()
+            .enumerate()
+            .flat_map(|(index, entrypoint)| entrypoint.bind.iter().map(move |addr| (*addr, index)))
+            .collect();
+        Ok(Self {
+            generation: before.map_or(1, |before| before.generation + 1),
+            access_log: access_log(&config, before)?,
+            config,
+            entrypoints,
+            services,
+            by_address,
+        })
+    }
+
+    /// The entrypoint that listens on `addr`.
+    pub fn entrypoint(&self, addr: EntrypointAddr) -> Option<&Arc<Entrypoint>> {
+        self.by_address.get(&addr).map(|&index| &self.entrypoints[index])
+    }
+
+    fn service_named(&self, name: &str) -> Option<&Service> {
+        self.services.iter().map(Arc::as_ref).find(|service| &*service.name == name)
+    }
+}
+
+/// The union of `lists`.
+fn prefixes(config: &Config, lists: &[AllowlistId]) -> PrefixSet {
+    PrefixSet::new(lists.iter().flat_map(|list| &config.allowlists[list.0].prefixes))
+}
+
+fn running_entrypoint(
+    config: &Config,
+    index: usize,
+    services: &[Arc<Service>],
+    before: Option<&Snapshot>,
+) -> Result<Entrypoint, SnapshotFault> {
+    let entrypoint = &config.entrypoints[index];
+    let id = model::EntrypointId(index);
+    let tls = entrypoint
+        .tls
+        .as_ref()
+        .map(tls::entrypoint::server_config)
+        .transpose()
+        .map_err(|error| SnapshotFault::EntrypointTls { entrypoint: entrypoint.name.clone(), error })?;
+    let routes = config
+        .routes
+        .iter()
+        .filter(|route| route.entrypoints.is_empty() || route.entrypoints.contains(&id))
+        .map(|route| {
+            let service = services[route.service.0].clone();
+            let destination = Destination { route: route.name.clone(), service };
+            (route.host.clone(), route.path_prefix.clone(), destination)
+        });
+    let counters = before
+        .and_then(|before| before.entrypoints.iter().find(|known| known.name == entrypoint.name))
+        .map(|known| known.counters.clone())
+        .unwrap_or_default();
+    Ok(Entrypoint {
+        name: entrypoint.name.clone(),
+        bind: entrypoint.bind.iter().copied().map(EntrypointAddr).collect(),
+        admission: Admission::new(if entrypoint.allow.is_empty() {
+            PrefixSet::everybody()
+        } else {
+            prefixes(config, &entrypoint.allow)
+        }),
+        client_ip: entrypoint.client_ip.as_ref().map(|source| TrustedSource {
+            header: source.header.clone(),
+            peers: prefixes(config, &source.trust),
+        }),
+        tls,
+        router: Router::new(routes),
+        counters,
+    })
+}
+
+fn running_service(
+    service: &model::Service,
+    pages: &[Arc<Page>],
+    before: Option<&Snapshot>,
+) -> Result<Service, SnapshotFault> {
+    let known = before.and_then(|before| before.service_named(&service.name));
+    let tls = service
+        .tls
+        .as_ref()
+        .map(tls::server::ServerTls::new)
+        .transpose()
+        .map_err(|error| SnapshotFault::ServiceTls { service: service.name.clone(), error })?;
+    let servers = service.servers.iter().map(|addr| {
+        let addr = ServerAddr(*addr);
+        let known_server = known.and_then(|known| known.servers.iter().find(|server| server.addr == addr));
+        running_server(addr, service.health.is_some(), tls.is_some(), known, known_server)
+    });
+    let fallback = |page: model::PageId| pages[page.0].clone();
+    Ok(Service::new(Parts {
+        name: service.name.clone(),
+        servers: servers.collect(),
+        check: service.health.clone(),
+        timeouts: service.timeouts.clone(),
+        when_all_down: match service.when_all_down {
+            model::WhenAllDown::Page(page) => WhenAllDown::Page(fallback(page)),
+            model::WhenAllDown::Try => WhenAllDown::TryThen(maintenance(pages)),
+        },
+        budget: known.map(|known| known.budget.clone()).unwrap_or_default(),
+        counters: known.map(|known| known.counters.clone()).unwrap_or_default(),
+        tls,
+    }))
+}
+
+fn running_server(
+    addr: ServerAddr,
+    checked: bool,
+    encrypted: bool,
+    known_service: Option<&Service>,
+    known: Option<&Server>,
+) -> Server {
+    let fresh = if checked { Status::Starting } else { Status::Unchecked };
+    let health = known
+        .map(|known| known.health.clone())
+        .filter(|health| (health.status() == Status::Unchecked) != checked)
+        .unwrap_or_else(|| Arc::new(Health::new(fresh)));
+    // Connections stay with their server as long as they are plain; TLS settings may have changed in ways that
+    // only a new handshake proves, so those are made anew.
+    let pool_key = known
+        .filter(|_| !encrypted && known_service.is_some_and(|service| service.tls.is_none()))
+        .map_or_else(new_pool_key, |known| known.pool_key);
+    let counters: Arc<ServerCounters> = known.map(|known| known.counters.clone()).unwrap_or_default();
+    Server { addr, health, pool_key, counters }
+}
+
+fn new_pool_key() -> PoolKey {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    PoolKey(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The page `maintenance`, which every valid configuration has.
+fn maintenance(pages: &[Arc<Page>]) -> Arc<Page> {
+    pages.iter().find(|page| &*page.name == "maintenance").cloned().unwrap_or_else(|| {
+        let html = bytes::Bytes::from_static(crate::page::MAINTENANCE_HTML.as_bytes());
+        Arc::new(Page::new("maintenance".into(), &html, std::time::Duration::from_secs(30)))
+    })
+}
+
+fn access_log(config: &Config, before: Option<&Snapshot>) -> Result<Option<Arc<Sink>>, SnapshotFault> {
+    if let Some(before) = before.filter(|before| before.config.log.access == config.log.access) {
+        return Ok(before.access_log.clone());
+    }
+    let log = &config.log.access;
+    Sink::open(log).map(|sink| sink.map(Arc::new)).map_err(|error| SnapshotFault::AccessLog {
+        target: match &log.to {
+            model::AccessLogTarget::File(path) => path.display().to_string(),
+            other => format!("{other:?}"),
+        },
+        error,
+    })
+}

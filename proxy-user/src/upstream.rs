@@ -1,0 +1,12 @@
+//! Towards the servers: has a request answered by one of a service's servers ([`deliver`]), in one or more attempts
+//! ([`attempt`]), over connections ([`connect`]) that are kept for later ([`pool`]); watches over the requests that
+//! wait for an answer ([`waiting`]) and over how many are tried again ([`budget`]).
+
+pub mod attempt;
+pub mod budget;
+pub mod connect;
+pub mod deliver;
+pub mod pool;
+pub mod waiting;
+
+pub use pool::Lease;

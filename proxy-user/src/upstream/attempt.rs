@@ -1,0 +1,122 @@
+//! One attempt to have a request answered by one server: a pooled or new connection, the request, the head of the
+//! answer. What to make of a failure is decided in [`crate::request`].
+
+use std::{rc::Rc, time::Duration};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, client::conn::http1::SendRequest};
+
+use crate::{
+    body::RequestBody,
+    clock::Moment,
+    service::{Picked, Service},
+    upstream::{
+        connect::{self, ConnectFault},
+        pool::{Lease, Pool},
+        waiting::{GaveUp, WaitingRoom},
+    },
+};
+
+/// The head of an answer; its body streams behind it over the leased connection.
+#[derive(Debug)]
+pub struct Answer {
+    pub response: Response<Incoming>,
+    pub lease: Lease,
+}
+
+/// An attempt that brought no answer.
+#[derive(Debug)]
+pub struct Failed {
+    pub fault: AttemptFault,
+    /// The request, when not a byte of it has left: any server may have it next.
+    pub unsent: Option<Request<RequestBody>>,
+}
+
+/// Why an attempt failed. It is the server's fault, or the network's on the way to it.
+#[derive(Debug, thiserror::Error)]
+pub enum AttemptFault {
+    #[error(transparent)]
+    Connect(ConnectFault),
+    #[error("the server fell silent")]
+    Silent,
+    #[error("no answer within {0:?}")]
+    FirstByteTimeout(Duration),
+    #[error("the connection broke before an answer came: {0}")]
+    Broke(hyper::Error),
+    #[error("the client's request broke off: {0}")]
+    ClientBroke(hyper::Error),
+}
+
+/// What an attempt uses of its worker.
+#[derive(Debug, Clone, Copy)]
+pub struct Means<'a> {
+    pub pool: &'a Rc<Pool>,
+    pub waiting: &'a WaitingRoom,
+}
+
+/// Sends `request` to the server that was picked and waits for the head of its answer.
+pub async fn attempt(
+    means: Means<'_>,
+    service: &Service,
+    picked: Picked<'_>,
+    mut request: Request<RequestBody>,
+) -> Result<Answer, Failed> {
+    let server = picked.server;
+    // A pooled connection may turn out to be closed by the server. What was not sent goes to the next one; the
+    // pool is finite, so this ends.
+    while let Some(sender) = means.pool.take(server.pool_key) {
+        match exchange(means, service, picked, sender, request).await {
+            Err(Failed { fault: AttemptFault::Broke(_), unsent: Some(unsent) }) => request = unsent,
+            finished => return finished,
+        }
+    }
+    match connect::connect(server.addr, service.tls.as_ref(), service.timeouts.connect).await {
+        Ok(sender) => exchange(means, service, picked, sender, request).await,
+        Err(fault) => {
+            server.health.suspect();
+            Err(Failed { fault: AttemptFault::Connect(fault), unsent: Some(request) })
+        }
+    }
+}
+
+async fn exchange(
+    means: Means<'_>,
+    service: &Service,
+    picked: Picked<'_>,
+    mut sender: SendRequest<RequestBody>,
+    request: Request<RequestBody>,
+) -> Result<Answer, Failed> {
+    let server = picked.server;
+    let send = async {
+        if let Err(error) = sender.ready().await {
+            return Err((error, Some(request)));
+        }
+        sender.try_send_request(request).await.map_err(|mut error| {
+            let unsent = error.take_message();
+            (error.into_error(), unsent)
+        })
+    };
+    let answered =
+        means.waiting.wait(&server.health, picked.silences, service.timeouts.first_byte, send).await;
+    match answered {
+        Ok(Ok(response)) => {
+            server.health.heard(Moment::now());
+            let lease = Lease::new(server.pool_key, means.pool.clone(), sender, server.health.clone());
+            Ok(Answer { response, lease })
+        }
+        Ok(Err((error, unsent))) if error.is_user() => {
+            // The only input of ours that can fail is the client's body.
+            Err(Failed { fault: AttemptFault::ClientBroke(error), unsent })
+        }
+        Ok(Err((error, unsent))) => {
+            server.health.suspect();
+            Err(Failed { fault: AttemptFault::Broke(error), unsent })
+        }
+        Err(GaveUp::ServerSilent) => Err(Failed { fault: AttemptFault::Silent, unsent: None }),
+        Err(GaveUp::FirstByteTimeout) => {
+            server.health.suspect();
+            let fault = AttemptFault::FirstByteTimeout(service.timeouts.first_byte);
+            Err(Failed { fault, unsent: None })
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! A worker: one thread, one runtime, its own listening sockets, connections and pool. Workers share only the
+//! snapshot and atomics; the control side talks to them through [`WorkerHandle`].
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    io,
+    net::TcpListener as StdTcpListener,
+    rc::Rc,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, Cache};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, LocalOptions},
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use crate::{
+    access_log::WorkerLog,
+    address::{EntrypointAddr, PeerAddr},
+    clock::Moment,
+    connection::{self, Accepted},
+    snapshot::Snapshot,
+    upstream::{
+        attempt::Means,
+        pool::Pool,
+        waiting::{TICK, WaitingRoom},
+    },
+};
+
+/// The snapshot that runs, shared by all.
+pub type Running = Arc<ArcSwap<Snapshot>>;
+
+/// Pooled connections are looked through every so many ticks (a second).
+const PRUNE_TICKS: u32 = 40;
+
+/// Log lines wait no longer than so many ticks (100 ms) for their chunk to fill.
+const FLUSH_TICKS: u32 = 4;
+
+/// What a connection and a request use of their worker.
+#[derive(Debug)]
+pub struct Worker {
+    running: RefCell<Cache<Running, Arc<Snapshot>>>,
+    pub log: Rc<WorkerLog>,
+    pool: Rc<Pool>,
+    waiting: WaitingRoom,
+    closing: watch::Receiver<bool>,
+    connections: Cell<usize>,
+}
+
+/// The control side's end of a worker.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    orders: mpsc::UnboundedSender<Order>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Listen {
+        at: EntrypointAddr,
+        listener: StdTcpListener,
+    },
+    Unlisten {
+        at: EntrypointAddr,
+    },
+    /// A new snapshot runs: take what is kept outside of it.
+    Renewed,
+    /// Accept no more, let requests in flight end for so long, then go.
+    Drain {
+        grace: Duration,
+        done: oneshot::Sender<usize>,
+    },
+}
+
+/// Spawns on the worker's own thread: nothing of a connection ever moves to another.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+// === impl WorkerHandle ===
+
+impl WorkerHandle {
+    /// Starts a worker thread.
+    ///
+    /// # Errors
+    /// When the system gives no thread or no runtime.
+    pub fn start(number: usize, running: Running) -> io::Result<Self> {
+        let (orders, received) = mpsc::unbounded_channel();
+        let (started, ready) = std::sync::mpsc::sync_channel(1);
+        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            let runtime =
+                match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                        return;
+                    }
+                };
+            let _ = started.send(Ok(()));
+            runtime.block_on(run(running, received));
+        })?;
+        ready.recv().unwrap_or_else(|_| Err(io::Error::other("the worker ended at once")))?;
+        Ok(Self { orders, thread: Some(thread) })
+    }
+
+    pub fn listen(&self, at: EntrypointAddr, listener: StdTcpListener) {
+        self.order(Order::Listen { at, listener });
+    }
+
+    pub fn unlisten(&self, at: EntrypointAddr) {
+        self.order(Order::Unlisten { at });
+    }
+
+    pub fn renewed(&self) {
+        self.order(Order::Renewed);
+    }
+
+    /// Begins to drain; the receiver yields the number of connections that had to be cut off.
+    pub fn drain(&self, grace: Duration) -> oneshot::Receiver<usize> {
+        let (done, drained) = oneshot::channel();
+        self.order(Order::Drain { grace, done });
+        drained
+    }
+
+    /// Waits for the thread to end, after [`Self::drain`].
+    pub fn join(mut self) {
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("a worker panicked");
+        }
+    }
+
+    fn order(&self, order: Order) {
+        if self.orders.send(order).is_err() {
+            tracing::error!("a worker is gone");
+        }
+    }
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// The snapshot that runs now. A request asks once and keeps what it got.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.running.borrow_mut().load().clone()
+    }
+
+    pub fn means(&self) -> Means<'_> {
+        Means { pool: &self.pool, waiting: &self.waiting }
+    }
+
+    /// Resolves when the worker begins to drain.
+    pub async fn closing(&self) {
+        // An error means that the worker is gone, and its connections with it.
+        let _ = self.closing.clone().wait_for(|closing| *closing).await;
+    }
+}
+
+async fn run(running: Running, mut orders: mpsc::UnboundedReceiver<Order>) {
+    let (close, closing) = watch::channel(false);
+    let worker = Rc::new(Worker {
+        running: RefCell::new(Cache::new(running)),
+        log: Rc::default(),
+        pool: Rc::default(),
+        waiting: WaitingRoom::default(),
+        closing,
+        connections: Cell::new(0),
+    });
+    worker.log.switch_to(worker.snapshot().access_log.clone());
+    let ticker = tokio::task::spawn_local(tick(worker.clone()));
+    let mut listening: HashMap<EntrypointAddr, watch::Sender<bool>> = HashMap::new();
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Listen { at, listener } => match TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    let (stop, stopped) = watch::channel(false);
+                    tokio::task::spawn_local(accept(worker.clone(), at, listener, stopped));
+                    listening.insert(at, stop);
+                }
+                Err(error) => tracing::error!(%at, %error, "can't listen"),
+            },
+            Order::Unlisten { at } => {
+                if let Some(stop) = listening.remove(&at) {
+                    stop.send_replace(true);
+                }
+            }
+            Order::Renewed => worker.log.switch_to(worker.snapshot().access_log.clone()),
+            Order::Drain { grace, done } => {
+                for stop in listening.values() {
+                    stop.send_replace(true);
+                }
+                drain(&worker, &close, grace).await;
+                ticker.abort();
+                worker.log.flush();
+                let _ = done.send(worker.connections.get());
+                return;
+            }
+        }
+    }
+}
+
+/// Accepts until told to stop, and then once more what the kernel has accepted already: those clients think that
+/// they are connected.
+async fn accept(
+    worker: Rc<Worker>,
+    at: EntrypointAddr,
+    listener: TcpListener,
+    mut stopped: watch::Receiver<bool>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let accepted = Accepted { stream, peer: PeerAddr(peer), at };
+                tokio::task::spawn_local(counted(worker.clone(), accepted));
+            }
+            Err(error) => {
+                // Out of file descriptors, or the client was quicker. Accepting again at once would spin.
+                tracing::warn!(%at, %error, "can't accept");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+async fn counted(worker: Rc<Worker>, accepted: Accepted) {
+    worker.connections.set(worker.connections.get() + 1);
+    connection::serve(worker.clone(), accepted).await;
+    worker.connections.set(worker.connections.get() - 1);
+}
+
+async fn drain(worker: &Worker, close: &watch::Sender<bool>, grace: Duration) {
+    let until = Instant::now() + grace;
+    // Let the accept loops take what is in their queues before connections are told to close.
+    tokio::task::yield_now().await;
+    close.send_replace(true);
+    let mut ticks = interval(TICK);
+    while worker.connections.get() > 0 && Instant::now() < until {
+        ticks.tick().await;
+    }
+    worker.pool.clear();
+}
+
+async fn tick(worker: Rc<Worker>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut count: u32 = 0;
+    loop {
+        ticks.tick().await;
+        count = count.wrapping_add(1);
+        worker.waiting.look(Moment::now());
+        if count.is_multiple_of(FLUSH_TICKS) {
+            worker.log.flush();
+        }
+        if count.is_multiple_of(PRUNE_TICKS) {
+            worker.pool.prune();
+        }
+    }
+}

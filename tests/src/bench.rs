@@ -1,0 +1,3 @@
+//! Benchmarks: ratios against peers in the same run, because the machine is shared and its clock time isn't ours.
+
+pub mod http;

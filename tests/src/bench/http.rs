@@ -1,0 +1,211 @@
+//! CPU per proxied request: Weir, nginx and HAProxy in the same run, in front of the same server.
+//!
+//! Everything runs in a namespace of its own, over its loopback. The proxies have one core, the load (wrk) and the
+//! server behind (an nginx) another. The proxies are measured in turn, round after round, so that whatever else the
+//! machine does hits all of them; noise only ever adds, so the smallest value of the rounds counts.
+
+mod peers;
+
+use std::{collections::BTreeMap, process::Command, time::Duration};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::lab::{
+    Island,
+    process::{Process, cpu_of},
+    weir,
+};
+use peers::{Cores, Peer};
+
+#[derive(Debug)]
+pub struct Options {
+    pub json: bool,
+    pub rounds: usize,
+    pub seconds: u64,
+}
+
+/// As many as a busy edge keeps open to one worker; wrk's own unit.
+const CONNECTIONS: usize = 64;
+
+/// What is asked for.
+const BODIES: [(&str, &str); 2] = [("small", "/small"), ("64k", "/64k")];
+
+/// The proxy that runs, and where.
+struct Runner {
+    name: &'static str,
+    port: u16,
+    process: Process,
+}
+
+/// CPU per request in µs: proxy and body → one value a round.
+type Results = BTreeMap<(&'static str, &'static str), Vec<f64>>;
+
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    ensure!(
+        options.rounds > 0 && options.seconds > 0,
+        "nothing to measure: give at least one round and one second"
+    );
+    let island = Island::build()?;
+    let cores = Cores::of_this_machine()?;
+    let _server = peers::server(&island, &cores)?;
+    let runners = [
+        Runner { name: "weir", port: 8001, process: our_own(&island, &cores, 8001)? },
+        Runner { name: "nginx", port: 8002, process: peers::nginx(&island, &cores, 8002)? },
+        Runner { name: "haproxy", port: 8003, process: peers::haproxy(&island, &cores, 8003)? },
+    ];
+    for runner in &runners {
+        peers::wait_until_it_serves(&island, runner.port)
+            .with_context(|| format!("{} doesn't serve:\n{}", runner.name, runner.process.log_text()))?;
+    }
+
+    say(
+        options,
+        &format!(
+            "CPU µs per request, {} rounds of {} s, {CONNECTIONS} connections",
+            options.rounds, options.seconds
+        ),
+    );
+    let mut results = Results::new();
+    for round in 0..=options.rounds {
+        for (body, path) in BODIES {
+            for runner in &runners {
+                // Round 0 warms up: caches, pools, branch predictors.
+                let seconds = if round == 0 { 1 } else { options.seconds };
+                let cost = measure(&island, &cores, runner, path, seconds)
+                    .with_context(|| format!("measuring {} with {path}", runner.name))?;
+                if round > 0 {
+                    results.entry((runner.name, body)).or_default().push(cost);
+                }
+            }
+        }
+        if round > 0 {
+            say(options, &line(round, &results));
+        }
+    }
+    report(options, &results)
+}
+
+/// One load on one proxy: µs of its CPU time for each request.
+fn measure(island: &Island, cores: &Cores, runner: &Runner, path: &str, seconds: u64) -> anyhow::Result<f64> {
+    let url = format!("http://127.0.0.1:{}{path}", runner.port);
+    let before = cpu_of(runner.process.pid())?;
+    let requests = load(island, cores, &url, seconds)?;
+    let used = cpu_of(runner.process.pid())? - before;
+    Ok(used.as_secs_f64() * 1e6 / requests as f64)
+}
+
+/// Runs wrk; how many requests were answered well. Any other answer spoils the figure, and fails.
+fn load(island: &Island, cores: &Cores, url: &str, seconds: u64) -> anyhow::Result<u64> {
+    let wrk = Peer::find("wrk")?;
+    let mut command: Command = wrk.command(island, cores.aside)?;
+    command.args(["-t", "1", "-c", &CONNECTIONS.to_string(), "-d", &format!("{seconds}s"), url]);
+    let output = command.output().context("can't run wrk")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    for bad in ["Non-2xx", "Socket errors"] {
+        if text.contains(bad) {
+            bail!("not every request was answered well:\n{text}");
+        }
+    }
+    text.lines()
+        .find_map(|line| line.trim().split_once(" requests in ")?.0.parse().ok())
+        .filter(|&requests: &u64| requests > 0)
+        .with_context(|| format!("wrk made no requests:\n{text}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn our_own(island: &Island, cores: &Cores, port: u16) -> anyhow::Result<Process> {
+    let folder = island.folder();
+    let config = folder.join("weir.toml");
+    std::fs::write(
+        &config,
+        format!(
+            r#"[kernel]
+mode = "off"
+
+[log]
+access = "{}/weir-access.log"
+
+[entrypoint.http]
+bind = ["127.0.0.1:{port}"]
+
+[service.app]
+servers = ["127.0.0.1:{}"]
+
+[[route]]
+service = "app"
+"#,
+            folder.display(),
+            peers::SERVER_PORT
+        ),
+    )?;
+    // On one core only it makes one worker.
+    let program = Peer { program: weir::program()?, libraries: Vec::new() };
+    let mut command = program.command(island, cores.proxy)?;
+    command.arg("run").arg(&config).env("NO_COLOR", "1");
+    Process::start("weir", command, &folder.join("weir.log"))
+}
+
+fn least(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+fn line(round: usize, results: &Results) -> String {
+    let last = |(name, body): &(&str, &str), values: &Vec<f64>| {
+        format!("{name} {body} {:.1}", values.last().copied().unwrap_or_default())
+    };
+    let parts: Vec<_> = results.iter().map(|(key, values)| last(key, values)).collect();
+    format!("  round {round}: {}", parts.join("   "))
+}
+
+fn report(options: &Options, results: &Results) -> anyhow::Result<()> {
+    let mut figures = serde_json::Map::new();
+    let mut ratios = serde_json::Map::new();
+    for ((name, body), values) in results {
+        figures.insert(format!("{name}_{body}_us_min"), rounded(least(values)));
+        figures.insert(format!("{name}_{body}_us_median"), rounded(median(values)));
+        say(
+            options,
+            &format!("{name:>8} {body:>5}: min {:5.1}  median {:5.1}", least(values), median(values)),
+        );
+    }
+    for (body, suffix) in [("small", ""), ("64k", "_64k")] {
+        let ours = least(results.get(&("weir", body)).context("weir wasn't measured")?);
+        for peer in ["nginx", "haproxy"] {
+            let theirs =
+                least(results.get(&(peer, body)).with_context(|| format!("{peer} wasn't measured"))?);
+            ratios.insert(format!("cpu_vs_{peer}{suffix}"), rounded(ours / theirs));
+            say(options, &format!("weir ÷ {peer}, {body}: {:.2}", ours / theirs));
+        }
+    }
+    figures.insert("connections".to_owned(), CONNECTIONS.into());
+    figures.insert("rounds".to_owned(), options.rounds.into());
+    for peer in ["nginx", "haproxy"] {
+        figures.insert(format!("{peer}_version"), Peer::find(peer)?.version().into());
+    }
+    if options.json {
+        anstream::println!("{}", json!({ "bench": "http", "ratios": ratios, "figures": figures }));
+    }
+    Ok(())
+}
+
+fn rounded(value: f64) -> Value {
+    json!((value * 1000.0).round() / 1000.0)
+}
+
+/// For people: not on stdout when a program reads that.
+fn say(options: &Options, line: &str) {
+    if options.json {
+        anstream::eprintln!("{line}");
+    } else {
+        anstream::println!("{line}");
+    }
+}
+
+/// How long a proxy may take until it serves.
+const PATIENCE: Duration = Duration::from_secs(10);

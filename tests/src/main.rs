@@ -1,0 +1,89 @@
+//! `weir-lab`: the demonstration, a lab to play with, the benchmarks, and the servers that labs run.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use weir_lab::{bench, demo, upstream};
+
+#[derive(Debug, Parser)]
+#[command(name = "weir-lab", about = "Weir in a small internet of network namespaces", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Tell Weir's story on real traffic, then stay up
+    Demo {
+        /// End after the story; the exit code is 0 only if all of it happened
+        #[arg(long)]
+        once: bool,
+        /// Print the figures as one JSON object on the last line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring the lab and the daemon up, print how to use them, and wait for Ctrl-C
+    Lab,
+    /// Measure
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
+    /// Remove what killed labs have left behind
+    Sweep,
+    /// A server behind the edge (started by labs)
+    #[command(hide = true)]
+    Upstream {
+        #[arg(long)]
+        name: String,
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long, requires_all = ["certificate", "key"])]
+        listen_tls: Option<SocketAddr>,
+        #[arg(long)]
+        certificate: Option<PathBuf>,
+        #[arg(long)]
+        key: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// CPU time per proxied request, against nginx and HAProxy
+    Http {
+        #[arg(long)]
+        json: bool,
+        /// How often each proxy is measured
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Seconds of load per measurement
+        #[arg(long, default_value_t = 3)]
+        seconds: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Demo { once, json } => demo::run(&demo::Options { once, json }),
+        Command::Lab => demo::lab(),
+        Command::Bench { what: Bench::Http { json, rounds, seconds } } => {
+            bench::http::run(&bench::http::Options { json, rounds, seconds })
+        }
+        Command::Sweep => {
+            weir_lab::lab::sweep();
+            Ok(())
+        }
+        Command::Upstream { name, listen, listen_tls, certificate, key } => {
+            let tls = listen_tls.zip(certificate.zip(key));
+            upstream::run(&upstream::Options { name, listen, tls })
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            anstream::eprintln!("weir-lab: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

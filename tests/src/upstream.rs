@@ -1,0 +1,300 @@
+//! The server that stands behind the edge in a lab: `weir-lab upstream`.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/` and anything else | a line with the server's name |
+//! | `/health` | 200 |
+//! | `/status/503` | that status |
+//! | `/slow?ms=500` | the line, after that time |
+//! | `/bytes?n=1000` | so many bytes, with a length; `/chunked?n=1000` without one |
+//! | `/drip?n=5&ms=100` | so many short chunks with pauses between them |
+//! | `/headers` | the request's header as JSON: name → list of values |
+//! | `/hop` | a response that carries hop-by-hop fields |
+//! | POST `/echo` | the request's body, as it comes in |
+//! | POST `/count` | how many bytes the body had |
+//! | `/reset` | no answer: the connection is reset |
+//!
+//! Every answer has the server's name in `x-upstream`.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Body, Frame, Incoming, SizeHint},
+    service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use nix::sys::socket::{setsockopt, sockopt::Linger};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    time::Sleep,
+};
+use tokio_rustls::TlsAcceptor;
+
+/// What the command line says.
+#[derive(Debug)]
+pub struct Options {
+    pub name: String,
+    pub listen: SocketAddr,
+    /// Address, certificate chain, key.
+    pub tls: Option<(SocketAddr, (PathBuf, PathBuf))>,
+}
+
+/// Serves until it is killed.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(options))
+}
+
+async fn serve(options: &Options) -> anyhow::Result<()> {
+    let name: Arc<str> = Arc::from(options.name.as_str());
+    let plain = listen(options.listen).await?;
+    if let Some((address, (chain, key))) = &options.tls {
+        let secure = listen(*address).await?;
+        let acceptor = acceptor(chain, key)?;
+        tokio::spawn(accept(secure, Some(acceptor), Arc::clone(&name)));
+    }
+    // Whoever started this waits for a line.
+    #[expect(clippy::print_stdout, reason = "the line is the sign of readiness")]
+    {
+        println!("ready");
+    }
+    accept(plain, None, name).await;
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))
+}
+
+fn acceptor(chain: &PathBuf, key: &PathBuf) -> anyhow::Result<TlsAcceptor> {
+    let certificates = CertificateDer::pem_file_iter(chain)?.collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(key)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, name: Arc<str>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        // Small answers in two writes would wait for the peer's delayed acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let Ok(socket) = stream.as_fd().try_clone_to_owned() else { continue };
+        let (tls, name) = (tls.clone(), Arc::clone(&name));
+        tokio::spawn(async move {
+            match tls {
+                None => converse(stream, socket, name).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        converse(stream, socket, name).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+async fn converse<S>(stream: S, socket: OwnedFd, name: Arc<str>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let socket = Arc::new(socket);
+    let service = service_fn(move |request| answer(request, Arc::clone(&name), Arc::clone(&socket)));
+    // A peer that goes away is none of the server's business.
+    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+}
+
+type Answer = Response<BoxBody<Bytes, hyper::Error>>;
+
+/// The connection is to be reset: hyper drops it on an error.
+#[derive(Debug)]
+struct ResetMe;
+
+impl std::fmt::Display for ResetMe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the connection is to be reset")
+    }
+}
+
+impl std::error::Error for ResetMe {}
+
+async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>) -> Result<Answer, ResetMe> {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let number = |key: &str, default: u64| {
+        query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
+            .unwrap_or(default)
+    };
+    let path = request.uri().path().to_owned();
+    let mut response = match path.as_str() {
+        "/slow" => {
+            tokio::time::sleep(Duration::from_millis(number("ms", 1000))).await;
+            line(&name)
+        }
+        "/bytes" => Response::new(Zeros { left: number("n", 65536), told: true }.map_err(never).boxed()),
+        "/chunked" => Response::new(Zeros { left: number("n", 65536), told: false }.map_err(never).boxed()),
+        "/drip" => {
+            let pause = Duration::from_millis(number("ms", 100));
+            Response::new(Drip { left: number("n", 5), pause, next: None }.map_err(never).boxed())
+        }
+        "/headers" => headers(&request),
+        "/hop" => hop(&name),
+        "/echo" => Response::new(request.into_body().boxed()),
+        "/count" => count(request.into_body()).await,
+        "/reset" => {
+            // Closed with nothing to linger for, the kernel sends RST.
+            let now = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+            let _ = setsockopt(&socket, Linger, &now);
+            return Err(ResetMe);
+        }
+        other => {
+            let status = other.strip_prefix("/status/").and_then(|code| code.parse::<u16>().ok());
+            let mut response = line(&name);
+            if let Some(status) = status.and_then(|code| StatusCode::from_u16(code).ok()) {
+                *response.status_mut() = status;
+            }
+            response
+        }
+    };
+    if let Ok(name) = name.parse() {
+        response.headers_mut().insert("x-upstream", name);
+    }
+    Ok(response)
+}
+
+fn line(name: &str) -> Answer {
+    whole(format!("hello from {name}\n"))
+}
+
+fn whole(text: impl Into<Bytes>) -> Answer {
+    Response::new(Full::new(text.into()).map_err(never).boxed())
+}
+
+fn headers(request: &Request<Incoming>) -> Answer {
+    let mut fields = serde_json::Map::new();
+    for (name, value) in request.headers() {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let values = fields.entry(name.as_str()).or_insert_with(|| serde_json::Value::Array(Vec::new()));
+        if let Some(values) = values.as_array_mut() {
+            values.push(value.into());
+        }
+    }
+    whole(serde_json::Value::Object(fields).to_string())
+}
+
+fn hop(name: &str) -> Answer {
+    let mut response = line(name);
+    for (field, value) in [
+        ("connection", "x-private"),
+        ("x-private", "for the proxy alone"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-authenticate", "Basic"),
+        ("x-public", "for everybody"),
+    ] {
+        response.headers_mut().insert(field, hyper::header::HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn count(mut body: Incoming) -> Answer {
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => bytes += frame.data_ref().map_or(0, Bytes::len),
+            Err(_) => return Response::new(Empty::new().map_err(never).boxed()),
+        }
+    }
+    whole(bytes.to_string())
+}
+
+fn never(never: Infallible) -> hyper::Error {
+    match never {}
+}
+
+/// A body of so many zero bytes.
+#[derive(Debug)]
+pub struct Zeros {
+    pub left: u64,
+    /// Whether the length is announced.
+    pub told: bool,
+}
+
+impl Body for Zeros {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        static BLOCK: [u8; 65536] = [0; 65536];
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let size = usize::try_from(self.left).unwrap_or(usize::MAX).min(BLOCK.len());
+        self.left -= size as u64;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&BLOCK[..size])))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.told { SizeHint::with_exact(self.left) } else { SizeHint::default() }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+}
+
+/// A body that comes in short pieces with pauses between them.
+struct Drip {
+    left: u64,
+    pause: Duration,
+    next: Option<Pin<Box<Sleep>>>,
+}
+
+impl Body for Drip {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let pause = self.pause;
+        let next = self.next.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+        if next.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        self.next = None;
+        self.left -= 1;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"drop\n")))))
+    }
+}

@@ -1,0 +1,102 @@
+//! Who comes in at all: the gate in the kernel, and the second lock behind it.
+
+use std::time::{Duration, Instant};
+
+use weir_lab::{
+    lab::{
+        addresses::{EDGE, HTTPS, HTTPS_V6, STRANGER, STRANGER_V6},
+        client::Browser,
+        knock::{Knocking, Knocks, Witness, knock},
+        namespace::As,
+        pinned,
+        stand::{Stand, wait_for_both},
+        weir::{self, Weir},
+    },
+    needs,
+    needs::Need,
+};
+
+type Done = anyhow::Result<()>;
+
+/// Shorter than the second after which a SYN would be sent again.
+const KNOCK: Duration = Duration::from_millis(400);
+
+#[test]
+fn a_stranger_never_reaches_the_daemon() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir, Need::Program("bpftool"));
+    let stand = Stand::up()?;
+    let witness = Witness::open(&stand.lab.edge)?;
+    let before = pinned::packets(&stand.lab, "https", "not_listed")?;
+    for to in [HTTPS, HTTPS_V6] {
+        let knocks = knock(&stand.lab.stranger, to, 20, KNOCK)?;
+        assert_eq!(knocks, Knocks { silent: 20, ..Knocks::default() }, "{to}");
+    }
+    assert_eq!((witness.syns_from(STRANGER), witness.syns_from(STRANGER_V6)), (0, 0));
+    assert_eq!(pinned::packets(&stand.lab, "https", "not_listed")? - before, 40);
+    assert_eq!(stand.visitor.get("/")?.status, 200);
+    Ok(())
+}
+
+#[test]
+fn what_is_not_guarded_passes_untouched() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir);
+    let stand = Stand::up()?;
+    for port in [22, 80, 444, 8443] {
+        let knocks = knock(&stand.lab.stranger, (EDGE, port).into(), 3, Duration::from_secs(2))?;
+        assert_eq!(knocks.refused, 3, "port {port} is closed, but not guarded");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_gate_stands_when_the_daemon_is_killed_and_is_adopted_on_restart() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir, Need::Program("bpftool"));
+    let mut stand = Stand::up()?;
+    let witness = Witness::open(&stand.lab.edge)?;
+    let stranger = Knocking::start(&stand.lab.stranger, HTTPS)?;
+    stand.weir.kill()?;
+    let killed = pinned::packets(&stand.lab, "https", "not_listed")?;
+    assert_eq!(knock(&stand.lab.stranger, HTTPS, 20, KNOCK)?.silent, 20);
+    assert_eq!(
+        knock(&stand.lab.visitor, HTTPS, 20, KNOCK)?.refused,
+        20,
+        "listed packets reach the closed port"
+    );
+    let counted = pinned::packets(&stand.lab, "https", "not_listed")?;
+    assert!(counted >= killed + 20);
+
+    stand.weir = Weir::start(&stand.lab, &weir::standard(&stand.lab))?;
+    wait_for_both(&stand.visitor)?;
+    assert!(pinned::packets(&stand.lab, "https", "not_listed")? >= counted, "the counters were thrown away");
+    let knocks = stranger.stop()?;
+    assert_eq!((knocks.connected, knocks.refused), (0, 0), "{knocks:?}");
+    assert_eq!(witness.syns_from(STRANGER), 0);
+    Ok(())
+}
+
+#[test]
+fn a_graceful_end_leaves_the_gate_standing() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir);
+    let mut stand = Stand::up()?;
+    assert!(stand.weir.terminate()?.success());
+    assert_eq!(knock(&stand.lab.stranger, HTTPS, 20, KNOCK)?.silent, 20);
+    assert_eq!(knock(&stand.lab.visitor, HTTPS, 5, KNOCK)?.refused, 5);
+    Ok(())
+}
+
+#[test]
+fn without_privileges_the_allowlist_is_enforced_at_accept() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = Stand::up_as(As::Nobody, |lab, toml| {
+        // What belongs to root is out of reach: the log goes to where it goes without a word about it.
+        toml.replace(&format!("access = \"{}/access.log\"", lab.folder().display()), "access = \"stdout\"")
+    })?;
+    assert_eq!(stand.visitor.get("/")?.status, 200);
+    let stranger = Browser::of_site(&stand.lab, &stand.lab.stranger)?.with_patience(Duration::from_secs(2));
+    let begun = Instant::now();
+    assert!(stranger.get("/").is_err(), "a stranger was served");
+    assert!(begun.elapsed() < Duration::from_secs(2), "it is turned away, not left waiting");
+    let log = stand.weir.log_text();
+    assert!(log.lines().any(|line| line.contains("WARN")), "it isn't loud about it:\n{log}");
+    Ok(())
+}

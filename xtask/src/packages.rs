@@ -1,0 +1,133 @@
+//! Programs that come from the distribution, and how they get here.
+//!
+//! What is already on the machine is used as it is; only what is absent is installed, and nothing is ever
+//! removed for it. Services that a package brings are not started: benchmarks run their own instances.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::{progress, root};
+
+pub struct Program {
+    pub name: &'static str,
+    pub package: &'static str,
+    pub purpose: &'static str,
+}
+
+/// What demonstrations, tests and measurements run.
+pub const FOR_LABS: &[Program] = &[
+    Program { name: "ip", package: "iproute2", purpose: "network namespaces" },
+    Program { name: "nsenter", package: "util-linux", purpose: "network namespaces" },
+    Program { name: "curl", package: "curl", purpose: "visitors" },
+    Program { name: "bpftool", package: "bpftool", purpose: "looking at the kernel's maps" },
+];
+
+/// What `bench http` measures against, and with.
+pub const FOR_HTTP_BENCH: &[Program] = &[
+    Program { name: "nginx", package: "nginx", purpose: "peer" },
+    Program { name: "haproxy", package: "haproxy", purpose: "peer" },
+    Program { name: "wrk", package: "wrk", purpose: "load" },
+];
+
+/// The path of a program. System folders count even where the user's PATH leaves them out.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+/// Installs the packages of those `programs` that are absent.
+pub fn ensure(programs: &[Program]) -> Result<()> {
+    let absent: Vec<_> = programs.iter().filter(|program| find(program.name).is_none()).collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<_> = absent.iter().map(|program| program.package).collect();
+    install(&packages)?;
+    match absent.iter().find(|program| find(program.name).is_none()) {
+        None => Ok(()),
+        Some(program) => {
+            anyhow::bail!("package {} is installed but brought no `{}`", program.package, program.name)
+        }
+    }
+}
+
+pub fn install(packages: &[&str]) -> Result<()> {
+    let names = packages.join(" ");
+    anyhow::ensure!(
+        find("apt-get").is_some(),
+        "these packages (by their Debian names) are missing, and this is no Debian: install them by hand: {names}"
+    );
+    let masked = mask_services(packages)?;
+    let title = format!("installing {names}");
+    if !has_package_lists() {
+        refresh_package_lists()?;
+    }
+    let mut installed = progress::step(&title, &mut apt_get_install(packages)?);
+    if installed.is_err() {
+        // The usual cause: the lists name a version that the server has replaced since.
+        refresh_package_lists()?;
+        installed = progress::step(&title, &mut apt_get_install(packages)?);
+    }
+    if masked {
+        service_manager("disable", packages)?;
+        service_manager("unmask", packages)?;
+    }
+    installed.with_context(|| format!("try by hand: apt-get update && apt-get install {names}"))
+}
+
+fn apt_get_install(packages: &[&str]) -> Result<Command> {
+    // `--no-remove`: rather fail than take away what the machine's owner put there.
+    let mut command = apt_get(&["install", "--yes", "--no-install-recommends", "--no-remove"])?;
+    command.args(packages);
+    Ok(command)
+}
+
+/// Fresh containers have none.
+fn has_package_lists() -> bool {
+    let Ok(mut files) = Path::new("/var/lib/apt/lists").read_dir() else { return false };
+    files.any(|file| file.is_ok_and(|file| file.file_name().to_string_lossy().contains("_Packages")))
+}
+
+fn refresh_package_lists() -> Result<()> {
+    progress::step("refreshing the package lists", apt_get(&["update"])?.arg("-q"))
+}
+
+fn apt_get(arguments: &[&str]) -> Result<Command> {
+    let environment = [
+        ("DEBIAN_FRONTEND", OsStr::new("noninteractive")),
+        // Tells invoke-rc.d that this is no time to start services.
+        ("RUNLEVEL", OsStr::new("1")),
+    ];
+    let mut command = root::command("apt-get", &environment, "install packages")?;
+    command.args(arguments);
+    Ok(command)
+}
+
+/// Where systemd runs, RUNLEVEL means nothing to it; a mask in /run keeps the services from starting.
+fn mask_services(packages: &[&str]) -> Result<bool> {
+    let brings_service = packages.iter().any(|package| ["nginx", "haproxy"].contains(package));
+    if !brings_service || !Path::new("/run/systemd/system").exists() {
+        return Ok(false);
+    }
+    service_manager("mask", packages)?;
+    Ok(true)
+}
+
+fn service_manager(verb: &str, packages: &[&str]) -> Result<()> {
+    for service in packages.iter().filter(|package| ["nginx", "haproxy"].contains(package)) {
+        let mut command = root::command("systemctl", &[], "keep services from starting")?;
+        command.arg(verb);
+        if verb != "disable" {
+            command.arg("--runtime");
+        }
+        progress::step(&format!("systemctl {verb} {service}"), command.arg(service))?;
+    }
+    Ok(())
+}
