@@ -16,7 +16,7 @@ pub const ANY_PORT: u16 = 0;
 /// Protocol 0 in a key: the entry speaks for the whole address, when not even the protocol can be read.
 pub const ANY_PROTOCOL: u8 = 0;
 
-/// Aligned to 8 so that kernel code writes it in three words.
+/// Aligned to 8 and made of whole words, so that kernel code writes it in a few stores.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ScopeKey {
@@ -24,28 +24,21 @@ pub struct ScopeKey {
     pub address: [u8; 16],
     /// Host order, so that `bpftool` prints the number that people know.
     pub port: u16,
-    pub protocol: u8,
-    pub reserved: [u8; 5],
+    pub protocol: u16,
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<ScopeKey>() == 24); // 16 + 2 + 1 + 5: nothing hidden
+const _: () = assert!(size_of::<ScopeKey>() == 24); // 16 + 2 + 2 + 4: nothing hidden
 
 impl ScopeKey {
-    /// Never looked up by the kernel (255 is no protocol): its policy carries the number of the generation,
-    /// also when nothing is guarded.
-    pub const GENERATION: Self = Self::new([0; 16], 255, 0);
+    /// Never looked up by the kernel (no protocol has this number): its policy carries the number of the
+    /// generation, also when nothing is guarded.
+    pub const GENERATION: Self = Self { address: [0; 16], port: 0, protocol: u16::MAX, reserved: 0 };
 
     #[inline(always)]
     #[must_use]
     pub const fn new(address: [u8; 16], protocol: u8, port: u16) -> Self {
-        Self { address, port, protocol, reserved: [0; 5] }
-    }
-
-    #[inline(always)]
-    #[must_use]
-    pub const fn v4(address: [u8; 4], protocol: u8, port: u16) -> Self {
-        let [a, b, c, d] = address;
-        Self::new([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d], protocol, port)
+        Self { address, port, protocol: protocol as u16, reserved: 0 }
     }
 }
 

@@ -24,9 +24,13 @@ const VLAN_TAGS: usize = 2;
 /// What the gate asks: maps in the kernel, plain tables in tests.
 pub trait Tables {
     fn policy(&self, key: &ScopeKey) -> Option<Policy>;
-    fn admits_v4(&self, admission: u32, source: &[u8; 4]) -> Admits;
-    fn admits_v6(&self, admission: u32, source: &[u8; 16]) -> Admits;
+    fn admits_v4(&self, admission: u32, source: SourceV4) -> Admits;
+    fn admits_v6(&self, admission: u32, source: SourceV6) -> Admits;
 }
+
+/// A source address, as words that hold its bytes in their order.
+pub type SourceV4 = [u32; 1];
+pub type SourceV6 = [u32; 4];
 
 /// What an entrypoint's allowlists say of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +98,19 @@ fn admit(policy: Policy, admits: Admits) -> Result<Admitted, Stop> {
         Admits::NotListed => Err(Stop::Dropped { entrypoint, reason: DropReason::NotListed }),
         Admits::NoLists => Err(Stop::Dropped { entrypoint, reason: DropReason::ListMissing }),
     }
+}
+
+/// A key of an IPv4 address, given as the word that holds its bytes in their order.
+#[inline(always)]
+fn key_v4([address]: [u32; 1], protocol: u8, port: u16) -> ScopeKey {
+    key_v6([0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), address], protocol, port)
+}
+
+#[inline(always)]
+fn key_v6(address: [u32; 4], protocol: u8, port: u16) -> ScopeKey {
+    // SAFETY: four words are sixteen bytes, and any bytes are an address.
+    let address = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address) };
+    ScopeKey::new(address, protocol, port)
 }
 
 /// The port can't be read: dropped if the address (and, when known, the protocol) is guarded at any port.

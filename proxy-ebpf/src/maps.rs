@@ -12,7 +12,7 @@ use proxy_common::{
     label::{Label, ListLabel},
     scope::{MAX_ENTRYPOINTS, MAX_SCOPE, Policy, ScopeKey},
 };
-use proxy_ebpf::gate::{Admits, Tables};
+use proxy_ebpf::gate::{Admits, SourceV4, SourceV6, Tables};
 
 /// One slot, so that one update brings a whole new generation.
 #[btf_map]
@@ -49,21 +49,51 @@ impl Tables for GateMaps {
     }
 
     #[inline(always)]
-    fn admits_v4(&self, admission: u32, source: &[u8; 4]) -> Admits {
+    fn admits_v4(&self, admission: u32, source: SourceV4) -> Admits {
         let Some(trie) = GATE_ALLOW_V4.get(admission) else { return Admits::NoLists };
-        match trie.get(&Key::new(32, *source)) {
-            Some(list) => Admits::Listed(*list),
-            None => Admits::NotListed,
-        }
+        let key = WholeAddress { bits: 32, words: source };
+        admits(trie.get(key.as_prefix()))
     }
 
     #[inline(always)]
-    fn admits_v6(&self, admission: u32, source: &[u8; 16]) -> Admits {
+    fn admits_v6(&self, admission: u32, source: SourceV6) -> Admits {
         let Some(trie) = GATE_ALLOW_V6.get(admission) else { return Admits::NoLists };
-        match trie.get(&Key::new(128, *source)) {
-            Some(list) => Admits::Listed(*list),
-            None => Admits::NotListed,
-        }
+        let key = WholeAddress { bits: 128, words: source };
+        admits(trie.get(key.as_prefix()))
+    }
+}
+
+#[inline(always)]
+fn admits(list: Option<&ListId>) -> Admits {
+    match list {
+        Some(list) => Admits::Listed(*list),
+        None => Admits::NotListed,
+    }
+}
+
+/// An address as a prefix of its full length: [`Key`], but aligned, so that it is written in words.
+#[repr(C)]
+struct WholeAddress<const N: usize> {
+    bits: u32,
+    words: [u32; N],
+}
+
+impl WholeAddress<1> {
+    #[inline(always)]
+    fn as_prefix(&self) -> &Key<[u8; 4]> {
+        const { assert!(size_of::<Self>() == size_of::<Key<[u8; 4]>>()) };
+        // SAFETY: both are the length in bits and then the address, without padding (same size), and a `Key`
+        // may lie at any address.
+        unsafe { &*(&raw const *self).cast() }
+    }
+}
+
+impl WholeAddress<4> {
+    #[inline(always)]
+    fn as_prefix(&self) -> &Key<[u8; 16]> {
+        const { assert!(size_of::<Self>() == size_of::<Key<[u8; 16]>>()) };
+        // SAFETY: as for IPv4.
+        unsafe { &*(&raw const *self).cast() }
     }
 }
 

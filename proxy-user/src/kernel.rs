@@ -117,7 +117,7 @@ impl Kernel {
         // 2. Lists into unused slots, then the new scope in one update.
         let previous = self.tables.scope()?;
         self.tables.fill(&plan)?;
-        self.tables.publish(&plan.scope)?;
+        self.tables.publish(&plan)?;
 
         // 3. Programs onto interfaces. Only now: a gate in place never stands empty.
         let attached = match attach::reconcile(&self.pins, &mut self.programs, &candidates) {

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use proxy_common::{
     admission::{ListId, MAX_ADMISSIONS, MAX_LISTS},
     label::Label,
-    scope::{ANY_PORT, ANY_PROTOCOL, MAX_ENTRYPOINTS, MAX_SCOPE, Policy, ScopeKey, TCP, UNATTRIBUTED},
+    scope::{ANY_PORT, ANY_PROTOCOL, MAX_ENTRYPOINTS, MAX_SCOPE, Policy, TCP, UNATTRIBUTED},
 };
 
 use super::{KernelFault, NamedList, addresses::GuardedAddresses};
@@ -45,6 +45,7 @@ pub(super) struct Plan {
     /// Into slots that nothing uses.
     pub fill: Known,
     pub scope: BTreeMap<Entry, Policy>,
+    pub generation: u64,
     /// Slots that nothing uses once `scope` is in place.
     pub free: BTreeSet<u32>,
     /// What is known after that.
@@ -109,18 +110,14 @@ pub(super) fn tables(
             scope.entry((octets, ANY_PROTOCOL, ANY_PORT)).or_insert(whole);
         }
     }
-    let mark = ScopeKey::GENERATION;
-    scope.insert(
-        (mark.address, mark.protocol, mark.port),
-        Policy { entrypoint: UNATTRIBUTED, admission: 0, generation },
-    );
-    if scope.len() > MAX_SCOPE {
+    // One place is for the generation's own number.
+    if scope.len() >= MAX_SCOPE {
         return Err(KernelFault::TooMany { what: "guarded addresses and ports".into(), limit: MAX_SCOPE });
     }
 
     plan.free = observed.in_use.iter().copied().filter(|slot| !plan.known.contains_key(slot)).collect();
     plan.list_sizes = named_lists.iter().map(|list| list.prefixes.len()).collect();
-    Ok(Plan { entrypoints, lists, scope, ..plan })
+    Ok(Plan { entrypoints, lists, scope, generation, ..plan })
 }
 
 /// Entries that name a port.

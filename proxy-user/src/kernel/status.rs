@@ -113,10 +113,10 @@ fn interface(name: String, info: LinkInfo) -> InterfaceStatus {
 /// `192.0.2.1:443/tcp`
 fn guard(key: &ScopeKey) -> String {
     let address = SocketAddr::new(Ipv6Addr::from(key.address).to_canonical(), key.port);
-    match key.protocol {
-        TCP => format!("{address}/tcp"),
-        UDP => format!("{address}/udp"),
-        other => format!("{address}/{other}"),
+    match u8::try_from(key.protocol) {
+        Ok(TCP) => format!("{address}/tcp"),
+        Ok(UDP) => format!("{address}/udp"),
+        _ => format!("{address}/{}", key.protocol),
     }
 }
 

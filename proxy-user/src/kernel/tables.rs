@@ -1,6 +1,6 @@
 //! The pinned maps: read, filled, and swapped.
 
-use std::{collections::BTreeMap, os::fd::AsFd};
+use std::os::fd::AsFd;
 
 use aya::{
     maps::{
@@ -15,13 +15,13 @@ use proxy_common::{
     counters::Counters,
     label::{Label, ListLabel},
     names,
-    scope::{MAX_ENTRYPOINTS, Policy, ScopeKey},
+    scope::{MAX_ENTRYPOINTS, Policy, ScopeKey, UNATTRIBUTED},
 };
 
 use super::{
     KernelFault,
     pins::Pins,
-    plan::{Admission, Entry, Known, Observed, Plan},
+    plan::{Admission, Known, Observed, Plan},
     sys,
 };
 
@@ -162,14 +162,16 @@ impl Tables {
 
     /// Makes a scope the running one. The kernel returns from this only when no packet is being judged by the
     /// one before: an update of an array of maps from user space waits for that.
-    pub(super) fn publish(&mut self, entries: &BTreeMap<Entry, Policy>) -> Result<(), KernelFault> {
+    pub(super) fn publish(&mut self, plan: &Plan) -> Result<(), KernelFault> {
         let failed = |error: MapError| failed("write", names::GATE_SCOPE, &error);
         // Twice as large as need be: short chains.
-        let size = (entries.len() * 2).next_power_of_two().max(64);
+        let size = (plan.scope.len() * 2).next_power_of_two().max(64);
         let mut scope = Scope::create(size as u32, 0).map_err(failed)?;
-        for ((address, protocol, port), policy) in entries {
+        for ((address, protocol, port), policy) in &plan.scope {
             scope.insert(ScopeKey::new(*address, *protocol, *port), policy, 0).map_err(failed)?;
         }
+        let mark = Policy { entrypoint: UNATTRIBUTED, admission: 0, generation: plan.generation };
+        scope.insert(ScopeKey::GENERATION, mark, 0).map_err(failed)?;
         self.scope.set(RUNNING, &scope, 0).map_err(failed)
     }
 

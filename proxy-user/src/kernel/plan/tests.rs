@@ -125,14 +125,6 @@ fn a_prefix_of_two_lists_belongs_to_the_first() {
 }
 
 #[test]
-fn nothing_guarded_still_carries_its_generation() {
-    let plan = tables(9, &[], &Observed::default()).unwrap();
-    assert_eq!(plan.scope.len(), 1);
-    assert_eq!(plan.scope.values().next().unwrap().generation, 9);
-    assert_eq!(guarded_entries(&plan.scope), 0);
-}
-
-#[test]
 fn a_name_that_is_too_long_is_refused_by_name() {
     let long = "x".repeat(64);
     let fault = tables(1, &[guarded(&long, "10.0.0.1:443", &[])], &Observed::default()).unwrap_err();
