@@ -102,21 +102,31 @@ fn admit(policy: Policy, admits: Admits) -> Result<Admitted, Stop> {
 
 /// A key of an IPv4 address, given as the word that holds its bytes in their order.
 #[inline(always)]
-fn key_v4([address]: [u32; 1], protocol: u8, port: u16) -> ScopeKey {
-    key_v6([0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), address], protocol, port)
+fn key_v4(address: [u32; 1], protocol: u8, port: u16) -> ScopeKey {
+    key_v6(mapped(address), protocol, port)
+}
+
+/// An IPv4 address in its IPv6 form.
+#[inline(always)]
+fn mapped([address]: [u32; 1]) -> [u32; 4] {
+    [0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), address]
 }
 
 #[inline(always)]
 fn key_v6(address: [u32; 4], protocol: u8, port: u16) -> ScopeKey {
-    // SAFETY: four words are sixteen bytes, and any bytes are an address.
-    let address = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address) };
-    ScopeKey::new(address, protocol, port)
+    ScopeKey::new(octets(address), protocol, port)
 }
 
-/// The port can't be read: dropped if the address (and, when known, the protocol) is guarded at any port.
 #[inline(always)]
-fn unreadable(tables: &impl Tables, any_port: &ScopeKey, reason: DropReason) -> Stop {
-    match tables.policy(any_port) {
+fn octets(address: [u32; 4]) -> [u8; 16] {
+    // SAFETY: four words are sixteen bytes, and any bytes are an address.
+    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address) }
+}
+
+/// The port can't be read: dropped if the address is guarded at any.
+#[inline(always)]
+fn unreadable(tables: &impl Tables, address: [u32; 4], reason: DropReason) -> Stop {
+    match tables.policy(&ScopeKey::whole(octets(address))) {
         Some(policy) => Stop::Dropped { entrypoint: policy.entrypoint, reason },
         None => Stop::NotGuarded,
     }

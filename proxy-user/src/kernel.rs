@@ -20,6 +20,7 @@ pub mod addresses;
 mod attach;
 pub mod fault;
 mod interface;
+mod lookup;
 mod object;
 mod pins;
 mod plan;
@@ -34,12 +35,7 @@ pub use object::built_in as object_built_in;
 pub use pins::Unloaded;
 pub use status::KernelStatus;
 
-use self::{
-    attach::Programs,
-    object::Loaded,
-    pins::Pins,
-    tables::Tables,
-};
+use self::{attach::Programs, object::Loaded, pins::Pins, tables::Tables};
 
 /// What the kernel is to enforce.
 #[derive(Debug, Clone)]
@@ -123,7 +119,7 @@ impl Kernel {
         let attached = match attach::reconcile(&self.pins, &mut self.programs, &candidates) {
             Ok(attached) => attached,
             Err(fault) => {
-                self.tables.restore(previous)?;
+                self.tables.restore(previous.as_ref())?;
                 return Err(fault);
             }
         };

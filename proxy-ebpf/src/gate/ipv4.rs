@@ -1,11 +1,11 @@
 //! The gate for IPv4.
 
 use proxy_common::{
-    scope::{ANY_PORT, TCP, UDP},
+    scope::{TCP, UDP},
     verdict::DropReason,
 };
 
-use super::{Admitted, Stop, Tables, admit, key_v4, unreadable};
+use super::{Admitted, Stop, Tables, admit, key_v4, mapped, unreadable};
 use crate::{
     frame::{Frame, read},
     headers::{Ipv4, Ports},
@@ -29,8 +29,7 @@ pub(super) fn judge(frame: &impl Frame, offset: usize, tables: &impl Tables) -> 
 
     // 2. The port, behind the options if there are any.
     let Ok(ports) = read::<Ports>(frame, offset + length) else {
-        let any_port = key_v4(header.destination.read(), protocol, ANY_PORT);
-        return Err(unreadable(tables, &any_port, DropReason::Truncated));
+        return Err(unreadable(tables, mapped(header.destination.read()), DropReason::Truncated));
     };
 
     // 3. Is it guarded?

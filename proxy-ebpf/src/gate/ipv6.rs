@@ -1,7 +1,7 @@
 //! The gate for IPv6.
 
 use proxy_common::{
-    scope::{ANY_PORT, ANY_PROTOCOL, TCP, UDP},
+    scope::{TCP, UDP},
     verdict::DropReason,
 };
 
@@ -25,13 +25,11 @@ pub(super) fn judge(frame: &impl Frame, offset: usize, tables: &impl Tables) -> 
         Ok(transport) => transport,
         Err(Unreached::Stop(stop)) => return Err(stop),
         Err(Unreached::Unreadable(reason)) => {
-            let any = key_v6(header.destination.read(), ANY_PROTOCOL, ANY_PORT);
-            return Err(unreadable(tables, &any, reason));
+            return Err(unreadable(tables, header.destination.read(), reason));
         }
     };
     let Ok(ports) = read::<Ports>(frame, transport.offset) else {
-        let any_port = key_v6(header.destination.read(), transport.protocol, ANY_PORT);
-        return Err(unreadable(tables, &any_port, DropReason::Truncated));
+        return Err(unreadable(tables, header.destination.read(), DropReason::Truncated));
     };
 
     // 3. Is it guarded?
