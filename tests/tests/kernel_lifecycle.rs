@@ -242,15 +242,12 @@ fn no_packet_is_judged_by_half_a_list() {
             &["10.0.0.0/8", "192.0.2.10/32", "198.51.100.11/32"],
             &["0.0.0.0/2", "192.0.0.0/14", "198.51.100.0/29", "224.0.0.0/3"],
         ];
-        let begun = Instant::now();
         for generation in 2..102 {
             kernel.apply(&desired(generation, lists[generation as usize % lists.len()])).unwrap();
         }
-        eprintln!("{:?}", begun.elapsed());
         stop.store(true, Ordering::Relaxed);
         for flood in floods {
             let packets = flood.join().unwrap();
-            eprintln!("{packets}");
             assert!(packets > 100_000, "only {packets} packets were judged meanwhile");
         }
         assert_eq!(kernel.status().unwrap().generation, Some(101));

@@ -1,6 +1,6 @@
 //! The pinned maps: read, filled, and swapped.
 
-use std::os::fd::AsFd;
+use std::{collections::BTreeSet, os::fd::AsFd, thread};
 
 use aya::{
     maps::{Array, ArrayOfMaps, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, lpm_trie::Key},
@@ -142,19 +142,40 @@ impl Tables {
                 .set(named.slot, list, 0)
                 .map_err(|error| failed("write", names::GATE_LISTS, &error))?;
         }
-        for (slot, admission) in &plan.fill {
-            let (v4, v6) = tries(admission)?;
-            Table::holding(c"gate_sieve", &*lookup::sieve(admission.keys()))
-                .and_then(|sieve| table::set_slot(self.slots.sieves.fd().as_fd(), *slot, &sieve))
-                .map_err(|error| KernelFault::system("write an allowlist's sieve", error))?;
-            self.allow_v4
-                .set(*slot, &v4, 0)
-                .map_err(|error| failed("write", names::GATE_ALLOW_V4, &error))?;
-            self.allow_v6
-                .set(*slot, &v6, 0)
-                .map_err(|error| failed("write", names::GATE_ALLOW_V6, &error))?;
-        }
-        Ok(())
+        self.fill_admissions(&plan.fill)
+    }
+
+    /// The kernel waits for packets in flight at every change of an array of maps, also of slots that nothing
+    /// uses: some ten milliseconds each. So the three maps wait at the same time.
+    fn fill_admissions(&mut self, admissions: &Known) -> Result<(), KernelFault> {
+        let Self { allow_v4, allow_v6, slots, .. } = self;
+        let sieves = || {
+            for (slot, admission) in admissions {
+                Table::holding(c"gate_sieve", &*lookup::sieve(admission.keys()))
+                    .and_then(|sieve| table::set_slot(slots.sieves.fd().as_fd(), *slot, &sieve))
+                    .map_err(|error| KernelFault::system("write an allowlist's sieve", error))?;
+            }
+            Ok(())
+        };
+        let v4 = || {
+            let failed = |error: MapError| failed("write", names::GATE_ALLOW_V4, &error);
+            for (slot, admission) in admissions {
+                allow_v4.set(*slot, &trie_v4(admission).map_err(failed)?, 0).map_err(failed)?;
+            }
+            Ok(())
+        };
+        let v6 = || {
+            let failed = |error: MapError| failed("write", names::GATE_ALLOW_V6, &error);
+            for (slot, admission) in admissions {
+                allow_v6.set(*slot, &trie_v6(admission).map_err(failed)?, 0).map_err(failed)?;
+            }
+            Ok(())
+        };
+        thread::scope(|threads| {
+            let others = [threads.spawn(v4), threads.spawn(v6)];
+            let mine = sieves();
+            others.into_iter().map(joined).fold(mine, Result::and)
+        })
     }
 
     /// Makes a scope the running one. The kernel returns from this only when no packet is being judged by the
@@ -177,15 +198,20 @@ impl Tables {
 
     /// Gives the memory of admissions back that nothing uses. That it fails costs nothing but memory: the slot
     /// is overwritten when it is next used.
-    pub(super) fn release<'a>(&self, slots: impl IntoIterator<Item = &'a u32>) {
-        for slot in slots {
-            let Slots { sieves, allow_v4, allow_v6, .. } = &self.slots;
-            for map in [sieves, allow_v4, allow_v6] {
+    pub(super) fn release(&self, unused: &BTreeSet<u32>) {
+        let Slots { sieves, allow_v4, allow_v6, .. } = &self.slots;
+        let clear = |map: &MapData| {
+            for slot in unused {
                 if let Err(error) = table::clear_slot(map.fd().as_fd(), *slot) {
                     tracing::debug!(slot, %error, "an unused allowlist stays in memory");
                 }
             }
-        }
+        };
+        thread::scope(|threads| {
+            for map in [sieves, allow_v4, allow_v6] {
+                threads.spawn(move || clear(map));
+            }
+        });
     }
 
     fn reset(&mut self, entrypoint: u32) -> Result<(), KernelFault> {
@@ -202,22 +228,34 @@ pub(super) fn slots(table: &ScopeTable) -> impl Iterator<Item = &ScopeSlot> {
     table.buckets.iter().flatten().filter(|slot| slot.key != ScopeKey::EMPTY)
 }
 
-/// Both tries of an admission; a family without prefixes gets an empty one, which lists nobody.
-fn tries(admission: &Admission) -> Result<(TrieV4, TrieV6), KernelFault> {
-    let v4_size = admission.keys().filter(|prefix| matches!(prefix, IpNet::V4(_))).count();
-    let v6_size = admission.len() - v4_size;
-    let failed = |error: MapError| failed("fill", "an allowlist", &error);
-    let mut v4 = TrieV4::create(v4_size.max(1) as u32, BPF_F_NO_PREALLOC).map_err(failed)?;
-    let mut v6 = TrieV6::create(v6_size.max(1) as u32, BPF_F_NO_PREALLOC).map_err(failed)?;
-    for (prefix, list) in admission {
-        let length = u32::from(prefix.prefix_len());
-        match prefix {
-            IpNet::V4(prefix) => v4.insert(&Key::new(length, prefix.network().octets()), list, 0),
-            IpNet::V6(prefix) => v6.insert(&Key::new(length, prefix.network().octets()), list, 0),
-        }
-        .map_err(failed)?;
+/// The IPv4 prefixes. None: a trie that lists nobody.
+fn trie_v4(admission: &Admission) -> Result<TrieV4, MapError> {
+    let prefixes = admission.iter().filter_map(|(prefix, list)| match prefix {
+        IpNet::V4(prefix) => Some((prefix, list)),
+        IpNet::V6(_) => None,
+    });
+    let mut trie = TrieV4::create(prefixes.clone().count().max(1) as u32, BPF_F_NO_PREALLOC)?;
+    for (prefix, list) in prefixes {
+        trie.insert(&Key::new(prefix.prefix_len().into(), prefix.network().octets()), list, 0)?;
     }
-    Ok((v4, v6))
+    Ok(trie)
+}
+
+/// The IPv6 prefixes. None: a trie that lists nobody.
+fn trie_v6(admission: &Admission) -> Result<TrieV6, MapError> {
+    let prefixes = admission.iter().filter_map(|(prefix, list)| match prefix {
+        IpNet::V4(_) => None,
+        IpNet::V6(prefix) => Some((prefix, list)),
+    });
+    let mut trie = TrieV6::create(prefixes.clone().count().max(1) as u32, BPF_F_NO_PREALLOC)?;
+    for (prefix, list) in prefixes {
+        trie.insert(&Key::new(prefix.prefix_len().into(), prefix.network().octets()), list, 0)?;
+    }
+    Ok(trie)
+}
+
+fn joined(thread: thread::ScopedJoinHandle<'_, Result<(), KernelFault>>) -> Result<(), KernelFault> {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn typed<T: TryFrom<Map, Error = MapError>>((map, name): (Map, &'static str)) -> Result<T, KernelFault> {
