@@ -10,6 +10,7 @@ mod findings;
 mod gather;
 pub mod model;
 mod parse;
+mod recover;
 mod reference;
 mod schema;
 mod source;
@@ -25,7 +26,7 @@ use source::FileId;
 
 pub use code::Code;
 pub use diagnostic::{Diagnostic, Related, Report, Severity};
-pub use reference::reference_markdown;
+pub use reference::{reference_markdown, with_reference, write_docs};
 pub use schema::schema;
 
 /// What `weir run` uses without being told.

@@ -1,9 +1,26 @@
-//! Good configurations: what they become.
+//! Good configurations: what they become, and what is warned of.
 
-use proxy_user::config::{
-    self,
-    model::{AdminAddr, KernelMode, WhenAllDown},
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{path::Path, time::Duration};
+
+use proxy_user::{
+    config::{
+        self, Loaded,
+        model::{
+            AccessLogFormat, AccessLogTarget, AdminAddr, AllowlistId, EntrypointId, HostMatch, KernelMode,
+            PageId, ServiceId, WhenAllDown,
+        },
+    },
+    tls::certificates::ServerAuthorities,
 };
+
+fn load(text: &str) -> Loaded {
+    match config::load_text(Path::new("/etc/weir/weir.toml"), text) {
+        Ok(loaded) => loaded,
+        Err(report) => panic!("{report}"),
+    }
+}
 
 #[test]
 fn the_embedded_default_is_valid_and_loopback_only() {
@@ -18,4 +35,183 @@ fn the_embedded_default_is_valid_and_loopback_only() {
     assert!(config.kernel.interfaces.is_empty());
     let WhenAllDown::Page(page) = config.services[0].when_all_down else { panic!("a page") };
     assert!(config.pages[page.0].html.starts_with(b"<!doctype html>"));
+}
+
+#[test]
+fn everything_that_is_written_arrives() {
+    let loaded = load(
+        r#"
+[kernel]
+interfaces = ["eth0", "eth1", "eth0"]
+mode = "tc"
+bpffs = "/run/bpf"
+[admin]
+bind = ["127.0.0.1:9000", "unix:/run/weir/admin.sock"]
+[log]
+access = "./access.log"
+format = "combined"
+[shutdown]
+grace = "5s"
+[allowlist.office]
+prefixes = ["192.0.2.0/24", "192.0.2.7", "192.0.2.0/24", "2001:db8::/32"]
+[entrypoint.web]
+bind = ["0.0.0.0:80", "[::]:80"]
+allow = ["office", "cloudflare"]
+client_ip = { header = "CF-Connecting-IP", trust = "cloudflare" }
+[entrypoint.local]
+bind = "127.0.0.1:81"
+[service.app]
+servers = ["10.0.0.1:443", "[2001:db8::1]:443"]
+tls = { server_name = "app.example.com" }
+health = { path = "/ping?deep=1", host = "ping.example.com", every = "2s", timeout = "1s", fall = 3, rise = 4 }
+timeouts = { connect = "1s", first_byte = "5m" }
+when_all_down = "try"
+[service.plain]
+servers = "10.0.0.2:80"
+[page.maintenance]
+retry_after = "2m"
+[[route]]
+host = "App.Example.com"
+path = "/a/b/"
+service = "app"
+entrypoint = "web"
+[[route]]
+name = "rest"
+host = "*.example.com"
+service = "plain"
+entrypoints = ["local", "web"]
+"#,
+    );
+    assert!(loaded.warnings.is_empty(), "{}", loaded.report());
+    let config = loaded.config;
+    assert_eq!(config.kernel.interfaces, ["eth0".into(), "eth1".into()]);
+    assert_eq!((config.kernel.mode, config.kernel.bpffs.as_path()), (KernelMode::Tc, Path::new("/run/bpf")));
+    let socket = AdminAddr::Unix("/run/weir/admin.sock".into());
+    assert_eq!(config.admin.bind, [AdminAddr::Tcp("127.0.0.1:9000".parse().unwrap()), socket]);
+    assert_eq!(config.log.access.to, AccessLogTarget::File("/etc/weir/access.log".into()));
+    assert_eq!(config.log.access.format, AccessLogFormat::Combined);
+    assert_eq!(config.shutdown.grace, Duration::from_secs(5));
+
+    let office = &config.allowlists[0];
+    let prefixes: Vec<_> = office.prefixes.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (&*office.name, prefixes),
+        ("office", ["192.0.2.0/24", "192.0.2.7/32", "2001:db8::/32"].map(String::from).to_vec())
+    );
+    assert_eq!((&*config.allowlists[1].name, config.allowlists[1].prefixes.len()), ("cloudflare", 22));
+
+    let web = &config.entrypoints[0];
+    assert_eq!((&*web.name, web.bind.len()), ("web", 2));
+    assert_eq!(web.allow, [AllowlistId(0), AllowlistId(1)]);
+    let client_ip = web.client_ip.as_ref().unwrap();
+    assert_eq!(
+        (client_ip.header.as_str(), &client_ip.trust[..]),
+        ("cf-connecting-ip", &[AllowlistId(1)][..])
+    );
+    assert!(config.entrypoints[1].allow.is_empty() && config.entrypoints[1].client_ip.is_none());
+
+    let app = &config.services[0];
+    assert_eq!(app.servers, ["10.0.0.1:443".parse().unwrap(), "[2001:db8::1]:443".parse().unwrap()]);
+    let tls = app.tls.as_ref().unwrap();
+    assert_eq!(tls.server_name.to_str(), "app.example.com");
+    assert!(matches!(tls.authorities, ServerAuthorities::System));
+    let health = app.health.as_ref().unwrap();
+    assert_eq!(
+        (health.path.as_str(), health.host.as_ref().unwrap().as_bytes()),
+        ("/ping?deep=1", &b"ping.example.com"[..])
+    );
+    assert_eq!((health.every, health.timeout), (Duration::from_secs(2), Duration::from_secs(1)));
+    assert_eq!((health.fall, health.rise), (3, 4));
+    assert_eq!(app.timeouts.connect, Duration::from_secs(1));
+    assert_eq!(app.timeouts.first_byte, Duration::from_secs(300));
+    assert_eq!(app.when_all_down, WhenAllDown::Try);
+    assert_eq!(config.services[1].when_all_down, WhenAllDown::Page(PageId(0)));
+
+    assert_eq!(config.pages.len(), 1);
+    assert_eq!(config.pages[0].retry_after, Duration::from_secs(120));
+    assert!(config.pages[0].html.starts_with(b"<!doctype html>"), "the built-in text stays");
+
+    let first = &config.routes[0];
+    assert_eq!(
+        (&*first.name, &*first.path_prefix, first.service),
+        ("app.example.com/a/b", "/a/b", ServiceId(0))
+    );
+    assert_eq!(first.host, HostMatch::Exact("app.example.com".into()));
+    assert_eq!(first.entrypoints, [EntrypointId(0)]);
+    let rest = &config.routes[1];
+    assert_eq!((&*rest.name, &*rest.path_prefix, rest.service), ("rest", "/", ServiceId(1)));
+    assert_eq!(rest.host, HostMatch::Wildcard("example.com".into()));
+    assert_eq!(rest.entrypoints, [EntrypointId(0), EntrypointId(1)]);
+}
+
+const LEAST: &str = "[entrypoint.web]\nbind = '127.0.0.1:80'\n[service.app]\nservers = '10.0.0.1:80'\n[[route]]\nservice = 'app'\n";
+
+#[test]
+fn what_isnt_written_has_its_default() {
+    let config = load(&LEAST.replace("servers", "health = { path = '/' }\nservers")).config;
+    assert_eq!(
+        (config.kernel.mode, config.kernel.bpffs.as_path()),
+        (KernelMode::Auto, Path::new("/sys/fs/bpf"))
+    );
+    assert_eq!(config.log.access.to, AccessLogTarget::Stdout);
+    assert_eq!(config.log.access.format, AccessLogFormat::Json);
+    assert_eq!(config.shutdown.grace, Duration::from_secs(30));
+    let app = &config.services[0];
+    let health = app.health.as_ref().unwrap();
+    assert_eq!((health.every, health.timeout), (Duration::from_secs(1), Duration::from_millis(250)));
+    assert_eq!((health.fall, health.rise), (2, 2));
+    assert_eq!(app.timeouts.connect, Duration::from_millis(300));
+    assert_eq!(app.timeouts.first_byte, Duration::from_secs(60));
+    let WhenAllDown::Page(page) = app.when_all_down else { panic!("a page") };
+    assert_eq!(
+        (&*config.pages[page.0].name, config.pages[page.0].retry_after),
+        ("maintenance", Duration::from_secs(30))
+    );
+    assert_eq!((&*config.routes[0].name, &config.routes[0].host), ("*", &HostMatch::Any));
+}
+
+#[test]
+fn a_probe_faster_than_the_default_timeout_has_a_shorter_one() {
+    let config = load(&LEAST.replace("servers", "health = { path = '/', every = '100ms' }\nservers")).config;
+    assert_eq!(config.services[0].health.as_ref().unwrap().timeout, Duration::from_millis(100));
+}
+
+#[test]
+fn a_written_cloudflare_list_replaces_the_built_in_one() {
+    let text = "[allowlist.cloudflare]\nprefixes = '192.0.2.0/24'\n".to_owned()
+        + &LEAST.replace("'127.0.0.1:80'", "'127.0.0.1:80'\nallow = 'cloudflare'");
+    let config = load(&text).config;
+    assert_eq!(config.allowlists.len(), 1);
+    assert_eq!(config.allowlists[0].prefixes, ["192.0.2.0/24".parse().unwrap()]);
+    assert_eq!(config.entrypoints[0].allow, [AllowlistId(0)]);
+}
+
+#[test]
+fn what_is_odd_but_works_is_a_warning() {
+    let warnings = |text: &str| {
+        let lines = load(text).warnings.iter().map(config::Diagnostic::line).collect::<Vec<_>>();
+        lines.into_iter().map(|line| line.replace("/etc/weir/", "")).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings(LEAST), [""; 0]);
+    let unused =
+        format!("{LEAST}[service.old]\nservers = '10.0.0.9:80'\n[allowlist.lan]\nprefixes = '10.0.0.0/8'\n");
+    assert_eq!(
+        warnings(&unused),
+        [
+            "warning[W040]: weir.toml:7:10: service `old` is never used: no route leads to it",
+            "warning[W040]: weir.toml:9:12: allowlist `lan` is never used: no entrypoint refers to it",
+        ]
+    );
+    assert_eq!(
+        warnings("[entrypoint.web]\nbind = '127.0.0.1:80'"),
+        ["warning[W041]: weir.toml:1:13: no route applies to entrypoint `web`: every request gets 404"]
+    );
+    assert_eq!(
+        warnings(&format!("{LEAST}[admin]\nbind = '0.0.0.0:9190'")),
+        ["warning[W044]: weir.toml:8:8: the admin interface at `0.0.0.0:9190` is reachable from other hosts"]
+    );
+    assert_eq!(
+        warnings(&LEAST.replace("servers", "tls = { server_name = 'a', insecure = true }\nservers")),
+        ["warning[W043]: weir.toml:4:39: service `app`: the servers' certificates are not checked"]
+    );
 }

@@ -20,6 +20,9 @@ pub fn run(workspace: &Workspace, check: bool) -> Result<ExitCode> {
     if fresh.exists() {
         fs::remove_dir_all(&fresh)?;
     }
+    // Its guide is written by hand; what stands below it is written anew.
+    fs::create_dir_all(&fresh)?;
+    fs::copy(docs.join("configuration.md"), fresh.join("configuration.md"))?;
     write(&built.weir, &fresh)?;
     let mut stale = false;
     for page in files_below(&fresh)? {

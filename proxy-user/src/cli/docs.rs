@@ -1,6 +1,6 @@
 //! `weir docs`: writes what is generated from the code. `cargo xtask docs` calls it.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -16,11 +16,8 @@ pub struct DocsArgs {
 }
 
 pub fn run(args: &DocsArgs) -> Result<(), Failure> {
-    for (name, text) in [("weir.schema.json", config::schema())] {
-        let path = args.folder.join(name);
-        fs::write(&path, text)
-            .map_err(|error| Failure::Failed(format!("can't write {}: {error}", path.display())))?;
-        print(&format!("{}\n", path.display()))?;
-    }
-    Ok(())
+    let folder = args.folder.display();
+    config::write_docs(&args.folder)
+        .map_err(|error| Failure::Failed(format!("can't renew the pages in {folder}: {error}")))?;
+    print(&format!("{folder}/configuration.md\n{folder}/weir.schema.json\n"))
 }

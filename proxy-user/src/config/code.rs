@@ -43,9 +43,9 @@ codes! {
          UTF-8 text, or is a folder without any `*.toml` in it. `weir run` without a file uses \
          `/etc/weir/weir.toml`, and an embedded default only where that file doesn't exist at all.";
     Syntax = 2, "not TOML",
-        "The text breaks the rules of TOML, so what it means is not known. The usual reasons: a string without \
-         quotes, a quote or bracket that is never closed, a key that is written twice in one table. What such a \
-         line would have said is left out of the other checks, so mending it may bring further faults to light.";
+        "The text breaks the rules of TOML, so what it means is not known. The usual reasons: text without quotes, or \
+         a quote or bracket that is never closed. What such a line would have said is left out of the other checks, \
+         so mending it may bring further faults to light.";
     UnknownKey = 3, "unknown key",
         "No such key exists at this place. Weir refuses unknown keys instead of ignoring them, because an ignored \
          key is a setting that somebody believes in. Mostly it is a typing error, or a key of another section: the \
@@ -57,8 +57,8 @@ codes! {
         "The key exists, but not with such a value: text where a number belongs, or a word that is none of the \
          words to choose from. Durations and addresses are written as strings, with quotes.";
     DefinedTwice = 6, "defined twice",
-        "Two files define the same thing. Files of a folder are merged, never laid over each other: which one \
-         would win is not for a file's name to decide. Keep one of the two places.";
+        "The same key, section or name is written in two places. Neither of them wins, and files of a folder are merged, \
+         never laid over each other: which one is meant is not for Weir to guess. Keep one of the two.";
     BadName = 7, "a name that can't be used",
         "Names of entrypoints, services, allowlists, pages and routes appear in metrics, logs and the kernel's \
          maps. They have 1 to 64 characters. All but a route's consist of letters, digits, `-` and `_`; a route's \

@@ -14,7 +14,7 @@ pub const WHEN_ALL_DOWN: &str = "page:maintenance";
 
 /// The page that always exists.
 pub const PAGE: &str = "maintenance";
-pub const PAGE_HTML: &str = include_str!("../page/maintenance.html");
+pub const PAGE_HTML: &str = crate::page::MAINTENANCE_HTML;
 
 /// The allowlist that always exists.
 pub const CLOUDFLARE: &str = "cloudflare";

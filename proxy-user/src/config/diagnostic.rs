@@ -28,7 +28,7 @@ pub struct Diagnostic {
     /// The other places that have to do with it, for instance where a name was defined first.
     pub related: Vec<Related>,
     #[serde(skip)]
-    pub(super) spot: Option<Spot>,
+    spot: Option<Spot>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -69,11 +69,16 @@ impl Diagnostic {
             file: None,
             line: None,
             column: None,
-            message: message.into(),
+            message: on_one_line(&message.into()),
             hint: None,
             related: Vec::new(),
             spot: None,
         }
+    }
+
+    pub(super) fn hint(mut self, hint: &str) -> Self {
+        self.hint = Some(on_one_line(hint));
+        self
     }
 
     pub(super) fn in_file(mut self, file: PathBuf) -> Self {
@@ -113,7 +118,7 @@ impl Diagnostic {
             line.push(' ');
         }
         line.push_str(&self.message);
-        line
+        on_one_line(&line)
     }
 
     /// What to do, where else to look, and where to read more: the second line in a log.
@@ -125,7 +130,7 @@ impl Diagnostic {
             let _ = write!(line, "{label}: {}:{at}:{column}; ", file.display());
         }
         line.push_str(&self.advice());
-        line
+        on_one_line(&line)
     }
 
     /// What to do, and where to read more.
@@ -231,6 +236,18 @@ impl Serialize for Report {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.diagnostics.serialize(serializer)
     }
+}
+
+/// Texts and paths from outside can't forge a line in a log, nor move a terminal's cursor.
+fn on_one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line
 }
 
 /// A span that lies on character boundaries inside the text: what the renderer demands, and panics without.

@@ -127,7 +127,7 @@ impl Findings {
 
 impl Finding<'_> {
     pub fn hint(self, hint: impl Into<String>) -> Self {
-        self.change(|diagnostic, _| Diagnostic { hint: Some(hint.into()), ..diagnostic })
+        self.change(|diagnostic, _| diagnostic.hint(&hint.into()))
     }
 
     /// `did you mean …?`, where there is something to suggest.

@@ -15,6 +15,7 @@ use toml::{
 use super::{
     code::Code,
     findings::Findings,
+    recover::{self, Recovered},
     schema,
     source::FileId,
     unsupported,
@@ -32,24 +33,15 @@ pub struct Document {
 }
 
 pub fn parse(file: FileId, findings: &mut Findings) -> Document {
-    let text = findings.sources.text(file).to_owned();
-    let (mut table, errors) = DeTable::parse_recoverable(&text);
-    let mut whole = true;
-    for error in errors {
-        let span = error.span().unwrap_or(0..0);
-        report_syntax(findings, file, &text, table.get_ref(), &span, error.message());
-        let mut cut = Cut { file, text: &text, error: span, lost: Vec::new() };
-        whole &= cut.table(table.get_mut(), "");
-        for path in cut.lost {
-            findings.lose(path);
-        }
-    }
-    if !whole {
-        // A broken header puts what follows it into another section: every key there would look unknown.
-        return Document { file, written: Written::default(), whole };
+    let recovered = recover::recover(findings.sources.text(file));
+    report_syntax(file, &recovered, findings);
+    let mut whole = recovered.whole;
+    let (mut table, _) = DeTable::parse_recoverable(&recovered.text);
+    let span = table.span();
+    for nth in 1..=recovered.faults.len() {
+        table.get_mut().remove(&*recover::stand_in(nth));
     }
     Walk { file, findings: &mut *findings }.keys(schema::root(), table.get_mut(), &Place::default());
-    let span = table.span();
     let tree = Spanned::new(span.clone(), DeValue::Table(table.into_inner()));
     let written = match Written::deserialize(toml::de::ValueDeserializer::from(tree)) {
         Ok(written) => written,
@@ -63,100 +55,24 @@ pub fn parse(file: FileId, findings: &mut Findings) -> Document {
     Document { file, written, whole }
 }
 
-fn report_syntax(
-    findings: &mut Findings,
-    file: FileId,
-    text: &str,
-    table: &DeTable<'_>,
-    span: &Range<usize>,
-    message: &str,
-) {
-    let word = text.get(span.clone()).unwrap_or_default();
-    if message == "duplicate key" {
-        let first = first_key(table, word.trim_matches(['"', '\'']), span.start);
-        let finding =
-            findings.error(Code::DefinedTwice, file, span, format!("{} is written twice", quoted(word)));
-        match first {
-            Some(first) => finding.related(file, &first, "first written here").hint("keep one of the two"),
-            None => finding.hint("keep one of the two"),
+fn report_syntax(file: FileId, recovered: &Recovered, findings: &mut Findings) {
+    for fault in &recovered.faults {
+        let finding = findings
+            .error(fault.code, file, &fault.span, fault.message.clone())
+            .maybe_hint(fault.hint.clone());
+        if let Some(first) = &fault.first {
+            finding.related(file, first, "first written here");
+        }
+    }
+    for lost in &recovered.lost {
+        let section = match lost.element {
+            Some(start) => element(&lost.section, file, start),
+            None => lost.section.clone(),
         };
-        return;
-    }
-    findings.error(Code::Syntax, file, span, message.to_owned());
-}
-
-/// Where the key that is written again at `before` stands first: the nearest one of that name above.
-fn first_key(table: &DeTable<'_>, name: &str, before: usize) -> Option<Range<usize>> {
-    let mut best: Option<Range<usize>> = None;
-    let mut tables = vec![table];
-    while let Some(table) = tables.pop() {
-        for (key, value) in table {
-            if key.get_ref() == name
-                && key.span().start < before
-                && best.as_ref().is_none_or(|best| best.start < key.span().start)
-            {
-                best = Some(key.span());
-            }
-            match value.get_ref() {
-                DeValue::Table(inner) => tables.push(inner),
-                DeValue::Array(items) => {
-                    tables.extend(items.iter().filter_map(|item| item.get_ref().as_table()));
-                }
-                _ => {}
-            }
-        }
-    }
-    best
-}
-
-/// Takes out the settings that a syntax error is in.
-struct Cut<'a> {
-    file: FileId,
-    text: &'a str,
-    error: Range<usize>,
-    /// What was taken out.
-    lost: Vec<String>,
-}
-
-impl Cut<'_> {
-    /// False if no setting has to do with the error: then it is in something that left no trace in the tree.
-    fn table(&mut self, table: &mut DeTable<'_>, path: &str) -> bool {
-        let mut hit = false;
-        let mut faulty = Vec::new();
-        for (key, value) in table.iter_mut() {
-            let path = join(path, key.get_ref());
-            let span = value.span();
-            let around = span.start <= self.error.start && self.error.start <= span.end;
-            let beside = self.line(key.span().start) == self.line(self.error.start);
-            let inside = match value.get_mut() {
-                DeValue::Table(inner) => self.table(inner, &path),
-                DeValue::Array(items) => self.tables_in(items, &path),
-                _ => false,
-            };
-            if !inside && !value.get_ref().is_table() && (around || beside) {
-                faulty.push(key.get_ref().to_string());
-                self.lost.push(path);
-            }
-            hit |= inside;
-        }
-        for key in &faulty {
-            table.remove(&**key);
-        }
-        hit || !faulty.is_empty()
-    }
-
-    fn tables_in(&mut self, items: &mut DeArray<'_>, path: &str) -> bool {
-        items.iter_mut().any(|item| {
-            let path = element(path, self.file, item.span().start);
-            match item.get_mut() {
-                DeValue::Table(inner) => self.table(inner, &path),
-                _ => false,
-            }
-        })
-    }
-
-    fn line(&self, at: usize) -> usize {
-        self.text.as_bytes()[..at.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count()
+        findings.lose(match &lost.key {
+            Some(key) => join(&section, key),
+            None => section,
+        });
     }
 }
 
@@ -189,7 +105,7 @@ impl Walk<'_> {
                 (Some(schema), _) => self.value(schema, value, &place.key(name)),
                 (None, Some(schema)) => self.value(schema, value, &place.name(name)),
                 (None, None) => {
-                    self.unknown(name, &key.span(), known, place);
+                    self.unknown(name, &key.span(), value.get_ref(), known, place);
                     false
                 }
             };
@@ -203,11 +119,18 @@ impl Walk<'_> {
         }
     }
 
-    fn unknown(&mut self, name: &str, span: &Range<usize>, known: &Map<String, Value>, place: &Place) {
+    fn unknown(
+        &mut self,
+        name: &str,
+        span: &Range<usize>,
+        value: &DeValue<'_>,
+        known: &Map<String, Value>,
+        place: &Place,
+    ) {
         let what = if place.path.is_empty() {
-            format!("{} is no section", quoted(name))
+            format!("{} is not a section", quoted(name))
         } else {
-            format!("{} is no key of {}", quoted(name), quoted(&place.path))
+            format!("{} is not a key of {}", quoted(name), quoted(&place.path))
         };
         if let Some(key) = unsupported::key(&place.general, name) {
             let message =
@@ -216,12 +139,23 @@ impl Walk<'_> {
             return;
         }
         let suggestion = nearest(name, known.keys().map(String::as_str));
+        if let Some(meant) = suggestion {
+            self.lose_meant(&join(&place.exact, meant), &known[meant], value);
+        }
         let all: Vec<_> = known.keys().map(|key| format!("`{key}`")).collect();
         let finding = self.findings.error(Code::UnknownKey, self.file, span, what);
         match suggestion {
             Some(_) => finding.suggest(suggestion),
             None => finding.hint(format!("there are {}", all.join(", "))),
         };
+    }
+
+    /// What was probably meant isn't missing: a second fault about the same slip would only confuse.
+    fn lose_meant(&mut self, meant: &str, schema: &Value, value: &DeValue<'_>) {
+        match value.as_table().filter(|_| schema["additionalProperties"].is_object()) {
+            Some(named) => named.keys().for_each(|name| self.findings.lose(join(meant, name.get_ref()))),
+            None => self.findings.lose(meant),
+        }
     }
 
     /// Whether `value` may stay. What is faulty within it has been taken out.

@@ -21,7 +21,7 @@ pub(super) fn root() -> &'static Value {
     static ROOT: LazyLock<Value> = LazyLock::new(|| {
         let settings = SchemaSettings::draft07()
             .with(|settings| settings.inline_subschemas = true)
-            .with_transform(without_null);
+            .with_transform(for_toml);
         let mut schema = settings.into_generator().into_root_schema_for::<Written>();
         schema.insert("title".into(), "Weir's configuration".into());
         schema.to_value()
@@ -29,8 +29,8 @@ pub(super) fn root() -> &'static Value {
     &ROOT
 }
 
-/// TOML has no null: an optional key is one that may be left out.
-fn without_null(schema: &mut Schema) {
+/// Makes the schema one of TOML, which has no null: an optional key is one that may be left out.
+fn for_toml(schema: &mut Schema) {
     if let Some(object) = schema.as_object_mut() {
         if let Some(Value::Array(types)) = object.get_mut("type") {
             types.retain(|name| name != "null");
@@ -50,9 +50,13 @@ fn without_null(schema: &mut Schema) {
                 }
             }
         }
+        // Doc comments are broken into lines for their source, not for readers of the schema.
+        if let Some(Value::String(text)) = object.get_mut("description") {
+            *text = text.replace('\n', " ");
+        }
         if object.get("default") == Some(&Value::Null) {
             object.remove("default");
         }
     }
-    transform_subschemas(&mut without_null, schema);
+    transform_subschemas(&mut for_toml, schema);
 }

@@ -34,7 +34,8 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         entrypoints: entrypoints::all(&written, findings),
         routes: routes::all(&written, findings),
     };
-    if written.entrypoints.items.is_empty() && !findings.lost("entrypoint") && !documents.is_empty() {
+    let lost = findings.lost("entrypoint") || findings.lost_within("entrypoint");
+    if written.entrypoints.items.is_empty() && !lost && !documents.is_empty() {
         let message = "there is no entrypoint: nothing would be listened on";
         let first = findings.sources.path(documents[0].file).to_owned();
         findings

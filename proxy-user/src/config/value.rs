@@ -119,7 +119,7 @@ pub fn prefix(text: &str) -> Result<IpNet, Refusal> {
 /// Names of sections.
 pub fn name(text: &str) -> Result<(), Refusal> {
     if text.is_empty() || text.len() > 64 {
-        return Err(refusal("has not 1 to 64 characters", None));
+        return Err(refusal("doesn't have 1 to 64 characters", None));
     }
     if !text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
         return Err(refusal("holds more than letters, digits, `-` and `_`", None));

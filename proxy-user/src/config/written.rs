@@ -211,8 +211,8 @@ pub struct Health {
     /// From one probe to the next: a duration, 10ms to 1h.
     #[schemars(extend("default" = default::HEALTH_EVERY))]
     pub every: Option<At<String>>,
-    /// How long a probe may take: a duration, 1ms to 1h, no longer than `every`. Where `every` is shorter than the
-    /// default, `every` is the default.
+    /// How long a probe may take: a duration, 1ms to 1h, no longer than `every`. An `every` below
+    /// the default shortens the default with it.
     #[schemars(extend("default" = default::HEALTH_TIMEOUT))]
     pub timeout: Option<At<String>>,
     /// So many failed probes in a row take a server out.

@@ -268,3 +268,159 @@ fn fault(path: &Path, what: impl fmt::Display, hint: Option<String>) -> Certific
 fn shown(path: &Path) -> String {
     format!("`{}`", path.display())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, time::Duration};
+
+    use rcgen::{CertificateParams, KeyPair};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    struct Pair {
+        certificate: String,
+        key: String,
+    }
+
+    /// A certificate of the years 2020 to 2030.
+    fn pair(names: &[&str]) -> Pair {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Pair { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    fn folder(files: &[(&str, &str)]) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    fn in_year(year: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs((year - 1970) * 31_556_952 + 15_000_000)
+    }
+
+    /// What is wrong with the files, without their folder.
+    fn faults(files: &[(&str, &str)]) -> Vec<String> {
+        let folder = folder(files);
+        let faults = Certificates::read_at(folder.path(), in_year(2025)).unwrap_err();
+        let place = format!("{}/", folder.path().display());
+        faults.iter().map(|fault| fault.to_string().replace(&place, "")).collect()
+    }
+
+    #[test]
+    fn a_folder_is_read_in_the_order_of_names() {
+        let (one, two) = (pair(&["One.Example.com", "*.example.com"]), pair(&["two.example.com"]));
+        let both = format!("{}{}", two.certificate, two.key);
+        let folder = folder(&[
+            ("b.crt", &one.certificate),
+            ("b.key", &one.key),
+            ("a.pem", &both),
+            (".hidden.pem", "not read"),
+            ("readme.txt", "not read"),
+            ("orphan.key", "not read"),
+        ]);
+        let read = Certificates::read_at(folder.path(), in_year(2025)).unwrap();
+        let names: Vec<_> = read.entries.iter().map(|entry| entry.names.clone()).collect();
+        assert_eq!(names, [vec!["two.example.com"], vec!["one.example.com", "*.example.com"]]);
+        assert!(read.warnings.is_empty(), "{:?}", read.warnings);
+        for file in ["", "a.pem", "b.crt", "b.key"] {
+            assert!(read.files.contains(&folder.path().join(file)), "{file}");
+        }
+    }
+
+    #[test]
+    fn a_file_holds_its_key_or_has_it_beside() {
+        let pair = pair(&["a.example.com"]);
+        let folder = folder(&[
+            ("whole.pem", &format!("{}{}", pair.key, pair.certificate)),
+            ("apart.crt", &pair.certificate),
+            ("apart.key", &pair.key),
+        ]);
+        for name in ["whole.pem", "apart.crt"] {
+            let read = Certificates::read_at(&folder.path().join(name), in_year(2025)).unwrap();
+            assert_eq!(read.entries[0].names, ["a.example.com"], "{name}");
+        }
+    }
+
+    #[test]
+    fn an_expired_certificate_is_a_warning() {
+        let pair = pair(&["a.example.com"]);
+        let folder = folder(&[("a.pem", &format!("{}{}", pair.certificate, pair.key))]);
+        let warnings = |year| Certificates::read_at(folder.path(), in_year(year)).unwrap().warnings;
+        assert!(warnings(2025).is_empty());
+        assert!(warnings(2031)[0].contains("expired on"));
+        assert!(warnings(2019)[0].contains("valid only from"));
+    }
+
+    #[test]
+    fn a_certificate_without_names_is_a_warning() {
+        let pair = pair(&[]);
+        let folder = folder(&[("a.pem", &format!("{}{}", pair.certificate, pair.key))]);
+        assert!(
+            Certificates::read_at(folder.path(), in_year(2025)).unwrap().warnings[0]
+                .ends_with("names no host")
+        );
+    }
+
+    #[test]
+    fn what_cant_be_used_says_why() {
+        let (pair, other) = (pair(&["a"]), pair(&["b"]));
+        let cut = &pair.certificate[..pair.certificate.len() / 2];
+        let not_x509 = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+        let locked = "-----BEGIN ENCRYPTED PRIVATE KEY-----\naGVsbG8=\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let odd = "-----BEGIN PRIVATE KEY-----\naGVsbG8=\n-----END PRIVATE KEY-----\n";
+        let with = |key: &str| format!("{}{key}", pair.certificate);
+        for (name, text, expected) in [
+            ("a.crt", pair.certificate.clone(), "`a.crt` has no private key"),
+            ("a.pem", with(&other.key), "`a.pem` and its private key don't belong together"),
+            ("a.pem", String::new(), "`a.pem` holds no certificate"),
+            ("a.pem", cut.to_owned(), "`a.pem` is not a whole PEM file"),
+            ("a.pem", format!("{not_x509}{}", pair.key), "`a.pem` holds something that is not a certificate"),
+            ("a.pem", with(locked), "`a.pem` holds an encrypted private key"),
+            ("a.pem", with(odd), "`a.pem` comes with a key of an unknown kind"),
+        ] {
+            assert_eq!(faults(&[(name, &text)]), [expected]);
+        }
+        assert_eq!(faults(&[("a.crt", &pair.certificate), ("a.key", "")]), ["`a.key` holds no private key"]);
+    }
+
+    #[test]
+    fn all_faults_of_a_folder_come_at_once() {
+        assert_eq!(faults(&[("a.crt", ""), ("b.crt", ""), ("c.pem", "")]).len(), 3);
+        let empty = folder(&[]);
+        let faults = Certificates::read(empty.path()).unwrap_err();
+        assert!(faults[0].sentence.ends_with("holds no certificate"));
+    }
+
+    #[test]
+    fn authorities_are_read() {
+        let pair = pair(&["ca"]);
+        let folder = folder(&[("ca.pem", &pair.certificate), ("empty.pem", "")]);
+        assert_eq!(read_authorities(&folder.path().join("ca.pem")).unwrap().len(), 1);
+        assert!(
+            read_authorities(&folder.path().join("empty.pem"))
+                .unwrap_err()
+                .sentence
+                .ends_with("holds no certificate")
+        );
+        assert!(
+            read_authorities(&folder.path().join("gone.pem")).unwrap_err().sentence.ends_with("no such file")
+        );
+    }
+
+    #[test]
+    fn a_key_is_never_shown() {
+        let pair = pair(&["a"]);
+        let folder = folder(&[("a.pem", &format!("{}{}", pair.certificate, pair.key))]);
+        let read = Certificates::read_at(folder.path(), in_year(2025)).unwrap();
+        let shown = format!("{:?}", read.entries[0].key.key);
+        assert_eq!(shown, "EcdsaSigningKey { algorithm: ECDSA }");
+    }
+}

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     config::{
         code::Code,
+        default,
         findings::Findings,
         model::{AllowlistId, ClientIpSource, Entrypoint, EntrypointTls},
         source::FileId,
@@ -42,22 +43,23 @@ struct Taken<'a>(Vec<Listener<'a>>);
 struct Listener<'a> {
     address: SocketAddr,
     owner: String,
-    file: FileId,
-    at: &'a At<String>,
+    /// None: it isn't written, but the default.
+    at: Option<(FileId, &'a At<String>)>,
 }
 
 impl<'a> Taken<'a> {
     fn by_admin(written: &Merged<'a>) -> Self {
+        let listener = |text: &str, at| {
+            let address = value::socket_address(text).ok()?;
+            Some(Listener { address, owner: "the admin interface".to_owned(), at })
+        };
         let list = written.admin.and_then(|(file, section)| Some((file, section.value.bind.as_ref()?)));
-        let listeners = list.into_iter().flat_map(|(file, list)| list.items.iter().map(move |at| (file, at)));
-        Self(
-            listeners
-                .filter_map(|(file, at)| {
-                    let address = value::socket_address(&at.value).ok()?;
-                    Some(Listener { address, owner: "the admin interface".to_owned(), file, at })
-                })
-                .collect(),
-        )
+        Self(match list {
+            Some((file, list)) => {
+                list.items.iter().filter_map(|at| listener(&at.value, Some((file, at)))).collect()
+            }
+            None => listener(default::ADMIN, None).into_iter().collect(),
+        })
     }
 
     fn find(&self, address: SocketAddr) -> Option<&Listener<'a>> {
@@ -103,18 +105,20 @@ fn bind<'a>(
         };
         match taken.find(address) {
             Some(other) => {
-                let (whose, where_) = (&other.owner, other.address);
+                let (whose, taken) = (&other.owner, other.address);
                 let message = if *whose == what {
-                    format!("{what} listens twice on `{where_}`, as `{address}`")
+                    format!("{what} listens twice on `{taken}`, as `{address}`")
                 } else {
-                    format!("{what} can't listen on `{address}`: {whose} listens on `{where_}`")
+                    format!("{what} can't listen on `{address}`: {whose} listens on `{taken}`")
                 };
-                findings
+                let finding = findings
                     .error(Code::AddressTaken, file, &at.span, message)
-                    .related(other.file, &other.at.span, "taken here")
                     .hint("one of them needs another port");
+                if let Some((other_file, other)) = other.at {
+                    finding.related(other_file, &other.span, "taken here");
+                }
             }
-            None => taken.0.push(Listener { address, owner: what.clone(), file, at }),
+            None => taken.0.push(Listener { address, owner: what.clone(), at: Some((file, at)) }),
         }
         bind.push(address);
     }

@@ -82,8 +82,10 @@ fn one(
     let name = match &body.name {
         Some(name) => {
             if name.value.is_empty() || name.value.len() > 64 || name.value.chars().any(char::is_control) {
-                let message =
-                    format!("the route name {} has not 1 to 64 printable characters", quoted(&name.value));
+                let message = format!(
+                    "the route name {} doesn't have 1 to 64 printable characters",
+                    quoted(&name.value)
+                );
                 findings.error(Code::BadName, file, &name.span, message);
             }
             name.value.clone()

@@ -1,0 +1,393 @@
+//! Bad files, and the exact line that each one gets.
+
+use std::path::Path;
+
+use proxy_user::config;
+
+/// What makes a file whole around the line that is wrong in it. Cases stand above or below it.
+const SOUND: &str = r#"
+[entrypoint.web]
+bind = "127.0.0.1:8080"
+[service.app]
+servers = ["10.0.0.1:80"]
+[[route]]
+name = "all"
+service = "app"
+"#;
+
+fn faults(text: &str) -> Vec<String> {
+    match config::load_text(Path::new("weir.toml"), text) {
+        Ok(_) => Vec::new(),
+        Err(report) => report.diagnostics.iter().map(config::Diagnostic::line).collect(),
+    }
+}
+
+/// A case beside a sound rest: exactly this one line.
+#[track_caller]
+fn only(case: &str, expected: &str) {
+    assert_eq!(faults(&format!("{case}\n{SOUND}")), [expected], "in: {case}");
+}
+
+#[test]
+fn unknown_keys_are_faults() {
+    only("[kernl]", "error[W003]: weir.toml:1:2: `kernl` is not a section");
+    only("[kernel]\nmod = 'off'", "error[W003]: weir.toml:2:1: `mod` is not a key of `kernel`");
+    only(
+        "[page.maintenance]\nretry = '5s'",
+        "error[W003]: weir.toml:2:1: `retry` is not a key of `page.maintenance`",
+    );
+}
+
+#[test]
+fn what_later_versions_bring_is_refused_as_such() {
+    for (case, line) in [
+        ("[[route]]\nhost='a'\nservice='app'\nsplit={app=1}", "4:1: `route.split`"),
+        ("[[route]]\nhost='a'\nservice='app'\nsticky='cookie'", "4:1: `route.sticky`"),
+        ("[[route]]\nhost='a'\nservice='app'\npages={}", "4:1: `route.pages`"),
+        ("[[route]]\nhost='a'\nservice='app'\nsni='a'", "4:1: `route.sni`"),
+        ("[[route]]\nhost='a'\nservice='app'\npassthrough='app'", "4:1: `route.passthrough`"),
+        ("[[route]]\nhost='a'\nservice='app'\non_outage='x'", "4:1: `route.on_outage`"),
+        ("[[route]]\nhost='a'\nservice='app'\nshadow='app'", "4:1: `route.shadow`"),
+    ] {
+        only(case, &format!("error[W004]: weir.toml:{line} is not yet supported in this version"));
+    }
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_faults() {
+    only("log = 5", "error[W005]: weir.toml:1:7: `log` must be a table, not a whole number");
+    only(
+        "[kernel]\nmode = 'xpd'",
+        "error[W005]: weir.toml:2:8: `kernel.mode` is `xpd`, which is none of `auto`, `xdp`, `tc`, `off`",
+    );
+    only(
+        "[kernel]\ninterfaces = 1",
+        "error[W005]: weir.toml:2:14: `kernel.interfaces` must be a string or a list, not a whole number",
+    );
+    only(
+        "[kernel]\ninterfaces = ['a', 1]",
+        "error[W005]: weir.toml:2:20: `kernel.interfaces` must be a string, not a whole number",
+    );
+    only(
+        "[shutdown]\ngrace = 5",
+        "error[W005]: weir.toml:2:9: `shutdown.grace` must be a string, not a whole number",
+    );
+    only(
+        "[log]\naccess = 'stdot'",
+        "error[W005]: weir.toml:2:10: log.access is `stdot`, which is neither `stdout` nor `off` nor a path",
+    );
+}
+
+#[test]
+fn durations_say_what_is_wrong_with_them() {
+    only("[shutdown]\ngrace = '5'", "error[W008]: weir.toml:2:9: shutdown.grace: `5` has no unit");
+    only(
+        "[shutdown]\ngrace = 'soon'",
+        "error[W008]: weir.toml:2:9: shutdown.grace: `soon` is not a duration",
+    );
+    only("[shutdown]\ngrace = '2h'", "error[W008]: weir.toml:2:9: shutdown.grace is `2h`, out of range");
+    only(
+        "[page.maintenance]\nretry_after = '1500ms'",
+        "error[W008]: weir.toml:2:15: page `maintenance`: retry_after is `1500ms`, not whole seconds",
+    );
+}
+
+#[test]
+fn the_kernels_settings_are_checked() {
+    only(
+        "[kernel]\ninterfaces = 'a/b'",
+        "error[W030]: weir.toml:2:14: kernel.interfaces: `a/b` is not an interface name",
+    );
+    only(
+        "[kernel]\nbpffs = 'bpf'",
+        "error[W032]: weir.toml:2:9: kernel.bpffs: `bpf` is not an absolute path",
+    );
+}
+
+#[test]
+fn prefixes_are_checked() {
+    let list = |prefix: &str| format!("[allowlist.l]\nprefixes = '{prefix}'");
+    only(
+        &list("10.1.2.3/8"),
+        "error[W010]: weir.toml:2:12: allowlist `l`: `10.1.2.3/8` has bits set behind its length of 8",
+    );
+    only(&list("10.0.0.0/33"), "error[W010]: weir.toml:2:12: allowlist `l`: `10.0.0.0/33` is not a prefix");
+    only("[allowlist.l]", "error[W029]: weir.toml:1:12: allowlist `l` holds no prefix: nobody could come in");
+    only(
+        "[allowlist.l]\nfile = '/nowhere/l.txt'",
+        "error[W011]: weir.toml:2:8: allowlist `l`: file `/nowhere/l.txt` can't be used: no such file",
+    );
+}
+
+#[test]
+fn entrypoints_are_checked() {
+    let more = |rest: &str| format!("[entrypoint.more]\nbind = '10.0.0.1:80'\n{rest}");
+    only("[entrypoint.more]", "error[W016]: weir.toml:1:13: entrypoint `more` has no address to listen on");
+    only(
+        "[entrypoint.'a b']\nbind = '10.0.0.1:80'",
+        "error[W007]: weir.toml:1:13: the entrypoint name `a b` holds more than letters, digits, `-` and `_`",
+    );
+    only(
+        "[entrypoint.more]\nbind = '10.0.0.1'",
+        "error[W009]: weir.toml:2:8: entrypoint `more`: `10.0.0.1` has no port",
+    );
+    only(
+        "[entrypoint.more]\nbind = ':80'",
+        "error[W009]: weir.toml:2:8: entrypoint `more`: `:80` has no address",
+    );
+    only(
+        "[entrypoint.more]\nbind = '10.0.0.1:0'",
+        "error[W009]: weir.toml:2:8: entrypoint `more`: `10.0.0.1:0` has port 0, which is another port at every start",
+    );
+    only(
+        &more("allow = 'cloudflair'"),
+        "error[W014]: weir.toml:3:9: entrypoint `more` allows allowlist `cloudflair`, which does not exist",
+    );
+    only(&more("allow = []"), "error[W029]: weir.toml:3:9: entrypoint `more`: `allow` is an empty list");
+    only(
+        &more("client_ip = { header = 'X', trust = 'cf' }"),
+        "error[W014]: weir.toml:3:37: entrypoint `more`: client_ip trusts allowlist `cf`, which does not exist",
+    );
+    only(
+        &more("client_ip = { header = 'X' }"),
+        "error[W016]: weir.toml:3:13: entrypoint `more`: client_ip trusts nobody: the header would never be used",
+    );
+    only(
+        &more("client_ip = { trust = 'cloudflare' }"),
+        "error[W016]: weir.toml:3:13: entrypoint `more`: client_ip has no `header`",
+    );
+    only(
+        &more("client_ip = { header = 'a b', trust = 'cloudflare' }"),
+        "error[W028]: weir.toml:3:24: entrypoint `more`: client_ip: `a b` is not a header's name",
+    );
+    only(&more("tls = {}"), "error[W016]: weir.toml:3:7: entrypoint `more`: `tls` has no `certificates`");
+    only(
+        &more("tls = { certificates = '/nowhere/c' }"),
+        "error[W021]: weir.toml:3:24: entrypoint `more`: `/nowhere/c` can't be read: no such file",
+    );
+}
+
+#[test]
+fn two_listeners_on_one_port_are_a_fault() {
+    let sound = |bind: &str| faults(&format!("{SOUND}[entrypoint.more]\nbind = {bind}"));
+    assert_eq!(
+        sound("'127.0.0.1:8080'"),
+        [
+            "error[W018]: weir.toml:10:8: entrypoint `more` can't listen on `127.0.0.1:8080`: entrypoint `web` listens on `127.0.0.1:8080`"
+        ]
+    );
+    assert_eq!(
+        sound("'0.0.0.0:8080'"),
+        [
+            "error[W018]: weir.toml:10:8: entrypoint `more` can't listen on `0.0.0.0:8080`: entrypoint `web` listens on `127.0.0.1:8080`"
+        ]
+    );
+    assert_eq!(
+        sound("['0.0.0.0:90', '10.0.0.1:90']"),
+        ["error[W018]: weir.toml:10:23: entrypoint `more` listens twice on `0.0.0.0:90`, as `10.0.0.1:90`"]
+    );
+    assert_eq!(
+        sound("'127.0.0.1:9190'\n[admin]\nbind='127.0.0.1:9190'"),
+        [
+            "error[W018]: weir.toml:10:8: entrypoint `more` can't listen on `127.0.0.1:9190`: the admin interface listens on `127.0.0.1:9190`"
+        ]
+    );
+    assert_eq!(
+        sound("'127.0.0.1:9190'"),
+        [
+            "error[W018]: weir.toml:10:8: entrypoint `more` can't listen on `127.0.0.1:9190`: the admin interface listens on `127.0.0.1:9190`"
+        ],
+        "also where the admin address is the default"
+    );
+    assert_eq!(sound("'[::]:8080'"), [""; 0], "IPv6 is another port");
+}
+
+#[test]
+fn services_are_checked() {
+    let more = |rest: &str| format!("[service.more]\nservers = '10.0.0.9:80'\n{rest}");
+    only("[service.more]", "error[W016]: weir.toml:1:10: service `more` has no server");
+    only("[service.more]\nservers = []", "error[W016]: weir.toml:2:11: service `more` has no server");
+    only(
+        "[service.more]\nservers = ['1.1.1.1:80', '1.1.1.1:80']",
+        "error[W019]: weir.toml:2:26: service `more`: server `1.1.1.1:80` is listed twice",
+    );
+    only(
+        "[service.more]\nservers = 'app.local:80'",
+        "error[W009]: weir.toml:2:11: service `more`: server `app.local:80` is a host name, not an IP address",
+    );
+    only(
+        "[service.more]\nservers = '0.0.0.0:80'",
+        "error[W009]: weir.toml:2:11: service `more`: server `0.0.0.0:80` can't be connected to",
+    );
+    only(
+        &more("when_all_down = 'page:gone'"),
+        "error[W015]: weir.toml:3:23: service `more`: when_all_down wants page `gone`, which does not exist",
+    );
+    only(
+        &more("when_all_down = 'maintenance'"),
+        "error[W005]: weir.toml:3:17: service `more`: when_all_down `maintenance` is neither a page nor `try`",
+    );
+    only(
+        &more("when_all_down = 'service:app'"),
+        "error[W004]: weir.toml:3:17: service `more`: falling back to another service is not yet supported in this version",
+    );
+    only(&more("health = {}"), "error[W016]: weir.toml:3:10: service `more`: `health` has no `path`");
+    only(
+        &more("health = { path = 'x' }"),
+        "error[W026]: weir.toml:3:19: service `more`: health.path `x` is not a path",
+    );
+    only(
+        &more("health = { path = '/', fall = 0 }"),
+        "error[W024]: weir.toml:3:31: service `more`: health.fall is `0`, out of range",
+    );
+    only(
+        &more("health = { path = '/', every = '1ms' }"),
+        "error[W008]: weir.toml:3:32: service `more`: health.every is `1ms`, out of range",
+    );
+    only(
+        &more("health = { path = '/', timeout = '2s' }"),
+        "error[W027]: weir.toml:3:34: service `more`: health: a probe may take 2s, but the next one comes after 1s",
+    );
+    only(
+        &more("health = { path = '/', host = 'a b' }"),
+        "error[W028]: weir.toml:3:31: service `more`: health.host `a b` is not a host",
+    );
+    only(
+        &more("timeouts = { connect = '2m' }"),
+        "error[W008]: weir.toml:3:24: service `more`: timeouts.connect is `2m`, out of range",
+    );
+    only(&more("tls = {}"), "error[W016]: weir.toml:3:7: service `more`: `tls` has no `server_name`");
+    only(
+        &more("tls = { server_name = 'https://a' }"),
+        "error[W031]: weir.toml:3:23: service `more`: tls.server_name `https://a` is not a DNS name",
+    );
+    only(
+        &more("tls = { server_name = 'a', ca = '/nowhere/ca' }"),
+        "error[W022]: weir.toml:3:33: service `more`: `/nowhere/ca` can't be read: no such file",
+    );
+    only(
+        &more("tls = { server_name = 'a', insecure = true, ca = 'x' }"),
+        "error[W027]: weir.toml:3:39: service `more`: `insecure = true` makes `ca` pointless",
+    );
+}
+
+#[test]
+fn routes_are_checked() {
+    let route = |rest: &str| format!("[[route]]\nhost = 'a'\n{rest}");
+    only(&route(""), "error[W016]: weir.toml:1:1: route `a` has no `service`");
+    only(
+        &route("service = 'ap'"),
+        "error[W012]: weir.toml:3:11: route `a` sends to service `ap`, which does not exist",
+    );
+    only(
+        &route("service = 'app'\nentrypoint = 'wbe'"),
+        "error[W013]: weir.toml:4:14: route `a` is limited to entrypoint `wbe`, which does not exist",
+    );
+    only(
+        &route("service = 'app'\nentrypoint = []"),
+        "error[W029]: weir.toml:4:14: route `a`: `entrypoint` is an empty list",
+    );
+    only(
+        &route("service = 'app'\nentrypoint = 'web'\nentrypoints = 'web'"),
+        "error[W027]: weir.toml:5:15: route `a` has both `entrypoint` and `entrypoints`",
+    );
+    only(
+        &route("service = 'app'\nname = ''"),
+        "error[W007]: weir.toml:4:8: the route name `` doesn't have 1 to 64 printable characters",
+    );
+    only(
+        &route("service = 'app'\npath = 'x'"),
+        "error[W026]: weir.toml:4:8: route: path `x` doesn't begin with `/`",
+    );
+    only(
+        "[[route]]\nhost = 'a:80'\nservice = 'app'",
+        "error[W025]: weir.toml:2:8: route: host `a:80` holds a port",
+    );
+    only(
+        "[[route]]\nservice = 'app'",
+        "error[W020]: weir.toml:8:1: routes `*` and `all` match the same requests",
+    );
+    only(
+        "[[route]]\nservice = 'app'\nentrypoint = 'web'",
+        "error[W020]: weir.toml:9:1: routes `*` and `all` match the same requests",
+    );
+    only(&route("service = 'app'\nname = 'all'"), "error[W006]: weir.toml:11:8: two routes are named `all`");
+}
+
+#[test]
+fn a_file_without_entrypoint_is_a_fault() {
+    assert_eq!(faults(""), ["error[W017]: weir.toml: there is no entrypoint: nothing would be listened on"]);
+}
+
+#[test]
+fn a_syntax_error_is_one_fault() {
+    only("[kernel]\nmode = off", "error[W002]: weir.toml:2:8: text without quotes");
+    only("[kernel]\nmode = 'off", "error[W002]: weir.toml:2:12: this text is never closed");
+    only("[kernel]\nmode = \"off", "error[W002]: weir.toml:2:12: this text is never closed");
+    only("[kernel]\nmode =", "error[W002]: weir.toml:2:7: there is no value");
+    only("[kernel]\ninterfaces = [\"eth0\"", "error[W002]: weir.toml:2:14: this list is never closed");
+    only(
+        "[kernel\nmode = 'off'",
+        "error[W002]: weir.toml:1:8: a broken section header: unclosed table, expected `]`",
+    );
+    only(
+        "[admin]\nbind = 127.0.0.1:9190",
+        "error[W002]: weir.toml:2:13: `127.0.0.1:9190` is not a TOML value",
+    );
+    only("[log]\nformat = 'json'\nformat = 'json'", "error[W006]: weir.toml:3:1: `format` is written twice");
+    only("[log]\n[kernel]\n[log]", "error[W006]: weir.toml:3:2: `[log]` is written twice");
+}
+
+#[test]
+fn one_fault_never_hides_or_breeds_another() {
+    let text = r#"
+[kernl]
+mode = "off"
+[kernel]
+mode = "xpd"
+bpffs = 5
+[entrypoint.web]
+bind = 0.0.0.0:80
+allow = ["cloudflare", "ofice"]
+[entrypoint.tls]
+bind = ["0.0.0.0:443", "nowhere"]
+tls = { certificates = "/nowhere/c", client_ca = "/nowhere/ca" }
+[allowlist.office]
+prefixes = ["10.1.2.3/8", 7, "10.0.0.0/40"]
+[service.app]
+servers = ["10.0.0.1:80", "10.0.0.1:80"
+health = { path = "ping", every = "5" }
+[service.shop]
+server = ["10.0.0.1:80"]
+when_all_down = "page:maintenence"
+[[route]]
+name = "shop"
+service = "shop-v2"
+split = { app = 20 }
+[[route]]
+service = "app"
+entrypoint = "wbe"
+"#;
+    let expected = [
+        "error[W003]: weir.toml:2:2: `kernl` is not a section",
+        "error[W005]: weir.toml:5:8: `kernel.mode` is `xpd`, which is none of `auto`, `xdp`, `tc`, `off`",
+        "error[W005]: weir.toml:6:9: `kernel.bpffs` must be a string, not a whole number",
+        "error[W002]: weir.toml:8:11: `0.0.0.0:80` is not a TOML value",
+        "error[W014]: weir.toml:9:24: entrypoint `web` allows allowlist `ofice`, which does not exist",
+        "error[W009]: weir.toml:11:24: entrypoint `tls`: `nowhere` is not an address and port",
+        "error[W021]: weir.toml:12:24: entrypoint `tls`: `/nowhere/c` can't be read: no such file",
+        "error[W022]: weir.toml:12:50: entrypoint `tls`: `/nowhere/ca` can't be read: no such file",
+        "error[W010]: weir.toml:14:13: allowlist `office`: `10.1.2.3/8` has bits set behind its length of 8",
+        "error[W005]: weir.toml:14:27: `allowlist.office.prefixes` must be a string, not a whole number",
+        "error[W010]: weir.toml:14:30: allowlist `office`: `10.0.0.0/40` is not a prefix",
+        "error[W002]: weir.toml:16:11: this list is never closed",
+        "error[W026]: weir.toml:17:19: service `app`: health.path `ping` is not a path",
+        "error[W008]: weir.toml:17:35: service `app`: health.every: `5` has no unit",
+        "error[W003]: weir.toml:19:1: `server` is not a key of `service.shop`",
+        "error[W015]: weir.toml:20:23: service `shop`: when_all_down wants page `maintenence`, which does not exist",
+        "error[W012]: weir.toml:23:11: route `shop` sends to service `shop-v2`, which does not exist",
+        "error[W004]: weir.toml:24:1: `route.split` is not yet supported in this version",
+        "error[W013]: weir.toml:27:14: route `*` is limited to entrypoint `wbe`, which does not exist",
+    ];
+    assert_eq!(faults(text), expected);
+}
