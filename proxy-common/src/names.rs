@@ -11,6 +11,8 @@ pub const LINKS: &str = "links";
 
 /// The running scope: which (local address, protocol, port) is guarded, and by which policy.
 pub const GATE_SCOPE: &str = "GATE_SCOPE";
+/// By admission slot: which beginnings of addresses are on no list.
+pub const GATE_SIEVES: &str = "GATE_SIEVES";
 /// By admission slot: who may come in, IPv4.
 pub const GATE_ALLOW_V4: &str = "GATE_ALLOW_V4";
 /// By admission slot: who may come in, IPv6.
@@ -22,8 +24,8 @@ pub const GATE_ENTRYPOINTS: &str = "GATE_ENTRYPOINTS";
 /// By list id: its name and size.
 pub const GATE_LISTS: &str = "GATE_LISTS";
 
-pub const GATE_MAPS: [&str; 6] =
-    [GATE_SCOPE, GATE_ALLOW_V4, GATE_ALLOW_V6, GATE_COUNTERS, GATE_ENTRYPOINTS, GATE_LISTS];
+pub const GATE_MAPS: [&str; 7] =
+    [GATE_SCOPE, GATE_SIEVES, GATE_ALLOW_V4, GATE_ALLOW_V6, GATE_COUNTERS, GATE_ENTRYPOINTS, GATE_LISTS];
 
 /// The gate at XDP.
 pub const GATE_XDP: &str = "gate_xdp";

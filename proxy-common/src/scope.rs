@@ -1,9 +1,11 @@
 //! What is guarded, and by which policy.
+//!
+//! A scope is one value: a table of buckets that the kernel reads in place, without a call. User space makes
+//! it whole, with a seed for which no bucket overflows, and puts it in the place of the one before; it is never
+//! changed.
 
 /// Slots for entrypoints, the reserved one included.
 pub const MAX_ENTRYPOINTS: usize = 256;
-/// The most (address, protocol, port) entries that a scope holds.
-pub const MAX_SCOPE: usize = 8192;
 
 /// Counts what is for a guarded address but can't be said to be for one entrypoint: its port can't be read.
 pub const UNATTRIBUTED: u32 = 0;
@@ -11,42 +13,24 @@ pub const UNATTRIBUTED: u32 = 0;
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 
-/// Port 0 in a key: the entry speaks for the whole address (and protocol), when the port can't be read.
-pub const ANY_PORT: u16 = 0;
-/// Protocol 0 in a key: the entry speaks for the whole address, when not even the protocol can be read.
-pub const ANY_PROTOCOL: u8 = 0;
+/// How many buckets there are. A power of two, of which [`ScopeTable::bucket`] takes the logarithm.
+pub const BUCKETS: usize = 1 << BUCKET_BITS;
+const BUCKET_BITS: u32 = 10;
+/// How many keys share a bucket.
+pub const BUCKET_SLOTS: usize = 4;
+/// So many keys find their places with a seed that is soon found.
+pub const MAX_SCOPE: usize = 1024;
 
-/// Aligned to 8 so that kernel code writes it in three words.
+/// Aligned to 8 and made of whole words, so that kernel code writes and compares it in three.
 #[repr(C, align(8))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScopeKey {
     /// IPv4 addresses in their IPv6 form, `::ffff:a.b.c.d`.
     pub address: [u8; 16],
     /// Host order, so that `bpftool` prints the number that people know.
     pub port: u16,
-    pub protocol: u8,
-    pub reserved: [u8; 5],
-}
-
-const _: () = assert!(size_of::<ScopeKey>() == 24); // 16 + 2 + 1 + 5: nothing hidden
-
-impl ScopeKey {
-    /// Never looked up by the kernel (255 is no protocol): its policy carries the number of the generation,
-    /// also when nothing is guarded.
-    pub const GENERATION: Self = Self::new([0; 16], 255, 0);
-
-    #[inline(always)]
-    #[must_use]
-    pub const fn new(address: [u8; 16], protocol: u8, port: u16) -> Self {
-        Self { address, port, protocol, reserved: [0; 5] }
-    }
-
-    #[inline(always)]
-    #[must_use]
-    pub const fn v4(address: [u8; 4], protocol: u8, port: u16) -> Self {
-        let [a, b, c, d] = address;
-        Self::new([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d], protocol, port)
-    }
+    pub protocol: u16,
+    pub reserved: u32,
 }
 
 /// What holds for a guarded entrypoint.
@@ -57,16 +41,99 @@ pub struct Policy {
     pub entrypoint: u32,
     /// Slot of the allowlists.
     pub admission: u32,
-    /// The snapshot from which this came.
-    pub generation: u64,
 }
 
-const _: () = assert!(size_of::<Policy>() == 16);
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScopeSlot {
+    pub key: ScopeKey,
+    pub policy: Policy,
+}
+
+/// Everything that is guarded.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ScopeTable {
+    /// The snapshot from which this came.
+    pub generation: u64,
+    pub seed: u64,
+    pub buckets: [[ScopeSlot; BUCKET_SLOTS]; BUCKETS],
+}
+
+const _: () = assert!(size_of::<ScopeKey>() == 24); // 16 + 2 + 2 + 4: nothing hidden
+const _: () = assert!(size_of::<Policy>() == 8);
+const _: () = assert!(size_of::<ScopeSlot>() == 32); // a bucket is two cache lines
+const _: () = assert!(size_of::<ScopeTable>() == 16 + BUCKETS * BUCKET_SLOTS * 32);
+
+// === impl ScopeKey ===
+
+impl ScopeKey {
+    /// In a slot: nothing is there. No packet asks for it: protocol 0 is never looked up.
+    pub const EMPTY: Self = Self { address: [0; 16], port: 0, protocol: 0, reserved: 0 };
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(address: [u8; 16], protocol: u8, port: u16) -> Self {
+        Self { address, port, protocol: protocol as u16, reserved: 0 }
+    }
+
+    /// Speaks for the whole address, when the port can't be read.
+    #[inline(always)]
+    #[must_use]
+    pub const fn whole(address: [u8; 16]) -> Self {
+        Self { address, port: 0, protocol: u16::MAX, reserved: 0 }
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.protocol == u16::MAX
+    }
+
+    #[inline(always)]
+    const fn words(&self) -> [u64; 3] {
+        // SAFETY: 24 bytes without padding (asserted above), and any bytes are integers.
+        unsafe { core::mem::transmute::<Self, [u64; 3]>(*self) }
+    }
+}
+
+// === impl ScopeTable ===
+
+impl ScopeTable {
+    pub const EMPTY: Self = {
+        let slot = ScopeSlot { key: ScopeKey::EMPTY, policy: Policy { entrypoint: 0, admission: 0 } };
+        Self { generation: 0, seed: 0, buckets: [[slot; BUCKET_SLOTS]; BUCKETS] }
+    };
+
+    #[inline(always)]
+    #[must_use]
+    pub fn find(&self, key: &ScopeKey) -> Option<Policy> {
+        let wanted = key.words();
+        let bucket = &self.buckets[Self::bucket(key, self.seed)];
+        for slot in bucket {
+            // One word after the other: the first already differs almost always.
+            let [a, b, c] = slot.key.words();
+            if c == wanted[2] && b == wanted[1] && a == wanted[0] {
+                return Some(slot.policy);
+            }
+        }
+        None
+    }
+
+    /// The bucket of a key. Below [`BUCKETS`] by the shift, as the verifier sees.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bucket(key: &ScopeKey, seed: u64) -> usize {
+        // Multiplication by odd constants carries every bit upwards, and the topmost bits are taken.
+        let [a, b, c] = key.words();
+        let mixed = a.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ b.wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
+            ^ c.wrapping_add(seed).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        ((mixed ^ (mixed >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - BUCKET_BITS)) as usize
+    }
+}
 
 // SAFETY: `repr(C)`, integers and byte arrays only, sizes asserted above show that nothing is padding, and
 // every bit pattern is a valid value.
 #[cfg(feature = "user")]
-unsafe impl aya::Pod for ScopeKey {}
-// SAFETY: as for `ScopeKey`.
-#[cfg(feature = "user")]
-unsafe impl aya::Pod for Policy {}
+unsafe impl aya::Pod for ScopeTable {}

@@ -24,9 +24,13 @@ const VLAN_TAGS: usize = 2;
 /// What the gate asks: maps in the kernel, plain tables in tests.
 pub trait Tables {
     fn policy(&self, key: &ScopeKey) -> Option<Policy>;
-    fn admits_v4(&self, admission: u32, source: &[u8; 4]) -> Admits;
-    fn admits_v6(&self, admission: u32, source: &[u8; 16]) -> Admits;
+    fn admits_v4(&self, admission: u32, source: SourceV4) -> Admits;
+    fn admits_v6(&self, admission: u32, source: SourceV6) -> Admits;
 }
+
+/// A source address, as words that hold its bytes in their order.
+pub type SourceV4 = [u32; 1];
+pub type SourceV6 = [u32; 4];
 
 /// What an entrypoint's allowlists say of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,10 +100,33 @@ fn admit(policy: Policy, admits: Admits) -> Result<Admitted, Stop> {
     }
 }
 
-/// The port can't be read: dropped if the address (and, when known, the protocol) is guarded at any port.
+/// A key of an IPv4 address, given as the word that holds its bytes in their order.
 #[inline(always)]
-fn unreadable(tables: &impl Tables, any_port: &ScopeKey, reason: DropReason) -> Stop {
-    match tables.policy(any_port) {
+fn key_v4(address: [u32; 1], protocol: u8, port: u16) -> ScopeKey {
+    key_v6(mapped(address), protocol, port)
+}
+
+/// An IPv4 address in its IPv6 form.
+#[inline(always)]
+fn mapped([address]: [u32; 1]) -> [u32; 4] {
+    [0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), address]
+}
+
+#[inline(always)]
+fn key_v6(address: [u32; 4], protocol: u8, port: u16) -> ScopeKey {
+    ScopeKey::new(octets(address), protocol, port)
+}
+
+#[inline(always)]
+fn octets(address: [u32; 4]) -> [u8; 16] {
+    // SAFETY: four words are sixteen bytes, and any bytes are an address.
+    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address) }
+}
+
+/// The port can't be read: dropped if the address is guarded at any.
+#[inline(always)]
+fn unreadable(tables: &impl Tables, address: [u32; 4], reason: DropReason) -> Stop {
+    match tables.policy(&ScopeKey::whole(octets(address))) {
         Some(policy) => Stop::Dropped { entrypoint: policy.entrypoint, reason },
         None => Stop::NotGuarded,
     }

@@ -1,6 +1,6 @@
 //! The headers on the way to a port, as they lie on the wire.
 
-use crate::frame::Wire;
+use crate::frame::{Wire, Words};
 
 pub mod ether_type {
     pub const IPV4: u16 = 0x0800;
@@ -45,8 +45,8 @@ pub struct Ipv4 {
     _time_to_live: u8,
     pub protocol: u8,
     _checksum: [u8; 2],
-    pub source: [u8; 4],
-    pub destination: [u8; 4],
+    pub source: Words<1>,
+    pub destination: Words<1>,
 }
 
 #[repr(C)]
@@ -55,8 +55,8 @@ pub struct Ipv6 {
     _payload_length: [u8; 2],
     pub next_header: u8,
     _hop_limit: u8,
-    pub source: [u8; 16],
-    pub destination: [u8; 16],
+    pub source: Words<4>,
+    pub destination: Words<4>,
 }
 
 /// The common beginning of the extension headers.

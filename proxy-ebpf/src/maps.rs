@@ -3,20 +3,23 @@
 //! Only `#[btf_map]`: one map of the older kind and libbpf's tools (bpftool among them) refuse the object.
 
 use aya_ebpf::{
-    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
+    btf_maps::{Array, ArrayOfMaps, LpmTrie, PerCpuArray, lpm_trie::Key},
     macros::btf_map,
 };
 use proxy_common::{
-    admission::{ListId, MAX_ADMISSIONS, MAX_LISTS, TEMPLATE_PREFIXES},
+    admission::{ListId, MAX_ADMISSIONS, MAX_LISTS, Sieve, TEMPLATE_PREFIXES},
     counters::Counters,
     label::{Label, ListLabel},
-    scope::{MAX_ENTRYPOINTS, MAX_SCOPE, Policy, ScopeKey},
+    scope::{MAX_ENTRYPOINTS, Policy, ScopeKey, ScopeTable},
 };
-use proxy_ebpf::gate::{Admits, Tables};
+use proxy_ebpf::gate::{Admits, SourceV4, SourceV6, Tables};
 
 /// One slot, so that one update brings a whole new generation.
 #[btf_map]
-static GATE_SCOPE: ArrayOfMaps<HashMap<ScopeKey, Policy, MAX_SCOPE>, 1> = ArrayOfMaps::new();
+static GATE_SCOPE: ArrayOfMaps<Array<ScopeTable, 1>, 1> = ArrayOfMaps::new();
+
+#[btf_map]
+static GATE_SIEVES: ArrayOfMaps<Array<Sieve, 1>, MAX_ADMISSIONS> = ArrayOfMaps::new();
 
 #[btf_map]
 static GATE_ALLOW_V4: ArrayOfMaps<LpmTrie<[u8; 4], ListId, TEMPLATE_PREFIXES>, MAX_ADMISSIONS> =
@@ -42,28 +45,70 @@ pub struct GateMaps;
 impl Tables for GateMaps {
     #[inline(always)]
     fn policy(&self, key: &ScopeKey) -> Option<Policy> {
-        let policy = GATE_SCOPE.get_value_ptr_mut(0, key)?;
-        // SAFETY: the kernel gave a pointer to a policy of a scope that is never changed once it is in
-        // place, and that lives at least until this program returns.
-        Some(unsafe { *policy })
+        // Where no scope is in place, nothing is guarded.
+        GATE_SCOPE.get_value(0, &0)?.find(key)
     }
 
     #[inline(always)]
-    fn admits_v4(&self, admission: u32, source: &[u8; 4]) -> Admits {
+    fn admits_v4(&self, admission: u32, source: SourceV4) -> Admits {
+        let Some(sieve) = GATE_SIEVES.get_value(admission, &0) else { return Admits::NoLists };
+        if !sieve.may_list_v4(first_16_bits(source[0])) {
+            return Admits::NotListed;
+        }
         let Some(trie) = GATE_ALLOW_V4.get(admission) else { return Admits::NoLists };
-        match trie.get(&Key::new(32, *source)) {
-            Some(list) => Admits::Listed(*list),
-            None => Admits::NotListed,
-        }
+        let key = WholeAddress { bits: 32, words: source };
+        admits(trie.get(key.as_prefix()))
     }
 
     #[inline(always)]
-    fn admits_v6(&self, admission: u32, source: &[u8; 16]) -> Admits {
-        let Some(trie) = GATE_ALLOW_V6.get(admission) else { return Admits::NoLists };
-        match trie.get(&Key::new(128, *source)) {
-            Some(list) => Admits::Listed(*list),
-            None => Admits::NotListed,
+    fn admits_v6(&self, admission: u32, source: SourceV6) -> Admits {
+        let Some(sieve) = GATE_SIEVES.get_value(admission, &0) else { return Admits::NoLists };
+        if !sieve.may_list_v6(first_16_bits(source[0])) {
+            return Admits::NotListed;
         }
+        let Some(trie) = GATE_ALLOW_V6.get(admission) else { return Admits::NoLists };
+        let key = WholeAddress { bits: 128, words: source };
+        admits(trie.get(key.as_prefix()))
+    }
+}
+
+/// Of an address whose bytes the word holds in their order.
+#[inline(always)]
+fn first_16_bits(word: u32) -> u16 {
+    (u32::from_be(word) >> 16) as u16
+}
+
+#[inline(always)]
+fn admits(list: Option<&ListId>) -> Admits {
+    match list {
+        Some(list) => Admits::Listed(*list),
+        None => Admits::NotListed,
+    }
+}
+
+/// An address as a prefix of its full length: [`Key`], but aligned, so that it is written in words.
+#[repr(C)]
+struct WholeAddress<const N: usize> {
+    bits: u32,
+    words: [u32; N],
+}
+
+impl WholeAddress<1> {
+    #[inline(always)]
+    fn as_prefix(&self) -> &Key<[u8; 4]> {
+        const { assert!(size_of::<Self>() == size_of::<Key<[u8; 4]>>()) };
+        // SAFETY: both are the length in bits and then the address, without padding (same size), and a `Key`
+        // may lie at any address.
+        unsafe { &*(&raw const *self).cast() }
+    }
+}
+
+impl WholeAddress<4> {
+    #[inline(always)]
+    fn as_prefix(&self) -> &Key<[u8; 16]> {
+        const { assert!(size_of::<Self>() == size_of::<Key<[u8; 16]>>()) };
+        // SAFETY: as for IPv4.
+        unsafe { &*(&raw const *self).cast() }
     }
 }
 

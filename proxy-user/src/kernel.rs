@@ -20,6 +20,7 @@ pub mod addresses;
 mod attach;
 pub mod fault;
 mod interface;
+mod lookup;
 mod object;
 mod pins;
 mod plan;
@@ -112,13 +113,13 @@ impl Kernel {
         // 2. Lists into unused slots, then the new scope in one update.
         let previous = self.tables.scope()?;
         self.tables.fill(&plan)?;
-        self.tables.publish(&plan.scope)?;
+        self.tables.publish(&plan)?;
 
         // 3. Programs onto interfaces. Only now: a gate in place never stands empty.
         let attached = match attach::reconcile(&self.pins, &mut self.programs, &candidates) {
             Ok(attached) => attached,
             Err(fault) => {
-                self.tables.restore(previous)?;
+                self.tables.restore(previous.as_ref())?;
                 return Err(fault);
             }
         };

@@ -12,6 +12,7 @@
 //! | `/hop` | a response that carries hop-by-hop fields |
 //! | POST `/echo` | the request's body, as it comes in |
 //! | POST `/count` | how many bytes the body had |
+//! | POST `/early` | 413 at once, while the body is still coming |
 //! | `/reset` | no answer: the connection is reset |
 //!
 //! Every answer has the server's name in `x-upstream`.
@@ -165,6 +166,13 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>
         "/headers" => headers(&request),
         "/hop" => hop(&name),
         "/echo" => Response::new(request.into_body().boxed()),
+        "/early" => {
+            // Read on, or the kernel would reset the connection and the answer would be lost on the way.
+            tokio::spawn(count(request.into_body()));
+            let mut response = line(&name);
+            *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+            response
+        }
         "/count" => count(request.into_body()).await,
         "/reset" => {
             // Closed with nothing to linger for, the kernel sends RST.

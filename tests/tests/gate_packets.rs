@@ -2,23 +2,25 @@
 //!
 //! `docs/gate.md` says the same to operators. A verdict that changes here changes there.
 
+#![allow(clippy::unwrap_used, reason = "this is test code, also outside of test functions")]
+
 use aya::{
-    Ebpf, EbpfLoader, TestRun, TestRunOptions,
+    Ebpf, TestRun, TestRunOptions,
     programs::{SchedClassifier, Xdp},
 };
 use proxy_common::{names, verdict::DropReason};
 use proxy_user::{
     config::model::KernelMode,
-    kernel::{Desired, Guarded, Kernel, KernelStatus, NamedList, object_built_in},
+    kernel::{Desired, Guarded, Kernel, KernelStatus, NamedList},
 };
 
-#[path = "gate_packets/packet.rs"]
+#[path = "support/packet.rs"]
 mod packet;
 #[path = "support/scratch.rs"]
 mod scratch;
 
 use packet::{Packet, TCP, UDP, ethernet, ipv4, ipv6};
-use scratch::in_scratch;
+use scratch::{in_scratch, programs_over};
 
 const EDGE: &str = "203.0.113.1";
 const EDGE6: &str = "2001:db8:ed9e::1";
@@ -239,12 +241,7 @@ struct Gate(Ebpf);
 
 impl Gate {
     fn over(scratch: &scratch::Scratch) -> Self {
-        let maps = scratch.bpffs.join(names::ROOT).join(names::LAYOUT).join(names::MAPS);
-        let mut loader = EbpfLoader::new();
-        for name in names::GATE_MAPS {
-            loader.map_pin_path(name, maps.join(name));
-        }
-        let mut ebpf = loader.load(object_built_in().unwrap()).unwrap();
+        let mut ebpf = programs_over(&scratch.bpffs);
         let xdp: &mut Xdp = ebpf.program_mut(names::GATE_XDP).unwrap().try_into().unwrap();
         xdp.load().unwrap();
         let tc: &mut SchedClassifier = ebpf.program_mut(names::GATE_TC).unwrap().try_into().unwrap();

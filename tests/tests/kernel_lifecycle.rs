@@ -1,22 +1,34 @@
 //! The gate's life: first start, death of its daemon, adoption, swap of lists, removal. On real interfaces.
 
+#![allow(clippy::unwrap_used, reason = "this is test code, also outside of test functions")]
+
 use std::{
     io::{BufRead, BufReader},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
-use proxy_common::verdict::DropReason;
+use aya::{TestRun, TestRunOptions, programs::Xdp};
+
+use proxy_common::{names, verdict::DropReason};
 use proxy_user::{
     config::model::KernelMode,
     kernel::{self, Change, Desired, Guarded, Hook, Kernel, KernelStatus, NamedList},
 };
 
+#[path = "support/packet.rs"]
+mod packet;
 #[path = "support/scratch.rs"]
 mod scratch;
 
-use scratch::{Neighbour, Scratch, in_scratch, ip};
+use scratch::{Neighbour, Scratch, in_scratch, ip, programs_over};
 
 const EDGE: &str = "203.0.113.1:443";
 const VISITOR: &str = "192.0.2.10";
@@ -77,13 +89,186 @@ fn unload_leaves_nothing() {
         lab.is_dropped(STRANGER, || kernel::observe(&scratch.bpffs).unwrap().unwrap());
 
         let unloaded = kernel::unload(&scratch.bpffs).unwrap();
-        assert_eq!((unloaded.interfaces, unloaded.programs, unloaded.maps), (vec!["edge0".to_owned()], 2, 6));
+        assert_eq!((unloaded.interfaces, unloaded.programs, unloaded.maps), (vec!["edge0".to_owned()], 2, 7));
         assert_eq!(std::fs::read_dir(&scratch.bpffs).unwrap().filter(not_debug).count(), 0);
         assert!(kernel::observe(&scratch.bpffs).unwrap().is_none());
         lab.comes_in(STRANGER);
         // Twice is as good.
         kernel::unload(&scratch.bpffs).unwrap();
     });
+}
+
+#[test]
+fn a_change_of_hook_leaves_no_gap_and_a_new_interface_of_the_same_name_is_guarded() {
+    in_scratch("a_change_of_hook_leaves_no_gap_and_a_new_interface_of_the_same_name_is_guarded", |scratch| {
+        let lab = Lab::new(scratch);
+        let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
+        kernel.apply(&desired(1, &["192.0.2.0/24"])).unwrap();
+
+        for (generation, mode, hook) in [(2, KernelMode::Xdp, Hook::Xdp), (3, KernelMode::Tc, Hook::Tc)] {
+            let applied = kernel.apply(&Desired { mode, ..desired(generation, &["192.0.2.0/24"]) }).unwrap();
+            assert_eq!((applied.interfaces[0].hook, applied.interfaces[0].change), (hook, Change::Moved));
+            assert_eq!(kernel.status().unwrap().interfaces[0].hook, Some(hook));
+            lab.comes_in(VISITOR);
+            lab.is_dropped(STRANGER, || kernel.status().unwrap());
+        }
+
+        ip("link delete edge0");
+        drop(lab);
+        assert_eq!(kernel.status().unwrap().interfaces[0].index, None, "the pin outlives the interface");
+        let lab = Lab::new(scratch);
+        let applied = kernel.apply(&desired(4, &["192.0.2.0/24"])).unwrap();
+        assert_eq!(applied.interfaces[0].change, Change::Moved);
+        lab.is_dropped(STRANGER, || kernel.status().unwrap());
+    });
+}
+
+#[test]
+fn an_interface_that_is_no_longer_named_is_let_go() {
+    in_scratch("an_interface_that_is_no_longer_named_is_let_go", |scratch| {
+        let lab = Lab::new(scratch);
+        let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
+        kernel.apply(&desired(1, &["192.0.2.0/24"])).unwrap();
+        let applied = kernel.apply(&Desired { interfaces: vec![], ..desired(2, &["192.0.2.0/24"]) }).unwrap();
+        assert_eq!(applied.detached, ["edge0"]);
+        assert!(kernel.status().unwrap().interfaces.is_empty());
+        lab.comes_in(STRANGER);
+    });
+}
+
+#[test]
+fn what_is_refused_leaves_the_running_generation_alone() {
+    in_scratch("what_is_refused_leaves_the_running_generation_alone", |scratch| {
+        let lab = Lab::new(scratch);
+        let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
+        kernel.apply(&desired(1, &["192.0.2.0/24"])).unwrap();
+
+        let refusals = [
+            (vec!["edge0", "eth9"], KernelMode::Auto, "interface `eth9` does not exist here"),
+            (vec!["edge0", "lo"], KernelMode::Xdp, "interface `lo` refuses the gate at xdp"),
+        ];
+        for (interfaces, mode, sentence) in refusals {
+            let interfaces = interfaces.into_iter().map(Into::into).collect();
+            // Would let the stranger in, if any of it came to pass.
+            let refused = Desired { interfaces, mode, ..desired(2, &["0.0.0.0/0"]) };
+            let fault = kernel.apply(&refused).unwrap_err();
+            assert!(fault.to_string().starts_with(sentence), "{fault}");
+            assert!(!fault.is_unavailable());
+
+            let status = kernel.status().unwrap();
+            assert_eq!(status.generation, Some(1));
+            assert_eq!((status.interfaces.len(), status.interfaces[0].hook), (1, Some(Hook::Tc)));
+            lab.comes_in(VISITOR);
+            lab.is_dropped(STRANGER, || kernel.status().unwrap());
+        }
+    });
+}
+
+#[test]
+fn a_start_that_is_refused_leaves_nothing_attached_and_nothing_guarded() {
+    in_scratch("a_start_that_is_refused_leaves_nothing_attached_and_nothing_guarded", |scratch| {
+        let lab = Lab::new(scratch);
+        let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
+        let interfaces = vec!["edge0".into(), "lo".into()];
+        let refused = Desired { interfaces, mode: KernelMode::Xdp, ..desired(1, &["192.0.2.0/24"]) };
+        kernel.apply(&refused).unwrap_err();
+        let status = kernel.status().unwrap();
+        assert_eq!(status.generation, None);
+        assert!(status.interfaces.is_empty());
+        lab.comes_in(STRANGER);
+    });
+}
+
+#[test]
+fn a_wildcard_follows_the_addresses_of_the_host() {
+    in_scratch("a_wildcard_follows_the_addresses_of_the_host", |scratch| {
+        let _lab = Lab::new(scratch);
+        let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
+        let mut wanted = desired(1, &["192.0.2.0/24"]);
+        wanted.guarded[0].bind = vec!["0.0.0.0:443".parse().unwrap()];
+        kernel.apply(&wanted).unwrap();
+        let guards = |kernel: &Kernel| {
+            let status = kernel.status().unwrap();
+            status.entrypoints.into_iter().find(|entrypoint| entrypoint.name == "https").unwrap().guards
+        };
+        assert_eq!(guards(&kernel), ["127.0.0.1:443/tcp", "203.0.113.1:443/tcp"]);
+
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut changes = kernel::addresses::AddressChanges::watch().unwrap();
+            ip("addr add 203.0.113.7/24 dev edge0");
+            tokio::time::timeout(Duration::from_secs(5), changes.changed()).await.unwrap().unwrap();
+        });
+        kernel.apply(&wanted).unwrap();
+        assert_eq!(guards(&kernel), ["127.0.0.1:443/tcp", "203.0.113.1:443/tcp", "203.0.113.7:443/tcp"]);
+    });
+}
+
+#[test]
+fn pinned_maps_of_another_layout_are_refused_by_name() {
+    in_scratch("pinned_maps_of_another_layout_are_refused_by_name", |scratch| {
+        let maps = scratch.bpffs.join("weir/v1/maps");
+        std::fs::create_dir_all(&maps).unwrap();
+        aya::maps::Array::<_, u64>::create(1, 0).unwrap().pin(maps.join("GATE_COUNTERS")).unwrap();
+        let Err(fault) = Kernel::open(&scratch.bpffs) else { panic!("it was taken for ours") };
+        let sentence = fault.to_string();
+        assert!(sentence.contains("GATE_COUNTERS has another layout than this binary's"), "{sentence}");
+        assert!(sentence.contains("`weir kernel unload` removes it"), "{sentence}");
+        kernel::unload(&scratch.bpffs).unwrap();
+        Kernel::open(&scratch.bpffs).unwrap();
+    });
+}
+
+/// The promise of the whole-set swap: while lists change without pause, a source that is on all of them is never
+/// dropped, and one that is on none never passes.
+#[test]
+fn no_packet_is_judged_by_half_a_list() {
+    in_scratch("no_packet_is_judged_by_half_a_list", |scratch| {
+        let _lab = Lab::new(scratch);
+        let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
+        kernel.apply(&desired(1, &["192.0.2.0/24"])).unwrap();
+
+        let stop = Arc::new(AtomicBool::new(false));
+        let floods: Vec<_> = [(VISITOR, 2), (STRANGER, 1)]
+            .into_iter()
+            .map(|(source, verdict)| {
+                let (stop, bpffs) = (Arc::clone(&stop), scratch.bpffs.clone());
+                thread::spawn(move || flood(&bpffs, source, verdict, &stop))
+            })
+            .collect();
+        // The lists around them change altogether, in number, length and order.
+        let lists: [&[&str]; 3] = [
+            &["192.0.2.0/24"],
+            &["10.0.0.0/8", "192.0.2.10/32", "198.51.100.11/32"],
+            &["0.0.0.0/2", "192.0.0.0/14", "198.51.100.0/29", "224.0.0.0/3"],
+        ];
+        for generation in 2..102 {
+            kernel.apply(&desired(generation, lists[generation as usize % lists.len()])).unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        for flood in floods {
+            let packets = flood.join().unwrap();
+            assert!(packets > 100_000, "only {packets} packets were judged meanwhile");
+        }
+        assert_eq!(kernel.status().unwrap().generation, Some(101));
+    });
+}
+
+/// Has the kernel judge one source's packet over and over, and checks every verdict. Gives how many there were.
+fn flood(bpffs: &Path, source: &str, verdict: u32, stop: &AtomicBool) -> u64 {
+    let mut ebpf = programs_over(bpffs);
+    let xdp: &mut Xdp = ebpf.program_mut(names::GATE_XDP).unwrap().try_into().unwrap();
+    xdp.load().unwrap();
+    let packet = packet::ipv4(source, "203.0.113.1", packet::TCP).tcp(443, 0x02);
+    let mut packets = 0;
+    while !stop.load(Ordering::Relaxed) {
+        // One at a time: of several in one run, only the last verdict is told.
+        let data_in = Some(packet.0.as_slice());
+        let ran = xdp.test_run(TestRunOptions { data_in, repeat: 1, ..TestRunOptions::default() }).unwrap();
+        assert_eq!(ran.return_value, verdict, "{source} after {packets} packets");
+        packets += 1;
+    }
+    packets
 }
 
 /// bpffs shows two files of its own.

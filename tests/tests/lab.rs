@@ -160,3 +160,16 @@ fn building_a_lab_is_cheap() -> Done {
     assert!(took < Duration::from_secs(3), "{took:?}");
     Ok(())
 }
+
+#[test]
+fn a_server_may_answer_an_upload_early() -> Done {
+    needs!(Need::Root);
+    use http_body_util::BodyExt;
+    let lab = Lab::build()?;
+    let one = Server::start(&lab, Which::One)?;
+    let browser = Browser::plain(&lab.edge, one.address())?;
+    let zeros = weir_lab::upstream::Zeros { left: 64 << 20, told: true };
+    let reply = browser.send(browser.request("POST", "/early").body(zeros.boxed())?)?;
+    assert_eq!(reply.status, 413);
+    Ok(())
+}

@@ -181,9 +181,9 @@ fn a_body_is_passed_on_while_it_is_being_made() -> Done {
 fn an_early_answer_to_an_upload_is_passed_on() -> Done {
     needs!(Need::Root, Need::Weir);
     let stand = Stand::up()?;
-    // The server answers this path without reading the body.
+    // A server that says no before it has read everything, and goes on reading.
     let upload =
-        stand.visitor.request("POST", "/status/413").body(Zeros { left: 64 * MIB, told: true }.boxed())?;
+        stand.visitor.request("POST", "/early").body(Zeros { left: 64 * MIB, told: true }.boxed())?;
     let reply = stand.visitor.send(upload)?;
     assert_eq!((reply.status.as_u16(), reply.upstream().is_some()), (413, true));
     Ok(())

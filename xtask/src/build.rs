@@ -34,10 +34,20 @@ pub fn all(workspace: &Workspace, profile: Profile) -> Result<Built> {
     // The whole workspace, not single packages: cargo then settles on one set of features for the
     // dependencies, and what is compiled here serves the tests as well.
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--workspace", "--bins", "--exclude=xtask", "--profile", profile.name()]);
-    run(cargo.env("WEIR_EBPF_OBJECT", &ebpf_object), "the daemon")?;
-    let folder = workspace.target.join(profile.folder());
-    Ok(Built { weir: folder.join("weir"), lab: folder.join("weir-lab"), ebpf_object })
+    cargo.args(["build", "--workspace", "--bins", "--exclude=xtask"]);
+    run(cargo.env("WEIR_EBPF_OBJECT", &ebpf_object), "the daemon and the lab")?;
+    // The lab stays as it is: nothing is measured in it, and the `dist` profile aborts on a panic, where a
+    // lab has namespaces to clean away.
+    if !matches!(profile, Profile::Dev) {
+        let mut cargo = workspace.cargo();
+        cargo.args(["build", "--package=proxy-user", "--bin=weir", "--profile", profile.name()]);
+        run(cargo.env("WEIR_EBPF_OBJECT", &ebpf_object), "the daemon")?;
+    }
+    Ok(Built {
+        weir: workspace.target.join(profile.folder()).join("weir"),
+        lab: workspace.target.join(Profile::Dev.folder()).join("weir-lab"),
+        ebpf_object,
+    })
 }
 
 /// Builds the kernel programs and copies the object to where everything else looks for it.

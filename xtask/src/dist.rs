@@ -16,6 +16,9 @@ mod elf;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// What lies beside the binary in the archive.
+const COMPANIONS: [&str; 4] = ["README.md", "LICENSE-MIT", "LICENSE-APACHE", "packaging/weir.service"];
+
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Make a Debian package as well
@@ -24,6 +27,13 @@ pub struct Arguments {
 }
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
+    // Before the long build, not after it.
+    for file in COMPANIONS {
+        anyhow::ensure!(
+            workspace.root.join(file).exists(),
+            "{file} is missing, and belongs into the archive"
+        );
+    }
     let target = host_triple()?;
     let weir = build_static(workspace, &target)?;
     prove(&weir)?;
@@ -88,7 +98,7 @@ fn archive(workspace: &Workspace, dist: &Path, weir: &Path, target: &str) -> Res
     }
     fs::create_dir_all(&folder)?;
     fs::copy(weir, folder.join("weir"))?;
-    for file in ["README.md", "LICENSE-MIT", "LICENSE-APACHE", "packaging/weir.service"] {
+    for file in COMPANIONS {
         copy_into(&workspace.root.join(file), &folder)?;
     }
     for example in examples(workspace)? {

@@ -1,11 +1,11 @@
 //! The gate for IPv4.
 
 use proxy_common::{
-    scope::{ANY_PORT, ScopeKey, TCP, UDP},
+    scope::{TCP, UDP},
     verdict::DropReason,
 };
 
-use super::{Admitted, Stop, Tables, admit, unreadable};
+use super::{Admitted, Stop, Tables, admit, key_v4, mapped, unreadable};
 use crate::{
     frame::{Frame, read},
     headers::{Ipv4, Ports},
@@ -29,14 +29,13 @@ pub(super) fn judge(frame: &impl Frame, offset: usize, tables: &impl Tables) -> 
 
     // 2. The port, behind the options if there are any.
     let Ok(ports) = read::<Ports>(frame, offset + length) else {
-        let any_port = ScopeKey::v4(header.destination, protocol, ANY_PORT);
-        return Err(unreadable(tables, &any_port, DropReason::Truncated));
+        return Err(unreadable(tables, mapped(header.destination.read()), DropReason::Truncated));
     };
 
     // 3. Is it guarded?
-    let key = ScopeKey::v4(header.destination, protocol, ports.destination());
+    let key = key_v4(header.destination.read(), protocol, ports.destination());
     let policy = tables.policy(&key).ok_or(Stop::NotGuarded)?;
 
     // 4. Is the source listed?
-    admit(policy, tables.admits_v4(policy.admission, &header.source))
+    admit(policy, tables.admits_v4(policy.admission, header.source.read()))
 }

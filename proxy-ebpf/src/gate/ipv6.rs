@@ -1,11 +1,11 @@
 //! The gate for IPv6.
 
 use proxy_common::{
-    scope::{ANY_PORT, ANY_PROTOCOL, ScopeKey, TCP, UDP},
+    scope::{TCP, UDP},
     verdict::DropReason,
 };
 
-use super::{Admitted, Stop, Tables, admit, unreadable};
+use super::{Admitted, Stop, Tables, admit, key_v6, unreadable};
 use crate::{
     frame::{Frame, read},
     headers::{Extension, Ipv6, Ipv6Fragment, Ports, extension},
@@ -25,21 +25,19 @@ pub(super) fn judge(frame: &impl Frame, offset: usize, tables: &impl Tables) -> 
         Ok(transport) => transport,
         Err(Unreached::Stop(stop)) => return Err(stop),
         Err(Unreached::Unreadable(reason)) => {
-            let any = ScopeKey::new(header.destination, ANY_PROTOCOL, ANY_PORT);
-            return Err(unreadable(tables, &any, reason));
+            return Err(unreadable(tables, header.destination.read(), reason));
         }
     };
     let Ok(ports) = read::<Ports>(frame, transport.offset) else {
-        let any_port = ScopeKey::new(header.destination, transport.protocol, ANY_PORT);
-        return Err(unreadable(tables, &any_port, DropReason::Truncated));
+        return Err(unreadable(tables, header.destination.read(), DropReason::Truncated));
     };
 
     // 3. Is it guarded?
-    let key = ScopeKey::new(header.destination, transport.protocol, ports.destination());
+    let key = key_v6(header.destination.read(), transport.protocol, ports.destination());
     let policy = tables.policy(&key).ok_or(Stop::NotGuarded)?;
 
     // 4. Is the source listed?
-    admit(policy, tables.admits_v6(policy.admission, &header.source))
+    admit(policy, tables.admits_v6(policy.admission, header.source.read()))
 }
 
 struct Transport {

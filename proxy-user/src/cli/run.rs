@@ -7,7 +7,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{Failure, colour_on_stderr},
+    cli::{Failure, colour_on_stderr, print},
     config::DEFAULT_PATH,
     control::{self, Options, StartFault},
 };
@@ -17,6 +17,9 @@ pub struct RunArgs {
     /// Configuration file or folder. Without it: /etc/weir/weir.toml, or a built-in default that always starts
     #[arg(env = "WEIR_CONFIG")]
     file: Option<PathBuf>,
+    /// Print the built-in default configuration, as a model to copy, and do nothing else
+    #[arg(long)]
+    print_default: bool,
     /// Worker threads [default: one per core]
     #[arg(long, env = "WEIR_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
@@ -32,6 +35,9 @@ enum LogFormat {
 }
 
 pub fn run(args: RunArgs) -> Result<(), Failure> {
+    if args.print_default {
+        return print(crate::config::EMBEDDED);
+    }
     log_to_stderr(args.log_format);
     let path =
         args.file.or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|path| Path::new(path).exists()));

@@ -18,7 +18,7 @@ use super::{
     interface::{Candidate, Choice, Hook},
     object,
     pins::{self, Pins},
-    sys::{Link, LinkInfo},
+    sys::link::{Link, LinkInfo},
 };
 
 /// What was done to an interface.

@@ -12,7 +12,7 @@ use nix::{
 };
 use serde::Serialize;
 
-use super::{KernelFault, sys::LinkKind};
+use super::{KernelFault, sys::link::LinkKind};
 use crate::config::model::KernelMode;
 
 /// Where the gate hangs.

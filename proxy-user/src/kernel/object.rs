@@ -75,11 +75,12 @@ struct Shape {
 }
 
 /// What this binary's programs expect of pinned maps.
-fn shapes() -> [(&'static str, Shape); 6] {
+fn shapes() -> [(&'static str, Shape); 7] {
     let shape = |kind, value, entries| Shape { kind, key: size_of::<u32>(), value, entries };
     let of_maps = |entries| shape(MapType::ArrayOfMaps, size_of::<u32>(), entries);
     [
         (names::GATE_SCOPE, of_maps(1)),
+        (names::GATE_SIEVES, of_maps(MAX_ADMISSIONS)),
         (names::GATE_ALLOW_V4, of_maps(MAX_ADMISSIONS)),
         (names::GATE_ALLOW_V6, of_maps(MAX_ADMISSIONS)),
         (names::GATE_COUNTERS, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use proxy_common::{
     admission::{ListId, MAX_ADMISSIONS, MAX_LISTS},
     label::Label,
-    scope::{ANY_PORT, ANY_PROTOCOL, MAX_ENTRYPOINTS, MAX_SCOPE, Policy, ScopeKey, TCP, UNATTRIBUTED},
+    scope::{MAX_ENTRYPOINTS, MAX_SCOPE, Policy, ScopeKey, TCP, UNATTRIBUTED},
 };
 
 use super::{KernelFault, NamedList, addresses::GuardedAddresses};
@@ -44,7 +44,8 @@ pub(super) struct Plan {
     pub list_sizes: Vec<usize>,
     /// Into slots that nothing uses.
     pub fill: Known,
-    pub scope: BTreeMap<Entry, Policy>,
+    pub scope: BTreeMap<ScopeKey, Policy>,
+    pub generation: u64,
     /// Slots that nothing uses once `scope` is in place.
     pub free: BTreeSet<u32>,
     /// What is known after that.
@@ -59,9 +60,6 @@ pub(super) struct Named {
     /// It isn't there yet.
     pub fresh: bool,
 }
-
-/// What a [`ScopeKey`] is made of, in an order.
-pub(super) type Entry = ([u8; 16], u8, u16);
 
 /// Plans the step from what is observed to what is wanted.
 pub(super) fn tables(
@@ -100,32 +98,26 @@ pub(super) fn tables(
 
         // 3. The scope: the ports, and the address itself for what hides its port.
         let entrypoint = slot_named(&entrypoints, &entry.entrypoint);
-        let policy = Policy { entrypoint, admission: slot, generation };
+        let policy = Policy { entrypoint, admission: slot };
         let whole = Policy { entrypoint: UNATTRIBUTED, ..policy };
         for address in &entry.addresses {
             let octets = octets(address);
-            scope.insert((octets, TCP, address.port()), policy);
-            scope.entry((octets, TCP, ANY_PORT)).or_insert(whole);
-            scope.entry((octets, ANY_PROTOCOL, ANY_PORT)).or_insert(whole);
+            scope.insert(ScopeKey::new(octets, TCP, address.port()), policy);
+            scope.entry(ScopeKey::whole(octets)).or_insert(whole);
         }
     }
-    let mark = ScopeKey::GENERATION;
-    scope.insert(
-        (mark.address, mark.protocol, mark.port),
-        Policy { entrypoint: UNATTRIBUTED, admission: 0, generation },
-    );
     if scope.len() > MAX_SCOPE {
         return Err(KernelFault::TooMany { what: "guarded addresses and ports".into(), limit: MAX_SCOPE });
     }
 
     plan.free = observed.in_use.iter().copied().filter(|slot| !plan.known.contains_key(slot)).collect();
     plan.list_sizes = named_lists.iter().map(|list| list.prefixes.len()).collect();
-    Ok(Plan { entrypoints, lists, scope, ..plan })
+    Ok(Plan { entrypoints, lists, scope, generation, ..plan })
 }
 
 /// Entries that name a port.
-pub(super) fn guarded_entries(scope: &BTreeMap<Entry, Policy>) -> usize {
-    scope.keys().filter(|(_, _, port)| *port != ANY_PORT).count()
+pub(super) fn guarded_entries(scope: &BTreeMap<ScopeKey, Policy>) -> usize {
+    scope.keys().filter(|key| !key.is_whole()).count()
 }
 
 /// Gives each name a slot: the one it has, else an empty one, else that of a name that isn't wanted any more.

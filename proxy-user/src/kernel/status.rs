@@ -7,7 +7,7 @@ use std::{
 
 use proxy_common::{
     counters,
-    scope::{ANY_PORT, ScopeKey, TCP, UDP},
+    scope::{ScopeKey, TCP, UDP},
     verdict::DropReason,
 };
 use serde::Serialize;
@@ -16,8 +16,8 @@ use super::{
     KernelFault,
     interface::Hook,
     pins::Pins,
-    sys::{Link, LinkInfo},
-    tables::Tables,
+    sys::link::{Link, LinkInfo},
+    tables::{self, Tables},
 };
 
 #[derive(Debug, Clone, Serialize)]
@@ -66,9 +66,8 @@ pub struct ListStatus {
 }
 
 pub(super) fn read(pins: &Pins, tables: &Tables) -> Result<KernelStatus, KernelFault> {
-    let policies = tables.policies()?;
-    let generation =
-        policies.iter().find(|(key, _)| *key == ScopeKey::GENERATION).map(|(_, policy)| policy.generation);
+    let running = tables.running()?;
+    let generation = running.as_ref().map(|table| table.generation);
 
     let mut interfaces = Vec::new();
     for name in pins.linked()? {
@@ -82,10 +81,10 @@ pub(super) fn read(pins: &Pins, tables: &Tables) -> Result<KernelStatus, KernelF
     for (slot, name) in tables.entrypoint_names()?.into_iter().enumerate() {
         let Some(name) = name else { continue };
         let slot = slot as u32;
-        let mut guards: Vec<String> = policies
-            .iter()
-            .filter(|(key, policy)| policy.entrypoint == slot && key.port != ANY_PORT)
-            .map(|(key, _)| guard(key))
+        let guarded = running.iter().flat_map(|table| tables::slots(table));
+        let mut guards: Vec<String> = guarded
+            .filter(|guarded| guarded.policy.entrypoint == slot && !guarded.key.is_whole())
+            .map(|guarded| guard(&guarded.key))
             .collect();
         guards.sort_unstable();
         let counters = tables.counters(slot)?;
@@ -113,10 +112,10 @@ fn interface(name: String, info: LinkInfo) -> InterfaceStatus {
 /// `192.0.2.1:443/tcp`
 fn guard(key: &ScopeKey) -> String {
     let address = SocketAddr::new(Ipv6Addr::from(key.address).to_canonical(), key.port);
-    match key.protocol {
-        TCP => format!("{address}/tcp"),
-        UDP => format!("{address}/udp"),
-        other => format!("{address}/{other}"),
+    match u8::try_from(key.protocol) {
+        Ok(TCP) => format!("{address}/tcp"),
+        Ok(UDP) => format!("{address}/udp"),
+        _ => format!("{address}/{}", key.protocol),
     }
 }
 

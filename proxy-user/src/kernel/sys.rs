@@ -1,15 +1,16 @@
 //! The few `bpf(2)` commands that aya hides or does otherwise.
 //!
 //! aya's `attach` falls back to netlink without a word when the kernel answers EINVAL, and such an attachment
-//! can't be pinned nor told from a good one afterwards; it doesn't say which interface a link is on; and it
-//! can't empty a slot of an array of maps. Structures are those of `linux/bpf.h`, which the kernel keeps stable;
-//! it reads as many bytes as it is told there are, and takes the rest for zero.
+//! can't be pinned nor told from a good one afterwards; it doesn't say which interface a link is on; it can't
+//! empty a slot of an array of maps; and it passes a map's values over the stack, however large. Structures are
+//! those of `linux/bpf.h`, which the kernel keeps stable; it reads as many bytes as it is told there are, and
+//! takes the rest for zero.
 
 use std::{
     ffi::CString,
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
@@ -17,133 +18,11 @@ use std::{
 
 use nix::libc;
 
-const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+pub mod link;
+pub mod table;
+
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
-const BPF_LINK_CREATE: libc::c_int = 28;
-const BPF_LINK_UPDATE: libc::c_int = 29;
-
-const BPF_XDP: u32 = 37;
-const BPF_TCX_INGRESS: u32 = 46;
-const BPF_LINK_TYPE_XDP: u32 = 6;
-const BPF_LINK_TYPE_TCX: u32 = 11;
-const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
-
-/// Where a program hangs on an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LinkKind {
-    /// XDP in the driver; never the generic kind.
-    Xdp,
-    TcxIngress,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LinkInfo {
-    /// `None`: a link of a kind that Weir doesn't make.
-    pub kind: Option<LinkKind>,
-    pub program_id: u32,
-    /// 0 once the interface is gone.
-    pub interface: u32,
-}
-
-/// An attachment. It ends when this and its pin, if it has one, are gone.
-#[derive(Debug)]
-pub struct Link(OwnedFd);
-
-impl Link {
-    pub fn create(program: BorrowedFd<'_>, interface: u32, kind: LinkKind) -> io::Result<Self> {
-        #[repr(C)]
-        struct Create {
-            program: u32,
-            interface: u32,
-            attach_type: u32,
-            flags: u32,
-            /// For tcx: relative to nothing, at any revision.
-            position: [u32; 4],
-        }
-        let (attach_type, flags) = match kind {
-            LinkKind::Xdp => (BPF_XDP, XDP_FLAGS_DRV_MODE),
-            LinkKind::TcxIngress => (BPF_TCX_INGRESS, 0),
-        };
-        let mut attr = Create { program: number(program), interface, attach_type, flags, position: [0; 4] };
-        // SAFETY: LINK_CREATE returns a new descriptor, and reads nothing but the structure.
-        unsafe { bpf_fd(BPF_LINK_CREATE, &mut attr) }.map(Self)
-    }
-
-    pub fn open(path: &Path) -> io::Result<Self> {
-        get(path).map(Self)
-    }
-
-    /// From one packet to the next, without a moment in which none runs.
-    pub fn replace_program(&self, program: BorrowedFd<'_>) -> io::Result<()> {
-        #[repr(C)]
-        struct Update {
-            link: u32,
-            program: u32,
-            flags: u32,
-            expected: u32,
-        }
-        let mut attr =
-            Update { link: number(self.0.as_fd()), program: number(program), flags: 0, expected: 0 };
-        // SAFETY: LINK_UPDATE reads nothing but the structure.
-        unsafe { bpf(BPF_LINK_UPDATE, &mut attr) }.map(drop)
-    }
-
-    pub fn pin(&self, path: &Path) -> io::Result<()> {
-        pin(self.0.as_fd(), path)
-    }
-
-    pub fn info(&self) -> io::Result<LinkInfo> {
-        /// The beginning of `bpf_link_info`, as far as it is the same for the links that Weir makes. The union
-        /// that follows the three numbers is aligned to 8.
-        #[repr(C)]
-        #[derive(Default)]
-        struct Info {
-            kind: u32,
-            id: u32,
-            program_id: u32,
-            padding: u32,
-            interface: u32,
-            attach_type: u32,
-        }
-        #[repr(C)]
-        struct GetInfo {
-            descriptor: u32,
-            length: u32,
-            info: u64,
-        }
-        let mut info = Info::default();
-        let mut attr = GetInfo {
-            descriptor: number(self.0.as_fd()),
-            length: size_of::<Info>() as u32,
-            info: (&raw mut info).addr() as u64,
-        };
-        // SAFETY: the kernel writes at most `length` bytes to `info`, which is as long and outlives the call;
-        // it is made of integers, so whatever is written is valid.
-        unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
-        let kind = match info.kind {
-            BPF_LINK_TYPE_XDP => Some(LinkKind::Xdp),
-            BPF_LINK_TYPE_TCX => Some(LinkKind::TcxIngress),
-            _ => None,
-        };
-        Ok(LinkInfo { kind, program_id: info.program_id, interface: info.interface })
-    }
-}
-
-/// Empties a slot of an array of maps.
-pub fn delete_slot(map: BorrowedFd<'_>, index: u32) -> io::Result<()> {
-    #[repr(C)]
-    struct Delete {
-        map: u32,
-        padding: u32,
-        key: u64,
-    }
-    let mut attr = Delete { map: number(map), padding: 0, key: (&raw const index).addr() as u64 };
-    // SAFETY: the kernel reads as many bytes as the map's keys have; an array's have the four of `index`,
-    // which outlives the call.
-    unsafe { bpf(BPF_MAP_DELETE_ELEM, &mut attr) }.map(drop)
-}
 
 #[repr(C)]
 struct Object {

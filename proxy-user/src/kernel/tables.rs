@@ -1,12 +1,9 @@
 //! The pinned maps: read, filled, and swapped.
 
-use std::{collections::BTreeMap, os::fd::AsFd};
+use std::{collections::BTreeSet, os::fd::AsFd, thread};
 
 use aya::{
-    maps::{
-        Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues,
-        lpm_trie::Key,
-    },
+    maps::{Array, ArrayOfMaps, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, lpm_trie::Key},
     util::nr_cpus,
 };
 use ipnet::IpNet;
@@ -15,17 +12,16 @@ use proxy_common::{
     counters::Counters,
     label::{Label, ListLabel},
     names,
-    scope::{MAX_ENTRYPOINTS, Policy, ScopeKey},
+    scope::{MAX_ENTRYPOINTS, ScopeKey, ScopeSlot, ScopeTable},
 };
 
 use super::{
-    KernelFault,
+    KernelFault, lookup,
     pins::Pins,
-    plan::{Admission, Entry, Known, Observed, Plan},
-    sys,
+    plan::{Admission, Known, Observed, Plan},
+    sys::table::{self, Table},
 };
 
-type Scope = HashMap<MapData, ScopeKey, Policy>;
 type TrieV4 = LpmTrie<MapData, [u8; 4], ListId>;
 type TrieV6 = LpmTrie<MapData, [u8; 16], ListId>;
 
@@ -35,18 +31,18 @@ const RUNNING: u32 = 0;
 const BPF_F_NO_PREALLOC: u32 = 1;
 
 pub(super) struct Tables {
-    scope: ArrayOfMaps<MapData, Scope>,
     allow_v4: ArrayOfMaps<MapData, TrieV4>,
     allow_v6: ArrayOfMaps<MapData, TrieV6>,
     counters: PerCpuArray<MapData, Counters>,
     entrypoints: Array<MapData, Label>,
     lists: Array<MapData, ListLabel>,
-    /// The same maps as above, as what a slot is emptied through.
-    emptied: Emptied,
+    /// Arrays of maps, the allowlists' once more, as what slots are read, set and emptied through.
+    slots: Slots,
 }
 
-struct Emptied {
+struct Slots {
     scope: MapData,
+    sieves: MapData,
     allow_v4: MapData,
     allow_v6: MapData,
 }
@@ -61,14 +57,14 @@ impl Tables {
             map.map(|map| (map, name))
         };
         Ok(Self {
-            scope: typed(of(names::GATE_SCOPE)?)?,
             allow_v4: typed(of(names::GATE_ALLOW_V4)?)?,
             allow_v6: typed(of(names::GATE_ALLOW_V6)?)?,
             counters: typed(of(names::GATE_COUNTERS)?)?,
             entrypoints: typed(of(names::GATE_ENTRYPOINTS)?)?,
             lists: typed(of(names::GATE_LISTS)?)?,
-            emptied: Emptied {
+            slots: Slots {
                 scope: data(names::GATE_SCOPE)?,
+                sieves: data(names::GATE_SIEVES)?,
                 allow_v4: data(names::GATE_ALLOW_V4)?,
                 allow_v6: data(names::GATE_ALLOW_V6)?,
             },
@@ -78,12 +74,9 @@ impl Tables {
     /// What stands in the kernel, as far as planning needs it. `known` is what this process remembers to have
     /// written.
     pub(super) fn observe(&self, known: &Known) -> Result<Observed, KernelFault> {
-        let policies = self.policies()?;
-        let in_use = policies
-            .iter()
-            .filter(|(key, _)| *key != ScopeKey::GENERATION)
-            .map(|(_, policy)| policy.admission)
-            .collect();
+        let running = self.running()?;
+        let in_use =
+            running.iter().flat_map(|table| slots(table)).map(|slot| slot.policy.admission).collect();
         let known = known.iter().map(|(slot, admission)| (*slot, admission.clone())).collect();
         Ok(Observed {
             entrypoints: self.entrypoint_names()?,
@@ -94,14 +87,15 @@ impl Tables {
     }
 
     /// The running scope's map, to go back to.
-    pub(super) fn scope(&self) -> Result<Option<Scope>, KernelFault> {
-        present(self.scope.get(&RUNNING, 0)).map_err(|error| failed("read", names::GATE_SCOPE, &error))
+    pub(super) fn scope(&self) -> Result<Option<Table>, KernelFault> {
+        table::slot(self.slots.scope.fd().as_fd(), RUNNING)
+            .map_err(|error| KernelFault::system("read the gate's scope", error))
     }
 
-    /// The running scope's entries.
-    pub(super) fn policies(&self) -> Result<Vec<(ScopeKey, Policy)>, KernelFault> {
-        let Some(scope) = self.scope()? else { return Ok(Vec::new()) };
-        scope.iter().collect::<Result<_, _>>().map_err(|error| failed("read", names::GATE_SCOPE, &error))
+    /// The running scope.
+    pub(super) fn running(&self) -> Result<Option<Box<ScopeTable>>, KernelFault> {
+        let Some(scope) = self.scope()? else { return Ok(None) };
+        scope.read().map(Some).map_err(|error| KernelFault::system("read the gate's scope", error))
     }
 
     pub(super) fn entrypoint_names(&self) -> Result<Vec<Option<String>>, KernelFault> {
@@ -148,52 +142,76 @@ impl Tables {
                 .set(named.slot, list, 0)
                 .map_err(|error| failed("write", names::GATE_LISTS, &error))?;
         }
-        for (slot, admission) in &plan.fill {
-            let (v4, v6) = tries(admission)?;
-            self.allow_v4
-                .set(*slot, &v4, 0)
-                .map_err(|error| failed("write", names::GATE_ALLOW_V4, &error))?;
-            self.allow_v6
-                .set(*slot, &v6, 0)
-                .map_err(|error| failed("write", names::GATE_ALLOW_V6, &error))?;
-        }
-        Ok(())
+        self.fill_admissions(&plan.fill)
+    }
+
+    /// The kernel waits for packets in flight at every change of an array of maps, also of slots that nothing
+    /// uses: some ten milliseconds each. So the three maps wait at the same time.
+    fn fill_admissions(&mut self, admissions: &Known) -> Result<(), KernelFault> {
+        let Self { allow_v4, allow_v6, slots, .. } = self;
+        let sieves = || {
+            for (slot, admission) in admissions {
+                Table::holding(c"gate_sieve", &*lookup::sieve(admission.keys()))
+                    .and_then(|sieve| table::set_slot(slots.sieves.fd().as_fd(), *slot, &sieve))
+                    .map_err(|error| KernelFault::system("write an allowlist's sieve", error))?;
+            }
+            Ok(())
+        };
+        let v4 = || {
+            let failed = |error: MapError| failed("write", names::GATE_ALLOW_V4, &error);
+            for (slot, admission) in admissions {
+                allow_v4.set(*slot, &trie_v4(admission).map_err(failed)?, 0).map_err(failed)?;
+            }
+            Ok(())
+        };
+        let v6 = || {
+            let failed = |error: MapError| failed("write", names::GATE_ALLOW_V6, &error);
+            for (slot, admission) in admissions {
+                allow_v6.set(*slot, &trie_v6(admission).map_err(failed)?, 0).map_err(failed)?;
+            }
+            Ok(())
+        };
+        thread::scope(|threads| {
+            let others = [threads.spawn(v4), threads.spawn(v6)];
+            let mine = sieves();
+            others.into_iter().map(joined).fold(mine, Result::and)
+        })
     }
 
     /// Makes a scope the running one. The kernel returns from this only when no packet is being judged by the
     /// one before: an update of an array of maps from user space waits for that.
-    pub(super) fn publish(&mut self, entries: &BTreeMap<Entry, Policy>) -> Result<(), KernelFault> {
-        let failed = |error: MapError| failed("write", names::GATE_SCOPE, &error);
-        // Twice as large as need be: short chains.
-        let size = (entries.len() * 2).next_power_of_two().max(64);
-        let mut scope = Scope::create(size as u32, 0).map_err(failed)?;
-        for ((address, protocol, port), policy) in entries {
-            scope.insert(ScopeKey::new(*address, *protocol, *port), policy, 0).map_err(failed)?;
-        }
-        self.scope.set(RUNNING, &scope, 0).map_err(failed)
+    pub(super) fn publish(&mut self, plan: &Plan) -> Result<(), KernelFault> {
+        let failed = |error| KernelFault::system("write the gate's scope", error);
+        let scope = Table::holding(c"gate_scope", &*lookup::scope(plan.generation, &plan.scope)?);
+        table::set_slot(self.slots.scope.fd().as_fd(), RUNNING, &scope.map_err(failed)?).map_err(failed)
     }
 
     /// Goes back to the scope that [`Self::scope`] gave.
-    pub(super) fn restore(&mut self, previous: Option<Scope>) -> Result<(), KernelFault> {
+    pub(super) fn restore(&mut self, previous: Option<&Table>) -> Result<(), KernelFault> {
+        let scope = self.slots.scope.fd().as_fd();
         match previous {
-            Some(scope) => {
-                self.scope.set(RUNNING, &scope, 0).map_err(|error| failed("write", names::GATE_SCOPE, &error))
-            }
-            None => sys::delete_slot(self.emptied.scope.fd().as_fd(), RUNNING)
-                .map_err(|error| KernelFault::system("empty the gate's scope", error)),
+            Some(table) => table::set_slot(scope, RUNNING, table),
+            None => table::clear_slot(scope, RUNNING),
         }
+        .map_err(|error| KernelFault::system("go back to the gate's scope before", error))
     }
 
     /// Gives the memory of admissions back that nothing uses. That it fails costs nothing but memory: the slot
     /// is overwritten when it is next used.
-    pub(super) fn release<'a>(&self, slots: impl IntoIterator<Item = &'a u32>) {
-        for slot in slots {
-            for map in [&self.emptied.allow_v4, &self.emptied.allow_v6] {
-                if let Err(error) = sys::delete_slot(map.fd().as_fd(), *slot) {
+    pub(super) fn release(&self, unused: &BTreeSet<u32>) {
+        let Slots { sieves, allow_v4, allow_v6, .. } = &self.slots;
+        let clear = |map: &MapData| {
+            for slot in unused {
+                if let Err(error) = table::clear_slot(map.fd().as_fd(), *slot) {
                     tracing::debug!(slot, %error, "an unused allowlist stays in memory");
                 }
             }
-        }
+        };
+        thread::scope(|threads| {
+            for map in [sieves, allow_v4, allow_v6] {
+                threads.spawn(move || clear(map));
+            }
+        });
     }
 
     fn reset(&mut self, entrypoint: u32) -> Result<(), KernelFault> {
@@ -205,38 +223,43 @@ impl Tables {
     }
 }
 
-/// Both tries of an admission; a family without prefixes gets an empty one, which lists nobody.
-fn tries(admission: &Admission) -> Result<(TrieV4, TrieV6), KernelFault> {
-    let v4_size = admission.keys().filter(|prefix| matches!(prefix, IpNet::V4(_))).count();
-    let v6_size = admission.len() - v4_size;
-    let failed = |error: MapError| failed("fill", "an allowlist", &error);
-    let mut v4 = TrieV4::create(v4_size.max(1) as u32, BPF_F_NO_PREALLOC).map_err(failed)?;
-    let mut v6 = TrieV6::create(v6_size.max(1) as u32, BPF_F_NO_PREALLOC).map_err(failed)?;
-    for (prefix, list) in admission {
-        let length = u32::from(prefix.prefix_len());
-        match prefix {
-            IpNet::V4(prefix) => v4.insert(&Key::new(length, prefix.network().octets()), list, 0),
-            IpNet::V6(prefix) => v6.insert(&Key::new(length, prefix.network().octets()), list, 0),
-        }
-        .map_err(failed)?;
+/// The occupied slots of a scope.
+pub(super) fn slots(table: &ScopeTable) -> impl Iterator<Item = &ScopeSlot> {
+    table.buckets.iter().flatten().filter(|slot| slot.key != ScopeKey::EMPTY)
+}
+
+/// The IPv4 prefixes. None: a trie that lists nobody.
+fn trie_v4(admission: &Admission) -> Result<TrieV4, MapError> {
+    let prefixes = admission.iter().filter_map(|(prefix, list)| match prefix {
+        IpNet::V4(prefix) => Some((prefix, list)),
+        IpNet::V6(_) => None,
+    });
+    let mut trie = TrieV4::create(prefixes.clone().count().max(1) as u32, BPF_F_NO_PREALLOC)?;
+    for (prefix, list) in prefixes {
+        trie.insert(&Key::new(prefix.prefix_len().into(), prefix.network().octets()), list, 0)?;
     }
-    Ok((v4, v6))
+    Ok(trie)
+}
+
+/// The IPv6 prefixes. None: a trie that lists nobody.
+fn trie_v6(admission: &Admission) -> Result<TrieV6, MapError> {
+    let prefixes = admission.iter().filter_map(|(prefix, list)| match prefix {
+        IpNet::V4(_) => None,
+        IpNet::V6(prefix) => Some((prefix, list)),
+    });
+    let mut trie = TrieV6::create(prefixes.clone().count().max(1) as u32, BPF_F_NO_PREALLOC)?;
+    for (prefix, list) in prefixes {
+        trie.insert(&Key::new(prefix.prefix_len().into(), prefix.network().octets()), list, 0)?;
+    }
+    Ok(trie)
+}
+
+fn joined(thread: thread::ScopedJoinHandle<'_, Result<(), KernelFault>>) -> Result<(), KernelFault> {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn typed<T: TryFrom<Map, Error = MapError>>((map, name): (Map, &'static str)) -> Result<T, KernelFault> {
     map.try_into().map_err(|error: MapError| failed("open", name, &error))
-}
-
-/// An empty slot is no error.
-fn present<T>(found: Result<T, MapError>) -> Result<Option<T>, MapError> {
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(None),
-        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::libc::ENOENT) => {
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
 }
 
 fn failed(doing: &str, name: &str, error: &MapError) -> KernelFault {

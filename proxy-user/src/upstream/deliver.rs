@@ -3,17 +3,25 @@
 //! Safe is what was never sent, and what may be repeated without harm: an idempotent request (RFC 9110 §9.2.2)
 //! without a body. Anything else is never sent twice.
 
-use std::{sync::atomic::Ordering, time::Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use http::{Method, Request};
+use tokio::time::timeout;
 
 use crate::{
     access_log::Exchange,
     balance::Tried,
     body::RequestBody,
-    service::Service,
+    health::Status,
+    service::{Server, Service},
     upstream::attempt::{Answer, AttemptFault, Failed, Means, attempt},
 };
+
+/// How long the verdict on a server that broke a connection may take. Two refused probes take a few ms.
+const VERDICT: Duration = Duration::from_millis(100);
 
 /// Why no server answered.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +77,7 @@ pub async fn deliver(
         if rationed {
             match service.budget.retry() {
                 Some(permit) => permits.push(permit),
+                None if is_taken_out(server).await => {}
                 None => return Err(Undelivered::Failed(failed.fault)),
             }
         }
@@ -77,6 +86,14 @@ pub async fn deliver(
         fault = Some(failed.fault);
         request = again;
     }
+}
+
+/// Whether a server that broke a connection is being taken out: its watcher looks at once. Then many requests broke
+/// because it died, and moving them is no storm of repetitions.
+async fn is_taken_out(server: &Server) -> bool {
+    // Nobody looks after a server without a health check: it is never taken out.
+    let verdict = server.health.until(|status| status != Status::Up);
+    timeout(VERDICT, verdict).await.is_ok_and(|status| status == Status::Down)
 }
 
 /// A copy to send again, where sending twice does no harm.

@@ -4,6 +4,7 @@
 //! pins and mounts. Processes that the thread starts live in the same namespaces.
 
 #![allow(dead_code, reason = "each test binary uses its part of it")]
+#![allow(clippy::unwrap_used, reason = "this is test code, outside of a test function")]
 
 use std::{
     io::Write,
@@ -13,10 +14,13 @@ use std::{
     thread,
 };
 
+use aya::{Ebpf, EbpfLoader};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
+use proxy_common::names;
+use proxy_user::kernel::object_built_in;
 
 /// Runs a test in a scratch host, or says why it can't.
 pub fn in_scratch(name: &str, test: impl FnOnce(&Scratch) + Send + 'static) {
@@ -87,11 +91,21 @@ pub fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
-pub fn missing() -> Option<String> {
+/// The gate's programs once more, not loaded yet, over the maps that the kernel side has filled and pinned.
+pub fn programs_over(bpffs: &Path) -> Ebpf {
+    let maps = bpffs.join(names::ROOT).join(names::LAYOUT).join(names::MAPS);
+    let mut loader = EbpfLoader::new();
+    for name in names::GATE_MAPS {
+        loader.map_pin_path(name, maps.join(name));
+    }
+    loader.load(object_built_in().unwrap()).unwrap()
+}
+
+fn missing() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("needs root".into());
     }
-    if proxy_user::kernel::object_built_in().is_none() {
+    if object_built_in().is_none() {
         return Some("the eBPF object is not built; run `cargo xtask build`".into());
     }
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
@@ -101,7 +115,7 @@ pub fn missing() -> Option<String> {
 }
 
 /// Past the capture of test output, which would hide it.
-pub fn skip(name: &str, reason: &str) {
+fn skip(name: &str, reason: &str) {
     assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{name} must run under CI: {reason}");
     let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {reason}");
 }

@@ -29,9 +29,9 @@ fn applied(plan: &Plan) -> Observed {
     observed
 }
 
-fn policy<'a>(plan: &'a Plan, address: &str, protocol: u8, port: u16) -> Option<&'a Policy> {
+fn policy<'a>(plan: &'a Plan, address: &str, port: u16) -> Option<&'a Policy> {
     let socket = SocketAddr::new(address.parse().unwrap(), port);
-    plan.scope.get(&(octets(&socket), protocol, port))
+    plan.scope.get(&ScopeKey::new(octets(&socket), TCP, port))
 }
 
 #[test]
@@ -39,10 +39,11 @@ fn an_entrypoint_is_guarded_at_its_port_and_its_address_where_the_port_hides() {
     let cf = list("cf", &["192.0.2.0/24"]);
     let plan = tables(7, &[guarded("https", "10.0.0.1:443", &[cf])], &Observed::default()).unwrap();
 
-    let port = policy(&plan, "10.0.0.1", TCP, 443).unwrap();
-    assert_eq!((port.entrypoint, port.generation), (1, 7));
-    assert_eq!(policy(&plan, "10.0.0.1", TCP, ANY_PORT).unwrap().entrypoint, UNATTRIBUTED);
-    assert_eq!(policy(&plan, "10.0.0.1", TCP, 22), None);
+    assert_eq!(policy(&plan, "10.0.0.1", 443).unwrap().entrypoint, 1);
+    let whole = ScopeKey::whole(octets(&"10.0.0.1:0".parse().unwrap()));
+    assert_eq!(plan.scope[&whole].entrypoint, UNATTRIBUTED);
+    assert_eq!(plan.generation, 7);
+    assert_eq!(policy(&plan, "10.0.0.1", 22), None);
     assert_eq!(guarded_entries(&plan.scope), 1);
 }
 
@@ -54,11 +55,11 @@ fn a_changed_list_goes_to_a_slot_that_nothing_uses_and_frees_the_old_one() {
         &Observed::default(),
     )
     .unwrap();
-    let old = policy(&before, "10.0.0.1", TCP, 443).unwrap().admission;
+    let old = policy(&before, "10.0.0.1", 443).unwrap().admission;
 
     let changed = [guarded("https", "10.0.0.1:443", &[list("cf", &["198.51.100.0/24"])])];
     let after = tables(2, &changed, &applied(&before)).unwrap();
-    let new = policy(&after, "10.0.0.1", TCP, 443).unwrap().admission;
+    let new = policy(&after, "10.0.0.1", 443).unwrap().admission;
 
     assert_ne!(old, new);
     assert_eq!(after.free, BTreeSet::from([old]));
@@ -72,7 +73,7 @@ fn an_unchanged_list_keeps_its_slot() {
     let after = tables(2, &same, &applied(&before)).unwrap();
     assert!(after.fill.is_empty());
     assert!(after.free.is_empty());
-    assert_eq!(policy(&after, "10.0.0.1", TCP, 443).unwrap().generation, 2);
+    assert_eq!(policy(&after, "10.0.0.1", 443), policy(&before, "10.0.0.1", 443));
 }
 
 #[test]
@@ -122,14 +123,6 @@ fn a_prefix_of_two_lists_belongs_to_the_first() {
     let admission = plan.fill.values().next().unwrap();
     assert_eq!(admission[&"192.0.2.0/24".parse::<IpNet>().unwrap()], x);
     assert_ne!(x, 0);
-}
-
-#[test]
-fn nothing_guarded_still_carries_its_generation() {
-    let plan = tables(9, &[], &Observed::default()).unwrap();
-    assert_eq!(plan.scope.len(), 1);
-    assert_eq!(plan.scope.values().next().unwrap().generation, 9);
-    assert_eq!(guarded_entries(&plan.scope), 0);
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Packets, put together from their headers.
 
+#![allow(dead_code, reason = "each test binary uses its part of it")]
+#![allow(clippy::unwrap_used, reason = "this is test code, outside of a test function")]
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub const TCP: u8 = 6;

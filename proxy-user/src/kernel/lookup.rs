@@ -1,0 +1,119 @@
+//! The tables that the kernel reads in place, made whole before it sees them.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use proxy_common::{
+    admission::Sieve,
+    scope::{MAX_SCOPE, Policy, ScopeKey, ScopeSlot, ScopeTable},
+};
+
+use super::KernelFault;
+
+/// So many seeds are tried. For as many entries as are allowed, one in a few hundred fits.
+const SEEDS: u64 = 100_000;
+
+/// A scope with a seed for which no bucket overflows.
+pub(super) fn scope(
+    generation: u64,
+    entries: &BTreeMap<ScopeKey, Policy>,
+) -> Result<Box<ScopeTable>, KernelFault> {
+    let fitting = (0..SEEDS).find_map(|seed| with_seed(seed, entries));
+    let mut table = fitting.ok_or_else(|| KernelFault::TooMany {
+        what: "guarded addresses and ports".into(),
+        limit: MAX_SCOPE,
+    })?;
+    table.generation = generation;
+    Ok(table)
+}
+
+fn with_seed(seed: u64, entries: &BTreeMap<ScopeKey, Policy>) -> Option<Box<ScopeTable>> {
+    let mut table = Box::new(ScopeTable { seed, ..ScopeTable::EMPTY });
+    for (key, policy) in entries {
+        let bucket = &mut table.buckets[ScopeTable::bucket(key, seed)];
+        let slot = bucket.iter_mut().find(|slot| slot.key == ScopeKey::EMPTY)?;
+        *slot = ScopeSlot { key: *key, policy: *policy };
+    }
+    Some(table)
+}
+
+/// What first 16 bits the addresses of these prefixes have.
+pub(super) fn sieve<'a>(prefixes: impl Iterator<Item = &'a IpNet>) -> Box<Sieve> {
+    let mut sieve = Box::new(Sieve::EMPTY);
+    for prefix in prefixes {
+        let (words, first, last) = match prefix {
+            IpNet::V4(prefix) => {
+                let first = |address| (u32::from(address) >> 16) as u16;
+                (&mut sieve.v4, first(prefix.network()), first(prefix.broadcast()))
+            }
+            IpNet::V6(prefix) => {
+                let first = |address| (u128::from(address) >> 112) as u16;
+                (&mut sieve.v6, first(prefix.network()), first(prefix.broadcast()))
+            }
+        };
+        for value in first..=last {
+            words[usize::from(value >> 6)] |= 1 << (value & 63);
+        }
+    }
+    sieve
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proxy_common::scope::TCP;
+
+    use super::*;
+
+    fn key(address: u128, port: u16) -> ScopeKey {
+        ScopeKey::new(address.to_be_bytes(), TCP, port)
+    }
+
+    #[test]
+    fn as_many_entries_as_are_allowed_find_their_places() {
+        // Addresses in a row, two entries each: what a host with many addresses has.
+        let entries: BTreeMap<ScopeKey, Policy> = (0..MAX_SCOPE as u128 / 2)
+            .flat_map(|n| {
+                [key(0xffff_0a00_0000 + n, 443), ScopeKey::whole((0xffff_0a00_0000 + n).to_be_bytes())]
+            })
+            .enumerate()
+            .map(|(n, key)| (key, Policy { entrypoint: n as u32, admission: 0 }))
+            .collect();
+        let table = scope(7, &entries).unwrap();
+        assert_eq!(table.generation, 7);
+        for (key, policy) in &entries {
+            assert_eq!(table.find(key), Some(*policy));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_in_is_found_and_what_is_not_is_not(
+            entries in proptest::collection::btree_map((any::<u128>(), any::<u16>()), any::<u32>(), 0..200),
+            stray in (any::<u128>(), any::<u16>()),
+        ) {
+            let wanted: BTreeMap<ScopeKey, Policy> = entries
+                .iter()
+                .map(|((address, port), entrypoint)| {
+                    (key(*address, *port), Policy { entrypoint: *entrypoint, admission: 0 })
+                })
+                .collect();
+            let table = scope(1, &wanted).unwrap();
+            for (key, policy) in &wanted {
+                prop_assert_eq!(table.find(key), Some(*policy));
+            }
+            prop_assert_eq!(table.find(&key(stray.0, stray.1)).is_some(), entries.contains_key(&stray));
+        }
+
+        #[test]
+        fn the_sieve_never_holds_back_a_listed_address(network in any::<u32>(), length in 0..=32_u8, host in any::<u32>()) {
+            let prefix = ipnet::Ipv4Net::new(network.into(), length).unwrap().trunc();
+            let sieve = sieve(std::iter::once(&IpNet::V4(prefix)));
+            let inside = u32::from(prefix.network()) | (host & u32::from(prefix.hostmask()));
+            prop_assert!(sieve.may_list_v4((inside >> 16) as u16));
+            if length >= 16 {
+                prop_assert_eq!(sieve.may_list_v4((host >> 16) as u16), host >> 16 == u32::from(prefix.network()) >> 16);
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Maps that hold one large value, and the arrays of maps that they are put into.
+//!
+//! Values here are some hundred kilobytes: they are read and written where they lie, and never pass over a
+//! thread's stack.
+
+use std::{
+    ffi::CStr,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use aya::Pod;
+use nix::libc;
+
+use super::{bpf, bpf_fd, number};
+
+const BPF_MAP_CREATE: i32 = 0;
+const BPF_MAP_LOOKUP_ELEM: i32 = 1;
+const BPF_MAP_UPDATE_ELEM: i32 = 2;
+const BPF_MAP_DELETE_ELEM: i32 = 3;
+const BPF_MAP_GET_FD_BY_ID: i32 = 14;
+
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+
+/// An array map with one element.
+#[derive(Debug)]
+pub struct Table(OwnedFd);
+
+impl Table {
+    /// `name`: what bpftool shows; the kernel takes 15 bytes.
+    pub fn holding<T: Pod>(name: &CStr, value: &T) -> io::Result<Self> {
+        #[repr(C)]
+        struct Create {
+            kind: u32,
+            key_size: u32,
+            value_size: u32,
+            max_entries: u32,
+            flags: u32,
+            inner: u32,
+            numa_node: u32,
+            name: [u8; 16],
+        }
+        let mut attr = Create {
+            kind: BPF_MAP_TYPE_ARRAY,
+            key_size: size_of::<u32>() as u32,
+            value_size: size_of::<T>() as u32,
+            max_entries: 1,
+            flags: 0,
+            inner: 0,
+            numa_node: 0,
+            name: [0; 16],
+        };
+        for (to, from) in attr.name[..15].iter_mut().zip(name.to_bytes()) {
+            *to = *from;
+        }
+        // SAFETY: MAP_CREATE reads nothing but the structure and returns a new descriptor.
+        let table = Self(unsafe { bpf_fd(BPF_MAP_CREATE, &mut attr) }?);
+        // SAFETY: the array's values were just made as large as `T`.
+        unsafe { update(table.0.as_fd(), 0, value) }?;
+        Ok(table)
+    }
+
+    /// The value. The map's values must be as large as `T`.
+    pub fn read<T: Pod>(&self) -> io::Result<Box<T>> {
+        let mut value = Box::<T>::new_uninit();
+        let key = 0_u32;
+        let mut attr = Element {
+            map: number(self.0.as_fd()),
+            padding: 0,
+            key: (&raw const key).addr() as u64,
+            value: value.as_mut_ptr().addr() as u64,
+            flags: 0,
+        };
+        // SAFETY: the kernel reads the four bytes of `key` and writes one value, which is as large as `T` by
+        // the caller's word and the shape that was checked when the outer map was opened.
+        unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) }?;
+        // SAFETY: the kernel wrote all of it, and any bytes are a `T` (`Pod`).
+        Ok(unsafe { value.assume_init() })
+    }
+}
+
+/// The map in a slot of an array of maps. `None`: the slot is empty.
+pub fn slot(outer: BorrowedFd<'_>, index: u32) -> io::Result<Option<Table>> {
+    #[repr(C)]
+    struct ById {
+        id: u32,
+        next: u32,
+        flags: u32,
+    }
+    let mut id = 0_u32;
+    let mut attr = Element {
+        map: number(outer),
+        padding: 0,
+        key: (&raw const index).addr() as u64,
+        value: (&raw mut id).addr() as u64,
+        flags: 0,
+    };
+    // SAFETY: an array of maps has keys and values of four bytes, which is what is pointed at.
+    match unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) } {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+        Err(error) => return Err(error),
+        Ok(_) => {}
+    }
+    let mut attr = ById { id, next: 0, flags: 0 };
+    // SAFETY: reads nothing but the structure and returns a new descriptor.
+    unsafe { bpf_fd(BPF_MAP_GET_FD_BY_ID, &mut attr) }.map(|map| Some(Table(map)))
+}
+
+/// Puts a map into a slot. The kernel returns only when no program uses what was there before.
+pub fn set_slot(outer: BorrowedFd<'_>, index: u32, table: &Table) -> io::Result<()> {
+    let descriptor = number(table.0.as_fd());
+    // SAFETY: an array of maps takes the four bytes of a descriptor.
+    unsafe { update(outer, index, &descriptor) }
+}
+
+/// Empties a slot.
+pub fn clear_slot(outer: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    let mut attr =
+        Element { map: number(outer), padding: 0, key: (&raw const index).addr() as u64, value: 0, flags: 0 };
+    // SAFETY: the kernel reads the four bytes that an array's keys have.
+    match unsafe { bpf(BPF_MAP_DELETE_ELEM, &mut attr) } {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[repr(C)]
+struct Element {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// # Safety
+/// `map` must be an array whose values are as large as `T`.
+unsafe fn update<T>(map: BorrowedFd<'_>, index: u32, value: &T) -> io::Result<()> {
+    let mut attr = Element {
+        map: number(map),
+        padding: 0,
+        key: (&raw const index).addr() as u64,
+        value: (&raw const *value).addr() as u64,
+        flags: 0,
+    };
+    // SAFETY: the kernel reads the four bytes of an array's key and a value as large as `T`.
+    unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
+}
