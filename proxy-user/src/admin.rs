@@ -64,7 +64,7 @@ pub fn bind(admin: &Admin) -> Result<Bound, AdminFault> {
 }
 
 /// Serves the API until the returned set is dropped.
-pub fn serve(bound: Bound, state: Arc<ControlState>) -> JoinSet<io::Result<()>> {
+pub fn serve(bound: Bound, state: &Arc<ControlState>) -> JoinSet<io::Result<()>> {
     let mut serving = JoinSet::new();
     for listener in bound.0 {
         let app = router(state.clone());

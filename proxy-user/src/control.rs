@@ -57,7 +57,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let loaded = load(&source).map_err(StartFault::Config)?;
     warn_of(&loaded);
     let mut signals = Signals::new().map_err(|error| StartFault::System { what: "signal handler", error })?;
-    let mut files = Files::new();
+    let mut files = Files::start();
     files.watch(&watched(&source, &loaded.files));
     let config = Arc::new(loaded.config);
     if let Source::Embedded = source {
@@ -74,7 +74,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut fleet = Fleet::start(config.clone(), workers, &state).await?;
     state.applied(fleet.generation(), &fleet.kernel.state);
     state.runs(fleet.running());
-    let _admin = admin::serve(admin, state.clone());
+    let _admin = admin::serve(admin, &state);
     tracing::info!("running on {workers} workers\n{}", summary::of(&source, &config, &fleet.kernel.state));
     notify(&[sd_notify::NotifyState::Ready]);
 
@@ -159,7 +159,7 @@ fn watched(source: &Source, read: &[PathBuf]) -> Vec<PathBuf> {
 
 fn warn_of(loaded: &Loaded) {
     for warning in &loaded.warnings {
-        tracing::warn!("{}", warning.line());
+        tracing::warn!("{}\n{}", warning.line(), warning.hint_line());
     }
 }
 

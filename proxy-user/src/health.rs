@@ -55,6 +55,7 @@ pub struct Health {
     silences: AtomicU32,
     suspected: AtomicBool,
     wake: Notify,
+    changed: Notify,
     last_change: Mutex<Change>,
 }
 
@@ -75,6 +76,7 @@ impl Health {
             silences: AtomicU32::new(0),
             suspected: AtomicBool::new(false),
             wake: Notify::new(),
+            changed: Notify::new(),
             last_change: Mutex::new(Change { at: Timestamp::now(), why: "not probed yet".into() }),
         }
     }
@@ -125,6 +127,20 @@ impl Health {
         self.status.store(status as u8, Ordering::Release);
         if silent {
             self.silences.fetch_add(1, Ordering::AcqRel);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Waits for a status that is `wanted`, and returns it.
+    pub async fn until(&self, wanted: impl Fn(Status) -> bool) -> Status {
+        loop {
+            // Registered before the look, so that no change falls between the two.
+            let changed = self.changed.notified();
+            let status = self.status();
+            if wanted(status) {
+                return status;
+            }
+            changed.await;
         }
     }
 }

@@ -17,7 +17,7 @@ pub struct Page {
     retry_after: HeaderValue,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Text(Bytes),
     RequestId,
@@ -119,15 +119,15 @@ impl Taste {
 }
 
 fn cut(html: &Bytes) -> Vec<Piece> {
-    const PLACEHOLDERS: [(&[u8], fn() -> Piece); 2] =
-        [(b"{{request_id}}", || Piece::RequestId), (b"{{retry_after}}", || Piece::RetryAfter)];
+    let placeholders =
+        [(&b"{{request_id}}"[..], Piece::RequestId), (&b"{{retry_after}}"[..], Piece::RetryAfter)];
     let mut pieces = Vec::new();
     let (mut from, mut at) = (0, 0);
     while at < html.len() {
-        match PLACEHOLDERS.iter().find(|(name, _)| html[at..].starts_with(name)) {
+        match placeholders.iter().find(|(name, _)| html[at..].starts_with(name)) {
             Some((name, piece)) => {
                 pieces.push(Piece::Text(html.slice(from..at)));
-                pieces.push(piece());
+                pieces.push(piece.clone());
                 at += name.len();
                 from = at;
             }

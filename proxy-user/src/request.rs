@@ -91,14 +91,14 @@ pub async fn answer(
 
     // 2. Where does it lead?
     let Ok(host) = host else {
-        return Ok(refuse(Refusal::BadRequest, taste, exchange));
+        return Ok(refuse(&Refusal::BadRequest, taste, exchange));
     };
     if head.method == Method::CONNECT {
-        return Ok(refuse(Refusal::ConnectRefused, taste, exchange));
+        return Ok(refuse(&Refusal::ConnectRefused, taste, exchange));
     }
     let host_name = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
     let Some(destination) = entrypoint.router.find(host_name, head.uri.path()) else {
-        return Ok(refuse(Refusal::NoRoute, taste, exchange));
+        return Ok(refuse(&Refusal::NoRoute, taste, exchange));
     };
     exchange.route = Some(destination.route.clone());
 
@@ -129,12 +129,12 @@ pub async fn answer(
             head.version = Version::HTTP_11;
             Ok(Response::from_parts(head, ResponseBody::of_server(incoming, answer.lease, exchange)))
         }
-        Err(fault) => Ok(refuse(Refusal::Undelivered(service, fault), taste, exchange)),
+        Err(fault) => Ok(refuse(&Refusal::Undelivered(service, fault), taste, exchange)),
     }
 }
 
 /// Turns a refusal into its answer, and notes it in the exchange.
-fn refuse(refusal: Refusal<'_>, taste: Taste, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
+fn refuse(refusal: &Refusal<'_>, taste: Taste, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
     let request_id = &exchange.request_id;
     let response: Response<Bytes> = match refusal {
         Refusal::BadRequest => page::plain(StatusCode::BAD_REQUEST, request_id),

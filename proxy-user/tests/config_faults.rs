@@ -53,6 +53,15 @@ fn what_later_versions_bring_is_refused_as_such() {
     }
 }
 
+/// A route that leads nowhere because of it gets no second fault.
+#[test]
+fn what_stands_for_a_service_in_later_versions_is_not_missed_too() {
+    only(
+        "[[route]]\nhost = 'a'\npassthrough = 'app'",
+        "error[W004]: weir.toml:3:1: `route.passthrough` is not yet supported in this version",
+    );
+}
+
 #[test]
 fn values_of_the_wrong_kind_are_faults() {
     only("log = 5", "error[W005]: weir.toml:1:7: `log` must be a table, not a whole number");

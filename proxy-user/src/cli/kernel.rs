@@ -47,7 +47,7 @@ pub fn run(command: &KernelCommand) -> Result<(), Failure> {
 }
 
 fn status(args: &StatusArgs) -> Result<(), Failure> {
-    let status = kernel::observe(&args.place.bpffs).map_err(failed)?;
+    let status = kernel::observe(&args.place.bpffs).map_err(|fault| failed(&fault))?;
     if args.json {
         return print(&format!("{}\n", serde_json::json!({ "loaded": status.is_some(), "status": status })));
     }
@@ -61,7 +61,7 @@ fn status(args: &StatusArgs) -> Result<(), Failure> {
 }
 
 fn unload(args: &UnloadArgs) -> Result<(), Failure> {
-    let unloaded = kernel::unload(&args.place.bpffs).map_err(failed)?;
+    let unloaded = kernel::unload(&args.place.bpffs).map_err(|fault| failed(&fault))?;
     if unloaded.interfaces.is_empty() && unloaded.maps == 0 {
         return print("nothing of Weir's was in the kernel\n");
     }
@@ -112,6 +112,6 @@ fn text(status: &KernelStatus) -> String {
     text
 }
 
-fn failed(fault: KernelFault) -> Failure {
+fn failed(fault: &KernelFault) -> Failure {
     Failure::Failed(fault.to_string())
 }

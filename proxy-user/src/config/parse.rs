@@ -19,7 +19,7 @@ use super::{
     schema,
     source::FileId,
     unsupported,
-    value::{nearest, quoted},
+    value::{choice, nearest, quoted},
     written::Written,
 };
 
@@ -142,11 +142,10 @@ impl Walk<'_> {
         if let Some(meant) = suggestion {
             self.lose_meant(&join(&place.exact, meant), &known[meant], value);
         }
-        let all: Vec<_> = known.keys().map(|key| format!("`{key}`")).collect();
         let finding = self.findings.error(Code::UnknownKey, self.file, span, what);
         match suggestion {
             Some(_) => finding.suggest(suggestion),
-            None => finding.hint(format!("there are {}", all.join(", "))),
+            None => finding.maybe_hint(choice(known.keys().map(String::as_str))),
         };
     }
 

@@ -93,7 +93,15 @@ impl Statement {
         if runs_on {
             return Self { lines: first..line, unclosed: Some(value.start) };
         }
-        Self { lines: first..line + 1, unclosed: None }
+        // To the value's end, but never into the next statement: an open bracket may have swallowed it.
+        let in_table = text[value.start..].starts_with('{');
+        let fresh = |line: &usize| {
+            let this = line_text(text, &starts, *line);
+            header(this).is_some() || (!in_table && key(this).is_some())
+        };
+        let last = line_of(&starts, value.end.saturating_sub(1)).max(line);
+        let end = (line + 1..=last).find(fresh).unwrap_or(last + 1);
+        Self { lines: first..end, unclosed: None }
     }
 
     fn fault(&self, text: &str, table: &DeTable<'_>, error: &Range<usize>, message: &str) -> SyntaxFault {
@@ -276,4 +284,51 @@ fn section_of(text: &str, starts: &[usize], line: usize) -> (String, Option<usiz
         }
     }
     (String::new(), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost(text: &str) -> Vec<String> {
+        let recovered = recover(text);
+        assert!(recovered.whole, "{:?}", recovered.faults);
+        assert_eq!(recovered.text.len(), text.len(), "every byte keeps its place");
+        let path = |lost: Lost| match lost.key {
+            Some(key) => format!("{}/{key}", lost.section),
+            None => lost.section,
+        };
+        recovered.lost.into_iter().map(path).collect()
+    }
+
+    #[test]
+    fn sound_text_stays_as_it_is() {
+        let text = "[a]\nb = [\n  1,\n]\n[[c]]\nd = { e = 2 }\n";
+        let recovered = recover(text);
+        assert_eq!((recovered.text.as_str(), recovered.whole), (text, true));
+        assert!(recovered.faults.is_empty() && recovered.lost.is_empty());
+    }
+
+    #[test]
+    fn a_faulty_statement_is_lost_and_no_other() {
+        assert_eq!(lost("[a]\nb = x\nc = 1\n"), ["a/b"]);
+        assert_eq!(lost("[a]\nb = [1,\n 2\nc = 1\n"), ["a/b"]);
+        assert_eq!(lost("[a]\nb = [\n 1,\n x,\n]\nc = 1\n"), ["a/b"]);
+        assert_eq!(lost("[a]\nb = [\n x,\n 2\nc = 1\n[d]\ne = 1\n"), ["a/b"]);
+        assert_eq!(lost("[[a]]\nb = \"x\nc = y\n"), ["a/b", "a/c"]);
+        assert_eq!(lost("nonsense here\n[a]\nb = 1\n"), ["/nonsense"]);
+    }
+
+    #[test]
+    fn a_broken_header_keeps_its_settings_from_other_sections() {
+        let recovered = recover("[a]\nb = 1\n[long.name\nb = 2\n");
+        assert_eq!(recovered.faults.len(), 1, "`b` is not written twice");
+        assert_eq!(recovered.text, "[a]\nb = 1\n[_1]      \nb = 2\n");
+    }
+
+    #[test]
+    fn what_was_blanked_out_unseen_is_not_concluded_from() {
+        let swallowed = recover("[a]\nb = \"\"\"\n[c]\nd = 1\n");
+        assert_eq!((swallowed.faults.len(), swallowed.whole), (1, false));
+    }
 }

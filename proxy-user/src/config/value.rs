@@ -224,6 +224,17 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
+/// What there is to choose from, for a hint.
+pub fn choice<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let names: Vec<_> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    match names.as_slice() {
+        [] => None,
+        [only] => Some(format!("there is only {only}")),
+        few if few.len() <= 12 => Some(format!("there are {}", few.join(", "))),
+        many => Some(format!("there are {} and {} more", many[..12].join(", "), many.len() - 12)),
+    }
+}
+
 /// A text from a file for a message: whole on one line, and not longer than a reader needs to recognise it.
 pub fn quoted(text: &str) -> String {
     let mut shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();

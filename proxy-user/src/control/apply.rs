@@ -1,7 +1,12 @@
 //! Makes a valid configuration the running one: everything that can fail first, then one swap.
 //!
-//! 1. its running form is built, 2. sockets that are new are opened, 3. new servers are probed once, 4. the kernel is
-//! reconciled, 5. the snapshot is swapped and the new sockets are handed out, 6. what is not wanted any more goes.
+//! 1. Its running form is built.
+//! 2. Sockets that are new are opened.
+//! 3. New servers are probed once.
+//! 4. The kernel is reconciled.
+//! 5. The snapshot is swapped, and the new sockets are handed out.
+//! 6. What is not wanted any more goes.
+//!
 //! A fault in 1 to 4 leaves the running configuration as it was.
 
 use std::{collections::HashMap, io, net::TcpListener, sync::Arc, time::Duration};

@@ -33,7 +33,8 @@ pub struct Files {
 type Mark = (u64, i64, i64, u64);
 
 impl Files {
-    pub fn new() -> Self {
+    /// Watches nothing yet.
+    pub fn start() -> Self {
         let (send, events) = mpsc::unbounded_channel();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if !matches!(event, Ok(Event { kind: EventKind::Access(_), .. })) {
@@ -105,7 +106,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("weir.toml");
         fs::write(&file, "a").unwrap();
-        let mut files = Files::new();
+        let mut files = Files::start();
         files.watch(std::slice::from_ref(&file));
         change(folder.path());
         timeout(Duration::from_millis(500), files.changed()).await.is_ok()
@@ -133,7 +134,7 @@ mod tests {
         }
         std::os::unix::fs::symlink("v1", path.join("..data")).unwrap();
         std::os::unix::fs::symlink("..data/weir.toml", path.join("weir.toml")).unwrap();
-        let mut files = Files::new();
+        let mut files = Files::start();
         files.watch(&[path.join("weir.toml")]);
         std::os::unix::fs::symlink("v2", path.join("..data_tmp")).unwrap();
         fs::rename(path.join("..data_tmp"), path.join("..data")).unwrap();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{Method, Request};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::{
     access_log::Exchange,
@@ -91,13 +91,9 @@ pub async fn deliver(
 /// Whether a server that broke a connection is being taken out: its watcher looks at once. Then many requests broke
 /// because it died, and moving them is no storm of repetitions.
 async fn is_taken_out(server: &Server) -> bool {
-    let verdict = async {
-        while server.health.status() == Status::Up {
-            sleep(VERDICT / 20).await;
-        }
-    };
-    // Nobody looks after a server without a health check.
-    timeout(VERDICT, verdict).await.is_ok() && server.health.status() == Status::Down
+    // Nobody looks after a server without a health check: it is never taken out.
+    let verdict = server.health.until(|status| status != Status::Up);
+    timeout(VERDICT, verdict).await.is_ok_and(|status| status == Status::Down)
 }
 
 /// A copy to send again, where sending twice does no harm.

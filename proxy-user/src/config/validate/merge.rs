@@ -147,13 +147,12 @@ impl<'a, T> Named<'a, T> {
             let message = format!("{by} {} {name}, which does not exist", self.kind);
             let finding = findings.error(code, file, &written.span, message);
             let suggestion = value::nearest(&written.value, self.names());
-            let all: Vec<_> = self.names().map(|name| format!("`{name}`")).collect();
             match suggestion {
                 Some(_) => finding.suggest(suggestion),
-                None if all.is_empty() => {
-                    finding.hint(format!("define it as `[{}.{}]`", self.kind, written.value))
-                }
-                None => finding.hint(format!("there are {}", all.join(", "))),
+                None => finding.hint(
+                    value::choice(self.names())
+                        .unwrap_or_else(|| format!("define it as `[{}.{}]`", self.kind, written.value)),
+                ),
             };
         }
         id

@@ -102,7 +102,9 @@ fn one(
             written.services.refer(file, service, &by, Code::NoSuchService, findings)
         }
         None => {
-            if !findings.lost(&format!("{element}.service")) {
+            // What later versions write in its place was reported already.
+            let lost = |key| findings.lost(&format!("{element}.{key}"));
+            if !["service", "split", "passthrough"].into_iter().any(lost) {
                 findings
                     .error(
                         Code::Missing,
