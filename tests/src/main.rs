@@ -50,8 +50,15 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    /// ns per packet in the kernel, against a program that only drops
+    Gate {
+        /// Print the figures as one JSON object on the last line
+        #[arg(long)]
+        json: bool,
+    },
     /// CPU time per proxied request, against nginx and HAProxy
     Http {
+        /// Print the figures as one JSON object on the last line
         #[arg(long)]
         json: bool,
         /// How often each proxy is measured
@@ -67,6 +74,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Demo { once, json } => demo::run(&demo::Options { once, json }),
         Command::Lab => demo::lab(),
+        Command::Bench { what: Bench::Gate { json } } => bench::gate(json),
         Command::Bench { what: Bench::Http { json, rounds, seconds } } => {
             bench::http::run(&bench::http::Options { json, rounds, seconds })
         }

@@ -9,8 +9,9 @@ mod peers;
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use anyhow::{Context, bail, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::rounded;
 use crate::lab::{
     Island,
     process::{Process, cpu_of},
@@ -192,10 +193,6 @@ fn report(options: &Options, results: &Results) -> anyhow::Result<()> {
         anstream::println!("{}", json!({ "bench": "http", "ratios": ratios, "figures": figures }));
     }
     Ok(())
-}
-
-fn rounded(value: f64) -> Value {
-    json!((value * 1000.0).round() / 1000.0)
 }
 
 /// For people: not on stdout when a program reads that.

@@ -14,7 +14,6 @@ pub fn play(stage: &mut Stage, world: &mut World, figures: &mut Figures) -> anyh
     gate::the_visitor_is_served(stage, world, figures)?;
     gate::the_stranger_is_dropped(stage, world, figures)?;
 
-    stage.note("");
     world.start_load()?;
     let mut ledger = servers::Ledger::default();
     servers::one_is_killed(stage, world, figures)?;
@@ -46,4 +45,5 @@ pub fn credits(stage: &mut Stage, figures: &Figures) {
     line("until traffic was back, once servers were", time(figures.recovery));
     line("until an edited allowlist let somebody in", time(figures.reload));
     line("until it kept them out again", time(figures.unload));
+    line("until the daemon answered after its restart", time(figures.restart));
 }

@@ -29,11 +29,13 @@ pub struct Stage {
     broken: usize,
     /// For somebody who reads along: pauses between scenes.
     slowly: bool,
+    /// Whether the strip has been explained.
+    explained: bool,
 }
 
 impl Stage {
     pub fn new(slowly: bool) -> Self {
-        Self { scene: 0, broken: 0, slowly: slowly && std::io::stdout().is_terminal() }
+        Self { scene: 0, broken: 0, slowly: slowly && std::io::stdout().is_terminal(), explained: false }
     }
 
     /// Whether everything that was checked came true.
@@ -65,8 +67,13 @@ impl Stage {
     /// Something that was seen, word for word.
     pub fn quote(&self, text: &str) {
         for line in text.lines() {
-            let cut: String = line.chars().take(WIDTH - 7).collect();
-            anstream::println!("     {DIM}│{RESET} {cut}");
+            let characters: Vec<char> = line.chars().collect();
+            for piece in characters.chunks(WIDTH - 7) {
+                anstream::println!("     {DIM}│{RESET} {}", piece.iter().collect::<String>());
+            }
+            if characters.is_empty() {
+                anstream::println!("     {DIM}│{RESET}");
+            }
         }
     }
 
@@ -95,7 +102,7 @@ impl Stage {
     }
 
     /// One character for each request, around a moment.
-    pub fn strip(&self, records: &[Record], moment: Instant, what: &str) {
+    pub fn strip(&mut self, records: &[Record], moment: Instant, what: &str) {
         const BEFORE: usize = 12;
         let mut records: Vec<_> = records.iter().collect();
         records.sort_by_key(|record| record.begun);
@@ -106,11 +113,10 @@ impl Stage {
         let caret = " ".repeat(turn - from);
         anstream::println!("     {cells}");
         anstream::println!("     {caret}{BOLD}▲{RESET} {DIM}{what}{RESET}");
-        anstream::println!(
-            "     {DIM}each character is a request: 1 and 2 the server, M the page, ✗ failed;{RESET}\n     \
-             {DIM}{YELLOW}yellow{RESET}{DIM} ones waited for {} ms or more{RESET}",
-            NOTICEABLE.as_millis()
-        );
+        if !std::mem::replace(&mut self.explained, true) {
+            self.note("each character is a request: 1 and 2 the server that answered, M the page,");
+            self.note(&format!("✗ a failure; {YELLOW}yellow{RESET}{DIM}: it took {NOTICEABLE:?} or longer"));
+        }
     }
 
     /// Shows that something goes on while `work` does.

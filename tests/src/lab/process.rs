@@ -86,9 +86,18 @@ impl Process {
 
     /// SIGKILL, and gone when this returns.
     pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.kill_group();
         self.child.kill().with_context(|| format!("can't kill {}", self.title))?;
         self.child.wait().with_context(|| format!("can't reap {}", self.title))?;
         Ok(())
+    }
+
+    /// Whatever the process has started itself: it is the leader of a group of its own.
+    fn kill_group(&mut self) {
+        // Only while it isn't reaped: afterwards the number may be somebody else's.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = kill(Pid::from_raw(-self.child.id().cast_signed()), Signal::SIGKILL);
+        }
     }
 
     /// `Some` once the process has ended.
@@ -119,6 +128,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        self.kill_group();
         // Both fail only for a process that has been reaped already.
         let _ = self.child.kill();
         let _ = self.child.wait();

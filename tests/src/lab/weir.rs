@@ -100,13 +100,16 @@ impl Weir {
         let process = Process::start("weir", command, &lab.folder().join("weir.log"))?;
         let admin = Browser::plain(&lab.edge, ADMIN)?.with_patience(Duration::from_secs(2));
         let mut weir = Self { process, admin, config, quiet: false };
-        wait::until_true("the daemon answers /ping", PATIENCE, || {
+        let started = wait::until_true("the daemon answers /ping", PATIENCE, || {
             if let Some(status) = weir.process.ended()? {
                 bail!("the daemon ended at once ({status})");
             }
             Ok(weir.admin.get("/ping").is_ok_and(|reply| reply.status == 200))
-        })
-        .with_context(|| format!("the daemon did not start; its log:\n{}", weir.log_text()))?;
+        });
+        if let Err(why) = started {
+            weir.quiet = true;
+            return Err(why.context(format!("the daemon did not start; its log:\n{}", weir.log_text())));
+        }
         Ok(weir)
     }
 

@@ -79,7 +79,7 @@ pub fn the_stranger_is_dropped(
     figures.stranger_passed += passed;
     figures.stranger_dropped += after.0 - before.0;
 
-    stage.act("bpftool map dump pinned …/maps/GATE_COUNTERS");
+    stage.act("bpftool map dump pinned …/maps/GATE_COUNTERS   (the share of one CPU)");
     stage.plain("");
     stage.quote(&excerpt(&world.lab)?);
     stage.plain("");

@@ -69,14 +69,16 @@ pub fn both_are_killed(
 
     let page = world.visitor.get("/some/article")?;
     stage.plain("");
-    stage.quote(&format!("HTTP {}", page.status));
+    stage.quote(&format!("{:?} {}", page.version, page.status));
     for name in ["content-type", "retry-after", "cache-control", "x-request-id"] {
         if let Some(value) = page.header(name) {
             stage.quote(&format!("{name}: {value}"));
         }
     }
     stage.quote("");
-    stage.quote(&wrapped(&words_of(&page.text()), 70));
+    for paragraph in words_of(&page.text()) {
+        stage.quote(&wrapped(&paragraph, 70));
+    }
     stage.plain("");
     stage.strip(&world.load()?.records(), killed, "killed");
     stage.plain("");
@@ -184,24 +186,25 @@ fn quiet_again(world: &World, moment: Instant) -> anyhow::Result<Vec<Record>> {
     Ok(load.records_since(moment))
 }
 
-/// A page's text without its markup.
-fn words_of(html: &str) -> String {
+/// A page's text without its markup, by paragraphs.
+fn words_of(html: &str) -> Vec<String> {
     let body = html.split_once("<body").map_or(html, |(_, body)| body);
-    let body = body.split_once('>').map_or(body, |(_, text)| text);
-    let mut text = String::new();
-    let mut inside = true;
-    for character in body.chars() {
-        match character {
-            '<' => inside = false,
-            '>' => {
-                inside = true;
-                text.push(' ');
+    let mut paragraphs = vec![String::new()];
+    // Every piece begins with what is left of a tag; the first one with that of `<body`.
+    for piece in body.split('<') {
+        let (tag, text) = piece.split_once('>').unwrap_or((piece, ""));
+        if ["p", "h1", "h2", "div", "/p"].contains(&tag.split(' ').next().unwrap_or_default()) {
+            paragraphs.push(String::new());
+        }
+        if let Some(paragraph) = paragraphs.last_mut() {
+            if tag.starts_with("br") {
+                paragraph.push(' ');
             }
-            other if inside => text.push(other),
-            _ => {}
+            paragraph.push_str(text);
         }
     }
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let tidy = |paragraph: String| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    paragraphs.into_iter().map(tidy).filter(|paragraph| !paragraph.is_empty()).collect()
 }
 
 fn wrapped(text: &str, width: usize) -> String {
