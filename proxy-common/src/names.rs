@@ -11,6 +11,11 @@ pub const LINKS: &str = "links";
 
 /// The running scope: which (local address, protocol, port) is guarded, and by which policy.
 pub const GATE_SCOPE: &str = "GATE_SCOPE";
+/// The pin of the map that is in [`GATE_SCOPE`]: without it, only who may open any map by its number could read
+/// what is guarded.
+pub const RUNNING_SCOPE: &str = "running_scope";
+/// The pin of the map that is about to be.
+pub const INCOMING_SCOPE: &str = "incoming_scope";
 /// By admission slot: which beginnings of addresses are on no list.
 pub const GATE_SIEVES: &str = "GATE_SIEVES";
 /// By admission slot: who may come in, IPv4.

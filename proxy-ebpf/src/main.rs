@@ -7,6 +7,7 @@
 mod maps;
 
 #[cfg(target_arch = "bpf")]
+#[allow(clippy::needless_pass_by_value, reason = "the signature that the attribute macros want")]
 mod programs {
     use aya_ebpf::{
         bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},

@@ -24,6 +24,7 @@ mod lookup;
 mod object;
 mod pins;
 mod plan;
+mod privileges;
 pub mod status;
 mod sys;
 mod tables;
@@ -96,9 +97,11 @@ impl Kernel {
     /// Loads the programs, onto the pinned maps if there are any. Attaches nothing.
     pub fn open(bpffs: &Path) -> Result<Self, KernelFault> {
         let pins = Pins::below(bpffs);
+        privileges::check()?;
         pins.ensure()?;
         let Loaded { programs } = object::load(&pins)?;
-        let tables = Tables::open(&pins)?;
+        let mut tables = Tables::open(&pins)?;
+        tables.settle()?;
         Ok(Self { pins, tables, programs, admissions: plan::Known::default() })
     }
 

@@ -20,7 +20,7 @@ use aya::{TestRun, TestRunOptions, programs::Xdp};
 use proxy_common::{names, verdict::DropReason};
 use proxy_user::{
     config::model::KernelMode,
-    kernel::{self, Change, Desired, Guarded, Hook, Kernel, KernelStatus, NamedList},
+    kernel::{self, Change, Desired, Guarded, Hook, Kernel, KernelFault, KernelStatus, NamedList},
 };
 
 #[path = "support/packet.rs"]
@@ -80,6 +80,44 @@ fn the_gate_stands_when_its_loader_is_killed_and_is_adopted_by_the_next() {
 }
 
 #[test]
+fn three_capabilities_suffice_to_load_and_to_adopt() {
+    in_scratch("three_capabilities_suffice_to_load_and_to_adopt", |scratch| {
+        let _lab = Lab::new(scratch);
+        for _ in 0..2 {
+            Loader::start_with(scratch, "-all,+bpf,+net_admin,+perfmon").kill();
+        }
+        let mut refused =
+            Loader::command(scratch, "-all,+bpf,+net_admin").stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(refused.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let told =
+            lines.any(|line| line.contains("no permission to load the gate: the gate needs root, or the"));
+        refused.wait().unwrap();
+        assert!(told);
+    });
+}
+
+#[test]
+fn a_loader_killed_while_it_puts_a_scope_in_place_leaves_what_the_next_can_tell() {
+    in_scratch("a_loader_killed_while_it_puts_a_scope_in_place_leaves_what_the_next_can_tell", |scratch| {
+        let lab = Lab::new(scratch);
+        let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
+        kernel.apply(&desired(1, &["192.0.2.0/24"])).unwrap();
+        drop(kernel);
+        // As if killed after the update and before the pin took its name.
+        let maps = scratch.bpffs.join("weir/v1/maps");
+        std::fs::rename(maps.join(names::RUNNING_SCOPE), maps.join(names::INCOMING_SCOPE)).unwrap();
+
+        let observe = || kernel::observe(&scratch.bpffs).unwrap().unwrap();
+        assert_eq!(observe().generation, Some(1));
+        let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
+        assert!(maps.join(names::RUNNING_SCOPE).exists() && !maps.join(names::INCOMING_SCOPE).exists());
+        kernel.apply(&desired(2, &["192.0.2.0/24", "10.0.0.0/8"])).unwrap();
+        lab.is_dropped(STRANGER, observe);
+        lab.comes_in(VISITOR);
+    });
+}
+
+#[test]
 fn unload_leaves_nothing() {
     in_scratch("unload_leaves_nothing", |scratch| {
         let lab = Lab::new(scratch);
@@ -89,7 +127,7 @@ fn unload_leaves_nothing() {
         lab.is_dropped(STRANGER, || kernel::observe(&scratch.bpffs).unwrap().unwrap());
 
         let unloaded = kernel::unload(&scratch.bpffs).unwrap();
-        assert_eq!((unloaded.interfaces, unloaded.programs, unloaded.maps), (vec!["edge0".to_owned()], 2, 7));
+        assert_eq!((unloaded.interfaces, unloaded.programs, unloaded.maps), (vec!["edge0".to_owned()], 2, 8));
         assert_eq!(std::fs::read_dir(&scratch.bpffs).unwrap().filter(not_debug).count(), 0);
         assert!(kernel::observe(&scratch.bpffs).unwrap().is_none());
         lab.comes_in(STRANGER);
@@ -205,6 +243,17 @@ fn a_wildcard_follows_the_addresses_of_the_host() {
 }
 
 #[test]
+fn an_interface_without_ethernet_frames_is_refused() {
+    in_scratch("an_interface_without_ethernet_frames_is_refused", |scratch| {
+        ip("tuntap add dev tun0 mode tun");
+        let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
+        let wanted = Desired { interfaces: vec!["tun0".into()], ..desired(1, &["192.0.2.0/24"]) };
+        let fault = kernel.apply(&wanted).unwrap_err();
+        assert!(matches!(fault, KernelFault::NotEthernet { .. }), "{fault}");
+    });
+}
+
+#[test]
 fn pinned_maps_of_another_layout_are_refused_by_name() {
     in_scratch("pinned_maps_of_another_layout_are_refused_by_name", |scratch| {
         let maps = scratch.bpffs.join("weir/v1/maps");
@@ -280,7 +329,7 @@ fn not_debug(entry: &std::io::Result<std::fs::DirEntry>) -> bool {
 #[test]
 fn loader() {
     let Some(bpffs) = std::env::var_os(Loader::BPFFS) else { return };
-    let mut kernel = Kernel::open(bpffs.as_ref()).unwrap();
+    let mut kernel = Kernel::open(bpffs.as_ref()).unwrap_or_else(|fault| panic!("{fault}"));
     kernel.apply(&desired(1, &["192.0.2.0/24"])).unwrap();
     println!("{}", Loader::READY);
     // Until it is killed; no longer than the test that forgot to.
@@ -295,15 +344,26 @@ impl Loader {
     const READY: &str = "the gate stands";
 
     fn start(scratch: &Scratch) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "loader", "--nocapture"])
-            .env(Self::BPFFS, &scratch.bpffs)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::start_with(scratch, "+all")
+    }
+
+    /// With no more than these capabilities, as `setpriv` writes them.
+    fn start_with(scratch: &Scratch, capabilities: &str) -> Self {
+        let mut child = Self::command(scratch, capabilities).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         assert!(lines.any(|line| line.contains(Self::READY)), "the loader did not load");
         Self(child)
+    }
+
+    fn command(scratch: &Scratch, capabilities: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--bounding-set", capabilities])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "loader", "--nocapture"])
+            .env(Self::BPFFS, &scratch.bpffs)
+            .stdout(Stdio::piped());
+        command
     }
 
     /// SIGKILL: it can't tidy up.

@@ -24,6 +24,11 @@ pub enum KernelFault {
 
     #[error("interface `{name}` does not exist here; `ip link` lists those that do")]
     NoInterface { name: String },
+    #[error(
+        "interface `{name}` does not carry Ethernet frames, which is what the gate reads; name the interface \
+         that its packets arrive on"
+    )]
+    NotEthernet { name: String },
     #[error("interface `{name}` refuses the gate at {hook}: {why}")]
     AttachRefused { name: String, hook: &'static str, why: String },
     #[error(
@@ -59,6 +64,7 @@ impl KernelFault {
             | Self::Unsupported { .. }
             | Self::Verifier { .. } => true,
             Self::NoInterface { .. }
+            | Self::NotEthernet { .. }
             | Self::AttachRefused { .. }
             | Self::Layout { .. }
             | Self::TooMany { .. }

@@ -49,6 +49,9 @@ pub fn resolve(names: &[Arc<str>], mode: KernelMode) -> Result<Vec<Candidate>, K
         }
         let index =
             if_nametoindex(&**name).map_err(|_| KernelFault::NoInterface { name: name.to_string() })?;
+        if !is_ethernet(name) {
+            return Err(KernelFault::NotEthernet { name: name.to_string() });
+        }
         let hooks = match mode {
             KernelMode::Auto => choose(&driver(name)),
             KernelMode::Xdp => vec![Choice { hook: Hook::Xdp, why: "the configuration says so".into() }],
@@ -98,6 +101,29 @@ fn choose(driver: &Driver) -> Vec<Choice> {
     }
 }
 
+/// `struct ifreq`: a name, and a union of 24 bytes.
+#[repr(C)]
+struct Request<Data> {
+    name: [u8; libc::IFNAMSIZ],
+    data: Data,
+}
+
+/// Whether frames begin with an Ethernet header. Where it can't be asked, they do.
+fn is_ethernet(interface: &str) -> bool {
+    /// A `sockaddr`, of which the family is a kind of hardware.
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Hardware {
+        kind: u16,
+        address: [u8; 14],
+        rest: [u8; 8],
+    }
+    let mut hardware = Hardware { kind: libc::ARPHRD_ETHER, address: [0; 14], rest: [0; 8] };
+    // SAFETY: SIOCGIFHWADDR writes a `sockaddr` into the request's 24 bytes, and any bytes are one.
+    unsafe { ask(interface, libc::SIOCGIFHWADDR, &mut hardware) };
+    matches!(hardware.kind, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK)
+}
+
 /// Asks the driver by ethtool's ioctl.
 fn driver(interface: &str) -> Driver {
     const SIOCETHTOOL: libc::c_ulong = 0x8946;
@@ -115,11 +141,11 @@ fn driver(interface: &str) -> Driver {
         reserved: [u8; 12],
         counts: [u32; 5],
     }
-    /// `struct ifreq`: a name, and a union of 24 bytes, of which one pointer is used.
+    /// The union, of which one pointer is used.
     #[repr(C)]
-    struct Request {
-        name: [u8; libc::IFNAMSIZ],
-        data: *mut DriverInfo,
+    #[derive(Clone, Copy)]
+    struct Pointer {
+        info: *mut DriverInfo,
         rest: [u64; 2],
     }
 
@@ -133,18 +159,10 @@ fn driver(interface: &str) -> Driver {
         reserved: [0; 12],
         counts: [0; 5],
     };
-    let mut request = Request { name: [0; libc::IFNAMSIZ], data: &raw mut info, rest: [0; 2] };
-    match request.name.get_mut(..interface.len()) {
-        Some(name) if interface.len() < libc::IFNAMSIZ => name.copy_from_slice(interface.as_bytes()),
-        _ => return Driver::default(),
-    }
-    let Ok(socket) = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None) else {
-        return Driver::default();
-    };
-    // SAFETY: `request` is an `ifreq` whose name ends with NUL and whose pointer leads to an
-    // `ethtool_drvinfo`; both outlive the call, and any bytes written to them are valid.
-    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
-    if answer < 0 {
+    let mut pointer = Pointer { info: &raw mut info, rest: [0; 2] };
+    // SAFETY: SIOCETHTOOL follows the pointer to an `ethtool_drvinfo`, which outlives the call, and any bytes
+    // written to it are valid.
+    if !unsafe { ask(interface, SIOCETHTOOL, &mut pointer) } {
         return Driver::default();
     }
     let text = |bytes: &[u8]| {
@@ -155,6 +173,27 @@ fn driver(interface: &str) -> Driver {
             .to_owned()
     };
     Driver { name: text(&info.driver), bus: text(&info.bus) }
+}
+
+/// Makes a request about an interface; whether it was answered.
+///
+/// # Safety
+/// `Data` must be the 24 bytes of the union as `request` expects them, and valid whatever it writes there.
+unsafe fn ask<Data: Copy>(interface: &str, request: libc::c_ulong, data: &mut Data) -> bool {
+    const { assert!(size_of::<Data>() == 24 && align_of::<Data>() <= 8) };
+    let mut name = [0; libc::IFNAMSIZ];
+    match name.get_mut(..interface.len()) {
+        Some(bytes) if interface.len() < libc::IFNAMSIZ => bytes.copy_from_slice(interface.as_bytes()),
+        _ => return false,
+    }
+    let Ok(socket) = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None) else {
+        return false;
+    };
+    let mut argument = Request { name, data: *data };
+    // SAFETY: `argument` is an `ifreq` whose name ends with NUL; what it holds is the caller's promise.
+    let answered = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut argument) >= 0 };
+    *data = argument.data;
+    answered
 }
 
 // === impl Hook ===

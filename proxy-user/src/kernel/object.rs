@@ -127,8 +127,11 @@ fn refused(program: &'static str, error: ProgramError) -> KernelFault {
                 return KernelFault::system(format!("load the program `{program}`"), io_error);
             }
             let log = verifier_log.to_string();
-            // The verifier's reason is the last line but for its statistics.
-            let reason = log.lines().rev().find(|line| !line.is_empty() && !line.starts_with("processed "));
+            // The verifier's reason is the last line before its statistics.
+            let statistics = ["processed ", "verification time ", "stack depth "];
+            let is_reason =
+                |line: &&str| !line.is_empty() && !statistics.iter().any(|of| line.starts_with(of));
+            let reason = log.lines().rev().find(is_reason);
             let why = reason.map_or_else(|| io_error.to_string(), str::to_owned);
             KernelFault::Verifier { program, why }
         }

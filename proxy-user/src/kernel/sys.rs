@@ -23,12 +23,20 @@ pub mod table;
 
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 
 #[repr(C)]
 struct Object {
     path: u64,
     descriptor: u32,
     flags: u32,
+}
+
+#[repr(C)]
+struct GetInfo {
+    descriptor: u32,
+    length: u32,
+    info: u64,
 }
 
 fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! The pinned maps: read, filled, and swapped.
 
-use std::{collections::BTreeSet, os::fd::AsFd, thread};
+use std::{collections::BTreeSet, fs, os::fd::AsFd, thread};
 
 use aya::{
     maps::{Array, ArrayOfMaps, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, lpm_trie::Key},
@@ -17,7 +17,7 @@ use proxy_common::{
 
 use super::{
     KernelFault, lookup,
-    pins::Pins,
+    pins::{self, Pins},
     plan::{Admission, Known, Observed, Plan},
     sys::table::{self, Table},
 };
@@ -38,6 +38,7 @@ pub(super) struct Tables {
     lists: Array<MapData, ListLabel>,
     /// Arrays of maps, the allowlists' once more, as what slots are read, set and emptied through.
     slots: Slots,
+    pins: Pins,
 }
 
 struct Slots {
@@ -57,6 +58,7 @@ impl Tables {
             map.map(|map| (map, name))
         };
         Ok(Self {
+            pins: pins.clone(),
             allow_v4: typed(of(names::GATE_ALLOW_V4)?)?,
             allow_v6: typed(of(names::GATE_ALLOW_V6)?)?,
             counters: typed(of(names::GATE_COUNTERS)?)?,
@@ -86,10 +88,32 @@ impl Tables {
         })
     }
 
-    /// The running scope's map, to go back to.
+    /// The running scope's map, to go back to: of the two that may be pinned, the one that is in place.
     pub(super) fn scope(&self) -> Result<Option<Table>, KernelFault> {
-        table::slot(self.slots.scope.fd().as_fd(), RUNNING)
-            .map_err(|error| KernelFault::system("read the gate's scope", error))
+        let failed = |error| KernelFault::system("read the gate's scope", error);
+        let Some(running) = table::slot(self.slots.scope.fd().as_fd(), RUNNING).map_err(failed)? else {
+            return Ok(None);
+        };
+        for path in [&self.pins.map(names::RUNNING_SCOPE), &self.pins.map(names::INCOMING_SCOPE)] {
+            if path.exists() {
+                let table = Table::open(path).map_err(failed)?;
+                if table.id().map_err(failed)? == running {
+                    return Ok(Some(table));
+                }
+            }
+        }
+        Err(KernelFault::Other {
+            doing: "read the gate's scope".into(),
+            why: "its pin is gone; `weir kernel unload` removes the rest".into(),
+        })
+    }
+
+    /// Brings to an end what a predecessor began that was killed while it put a scope in place.
+    pub(super) fn settle(&mut self) -> Result<(), KernelFault> {
+        if let Some(running) = self.scope()? {
+            self.install(&running)?;
+        }
+        Ok(())
     }
 
     /// The running scope.
@@ -181,19 +205,30 @@ impl Tables {
     /// Makes a scope the running one. The kernel returns from this only when no packet is being judged by the
     /// one before: an update of an array of maps from user space waits for that.
     pub(super) fn publish(&mut self, plan: &Plan) -> Result<(), KernelFault> {
-        let failed = |error| KernelFault::system("write the gate's scope", error);
         let scope = Table::holding(c"gate_scope", &*lookup::scope(plan.generation, &plan.scope)?);
-        table::set_slot(self.slots.scope.fd().as_fd(), RUNNING, &scope.map_err(failed)?).map_err(failed)
+        self.install(&scope.map_err(|error| KernelFault::system("make the gate's scope", error))?)
     }
 
     /// Goes back to the scope that [`Self::scope`] gave.
     pub(super) fn restore(&mut self, previous: Option<&Table>) -> Result<(), KernelFault> {
-        let scope = self.slots.scope.fd().as_fd();
-        match previous {
-            Some(table) => table::set_slot(scope, RUNNING, table),
-            None => table::clear_slot(scope, RUNNING),
+        if let Some(previous) = previous {
+            return self.install(previous);
         }
-        .map_err(|error| KernelFault::system("go back to the gate's scope before", error))
+        table::clear_slot(self.slots.scope.fd().as_fd(), RUNNING)
+            .map_err(|error| KernelFault::system("empty the gate's scope", error))?;
+        pins::remove(&self.pins.map(names::RUNNING_SCOPE))
+    }
+
+    /// Pinned before it is in place, and known as the running one only after: whoever is killed in between leaves
+    /// both, and [`Self::scope`] tells them apart.
+    fn install(&mut self, scope: &Table) -> Result<(), KernelFault> {
+        let incoming = self.pins.map(names::INCOMING_SCOPE);
+        pins::remove(&incoming)?;
+        scope
+            .pin(&incoming)
+            .and_then(|()| table::set_slot(self.slots.scope.fd().as_fd(), RUNNING, scope))
+            .and_then(|()| fs::rename(&incoming, self.pins.map(names::RUNNING_SCOPE)))
+            .map_err(|error| KernelFault::system("put the gate's scope in place", error))
     }
 
     /// Gives the memory of admissions back that nothing uses. That it fails costs nothing but memory: the slot

@@ -6,9 +6,8 @@ use std::{
     path::Path,
 };
 
-use super::{bpf, bpf_fd, get, number, pin};
+use super::{BPF_OBJ_GET_INFO_BY_FD, GetInfo, bpf, bpf_fd, get, number, pin};
 
-const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
 const BPF_LINK_CREATE: i32 = 28;
 const BPF_LINK_UPDATE: i32 = 29;
 
@@ -94,12 +93,6 @@ impl Link {
             padding: u32,
             interface: u32,
             attach_type: u32,
-        }
-        #[repr(C)]
-        struct GetInfo {
-            descriptor: u32,
-            length: u32,
-            info: u64,
         }
         let mut info = Info::default();
         let mut attr = GetInfo {

@@ -7,18 +7,18 @@ use std::{
     ffi::CStr,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
 };
 
 use aya::Pod;
 use nix::libc;
 
-use super::{bpf, bpf_fd, number};
+use super::{BPF_OBJ_GET_INFO_BY_FD, GetInfo, bpf, bpf_fd, get, number, pin};
 
 const BPF_MAP_CREATE: i32 = 0;
 const BPF_MAP_LOOKUP_ELEM: i32 = 1;
 const BPF_MAP_UPDATE_ELEM: i32 = 2;
 const BPF_MAP_DELETE_ELEM: i32 = 3;
-const BPF_MAP_GET_FD_BY_ID: i32 = 14;
 
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 
@@ -60,8 +60,24 @@ impl Table {
         Ok(table)
     }
 
-    /// The value. The map's values must be as large as `T`.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        get(path).map(Self)
+    }
+
+    pub fn pin(&self, path: &Path) -> io::Result<()> {
+        pin(self.0.as_fd(), path)
+    }
+
+    /// The kernel's number of it, which stands in the slots that it is in.
+    pub fn id(&self) -> io::Result<u32> {
+        self.info().map(|info| info.id)
+    }
+
+    /// The value.
     pub fn read<T: Pod>(&self) -> io::Result<Box<T>> {
+        if self.info()?.value_size as usize != size_of::<T>() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its values are of another size"));
+        }
         let mut value = Box::<T>::new_uninit();
         let key = 0_u32;
         let mut attr = Element {
@@ -71,22 +87,38 @@ impl Table {
             value: value.as_mut_ptr().addr() as u64,
             flags: 0,
         };
-        // SAFETY: the kernel reads the four bytes of `key` and writes one value, which is as large as `T` by
-        // the caller's word and the shape that was checked when the outer map was opened.
+        // SAFETY: the kernel reads the four bytes of `key` and writes one value, which is as large as `T`: that
+        // was asked above, and a map never changes its size.
         unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) }?;
         // SAFETY: the kernel wrote all of it, and any bytes are a `T` (`Pod`).
         Ok(unsafe { value.assume_init() })
     }
+
+    fn info(&self) -> io::Result<Info> {
+        let mut info = Info::default();
+        let mut attr = GetInfo {
+            descriptor: number(self.0.as_fd()),
+            length: size_of::<Info>() as u32,
+            info: (&raw mut info).addr() as u64,
+        };
+        // SAFETY: the kernel writes at most `length` bytes to `info`, which is as long and outlives the call;
+        // it is made of integers, so whatever is written is valid.
+        unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }.map(|_| info)
+    }
 }
 
-/// The map in a slot of an array of maps. `None`: the slot is empty.
-pub fn slot(outer: BorrowedFd<'_>, index: u32) -> io::Result<Option<Table>> {
-    #[repr(C)]
-    struct ById {
-        id: u32,
-        next: u32,
-        flags: u32,
-    }
+/// The beginning of `bpf_map_info`.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    kind: u32,
+    id: u32,
+    key_size: u32,
+    value_size: u32,
+}
+
+/// The number of the map in a slot of an array of maps. `None`: the slot is empty.
+pub fn slot(outer: BorrowedFd<'_>, index: u32) -> io::Result<Option<u32>> {
     let mut id = 0_u32;
     let mut attr = Element {
         map: number(outer),
@@ -97,13 +129,10 @@ pub fn slot(outer: BorrowedFd<'_>, index: u32) -> io::Result<Option<Table>> {
     };
     // SAFETY: an array of maps has keys and values of four bytes, which is what is pointed at.
     match unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) } {
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
-        Err(error) => return Err(error),
-        Ok(_) => {}
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) => Ok(Some(id)),
     }
-    let mut attr = ById { id, next: 0, flags: 0 };
-    // SAFETY: reads nothing but the structure and returns a new descriptor.
-    unsafe { bpf_fd(BPF_MAP_GET_FD_BY_ID, &mut attr) }.map(|map| Some(Table(map)))
 }
 
 /// Puts a map into a slot. The kernel returns only when no program uses what was there before.
