@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use nix::sys::signal::Signal;
 use weir_lab::{
     lab::{
         addresses::{HTTPS, STRANGER, STRANGER_V6},
         client::Browser,
-        knock::{knock, until_connected, until_silent},
+        knock::{Knocking, Witness, knock, until_connected, until_silent},
         load,
         stand::{PATIENCE, Stand},
         wait, weir,
@@ -39,6 +40,34 @@ fn a_reload_lets_a_new_source_in_and_fails_no_request() -> Done {
     stand.weir.rewrite_config(&shut)?;
     until_silent(&stand.lab.stranger, HTTPS, PATIENCE)?;
     load::all_served(&load.stop()?)
+}
+
+#[test]
+fn nobody_is_misjudged_while_lists_change() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir, Need::Program("bpftool"));
+    let stand = Stand::up()?;
+    let witness = Witness::open(&stand.lab.edge)?;
+    let load = stand.load("/", 200)?;
+    let stranger = Knocking::start(&stand.lab.stranger, HTTPS)?;
+    // Each of these lists is another; none of them has the stranger in it.
+    let generation = || -> anyhow::Result<u64> {
+        stand.weir.status()?["generation"].as_u64().context("the status has no generation")
+    };
+    let begun = generation()?;
+    for round in 1..=12 {
+        let prefixes: Vec<_> =
+            (0..round * 20).map(|number| format!("\"10.{round}.{number}.0/24\"")).collect();
+        let list = format!("\n[allowlist.friends]\nprefixes = [{}]\n", prefixes.join(", "));
+        let toml = weir::standard(&stand.lab)
+            .replace("[\"cloudflare\"]\nclient", "[\"cloudflare\", \"friends\"]\nclient");
+        stand.weir.rewrite_config(&(toml + &list))?;
+        wait::until_true("the next generation runs", PATIENCE, || Ok(generation()? >= begun + round))?;
+    }
+    load::all_served(&load.stop()?)?;
+    let knocks = stranger.stop()?;
+    assert_eq!((knocks.connected, knocks.refused, witness.syns_from(STRANGER)), (0, 0, 0), "{knocks:?}");
+    assert!(knocks.silent > 0);
+    Ok(())
 }
 
 #[test]
