@@ -114,7 +114,7 @@ impl Kernel {
         let plan = plan::tables(desired.generation, &guarded, &observed)?;
 
         // 2. Lists into unused slots, then the new scope in one update.
-        let previous = self.tables.scope()?;
+        let previous = self.tables.scope()?.map(|(_, scope)| scope);
         self.tables.fill(&plan)?;
         self.tables.publish(&plan)?;
 
