@@ -91,6 +91,12 @@ pub struct Kernel {
     admissions: plan::Known,
 }
 
+/// `apply` waits for the kernel, some tens of milliseconds: it belongs on a thread that may block.
+const _: () = {
+    const fn may_go_to_another_thread<T: Send>() {}
+    may_go_to_another_thread::<Kernel>();
+};
+
 // === impl Kernel ===
 
 impl Kernel {
