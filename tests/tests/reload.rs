@@ -6,6 +6,7 @@ use anyhow::Context;
 use nix::sys::signal::Signal;
 use weir_lab::{
     lab::{
+        SITE,
         addresses::{HTTPS, STRANGER, STRANGER_V6},
         client::Browser,
         knock::{Knocking, Witness, knock, until_connected, until_silent},
@@ -127,5 +128,28 @@ fn servers_keep_their_state_over_a_reload() -> Done {
     let browser = stand.visitor.clone().with_host("new.example.com");
     wait::until_true("the new route holds", PATIENCE, || Ok(browser.get("/")?.status == 200))?;
     // A reload that forgot would send to a dead server, or start with the page.
+    load::all_served(&load.stop()?)
+}
+
+#[test]
+fn a_renewed_certificate_is_taken_without_a_word() -> Done {
+    needs!(Need::Root, Need::Weir, Need::Program("openssl"));
+    let stand = Stand::up()?;
+    let load = stand.load("/", 100)?;
+    let fingerprint = || -> anyhow::Result<String> {
+        let script = format!(
+            "openssl s_client -connect {HTTPS} -servername {SITE} </dev/null 2>/dev/null \
+             | openssl x509 -noout -fingerprint -sha256"
+        );
+        let mut shell = stand.lab.visitor.command("bash")?;
+        shell.args(["-e", "-o", "pipefail", "-c", &script]);
+        let ran = weir::finish(shell)?;
+        anyhow::ensure!(ran.code == 0, "{ran:?}");
+        Ok(ran.stdout)
+    };
+    let before = fingerprint()?;
+    // Certificate first, key second: for a moment they don't match, and that must not do any harm.
+    stand.lab.authority.issue(&[SITE])?.write(&stand.lab.certificates(), "site")?;
+    wait::until_true("the new certificate is served", PATIENCE, || Ok(fingerprint()? != before))?;
     load::all_served(&load.stop()?)
 }
