@@ -76,14 +76,15 @@ async fn speak_http1<S>(
     at: EntrypointAddr,
     stream: S,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let caller = Rc::new(Caller { worker: worker.clone(), entrypoint: entrypoint.clone(), peer, at });
     let service = service_fn(move |request| request::answer(caller.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         biased;
@@ -103,7 +104,7 @@ async fn speak_http2<S>(
     at: EntrypointAddr,
     stream: S,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let caller = Rc::new(Caller { worker: worker.clone(), entrypoint: entrypoint.clone(), peer, at });
     let service = service_fn(move |request| request::answer(caller.clone(), request));

@@ -23,6 +23,7 @@ use crate::{
     page::{self, Taste},
     service::Service,
     snapshot::Entrypoint,
+    upgrade::Wish,
     upstream::deliver::{Undelivered, deliver},
     worker::Worker,
 };
@@ -104,6 +105,7 @@ pub async fn answer(
 
     // 3. What does the server get to see?
     let scheme = if entrypoint.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    let wish = Wish::of(&mut head);
     forwarding::towards_server(
         &mut head.headers,
         &Origin {
@@ -115,6 +117,9 @@ pub async fn answer(
             request_id: &request_id,
         },
     );
+    if let Some(wish) = &wish {
+        wish.pass_on(&mut head.headers);
+    }
     let body = RequestBody::new(incoming, &exchange.bytes_in);
     let onward = onward(head, host, body);
 
@@ -123,8 +128,13 @@ pub async fn answer(
     match deliver(caller.worker.means(), service, onward, &mut exchange).await {
         Ok(answer) => {
             let (mut head, incoming) = answer.response.into_parts();
+            let protocol = head.headers.get(header::UPGRADE).cloned();
             forwarding::towards_client(&mut head.headers, &request_id);
             exchange.status = head.status;
+            if let Some(tunnel) = wish.and_then(|wish| wish.granted(&mut head, protocol)) {
+                tunnel.carry(&caller.worker, exchange);
+                return Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)));
+            }
             // The answer is spoken in the client's version, whatever the server's was.
             head.version = Version::HTTP_11;
             Ok(Response::from_parts(head, ResponseBody::of_server(incoming, answer.lease, exchange)))

@@ -50,8 +50,12 @@ pub struct Worker {
     pool: Rc<Pool>,
     waiting: WaitingRoom,
     closing: watch::Receiver<bool>,
-    connections: Cell<usize>,
+    connections: Rc<Cell<usize>>,
 }
+
+/// A connection that a drain waits for; counted until dropped.
+#[derive(Debug)]
+pub struct Counted(Rc<Cell<usize>>);
 
 /// The control side's end of a worker.
 #[derive(Debug)]
@@ -165,10 +169,22 @@ impl Worker {
         Means { pool: &self.pool, waiting: &self.waiting }
     }
 
+    /// Counts one more connection, until the result is dropped.
+    pub fn count_connection(&self) -> Counted {
+        self.connections.set(self.connections.get() + 1);
+        Counted(self.connections.clone())
+    }
+
     /// Resolves when the worker begins to drain.
     pub async fn closing(&self) {
         // An error means that the worker is gone, and its connections with it.
         let _ = self.closing.clone().wait_for(|closing| *closing).await;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -180,7 +196,7 @@ async fn run(running: Running, mut orders: mpsc::UnboundedReceiver<Order>) {
         pool: Rc::default(),
         waiting: WaitingRoom::default(),
         closing,
-        connections: Cell::new(0),
+        connections: Rc::default(),
     });
     worker.log.switch_to(worker.snapshot().access_log.clone());
     let ticker = tokio::task::spawn_local(tick(worker.clone()));
@@ -244,9 +260,8 @@ async fn accept(
 }
 
 async fn counted(worker: Rc<Worker>, accepted: Accepted) {
-    worker.connections.set(worker.connections.get() + 1);
-    connection::serve(worker.clone(), accepted).await;
-    worker.connections.set(worker.connections.get() - 1);
+    let _counted = worker.count_connection();
+    connection::serve(worker, accepted).await;
 }
 
 async fn drain(worker: &Worker, close: &watch::Sender<bool>, grace: Duration) {
