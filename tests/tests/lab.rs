@@ -238,7 +238,7 @@ fn what_a_killed_lab_leaves_is_swept() -> Done {
     let (mut lab, name) = a_lab_by_hand(log.path())?;
     lab.signal(nix::sys::signal::Signal::SIGKILL)?;
     lab.wait(PATIENCE)?;
-    weir_lab::lab::sweep();
+    weir_lab::lab::remains::sweep();
     assert_eq!(remains(&name)?, (0, 0, 0));
     Ok(())
 }
