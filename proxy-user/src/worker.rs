@@ -46,6 +46,8 @@ const FLUSH_TICKS: u32 = 4;
 #[derive(Debug)]
 pub struct Worker {
     running: RefCell<Cache<Running, Arc<Snapshot>>>,
+    /// This worker's own handle on what runs: requests count references here, not where all workers count.
+    current: RefCell<Rc<Arc<Snapshot>>>,
     pub log: Rc<WorkerLog>,
     pool: Rc<Pool>,
     waiting: WaitingRoom,
@@ -161,8 +163,14 @@ impl WorkerHandle {
 
 impl Worker {
     /// The snapshot that runs now. A request asks once and keeps what it got.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.running.borrow_mut().load().clone()
+    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+        let mut running = self.running.borrow_mut();
+        let running = running.load();
+        let mut current = self.current.borrow_mut();
+        if !Arc::ptr_eq(running, &current) {
+            *current = Rc::new(running.clone());
+        }
+        current.clone()
     }
 
     pub fn means(&self) -> Means<'_> {
@@ -191,6 +199,7 @@ impl Drop for Counted {
 async fn run(running: Running, mut orders: mpsc::UnboundedReceiver<Order>) {
     let (close, closing) = watch::channel(false);
     let worker = Rc::new(Worker {
+        current: RefCell::new(Rc::new(running.load_full())),
         running: RefCell::new(Cache::new(running)),
         log: Rc::default(),
         pool: Rc::default(),
