@@ -35,4 +35,5 @@ pub mod control;
 pub mod kernel;
 pub mod admin;
 pub mod demonstration;
+pub mod allocator;
 pub mod cli;
