@@ -36,6 +36,13 @@ use crate::{
 /// The snapshot that runs, shared by all.
 pub type Running = Arc<ArcSwap<Snapshot>>;
 
+/// A worker's own handle on the snapshot that runs.
+#[expect(
+    clippy::redundant_allocation,
+    reason = "requests count references per worker, not where all workers count"
+)]
+pub type Current = Rc<Arc<Snapshot>>;
+
 /// Pooled connections are looked through every so many ticks (a second).
 const PRUNE_TICKS: u32 = 40;
 
@@ -46,8 +53,7 @@ const FLUSH_TICKS: u32 = 4;
 #[derive(Debug)]
 pub struct Worker {
     running: RefCell<Cache<Running, Arc<Snapshot>>>,
-    /// This worker's own handle on what runs: requests count references here, not where all workers count.
-    current: RefCell<Rc<Arc<Snapshot>>>,
+    current: RefCell<Current>,
     pub log: Rc<WorkerLog>,
     pool: Rc<Pool>,
     waiting: WaitingRoom,
@@ -163,7 +169,7 @@ impl WorkerHandle {
 
 impl Worker {
     /// The snapshot that runs now. A request asks once and keeps what it got.
-    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub fn snapshot(&self) -> Current {
         let mut running = self.running.borrow_mut();
         let running = running.load();
         let mut current = self.current.borrow_mut();
