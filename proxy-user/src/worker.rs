@@ -36,11 +36,7 @@ use crate::{
 /// The snapshot that runs, shared by all.
 pub type Running = Arc<ArcSwap<Snapshot>>;
 
-/// A worker's own handle on the snapshot that runs.
-#[expect(
-    clippy::redundant_allocation,
-    reason = "requests count references per worker, not where all workers count"
-)]
+/// A worker's own handle on the snapshot that runs: requests count references per worker, not where all workers count.
 pub type Current = Rc<Arc<Snapshot>>;
 
 /// Pooled connections are looked through every so many ticks (a second).

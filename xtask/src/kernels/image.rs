@@ -19,10 +19,19 @@ const INIT: &str = include_str!("init.sh");
 /// Folders that are there and empty, besides those of files.
 const FOLDERS: [&str; 8] = ["dev", "proc", "sys", "tmp", "run", "etc", "root", "var"];
 
-pub fn write(to: &Path, kernel: &Fetched, weir: &Path, tests: &[PathBuf], filter: Option<&str>) -> Result<()> {
+pub fn write(
+    to: &Path,
+    kernel: &Fetched,
+    weir: &Path,
+    tests: &[PathBuf],
+    filter: Option<&str>,
+) -> Result<()> {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     files.insert("init".into(), INIT.replace("@FILTER@", filter.unwrap_or_default()).into_bytes());
-    files.insert("etc/passwd".into(), b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n".to_vec());
+    files.insert(
+        "etc/passwd".into(),
+        b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n".to_vec(),
+    );
 
     let busybox = packages::find("busybox").context("busybox is absent")?;
     files.insert("bin/busybox".into(), read(&busybox)?);
