@@ -36,6 +36,9 @@ use crate::{
 /// The snapshot that runs, shared by all.
 pub type Running = Arc<ArcSwap<Snapshot>>;
 
+/// A worker's own handle on the snapshot that runs: requests count references per worker, not where all workers count.
+pub type Current = Rc<Arc<Snapshot>>;
+
 /// Pooled connections are looked through every so many ticks (a second).
 const PRUNE_TICKS: u32 = 40;
 
@@ -46,6 +49,7 @@ const FLUSH_TICKS: u32 = 4;
 #[derive(Debug)]
 pub struct Worker {
     running: RefCell<Cache<Running, Arc<Snapshot>>>,
+    current: RefCell<Current>,
     pub log: Rc<WorkerLog>,
     pool: Rc<Pool>,
     waiting: WaitingRoom,
@@ -161,8 +165,14 @@ impl WorkerHandle {
 
 impl Worker {
     /// The snapshot that runs now. A request asks once and keeps what it got.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.running.borrow_mut().load().clone()
+    pub fn snapshot(&self) -> Current {
+        let mut running = self.running.borrow_mut();
+        let running = running.load();
+        let mut current = self.current.borrow_mut();
+        if !Arc::ptr_eq(running, &current) {
+            *current = Rc::new(running.clone());
+        }
+        current.clone()
     }
 
     pub fn means(&self) -> Means<'_> {
@@ -191,6 +201,7 @@ impl Drop for Counted {
 async fn run(running: Running, mut orders: mpsc::UnboundedReceiver<Order>) {
     let (close, closing) = watch::channel(false);
     let worker = Rc::new(Worker {
+        current: RefCell::new(Rc::new(running.load_full())),
         running: RefCell::new(Cache::new(running)),
         log: Rc::default(),
         pool: Rc::default(),
