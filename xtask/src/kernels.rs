@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::build::{self, Profile};
 use crate::packages::{self, Program};
-use crate::workspace::Workspace;
 use crate::setup;
+use crate::workspace::Workspace;
 
 use machine::Outcome;
 
@@ -47,6 +47,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "qemu-system-x86_64", package: "qemu-system-x86", purpose: "other kernels" },
     Program { name: "busybox", package: "busybox-static", purpose: "other kernels" },
     Program { name: "ip", package: "iproute2", purpose: "network namespaces" },
+    Program { name: "setpriv", package: "util-linux", purpose: "fewer privileges" },
 ];
 
 /// The tests that say what a kernel must do for the gate. `ports` has tests that are ignored elsewhere: they
@@ -59,9 +60,15 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
         .filter(|kernel| arguments.kernel.as_deref().is_none_or(|line| line == kernel.line))
         .collect();
     if wanted.is_empty() {
-        bail!("there is no kernel `{}` here; there are 6.1 and 6.12", arguments.kernel.as_deref().unwrap_or_default());
+        bail!(
+            "there is no kernel `{}` here; there are 6.1 and 6.12",
+            arguments.kernel.as_deref().unwrap_or_default()
+        );
     }
-    anyhow::ensure!(cfg!(target_arch = "x86_64"), "the kernels are built for x86_64; this machine is another");
+    anyhow::ensure!(
+        cfg!(target_arch = "x86_64"),
+        "the kernels are built for x86_64; this machine is another"
+    );
     setup::ensure_toolchain(workspace, None)?;
     packages::ensure(PROGRAMS)?;
     let built = build::all(workspace, Profile::Dev)?;
@@ -110,17 +117,28 @@ fn print_table(table: &[[String; 3]]) {
 /// The test binaries, in the order of [`TESTS`].
 fn build_tests(workspace: &Workspace, built: &build::Built) -> Result<Vec<PathBuf>> {
     let mut cargo = workspace.cargo();
-    cargo.args(["test", "--workspace", "--exclude=xtask", "--no-run", "--message-format=json-render-diagnostics"]);
+    cargo.args([
+        "test",
+        "--workspace",
+        "--exclude=xtask",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ]);
     for test in TESTS {
         cargo.args(["--test", test]);
     }
     cargo.env("WEIR_EBPF_OBJECT", &built.ebpf_object).stderr(std::process::Stdio::inherit());
     let output = cargo.output().context("cannot run cargo")?;
     anyhow::ensure!(output.status.success(), "building the tests failed");
-    let messages: Vec<serde_json::Value> =
-        output.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    let messages: Vec<serde_json::Value> = output
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect();
     let executable = |test: &&str| {
-        let message = messages.iter().find(|message| message["target"]["name"] == **test && message["executable"].is_string());
+        let message = messages
+            .iter()
+            .find(|message| message["target"]["name"] == **test && message["executable"].is_string());
         let path = message.and_then(|message| message["executable"].as_str()).map(PathBuf::from);
         path.with_context(|| format!("cargo built no test `{test}`"))
     };

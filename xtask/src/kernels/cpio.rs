@@ -32,7 +32,8 @@ impl<W: Write> Archive<W> {
 
     fn entry(&mut self, name: &str, mode: u32, content: &[u8]) -> io::Result<()> {
         self.number += 1;
-        let size = u32::try_from(content.len()).map_err(|_| io::Error::other(format!("{name} is too large")))?;
+        let size =
+            u32::try_from(content.len()).map_err(|_| io::Error::other(format!("{name} is too large")))?;
         // Magic; inode, mode, uid, gid, links, mtime, size, device (2), its own device (2), name with NUL, check.
         let header = [self.number, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name.len() as u32 + 1, 0];
         write!(self.to, "070701")?;

@@ -19,15 +19,30 @@ const INIT: &str = include_str!("init.sh");
 /// Folders that are there and empty, besides those of files.
 const FOLDERS: [&str; 8] = ["dev", "proc", "sys", "tmp", "run", "etc", "root", "var"];
 
-pub fn write(to: &Path, kernel: &Fetched, weir: &Path, tests: &[PathBuf], filter: Option<&str>) -> Result<()> {
+pub fn write(
+    to: &Path,
+    kernel: &Fetched,
+    weir: &Path,
+    tests: &[PathBuf],
+    filter: Option<&str>,
+) -> Result<()> {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     files.insert("init".into(), INIT.replace("@FILTER@", filter.unwrap_or_default()).into_bytes());
-    files.insert("etc/passwd".into(), b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n".to_vec());
+    files.insert(
+        "etc/passwd".into(),
+        b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n".to_vec(),
+    );
 
     let busybox = packages::find("busybox").context("busybox is absent")?;
     files.insert("bin/busybox".into(), read(&busybox)?);
     let ip = packages::find("ip").context("ip is absent")?;
-    let mut programs = vec![("sbin/ip".to_owned(), ip), ("weir/weir".to_owned(), weir.to_owned())];
+    // busybox has a lesser one.
+    let setpriv = packages::find("setpriv").context("setpriv is absent")?;
+    let mut programs = vec![
+        ("sbin/ip".to_owned(), ip),
+        ("sbin/setpriv".to_owned(), setpriv),
+        ("weir/weir".to_owned(), weir.to_owned()),
+    ];
     for test in tests {
         programs.push((format!("tests/{}", test_name(test)?), test.clone()));
     }

@@ -72,7 +72,8 @@ pub fn boot(kernel: &Kernel, vmlinuz: &Path, initrd: &Path, folder: &Path) -> Re
     let mut report = read(&text(&results));
     let console = text(&console);
     if !in_time {
-        report.broken = Some(format!("the VM had no end after {} s; its console:\n{console}", PATIENCE.as_secs()));
+        report.broken =
+            Some(format!("the VM had no end after {} s; its console:\n{console}", PATIENCE.as_secs()));
     } else if report.broken.is_some() {
         let qemu = text(&folder.join("qemu"));
         report.broken = Some(format!("the VM ended early; its console:\n{console}\n{qemu}"));
@@ -101,7 +102,9 @@ fn read(results: &str) -> Report {
     let mut report = Report { release: "?".into(), checks: Vec::new(), broken: Some("no end".into()) };
     let mut running: Option<(String, String)> = None;
     for line in results.lines().map(|line| line.trim_end_matches('\r')) {
-        let Some((word, rest)) = line.strip_prefix('@').map(|line| line.split_once(' ').unwrap_or((line, ""))) else {
+        let Some((word, rest)) =
+            line.strip_prefix('@').map(|line| line.split_once(' ').unwrap_or((line, "")))
+        else {
             if let Some((_, log)) = &mut running {
                 log.push_str(line);
                 log.push('\n');
