@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     address::{EntrypointAddr, PeerAddr},
+    identity::spell_peer,
     request::{self, Caller},
     worker::{LocalExecutor, Worker},
 };
@@ -57,7 +58,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
 
     // 3. TLS, then HTTP.
     let tls = entrypoint.tls.clone();
-    let caller = Rc::new(Caller { worker, entrypoint: entrypoint.clone(), peer, at });
+    let caller = Rc::new(Caller { worker, entrypoint: entrypoint.clone(), peer: spell_peer(peer), at });
     match tls {
         None => speak_http1(stream, caller).await,
         Some(tls) => match timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await {

@@ -19,7 +19,7 @@ use crate::{
     address::{EntrypointAddr, PeerAddr},
     body::{RequestBody, ResponseBody},
     forwarding::{self, Origin},
-    identity::{self, TrustedSource},
+    identity::{self, Spelled, TrustedSource},
     page::{self, Taste},
     service::Service,
     snapshot::Entrypoint,
@@ -34,7 +34,7 @@ pub struct Caller {
     pub worker: Rc<Worker>,
     /// As of accept; a reload may have changed it since.
     pub entrypoint: Arc<Entrypoint>,
-    pub peer: PeerAddr,
+    pub peer: Spelled<PeerAddr>,
     pub at: EntrypointAddr,
 }
 
@@ -63,8 +63,8 @@ pub async fn answer(
     let entrypoint = snapshot.entrypoint(caller.at).unwrap_or(&caller.entrypoint);
     entrypoint.counters.requests.fetch_add(1, Ordering::Relaxed);
     let now = SystemTime::now();
-    let trust = TrustedSource::trust(entrypoint.client_ip.as_ref(), caller.peer);
-    let client = identity::client_address(entrypoint.client_ip.as_ref(), trust, caller.peer, &head.headers);
+    let trust = TrustedSource::trust(entrypoint.client_ip.as_ref(), caller.peer.addr);
+    let client = identity::client_address(entrypoint.client_ip.as_ref(), trust, &caller.peer, &head.headers);
     let request_id = identity::request_id(trust, &head.headers, unix_millis(now));
     let taste = Taste::of(&head.headers);
     let host = host(&head);
@@ -72,7 +72,7 @@ pub async fn answer(
         log: caller.worker.log.clone(),
         began: Instant::now(),
         began_at: now,
-        client: client.0,
+        client: client.text.clone(),
         method: head.method.clone(),
         host: host.clone().ok().flatten(),
         path: head.uri.path_and_query().cloned(),
@@ -109,8 +109,8 @@ pub async fn answer(
     forwarding::towards_server(
         &mut head.headers,
         &Origin {
-            peer: caller.peer,
-            client,
+            peer: &caller.peer.text,
+            client: &client.text,
             trust,
             scheme: &scheme,
             host: host.as_ref(),

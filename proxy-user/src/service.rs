@@ -31,6 +31,8 @@ pub struct Service {
 #[derive(Debug)]
 pub struct Server {
     pub addr: ServerAddr,
+    /// The address as logs spell it.
+    pub label: Arc<str>,
     pub health: Arc<Health>,
     pub pool_key: PoolKey,
     pub counters: Arc<ServerCounters>,

@@ -228,7 +228,7 @@ fn running_server(
         .filter(|_| !encrypted && known_service.is_some_and(|service| service.tls.is_none()))
         .map_or_else(new_pool_key, |known| known.pool_key);
     let counters: Arc<ServerCounters> = known.map(|known| known.counters.clone()).unwrap_or_default();
-    Server { addr, health, pool_key, counters }
+    Server { addr, label: addr.to_string().into(), health, pool_key, counters }
 }
 
 fn new_pool_key() -> PoolKey {
