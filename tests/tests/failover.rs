@@ -25,7 +25,7 @@ fn one_killed_server_fails_no_request() -> Done {
     load.wait_for_more(100, PATIENCE)?;
     let records = load.stop()?;
     load::all_served(&records)?;
-    let after: Vec<_> = records.into_iter().filter(|record| record.ended() > killed).collect();
+    let after = load::concerned(&records, killed, Duration::from_millis(300));
     let wait = load::longest(&after);
     assert!(wait < Duration::from_millis(250), "somebody waited {}", load::slowest(&after, killed));
     Ok(())

@@ -201,6 +201,13 @@ pub fn longest(records: &[Record]) -> Duration {
     records.iter().map(|record| record.took).max().unwrap_or_default()
 }
 
+/// Those that something which happened at `moment` can have delayed: in flight then, or begun within `span` of it.
+/// Later ones only say how busy the machine is.
+pub fn concerned(records: &[Record], moment: Instant, span: Duration) -> Vec<Record> {
+    let concerned = |record: &&Record| record.ended() >= moment && record.begun <= moment + span;
+    records.iter().filter(concerned).cloned().collect()
+}
+
 /// Those that took longest, for the message of a test that minds: when they began, from a moment on, and how it went.
 pub fn slowest(records: &[Record], since: Instant) -> String {
     let mut records: Vec<_> = records.iter().collect();
