@@ -242,6 +242,68 @@ fn a_status_of_the_server_is_passed_on() -> Done {
 }
 
 #[test]
+fn every_request_is_in_the_access_log_once_also_over_a_rotation() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = Stand::up()?;
+    let log = stand.lab.folder().join("access.log");
+    let rotated = stand.lab.folder().join("access.log.1");
+    let lines = || -> usize {
+        let text = [&rotated, &log].map(|file| std::fs::read_to_string(file).unwrap_or_default()).concat();
+        let of_ours = |line: &&str| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            line["path"].as_str().is_some_and(|path| path.starts_with("/counted/")) && line["status"] == 200
+        };
+        text.lines().filter(of_ours).count()
+    };
+    for number in 0..40 {
+        stand.visitor.get(&format!("/counted/{number}"))?;
+        if number == 20 {
+            std::fs::rename(&log, &rotated)?;
+            stand.weir.signal(nix::sys::signal::Signal::SIGUSR1)?;
+            wait::until_true("the log is opened again", PATIENCE, || Ok(log.exists()))?;
+        }
+    }
+    wait::until_true("all requests are in the log", PATIENCE, || Ok(lines() >= 40))?;
+    assert_eq!(lines(), 40);
+    Ok(())
+}
+
+#[test]
+fn a_large_upload_by_curl_is_told_to_continue() -> Done {
+    needs!(Need::Root, Need::Weir, Need::Program("curl"));
+    let stand = Stand::up()?;
+    let file = stand.lab.folder().join("upload");
+    std::fs::write(&file, vec![b'u'; 3 << 20])?;
+    // HTTP/2 doesn't ask: there, the client's window does the same.
+    for flags in [&["--http1.1", "-H", "Expect: 100-continue", "--expect100-timeout", "10"][..], &["--http2"]]
+    {
+        let mut curl = stand.lab.visitor.command("curl")?;
+        // Without the answer to its `Expect` it would wait for ten seconds.
+        curl.args(["-sS", "-m", "5"])
+            .args(flags)
+            .args(["--resolve", &format!("{SITE}:443:{EDGE}"), &format!("https://{SITE}/count")])
+            .arg("--cacert")
+            .arg(stand.lab.ca())
+            .arg("--data-binary")
+            .arg(format!("@{}", file.display()));
+        let ran = weir::finish(curl)?;
+        assert_eq!((ran.stdout.as_str(), ran.code), ("3145728", 0), "{flags:?}: {}", ran.stderr);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_head_without_end_is_refused() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = Stand::up()?;
+    let request = stand.visitor.request("GET", "/").header("x-long", "x".repeat(900_000));
+    let refused = stand.visitor.send(request.body(nothing())?);
+    assert!(refused.as_ref().map_or(true, |reply| reply.status == 431), "{refused:?}");
+    assert_eq!(stand.visitor.get("/")?.status, 200);
+    Ok(())
+}
+
+#[test]
 fn without_a_file_it_starts_with_a_demonstration() -> Done {
     needs!(Need::Root, Need::Weir);
     if std::path::Path::new("/etc/weir/weir.toml").exists() {
