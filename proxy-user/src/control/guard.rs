@@ -106,7 +106,8 @@ fn at(config: &Config, one: &Entrypoint, sockets: &Sockets) -> Vec<Fault> {
     faults
 }
 
-/// Whether a listener at `listener` gets what is sent to `addr`. `[::]` of another program may take IPv4 too.
+/// Whether a listener at `listener` gets what is sent to `addr`. An `[::]` that takes IPv4 too is left out: where one is,
+/// an entrypoint can't listen on IPv4 at all.
 fn covers(listener: SocketAddr, addr: SocketAddr) -> bool {
     let (own, other) = (listener.ip().to_canonical(), addr.ip().to_canonical());
     let everywhere = own.is_unspecified() && (own.is_ipv4() == other.is_ipv4());

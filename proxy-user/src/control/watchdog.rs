@@ -33,6 +33,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The order may take so long to be followed; a trial that has not begun by then never will.
 const BEGINS_WITHIN: Duration = Duration::from_secs(70);
 
+/// What fails is tried again after this, and not for ever.
+const AGAIN: Duration = Duration::from_secs(5);
+const ATTEMPTS: u32 = 720;
+
 /// What a watchdog looks after.
 #[derive(Debug)]
 pub struct Watch {
@@ -51,7 +55,7 @@ impl Watch {
     /// When the configuration could not be taken back.
     pub async fn run(&self, mut log: impl Write) -> Result<(), String> {
         let begun = Instant::now();
-        let mut seen = false;
+        let (mut seen, mut attempts) = (false, 0);
         loop {
             match Trial::read(&self.config) {
                 Ok(Some(trial)) if trial.id == self.id => {
@@ -62,7 +66,12 @@ impl Watch {
                             &mut log,
                             "the time is over, and no daemon answers: taking the configuration back",
                         );
-                        return self.take_back(log).await;
+                        match self.take_back(&mut log).await {
+                            Err(why) if attempts < ATTEMPTS => say(&mut log, why),
+                            outcome => return outcome,
+                        }
+                        attempts += 1;
+                        tokio::time::sleep(AGAIN).await;
                     }
                 }
                 Ok(_) if !seen && begun.elapsed() < BEGINS_WITHIN => {}
@@ -83,10 +92,8 @@ impl Watch {
             .restore(&self.config)
             .map_err(|error| format!("{} can't be written: {error}", self.config.display()))?;
         say(&mut log, format_args!("restored {}", self.config.display()));
-        let reconciled = reconcile(&self.config, &claimed.trial.previous).await;
-        // The file is what it was: the next daemon starts with that, whatever the kernel says now.
+        reconcile(&self.config, &claimed.trial.previous).await?;
         claimed.end().map_err(|error| format!("the trial's file can't be removed: {error}"))?;
-        reconciled?;
         say(&mut log, "the gate judges by the previous configuration");
         Ok(())
     }
