@@ -216,13 +216,29 @@ fn ctrl_c_takes_a_lab_down() -> Done {
 }
 
 #[test]
+fn ctrl_c_in_the_middle_of_the_story_leaves_nothing() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir, Need::Program("bpftool"));
+    let log = tempfile::NamedTempFile::new()?;
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_weir-lab"));
+    command.args(["demo", "--once"]);
+    let mut demo = Process::start("weir-lab demo", command, log.path())?;
+    wait::until_true("the third scene", PATIENCE, || Ok(demo.log_text().contains("kill -9 on server one")))?;
+    let name = format!("weir-{}-", demo.pid());
+    assert_eq!(remains(&name)?, (6, 1, 1));
+    demo.signal(nix::sys::signal::Signal::SIGINT)?;
+    assert_eq!(demo.wait(PATIENCE)?.code(), Some(130));
+    assert_eq!(remains(&name)?, (0, 0, 0));
+    Ok(())
+}
+
+#[test]
 fn what_a_killed_lab_leaves_is_swept() -> Done {
     needs!(Need::Root, Need::Ebpf, Need::Weir, Need::Program("bpftool"));
     let log = tempfile::NamedTempFile::new()?;
     let (mut lab, name) = a_lab_by_hand(log.path())?;
     lab.signal(nix::sys::signal::Signal::SIGKILL)?;
     lab.wait(PATIENCE)?;
-    weir_lab::lab::sweep();
+    weir_lab::lab::remains::sweep();
     assert_eq!(remains(&name)?, (0, 0, 0));
     Ok(())
 }

@@ -47,6 +47,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "qemu-system-x86_64", package: "qemu-system-x86", purpose: "other kernels" },
     Program { name: "busybox", package: "busybox-static", purpose: "other kernels" },
     Program { name: "ip", package: "iproute2", purpose: "network namespaces" },
+    Program { name: "setpriv", package: "util-linux", purpose: "fewer privileges" },
 ];
 
 /// The tests that say what a kernel must do for the gate. `ports` has tests that are ignored elsewhere: they

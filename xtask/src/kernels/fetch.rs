@@ -12,7 +12,7 @@ use crate::{packages, progress};
 
 /// What the tests need and Debian builds as modules, in an order in which each finds what it depends on. Those
 /// that a kernel has built in are not there as files.
-const MODULES: [&str; 21] = [
+const MODULES: [&str; 22] = [
     "virtio",
     "virtio_ring",
     "virtio_pci_modern_dev",
@@ -31,6 +31,7 @@ const MODULES: [&str; 21] = [
     "tls",
     "bonding",
     "dummy",
+    "tun",
     "sch_ingress",
     "cls_bpf",
     "act_bpf",

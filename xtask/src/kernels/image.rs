@@ -36,7 +36,13 @@ pub fn write(
     let busybox = packages::find("busybox").context("busybox is absent")?;
     files.insert("bin/busybox".into(), read(&busybox)?);
     let ip = packages::find("ip").context("ip is absent")?;
-    let mut programs = vec![("sbin/ip".to_owned(), ip), ("weir/weir".to_owned(), weir.to_owned())];
+    // busybox has a lesser one.
+    let setpriv = packages::find("setpriv").context("setpriv is absent")?;
+    let mut programs = vec![
+        ("sbin/ip".to_owned(), ip),
+        ("sbin/setpriv".to_owned(), setpriv),
+        ("weir/weir".to_owned(), weir.to_owned()),
+    ];
     for test in tests {
         programs.push((format!("tests/{}", test_name(test)?), test.clone()));
     }
