@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::control::order::{Desk, Refusal, Reload, Verb};
+use crate::control::order::{Apply, Confirm, Desk, Diff, Refusal, Reload, Revert, Verb};
 
 /// What a request may carry at most: a long list of prefixes, never a flood.
 const LARGEST_BODY: usize = 4 << 20;
@@ -37,6 +37,10 @@ pub enum Peer {
 pub fn router(desk: Desk) -> Router {
     Router::new()
         .route("/api/v1/reload", post(order::<Reload>))
+        .route("/api/v1/apply", post(order::<Apply>))
+        .route("/api/v1/confirm", post(order::<Confirm>))
+        .route("/api/v1/revert", post(order::<Revert>))
+        .route("/api/v1/diff", post(order::<Diff>))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(middleware::from_fn(only_the_owner))
         .with_state(desk)
@@ -108,11 +112,17 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 
 // === Arguments ===
 
-impl From<Reload> for Verb {
-    fn from(arguments: Reload) -> Self {
-        Self::Reload(arguments)
-    }
+macro_rules! verbs {
+    ($($verb:ident),+) => {
+        $(impl From<$verb> for Verb {
+            fn from(arguments: $verb) -> Self {
+                Self::$verb(arguments)
+            }
+        })+
+    };
 }
+
+verbs!(Reload, Apply, Confirm, Revert, Diff);
 
 #[cfg(test)]
 mod tests {
