@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod files;
 pub mod kernel_side;
+pub mod lists;
 pub mod state;
 pub mod summary;
 
@@ -14,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     admin::{self, AdminFault},
+    allowlists::keeper::Keeper,
     config::{self, Loaded, Report},
     control::{
         apply::{ApplyFault, Fleet},
@@ -54,11 +56,14 @@ pub enum StartFault {
 /// When it can't start; then nothing is left behind.
 pub async fn run(options: Options) -> Result<(), StartFault> {
     let source = options.path.clone().map_or(Source::Embedded, Source::Path);
-    let loaded = load(&source).map_err(StartFault::Config)?;
+    let mut loaded = load(&source).map_err(StartFault::Config)?;
     warn_of(&loaded);
     let mut signals = Signals::new().map_err(|error| StartFault::System { what: "signal handler", error })?;
     let mut files = Files::start();
     files.watch(&watched(&source, &loaded.files));
+    let state = Arc::new(ControlState::new(source.clone()));
+    let mut keeper = Keeper::new(state.lists.clone());
+    keeper.fill(&mut loaded.config);
     let config = Arc::new(loaded.config);
     if let Source::Embedded = source {
         for addr in config.services.iter().flat_map(|service| &service.servers) {
@@ -68,13 +73,13 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
         }
     }
 
-    let state = Arc::new(ControlState::new(source.clone()));
     let admin = admin::bind(&config.admin)?;
     let workers = options.workers.unwrap_or_else(cores);
     let mut fleet = Fleet::start(config.clone(), workers, &state).await?;
     state.applied(fleet.generation(), &fleet.kernel.state);
     state.runs(fleet.running());
     let _admin = admin::serve(admin, &state);
+    keeper.follow(&config);
     tracing::info!("running on {workers} workers\n{}", summary::of(&source, &config, &fleet.kernel.state));
     notify(&[sd_notify::NotifyState::Ready]);
 
@@ -84,13 +89,14 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             signal = signals.next() => match signal {
                 Asked::Reload => {
                     notify(&[sd_notify::NotifyState::Reloading]);
-                    reload(&source, &state, &mut fleet, &mut files).await;
+                    reload(&source, &state, &mut fleet, &mut files, &mut keeper).await;
                     notify(&[sd_notify::NotifyState::Ready]);
                 }
                 Asked::ReopenLogs => fleet.reopen_logs(),
                 end @ (Asked::Drain | Asked::Stop) => break end,
             },
-            () = files.changed() => reload(&source, &state, &mut fleet, &mut files).await,
+            () = files.changed() => reload(&source, &state, &mut fleet, &mut files, &mut keeper).await,
+            news = keeper.news() => lists::take(news, &mut fleet, &state).await,
             () = changed_addresses(&mut addresses) => {
                 if let Err(fault) = fleet.reconcile_kernel().await {
                     tracing::error!(%fault, "this host's addresses changed, and the gate could not follow");
@@ -112,8 +118,14 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
 }
 
 /// Reads the configuration anew and makes it run; a faulty one changes nothing and is reported.
-async fn reload(source: &Source, state: &ControlState, fleet: &mut Fleet, files: &mut Files) {
-    let loaded = match load(source) {
+async fn reload(
+    source: &Source,
+    state: &ControlState,
+    fleet: &mut Fleet,
+    files: &mut Files,
+    keeper: &mut Keeper,
+) {
+    let mut loaded = match load(source) {
         Ok(loaded) => loaded,
         Err(report) => {
             files.watch(&watched(source, &report.files));
@@ -127,8 +139,11 @@ async fn reload(source: &Source, state: &ControlState, fleet: &mut Fleet, files:
     };
     files.watch(&watched(source, &loaded.files));
     warn_of(&loaded);
-    match fleet.apply(Arc::new(loaded.config)).await {
+    keeper.fill(&mut loaded.config);
+    let config = Arc::new(loaded.config);
+    match fleet.apply(config.clone()).await {
         Ok(()) => {
+            keeper.follow(&config);
             state.applied(fleet.generation(), &fleet.kernel.state);
             tracing::info!(generation = fleet.generation(), "configuration taken over");
         }

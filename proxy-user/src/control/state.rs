@@ -3,14 +3,14 @@
 use std::{
     path::PathBuf,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use jiff::Timestamp;
 
-use crate::{control::kernel_side::State, worker::Running};
+use crate::{allowlists::Board, control::kernel_side::State, worker::Running};
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Source {
 pub struct ControlState {
     pub source: Source,
     pub started: Timestamp,
+    /// The lists that are fetched.
+    pub lists: Arc<Board>,
     draining: AtomicBool,
     running: OnceLock<Running>,
     changing: Mutex<Changing>,
@@ -50,6 +52,7 @@ impl ControlState {
         Self {
             source,
             started,
+            lists: Arc::default(),
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             changing: Mutex::new(Changing { kernel: State::default(), last_reload }),
@@ -61,6 +64,12 @@ impl ControlState {
         let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         changing.kernel = kernel.clone();
         changing.last_reload = Reload { at: Timestamp::now(), outcome: Ok(generation) };
+    }
+
+    /// A list was refreshed. That is no reload: what the last one said still holds.
+    pub fn renewed(&self, kernel: &State) {
+        let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        changing.kernel = kernel.clone();
     }
 
     /// A configuration was refused; the one before runs on.
