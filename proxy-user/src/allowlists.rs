@@ -120,6 +120,18 @@ impl Board {
         self.lock().get(list)?.good.clone()
     }
 
+    /// The names of the lists that something fetches.
+    pub fn fetched(&self) -> Vec<Arc<str>> {
+        let board = self.lock();
+        let mut names: Vec<_> = board
+            .iter()
+            .filter(|(_, standing)| standing.asks.is_some())
+            .map(|(name, _)| name.clone())
+            .collect();
+        names.sort();
+        names
+    }
+
     /// Fetches a list now, whatever its schedule says.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ pub mod apply;
 pub mod files;
 pub mod kernel_side;
 pub mod lists;
+pub mod order;
 pub mod state;
 pub mod summary;
 
@@ -15,11 +16,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     admin::{self, AdminFault},
-    allowlists::keeper::Keeper,
     config::{self, Loaded, Report},
     control::{
         apply::{ApplyFault, Fleet},
         files::Files,
+        order::{Order, Refusal, Verb},
         state::{ControlState, Source},
     },
     demonstration,
@@ -56,14 +57,11 @@ pub enum StartFault {
 /// When it can't start; then nothing is left behind.
 pub async fn run(options: Options) -> Result<(), StartFault> {
     let source = options.path.clone().map_or(Source::Embedded, Source::Path);
-    let mut loaded = load(&source).map_err(StartFault::Config)?;
+    let loaded = load(&source).map_err(StartFault::Config)?;
     warn_of(&loaded);
     let mut signals = Signals::new().map_err(|error| StartFault::System { what: "signal handler", error })?;
     let mut files = Files::start();
     files.watch(&watched(&source, &loaded.files));
-    let state = Arc::new(ControlState::new(source.clone()));
-    let mut keeper = Keeper::new(state.lists.clone());
-    keeper.fill(&mut loaded.config);
     let config = Arc::new(loaded.config);
     if let Source::Embedded = source {
         for addr in config.services.iter().flat_map(|service| &service.servers) {
@@ -73,13 +71,14 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
         }
     }
 
+    let state = Arc::new(ControlState::new(source.clone()));
     let admin = admin::bind(&config.admin)?;
     let workers = options.workers.unwrap_or_else(cores);
     let mut fleet = Fleet::start(config.clone(), workers, &state).await?;
     state.applied(fleet.generation(), &fleet.kernel.state);
     state.runs(fleet.running());
-    let _admin = admin::serve(admin, &state);
-    keeper.follow(&config);
+    let (desk, mut orders) = order::desk();
+    let _admin = admin::serve(admin, &state, &desk);
     tracing::info!("running on {workers} workers\n{}", summary::of(&source, &config, &fleet.kernel.state));
     notify(&[sd_notify::NotifyState::Ready]);
 
@@ -89,14 +88,17 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             signal = signals.next() => match signal {
                 Asked::Reload => {
                     notify(&[sd_notify::NotifyState::Reloading]);
-                    reload(&source, &state, &mut fleet, &mut files, &mut keeper).await;
+                    let _ = reload(&source, &state, &mut fleet, &mut files).await;
                     notify(&[sd_notify::NotifyState::Ready]);
                 }
                 Asked::ReopenLogs => fleet.reopen_logs(),
                 end @ (Asked::Drain | Asked::Stop) => break end,
             },
-            () = files.changed() => reload(&source, &state, &mut fleet, &mut files, &mut keeper).await,
-            news = keeper.news() => lists::take(news, &mut fleet, &state).await,
+            () = files.changed() => {
+                let _ = reload(&source, &state, &mut fleet, &mut files).await;
+            }
+            Some(order) = orders.recv() => perform(order, &source, &state, &mut fleet, &mut files).await,
+            news = fleet.keeper.news() => lists::take(news, &mut fleet, &state).await,
             () = changed_addresses(&mut addresses) => {
                 if let Err(fault) = fleet.reconcile_kernel().await {
                     tracing::error!(%fault, "this host's addresses changed, and the gate could not follow");
@@ -117,15 +119,31 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     Ok(())
 }
 
-/// Reads the configuration anew and makes it run; a faulty one changes nothing and is reported.
+/// Does what was ordered over the admin API.
+async fn perform(order: Order, source: &Source, state: &ControlState, fleet: &mut Fleet, files: &mut Files) {
+    let (verb, answer) = order.open();
+    let outcome = match verb {
+        Verb::Reload(_) => reload(source, state, fleet, files)
+            .await
+            .map(|()| serde_json::json!({ "generation": fleet.generation() })),
+        // Fetching takes its time, and what it brings comes back as news.
+        Verb::RefreshAllowlists(what) => {
+            tokio::spawn(lists::refresh(what, state.lists.clone(), answer));
+            return;
+        }
+    };
+    // Whoever asked may have gone away.
+    let _ = answer.send(outcome);
+}
+
+/// Reads the configuration anew and makes it run; a faulty one changes nothing, and is in the log and in the status.
 async fn reload(
     source: &Source,
     state: &ControlState,
     fleet: &mut Fleet,
     files: &mut Files,
-    keeper: &mut Keeper,
-) {
-    let mut loaded = match load(source) {
+) -> Result<(), Refusal> {
+    let loaded = match load(source) {
         Ok(loaded) => loaded,
         Err(report) => {
             files.watch(&watched(source, &report.files));
@@ -134,22 +152,21 @@ async fn reload(
                 report.lines()
             );
             state.refused(report.lines());
-            return;
+            return Err(Refusal::Faulty(report.lines()));
         }
     };
     files.watch(&watched(source, &loaded.files));
     warn_of(&loaded);
-    keeper.fill(&mut loaded.config);
-    let config = Arc::new(loaded.config);
-    match fleet.apply(config.clone()).await {
+    match fleet.apply(Arc::new(loaded.config)).await {
         Ok(()) => {
-            keeper.follow(&config);
             state.applied(fleet.generation(), &fleet.kernel.state);
             tracing::info!(generation = fleet.generation(), "configuration taken over");
+            Ok(())
         }
         Err(fault) => {
             tracing::error!(%fault, "the configuration was not taken over, the running one stays");
             state.refused(fault.to_string());
+            Err(Refusal::Refused(fault.to_string()))
         }
     }
 }

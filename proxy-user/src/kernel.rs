@@ -91,6 +91,12 @@ pub struct Kernel {
     admissions: plan::Known,
 }
 
+/// `apply` waits for the kernel, some tens of milliseconds: it belongs on a thread that may block.
+const _: () = {
+    const fn may_go_to_another_thread<T: Send>() {}
+    may_go_to_another_thread::<Kernel>();
+};
+
 // === impl Kernel ===
 
 impl Kernel {
@@ -114,7 +120,7 @@ impl Kernel {
         let plan = plan::tables(desired.generation, &guarded, &observed)?;
 
         // 2. Lists into unused slots, then the new scope in one update.
-        let previous = self.tables.scope()?;
+        let previous = self.tables.scope()?.map(|(_, scope)| scope);
         self.tables.fill(&plan)?;
         self.tables.publish(&plan)?;
 

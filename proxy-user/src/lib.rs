@@ -36,4 +36,5 @@ pub mod allowlists;
 pub mod kernel;
 pub mod admin;
 pub mod demonstration;
+pub mod allocator;
 pub mod cli;

@@ -113,12 +113,12 @@ fn prepare() -> anyhow::Result<Stop> {
     Ok(Stop { told, waiting })
 }
 
-const MAP: &str = "     visitor  173.245.48.10  ──┐                        ┌── 10.0.0.11  server one
-     (one of Cloudflare's)     │        ┌──────────┐    │
-                               ├─ net ──┤   edge   ├────┤
-                               │        │ (weir)   │    │
-     stranger 203.0.113.9    ──┘        └──────────┘    └── 10.0.0.12  server two
-                                        198.51.100.1";
+const MAP: &str = "     visitor  173.245.48.10  ──╮                       ╭── 10.0.0.11  server one
+     (one of Cloudflare's)     │        ╭────────╮     │
+                               ├─ net ──┤  edge  ├─────┤
+                               │        │ (weir) │     │
+     stranger 203.0.113.9    ──╯        ╰────────╯     ╰── 10.0.0.12  server two
+                                       198.51.100.1";
 
 /// What to try while the lab is up.
 fn by_hand(stage: &Stage, lab: &Lab) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ pub mod addresses;
 pub mod certificates;
 pub mod client;
 pub mod knock;
+pub mod lists;
 pub mod load;
 pub mod namespace;
 pub mod pinned;
@@ -119,6 +120,10 @@ impl Lab {
             std::fs::create_dir(folder)?;
             // A daemon without privileges reads its configuration here too.
             std::fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+            for own in ["run", "state"] {
+                std::fs::create_dir(folder.join(own))?;
+                std::fs::set_permissions(folder.join(own), Permissions::from_mode(0o777))?;
+            }
             let bpffs = folder.join("bpffs");
             std::fs::create_dir(&bpffs)?;
             mount(Some("bpf"), &bpffs, Some("bpf"), MsFlags::empty(), None::<&str>)

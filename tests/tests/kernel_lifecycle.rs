@@ -330,8 +330,8 @@ fn not_debug(entry: &std::io::Result<std::fs::DirEntry>) -> bool {
 fn loader() {
     let Some(bpffs) = std::env::var_os(Loader::BPFFS) else { return };
     let mut kernel = Kernel::open(bpffs.as_ref()).unwrap_or_else(|fault| panic!("{fault}"));
-    kernel.apply(&desired(1, &["192.0.2.0/24"])).unwrap();
-    println!("{}", Loader::READY);
+    let applied = kernel.apply(&desired(1, &["192.0.2.0/24"])).unwrap_or_else(|fault| panic!("{fault}"));
+    println!("{}: {applied:?}", Loader::READY);
     // Until it is killed; no longer than the test that forgot to.
     std::thread::park_timeout(Duration::from_secs(60));
 }

@@ -100,7 +100,9 @@ impl Keeper {
             .allowlists
             .iter()
             .enumerate()
-            .filter(|(id, _)| is_used(config, AllowlistId(*id)))
+            .filter(|(id, _)| {
+                config.entrypoints.iter().any(|entrypoint| entrypoint.refers_to(AllowlistId(*id)))
+            })
             .filter_map(|(_, list)| Some((&list.name, (list, list.fetch.as_ref()?))))
             .collect();
         let board = &self.board;
@@ -154,14 +156,6 @@ impl Drop for Keeping {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-/// Whether an entrypoint refers to the list.
-fn is_used(config: &Config, list: AllowlistId) -> bool {
-    config.entrypoints.iter().any(|entrypoint| {
-        let trusted = entrypoint.client_ip.as_ref().is_some_and(|source| source.trust.contains(&list));
-        trusted || entrypoint.allow.contains(&list)
-    })
 }
 
 // === impl Task ===

@@ -7,6 +7,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    allocator,
     cli::{Failure, colour_on_stderr, print},
     config::DEFAULT_PATH,
     control::{self, Options, StartFault},
@@ -38,6 +39,7 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
     if args.print_default {
         return print(crate::config::EMBEDDED);
     }
+    allocator::tune();
     log_to_stderr(args.log_format);
     let path =
         args.file.or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|path| Path::new(path).exists()));

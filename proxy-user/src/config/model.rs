@@ -53,8 +53,10 @@ pub enum KernelMode {
 /// `[admin]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
-    /// Default `127.0.0.1:9190`.
+    /// Default `127.0.0.1:9190` and `unix:/run/weir/admin.sock`.
     pub bind: Vec<AdminAddr>,
+    /// Nobody wrote `bind`: the socket may then be missing, with a warning.
+    pub by_default: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -268,6 +270,17 @@ pub enum HostMatch {
     Exact(Arc<str>),
     /// `*.example.com` is kept as `example.com`: one or more labels in front of it.
     Wildcard(Arc<str>),
+}
+
+// === impl Entrypoint ===
+
+impl Entrypoint {
+    /// Whether the list decides who comes in here, or who is believed.
+    #[must_use]
+    pub fn refers_to(&self, list: AllowlistId) -> bool {
+        self.allow.contains(&list)
+            || self.client_ip.as_ref().is_some_and(|source| source.trust.contains(&list))
+    }
 }
 
 // === impl Fetch ===

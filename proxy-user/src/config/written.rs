@@ -84,8 +84,10 @@ pub enum KernelMode {
 #[serde(deny_unknown_fields)]
 pub struct Admin {
     /// Addresses to listen on: `127.0.0.1:9190`, or `unix:` and the path of a socket. It asks for no password: keep it
-    /// on loopback or a socket.
-    #[schemars(extend("default" = default::ADMIN), example = ["127.0.0.1:9190", "unix:/run/weir/admin.sock"])]
+    /// on loopback or a socket. All of them can be read from; commands that change something (`weir apply`) are taken
+    /// on sockets only, from root and from the daemon's own user. The default's socket may be missing, with a warning,
+    /// where it can't be made; one that is written may not.
+    #[schemars(extend("default" = default::ADMIN_BIND), example = ["127.0.0.1:9190", "unix:/run/weir/admin.sock"])]
     pub bind: Option<List>,
 }
 
@@ -148,7 +150,7 @@ pub struct Allowlist {
     /// `weir allowlist refresh` asks for it.
     #[schemars(extend("default" = default::LIST_REFRESH))]
     pub refresh: Option<At<String>>,
-    /// How long a whole fetch may take: a duration, 100ms to 5m.
+    /// How long a whole fetch may take: a duration, 100ms to 1m.
     #[schemars(extend("default" = default::LIST_TIMEOUT))]
     pub timeout: Option<At<String>>,
     /// A fetched list is refused when it has fewer than so many percent of the last good one's IPv4 or IPv6 prefixes.

@@ -6,16 +6,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _, event::ModifyKind};
 use tokio::{sync::mpsc, time::timeout};
 
 /// Files are read when nothing has changed for so long: whoever writes several does it in one go.
 const QUIET: Duration = Duration::from_millis(50);
+
+/// But no longer than so many times that: a log that is written in the same folder never falls quiet.
+const PATIENCE: u32 = 4;
 
 /// How often the files are looked at without an event.
 const LOOK: Duration = Duration::from_secs(3);
@@ -25,6 +30,8 @@ const LOOK: Duration = Duration::from_secs(3);
 pub struct Files {
     watcher: Option<RecommendedWatcher>,
     events: mpsc::UnboundedReceiver<()>,
+    /// The names of the watched files, without their folders.
+    names: Arc<Mutex<BTreeSet<OsString>>>,
     folders: BTreeSet<PathBuf>,
     seen: BTreeMap<PathBuf, Option<Mark>>,
 }
@@ -36,8 +43,11 @@ impl Files {
     /// Watches nothing yet.
     pub fn start() -> Self {
         let (send, events) = mpsc::unbounded_channel();
+        let names = Arc::new(Mutex::new(BTreeSet::new()));
+        let interesting = names.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            if !matches!(event, Ok(Event { kind: EventKind::Access(_), .. })) {
+            let names = interesting.lock().unwrap_or_else(PoisonError::into_inner);
+            if event.is_ok_and(|event| concerns(&event, &names)) {
                 // The receiver is gone only when the daemon ends.
                 let _ = send.send(());
             }
@@ -45,11 +55,13 @@ impl Files {
         let watcher = watcher
             .inspect_err(|error| tracing::warn!(%error, "no file events here: changes are seen within 3 s"))
             .ok();
-        Self { watcher, events, folders: BTreeSet::new(), seen: BTreeMap::new() }
+        Self { watcher, events, names, folders: BTreeSet::new(), seen: BTreeMap::new() }
     }
 
     /// From now on, watches `files` (and no others), as they are now.
     pub fn watch(&mut self, files: &[PathBuf]) {
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) =
+            files.iter().filter_map(|file| file.file_name()).map(ToOwned::to_owned).collect();
         self.seen = files.iter().map(|file| (file.clone(), mark(file))).collect();
         let folders: BTreeSet<PathBuf> = files.iter().filter_map(|file| folder(file)).collect();
         if let Some(watcher) = &mut self.watcher {
@@ -71,7 +83,7 @@ impl Files {
         loop {
             let event = timeout(LOOK, self.events.recv()).await;
             if let Ok(Some(())) = event {
-                while let Ok(Some(())) = timeout(QUIET, self.events.recv()).await {}
+                let _ = timeout(QUIET * PATIENCE, self.quiet()).await;
             }
             let now: BTreeMap<PathBuf, Option<Mark>> =
                 self.seen.keys().map(|file| (file.clone(), mark(file))).collect();
@@ -80,6 +92,26 @@ impl Files {
                 return;
             }
         }
+    }
+
+    async fn quiet(&mut self) {
+        while let Ok(Some(())) = timeout(QUIET, self.events.recv()).await {}
+    }
+}
+
+/// Writing to a file that isn't ours (a log in the same folder) is dismissed right here: it may happen thousands of
+/// times a second. Coming, going and renaming is always looked into: a symbolic link may have changed its target.
+fn concerns(event: &Event, names: &BTreeSet<OsString>) -> bool {
+    match event.kind {
+        EventKind::Access(_) => false,
+        EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_) | ModifyKind::Any) => {
+            event.paths.iter().filter_map(|path| path.file_name()).any(|name| names.contains(name))
+        }
+        EventKind::Any
+        | EventKind::Create(_)
+        | EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Other)
+        | EventKind::Remove(_)
+        | EventKind::Other => true,
     }
 }
 

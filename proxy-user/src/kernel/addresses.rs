@@ -25,30 +25,33 @@ use super::{Guarded, KernelFault, NamedList};
 #[derive(Debug, Clone)]
 pub(super) struct GuardedAddresses {
     pub entrypoint: Arc<str>,
-    pub addresses: Vec<SocketAddr>,
+    /// Bound by name.
+    pub named: Vec<SocketAddr>,
+    /// Meant by a wildcard. A socket that is bound to the address itself comes first, so its entrypoint does too.
+    pub meant: Vec<SocketAddr>,
     pub lists: Vec<NamedList>,
 }
 
 pub(super) fn expand(guarded: &[Guarded]) -> Result<Vec<GuardedAddresses>, KernelFault> {
     let needs_host = guarded.iter().flat_map(|entry| &entry.bind).any(|bind| bind.ip().is_unspecified());
     let host = if needs_host { host_addresses()? } else { Vec::new() };
-    Ok(guarded
-        .iter()
-        .map(|entry| GuardedAddresses {
+    let entries = guarded.iter().map(|entry| {
+        let (wildcards, named): (Vec<SocketAddr>, Vec<SocketAddr>) =
+            entry.bind.iter().partition(|bind| bind.ip().is_unspecified());
+        GuardedAddresses {
             entrypoint: Arc::clone(&entry.entrypoint),
-            addresses: entry.bind.iter().flat_map(|bind| expand_one(*bind, &host)).collect(),
+            named: named.iter().map(|bind| SocketAddr::new(bind.ip().to_canonical(), bind.port())).collect(),
+            meant: wildcards.iter().flat_map(|bind| meant_by(*bind, &host)).collect(),
             lists: entry.lists.clone(),
-        })
-        .collect())
+        }
+    });
+    Ok(entries.collect())
 }
 
 /// `0.0.0.0` stands for IPv4 alone and `[::]` for IPv6 alone: Weir's sockets are bound so.
-fn expand_one(bind: SocketAddr, host: &[IpAddr]) -> Vec<SocketAddr> {
-    if !bind.ip().is_unspecified() {
-        return vec![SocketAddr::new(bind.ip().to_canonical(), bind.port())];
-    }
-    let same_family = host.iter().filter(|address| address.is_ipv4() == bind.is_ipv4());
-    same_family.map(|address| SocketAddr::new(*address, bind.port())).collect()
+fn meant_by(wildcard: SocketAddr, host: &[IpAddr]) -> Vec<SocketAddr> {
+    let same_family = host.iter().filter(|address| address.is_ipv4() == wildcard.is_ipv4());
+    same_family.map(|address| SocketAddr::new(*address, wildcard.port())).collect()
 }
 
 /// The addresses of this network namespace.
@@ -116,16 +119,17 @@ mod tests {
     #[test]
     fn a_wildcard_stands_for_the_addresses_of_its_own_family() {
         let host: Vec<IpAddr> = vec!["10.0.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
-        let v4 = expand_one("0.0.0.0:443".parse().unwrap(), &host);
+        let v4 = meant_by("0.0.0.0:443".parse().unwrap(), &host);
         assert_eq!(v4, ["10.0.0.1:443".parse().unwrap()]);
-        let v6 = expand_one("[::]:443".parse().unwrap(), &host);
+        let v6 = meant_by("[::]:443".parse().unwrap(), &host);
         assert_eq!(v6, ["[2001:db8::1]:443".parse().unwrap()]);
     }
 
     #[test]
     fn a_mapped_address_is_the_ipv4_address_that_it_is() {
-        let one = expand_one("[::ffff:10.0.0.1]:443".parse().unwrap(), &[]);
-        assert_eq!(one, ["10.0.0.1:443".parse().unwrap()]);
+        let bind = vec!["[::ffff:10.0.0.1]:443".parse().unwrap()];
+        let guarded = expand(&[Guarded { entrypoint: "a".into(), bind, lists: Vec::new() }]).unwrap();
+        assert_eq!(guarded[0].named, ["10.0.0.1:443".parse().unwrap()]);
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(super) struct Reconciled {
     pub detached: Vec<String>,
 }
 
-/// Makes exactly `candidates` run these programs. On a fault no interface has changed hands.
+/// Makes exactly `candidates` run these programs. When one refuses, none has changed hands.
 pub(super) fn reconcile(
     pins: &Pins,
     programs: &mut Programs,

@@ -1,6 +1,6 @@
 //! The eBPF object inside the binary, and how it gets into the kernel.
 
-use std::path::Path;
+use std::{ffi::CStr, io, path::Path};
 
 use aya::{
     EbpfError, EbpfLoader,
@@ -8,14 +8,14 @@ use aya::{
     programs::{ProgramError, SchedClassifier, Xdp},
 };
 use proxy_common::{
-    admission::{MAX_ADMISSIONS, MAX_LISTS},
+    admission::{MAX_ADMISSIONS, MAX_LISTS, Sieve},
     counters::Counters,
     label::{Label, ListLabel},
     names,
-    scope::MAX_ENTRYPOINTS,
+    scope::{MAX_ENTRYPOINTS, ScopeTable},
 };
 
-use super::{KernelFault, attach::Programs, pins::Pins};
+use super::{KernelFault, attach::Programs, pins::Pins, sys::table::Table};
 
 /// Empty when the binary was built without it. Aligned, because an ELF reader casts what it finds in it.
 static OBJECT: &Aligned<[u8]> = &Aligned { _align: [], bytes: *include_bytes!(env!("WEIR_EBPF_EMBEDDED")) };
@@ -43,6 +43,7 @@ pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
         check_shape(&pins.map(name), &shape)?;
     }
 
+    pin_arrays_of_maps(pins)?;
     let mut loader = EbpfLoader::new();
     for name in names::GATE_MAPS {
         loader.map_pin_path(name, pins.map(name));
@@ -65,6 +66,25 @@ where
         doing: format!("find the program `{name}`"),
         why: "it is not in the eBPF object; build again with `cargo xtask build`".into(),
     })
+}
+
+/// Makes the arrays of maps before the loader would. Linux before 6.2 takes an inner map only if it is like the
+/// first in whether its types are known; the loader's would be, and those that are put in later aren't.
+fn pin_arrays_of_maps(pins: &Pins) -> Result<(), KernelFault> {
+    let pin = |name: &CStr, slots, inner: io::Result<Table>| {
+        let path = pins.map(&name.to_string_lossy());
+        if path.exists() {
+            return Ok(());
+        }
+        inner
+            .and_then(|inner| Table::array_of(name, slots, &inner))
+            .and_then(|outer| outer.pin(&path))
+            .map_err(|error| KernelFault::system(format!("make {}", path.display()), error))
+    };
+    pin(c"GATE_SCOPE", 1, Table::array::<ScopeTable>(c"gate_scope"))?;
+    pin(c"GATE_SIEVES", MAX_ADMISSIONS, Table::array::<Sieve>(c"gate_sieve"))?;
+    pin(c"GATE_ALLOW_V4", MAX_ADMISSIONS, Table::trie(c"gate_allow_v4", 4))?;
+    pin(c"GATE_ALLOW_V6", MAX_ADMISSIONS, Table::trie(c"gate_allow_v6", 16))
 }
 
 struct Shape {

@@ -79,6 +79,7 @@ pub(super) fn tables(
     let mut plan = Plan::default();
     let mut taken = observed.in_use.clone();
     let mut scope = BTreeMap::new();
+    let mut meant = Vec::new();
     for entry in guarded {
         let admission = union(&entry.lists, &lists);
         let slot = match slot_of(&plan.known, &admission).or_else(|| slot_of(&observed.known, &admission)) {
@@ -100,11 +101,18 @@ pub(super) fn tables(
         let entrypoint = slot_named(&entrypoints, &entry.entrypoint);
         let policy = Policy { entrypoint, admission: slot };
         let whole = Policy { entrypoint: UNATTRIBUTED, ..policy };
-        for address in &entry.addresses {
-            let octets = octets(address);
-            scope.insert(ScopeKey::new(octets, TCP, address.port()), policy);
-            scope.entry(ScopeKey::whole(octets)).or_insert(whole);
+        for address in &entry.named {
+            scope.insert(ScopeKey::new(octets(address), TCP, address.port()), policy);
         }
+        for address in &entry.meant {
+            meant.push((ScopeKey::new(octets(address), TCP, address.port()), policy));
+        }
+        for address in entry.named.iter().chain(&entry.meant) {
+            scope.entry(ScopeKey::whole(octets(address))).or_insert(whole);
+        }
+    }
+    for (key, policy) in meant {
+        scope.entry(key).or_insert(policy);
     }
     if scope.len() > MAX_SCOPE {
         return Err(KernelFault::TooMany { what: "guarded addresses and ports".into(), limit: MAX_SCOPE });

@@ -77,9 +77,11 @@ impl Tables {
     /// written.
     pub(super) fn observe(&self, known: &Known) -> Result<Observed, KernelFault> {
         let running = self.running()?;
-        let in_use =
+        let in_use: BTreeSet<u32> =
             running.iter().flat_map(|table| slots(table)).map(|slot| slot.policy.admission).collect();
-        let known = known.iter().map(|(slot, admission)| (*slot, admission.clone())).collect();
+        // What nothing uses may have been given back, or filled by somebody else.
+        let still = known.iter().filter(|(slot, _)| in_use.contains(slot));
+        let known = still.map(|(slot, admission)| (*slot, admission.clone())).collect();
         Ok(Observed {
             entrypoints: self.entrypoint_names()?,
             lists: self.list_names()?.into_iter().map(|list| list.map(|(name, _)| name)).collect(),
@@ -88,37 +90,41 @@ impl Tables {
         })
     }
 
-    /// The running scope's map, to go back to: of the two that may be pinned, the one that is in place.
-    pub(super) fn scope(&self) -> Result<Option<Table>, KernelFault> {
+    /// The running scope's map, to go back to, and the name of its pin: of the two that may be pinned, the one that
+    /// is in place.
+    pub(super) fn scope(&self) -> Result<Option<(&'static str, Table)>, KernelFault> {
         let failed = |error| KernelFault::system("read the gate's scope", error);
         let Some(running) = table::slot(self.slots.scope.fd().as_fd(), RUNNING).map_err(failed)? else {
             return Ok(None);
         };
-        for path in [&self.pins.map(names::RUNNING_SCOPE), &self.pins.map(names::INCOMING_SCOPE)] {
+        for name in [names::RUNNING_SCOPE, names::INCOMING_SCOPE] {
+            let path = self.pins.map(name);
             if path.exists() {
-                let table = Table::open(path).map_err(failed)?;
+                let table = Table::open(&path).map_err(failed)?;
                 if table.id().map_err(failed)? == running {
-                    return Ok(Some(table));
+                    return Ok(Some((name, table)));
                 }
             }
         }
         Err(KernelFault::Other {
             doing: "read the gate's scope".into(),
-            why: "its pin is gone; `weir kernel unload` removes the rest".into(),
+            why: "somebody removed its pin; `weir kernel unload`, and a start, set it right".into(),
         })
     }
 
     /// Brings to an end what a predecessor began that was killed while it put a scope in place.
     pub(super) fn settle(&mut self) -> Result<(), KernelFault> {
-        if let Some(running) = self.scope()? {
-            self.install(&running)?;
+        let incoming = self.pins.map(names::INCOMING_SCOPE);
+        match self.scope()? {
+            Some((names::INCOMING_SCOPE, _)) => fs::rename(&incoming, self.pins.map(names::RUNNING_SCOPE))
+                .map_err(|error| KernelFault::system("name the pin of the gate's scope", error)),
+            _ => pins::remove(&incoming),
         }
-        Ok(())
     }
 
     /// The running scope.
     pub(super) fn running(&self) -> Result<Option<Box<ScopeTable>>, KernelFault> {
-        let Some(scope) = self.scope()? else { return Ok(None) };
+        let Some((_, scope)) = self.scope()? else { return Ok(None) };
         scope.read().map(Some).map_err(|error| KernelFault::system("read the gate's scope", error))
     }
 

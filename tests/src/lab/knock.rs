@@ -25,7 +25,7 @@ use super::{namespace::Namespace, station::Station, wait};
 pub struct Knocks {
     /// A connection was made.
     pub connected: usize,
-    /// A reset came back: the packet got through to a closed port.
+    /// A reset came back: the packet got through, to a closed port or to a program that turned it away.
     pub refused: usize,
     /// Nothing came back: dropped.
     pub silent: usize,
@@ -48,7 +48,11 @@ pub fn knock(
         while let Some(attempt) = attempts.join_next().await {
             match attempt.context("an attempt panicked")? {
                 Ok(Ok(_)) => knocks.connected += 1,
-                Ok(Err(why)) if why.kind() == ErrorKind::ConnectionRefused => knocks.refused += 1,
+                Ok(Err(why))
+                    if matches!(why.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) =>
+                {
+                    knocks.refused += 1;
+                }
                 Ok(Err(why)) => return Err(why).context("an attempt failed in an odd way"),
                 Err(_) => knocks.silent += 1,
             }

@@ -70,7 +70,7 @@ pub fn of(item: &Item<'_, written::Allowlist>, findings: &mut Findings) -> Optio
             &what("timeout"),
             body.timeout.as_ref(),
             default::LIST_TIMEOUT,
-            100 * MILLISECOND..=5 * MINUTE,
+            100 * MILLISECOND..=MINUTE,
             findings,
         ),
         shrink_limit: scalar::count(

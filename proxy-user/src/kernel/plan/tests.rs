@@ -9,7 +9,8 @@ fn list(name: &str, prefixes: &[&str]) -> NamedList {
 fn guarded(entrypoint: &str, address: &str, lists: &[NamedList]) -> GuardedAddresses {
     GuardedAddresses {
         entrypoint: Arc::from(entrypoint),
-        addresses: vec![address.parse().unwrap()],
+        named: vec![address.parse().unwrap()],
+        meant: Vec::new(),
         lists: lists.to_vec(),
     }
 }
@@ -95,6 +96,19 @@ fn entrypoints_with_the_same_lists_share_a_slot() {
         [guarded("a", "10.0.0.1:443", std::slice::from_ref(&cf)), guarded("b", "10.0.0.1:444", &[cf])];
     let plan = tables(1, &wanted, &Observed::default()).unwrap();
     assert_eq!(plan.fill.len(), 1);
+}
+
+#[test]
+fn an_address_that_is_named_is_not_taken_by_a_wildcard() {
+    let strict = guarded("strict", "10.0.0.1:443", &[list("x", &["192.0.2.0/24"])]);
+    let mut wide = guarded("wide", "10.0.0.2:443", &[list("y", &["0.0.0.0/0"])]);
+    wide.meant = vec!["10.0.0.1:443".parse().unwrap(), "10.0.0.3:443".parse().unwrap()];
+    for wanted in [[strict.clone(), wide.clone()], [wide, strict]] {
+        let plan = tables(1, &wanted, &Observed::default()).unwrap();
+        let of = |address: &str| policy(&plan, address, 443).unwrap().entrypoint;
+        assert_eq!(of("10.0.0.1"), slot_named(&plan.entrypoints, "strict"));
+        assert_eq!(of("10.0.0.3"), slot_named(&plan.entrypoints, "wide"));
+    }
 }
 
 #[test]

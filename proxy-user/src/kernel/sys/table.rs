@@ -12,6 +12,7 @@ use std::{
 
 use aya::Pod;
 use nix::libc;
+use proxy_common::admission::ListId;
 
 use super::{BPF_OBJ_GET_INFO_BY_FD, GetInfo, bpf, bpf_fd, get, number, pin};
 
@@ -21,43 +22,39 @@ const BPF_MAP_UPDATE_ELEM: i32 = 2;
 const BPF_MAP_DELETE_ELEM: i32 = 3;
 
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_MAP_TYPE_LPM_TRIE: u32 = 11;
+const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
+/// Tries are never preallocated; the kernel insists on it.
+const BPF_F_NO_PREALLOC: u32 = 1;
 
-/// An array map with one element.
+/// A map.
 #[derive(Debug)]
 pub struct Table(OwnedFd);
 
 impl Table {
-    /// `name`: what bpftool shows; the kernel takes 15 bytes.
+    /// An array with one element. `name`: what bpftool shows; the kernel takes 15 bytes.
     pub fn holding<T: Pod>(name: &CStr, value: &T) -> io::Result<Self> {
-        #[repr(C)]
-        struct Create {
-            kind: u32,
-            key_size: u32,
-            value_size: u32,
-            max_entries: u32,
-            flags: u32,
-            inner: u32,
-            numa_node: u32,
-            name: [u8; 16],
-        }
-        let mut attr = Create {
-            kind: BPF_MAP_TYPE_ARRAY,
-            key_size: size_of::<u32>() as u32,
-            value_size: size_of::<T>() as u32,
-            max_entries: 1,
-            flags: 0,
-            inner: 0,
-            numa_node: 0,
-            name: [0; 16],
-        };
-        for (to, from) in attr.name[..15].iter_mut().zip(name.to_bytes()) {
-            *to = *from;
-        }
-        // SAFETY: MAP_CREATE reads nothing but the structure and returns a new descriptor.
-        let table = Self(unsafe { bpf_fd(BPF_MAP_CREATE, &mut attr) }?);
+        let table = Self::array::<T>(name)?;
         // SAFETY: the array's values were just made as large as `T`.
         unsafe { update(table.0.as_fd(), 0, value) }?;
         Ok(table)
+    }
+
+    /// An array with one element, all zero.
+    pub fn array<T: Pod>(name: &CStr) -> io::Result<Self> {
+        create(name, BPF_MAP_TYPE_ARRAY, size_of::<u32>(), size_of::<T>(), 1, 0, 0)
+    }
+
+    /// An empty trie of prefixes of addresses with so many bytes.
+    pub fn trie(name: &CStr, address: usize) -> io::Result<Self> {
+        let key = size_of::<u32>() + address;
+        create(name, BPF_MAP_TYPE_LPM_TRIE, key, size_of::<ListId>(), 1, BPF_F_NO_PREALLOC, 0)
+    }
+
+    /// An array of maps like `inner`.
+    pub fn array_of(name: &CStr, slots: usize, inner: &Self) -> io::Result<Self> {
+        let size = size_of::<u32>();
+        create(name, BPF_MAP_TYPE_ARRAY_OF_MAPS, size, size, slots, 0, number(inner.0.as_fd()))
     }
 
     pub fn open(path: &Path) -> io::Result<Self> {
@@ -105,6 +102,36 @@ impl Table {
         // it is made of integers, so whatever is written is valid.
         unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }.map(|_| info)
     }
+}
+
+fn create(
+    name: &CStr,
+    kind: u32,
+    key_size: usize,
+    value_size: usize,
+    max_entries: usize,
+    flags: u32,
+    inner: u32,
+) -> io::Result<Table> {
+    #[repr(C)]
+    struct Create {
+        kind: u32,
+        key_size: u32,
+        value_size: u32,
+        max_entries: u32,
+        flags: u32,
+        inner: u32,
+        numa_node: u32,
+        name: [u8; 16],
+    }
+    let (key_size, value_size, max_entries) = (key_size as u32, value_size as u32, max_entries as u32);
+    let mut attr =
+        Create { kind, key_size, value_size, max_entries, flags, inner, numa_node: 0, name: [0; 16] };
+    for (to, from) in attr.name[..15].iter_mut().zip(name.to_bytes()) {
+        *to = *from;
+    }
+    // SAFETY: MAP_CREATE reads nothing but the structure and returns a new descriptor.
+    unsafe { bpf_fd(BPF_MAP_CREATE, &mut attr) }.map(Table)
 }
 
 /// The beginning of `bpf_map_info`.
