@@ -142,6 +142,7 @@ fn what_is_doubtful_changes_nothing_and_is_told() -> Done {
     needs!(Need::Root, Need::Ebpf, Need::Weir);
     let (stand, server) = stand(Says::List(with_the_stranger()), "refresh = \"1h\"\ntimeout = \"700ms\"")?;
     until_connected(&stand.lab.stranger, HTTPS, PATIENCE)?;
+    until_in_force(&stand.weir, "fetched")?;
     let generation = stand.weir.status()?["generation"].clone();
     let answer = |head: &str, body: &str| Says::Bytes(format!("HTTP/1.1 {head}\r\n\r\n{body}"));
     let whole = with_the_stranger();
@@ -378,6 +379,6 @@ fn the_built_in_list_needs_no_network_to_start_to_serve_or_to_end() -> Done {
     assert_eq!(list["fetched"]["urls"][0], "https://api.cloudflare.com/client/v4/ips");
     let ended = Instant::now();
     assert!(stand.weir.terminate()?.success());
-    assert!(ended.elapsed() < Duration::from_secs(3), "it waited for a name to be resolved");
+    assert!(ended.elapsed() < Duration::from_secs(3), "it waited for the fetch");
     Ok(())
 }
