@@ -51,7 +51,11 @@ async fn apply(news: &News, fleet: &mut Fleet, state: &ControlState) -> Result<D
         list.name == news.list && list.fetch.as_ref().is_some_and(|fetch| fetch.source == news.good.source)
     });
     let list = list.ok_or("the configuration has changed meanwhile")?;
-    let (prefixes, diff) = keeper::change(&running.config.allowlists[list], &news.good);
+    // Off this thread, on which servers are probed: a list may have a million prefixes.
+    let (before, good) = (running.clone(), news.good.clone());
+    let change =
+        tokio::task::spawn_blocking(move || keeper::change(&before.config.allowlists[list], &good)).await;
+    let (prefixes, diff) = change.map_err(|error| error.to_string())?;
     if diff.is_empty() {
         return Ok(diff);
     }
