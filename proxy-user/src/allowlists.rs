@@ -168,8 +168,12 @@ impl Board {
         standing.next_refresh = next;
     }
 
+    /// A task fetches the list from now on. What went wrong before it was another one's trouble.
     fn fetched_by(&self, list: &Arc<str>, asks: mpsc::Sender<Ask>) {
-        self.lock().entry(list.clone()).or_default().asks = Some(asks);
+        let mut board = self.lock();
+        let standing = board.entry(list.clone()).or_default();
+        standing.asks = Some(asks);
+        standing.last_error = None;
     }
 
     /// Nothing fetches the list any more. What it brought stays known: a later configuration may have it again.
@@ -182,5 +186,72 @@ impl Board {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Standing>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{config::model::Fetch, tls::certificates::ServerAuthorities};
+
+    fn nets(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn source() -> ListSource {
+        ListSource { urls: vec![http::Uri::from_static("https://a.example/")], json: Vec::new() }
+    }
+
+    fn list(written: &[&str], floor: &[&str]) -> Allowlist {
+        let fetch = Fetch {
+            source: source(),
+            refresh: None,
+            timeout: Duration::from_secs(1),
+            shrink_limit: 50,
+            authorities: ServerAuthorities::System,
+            floor: nets(floor),
+        };
+        Allowlist { name: "l".into(), prefixes: Vec::new(), written: nets(written), fetch: Some(fetch) }
+    }
+
+    fn good(prefixes: &[&str]) -> Good {
+        let part = Part { etag: None, prefixes: nets(prefixes) };
+        Good { source: source(), parts: vec![part], confirmed: Timestamp::UNIX_EPOCH }
+    }
+
+    #[test]
+    fn what_is_written_stays_and_the_floor_gives_way_to_what_is_fetched() {
+        let list = list(&["192.0.2.7/32", "10.0.0.0/8"], &["198.18.0.0/15", "10.0.0.0/8"]);
+        assert_eq!(in_force(&list, None), nets(&["192.0.2.7/32", "10.0.0.0/8", "198.18.0.0/15"]));
+        let fetched = good(&["203.0.113.0/24", "192.0.2.7/32"]);
+        assert_eq!(in_force(&list, Some(&fetched)), nets(&["192.0.2.7/32", "10.0.0.0/8", "203.0.113.0/24"]));
+    }
+
+    #[tokio::test]
+    async fn a_list_that_nothing_fetches_cannot_be_refreshed() {
+        let board = Board::default();
+        assert_eq!(board.ask("l", false).await, Err(NoAnswer::NotFetched));
+        let (asks, asked) = mpsc::channel(1);
+        board.fetched_by(&"l".into(), asks);
+        assert_eq!(board.fetched(), ["l".into()]);
+        drop(asked);
+        assert_eq!(board.ask("l", false).await, Err(NoAnswer::Gone));
+        board.not_fetched("l");
+        assert_eq!(board.ask("l", false).await, Err(NoAnswer::NotFetched));
+    }
+
+    #[test]
+    fn a_list_from_the_disk_is_known_as_such_until_a_fetch_confirms_it() {
+        let (board, name) = (Board::default(), Arc::from("l"));
+        board.found_on_disk(&name, good(&["192.0.2.0/24"]));
+        assert!(board.standing("l").is_some_and(|standing| standing.from_disk));
+        board.took(&name, Arc::new(good(&["192.0.2.0/24"])));
+        assert!(board.standing("l").is_some_and(|standing| !standing.from_disk));
+        board.attempted(&name, Timestamp::UNIX_EPOCH, Some("no".to_owned()), None);
+        let standing = board.standing("l").unwrap_or_default();
+        assert_eq!((standing.failures, standing.last_error.as_deref()), (1, Some("no")));
+        assert!(standing.good.is_some(), "a failure takes nothing away");
     }
 }

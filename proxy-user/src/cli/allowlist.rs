@@ -135,8 +135,8 @@ fn fetched_rows(fetched: &FetchedStatus, unused: bool, mut row: impl FnMut(&str,
         match &fetched.next_refresh {
             Some(next) => next,
             None if unused => "none: no entrypoint uses the list",
-            None if fetched.last_fetch.is_none() => "under way, or off",
-            None => "off: `weir allowlist refresh` fetches it",
+            None if fetched.refresh_seconds.is_none() => "off: `weir allowlist refresh` fetches it",
+            None => "under way",
         },
     );
 }

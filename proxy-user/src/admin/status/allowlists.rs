@@ -48,7 +48,9 @@ pub struct FetchedStatus {
     pub last_fetch: Option<String>,
     /// `None`: the last fetch went well, or there was none yet.
     pub last_error: Option<String>,
-    /// `None`: it is fetched only when that is asked for.
+    /// From one fetch to the next. `None`: it is fetched only when that is asked for.
+    pub refresh_seconds: Option<u64>,
+    /// `None`: nothing is planned, or the first fetch is under way.
     pub next_refresh: Option<String>,
     /// Fetches that failed since the daemon began.
     pub failures: u64,
@@ -109,6 +111,7 @@ fn fetched(list: &Allowlist, standing: &Standing, now: Timestamp) -> Option<Fetc
         etags: good.map(|good| good.parts.iter().map(|part| part.etag.clone()).collect()).unwrap_or_default(),
         last_fetch: standing.last_fetch.map(text),
         last_error: standing.last_error.clone(),
+        refresh_seconds: fetch.refresh.map(|every| every.as_secs()),
         next_refresh: standing.next_refresh.map(text),
         failures: standing.failures,
     })
