@@ -52,7 +52,7 @@ const PROGRAMS: &[Program] = &[
 
 /// The tests that say what a kernel must do for the gate. `ports` has tests that are ignored elsewhere: they
 /// want the VM's two connected virtio NICs.
-const TESTS: [&str; 2] = ["kernel_lifecycle", "gate_packets"];
+const TESTS: [&str; 4] = ["ports", "kernel_lifecycle", "attach", "gate_packets"];
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
     let wanted: Vec<&Kernel> = KERNELS

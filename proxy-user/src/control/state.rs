@@ -63,6 +63,11 @@ impl ControlState {
         changing.last_reload = Reload { at: Timestamp::now(), outcome: Ok(generation) };
     }
 
+    /// The kernel side followed a change of the host.
+    pub fn kernel_is(&self, kernel: &State) {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).kernel = kernel.clone();
+    }
+
     /// A configuration was refused; the one before runs on.
     pub fn refused(&self, why: String) {
         let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
