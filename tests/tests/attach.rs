@@ -44,15 +44,15 @@ fn guarded_over(what: &'static str, name: &'static str, lay: fn(&Scratch) -> (Ne
 
 /// Tries in a namespace that ends with the test.
 fn kernel_has(kind: &str) -> bool {
+    ip("link add below0 type veth peer name below1");
+    let (link, id) = if kind == "vlan" { (" link below0", " id 7") } else { ("", "") };
     let mut command = Command::new("ip");
-    command.args(["link", "add", "trial0", "type", kind]).stderr(Stdio::null());
-    if kind == "vlan" {
-        command.args(["id", "7", "link", "lo"]);
-    }
+    command.args(format!("link add trial0{link} type {kind}{id}").split_whitespace()).stderr(Stdio::null());
     let made = command.status().unwrap().success();
     if made {
         ip("link delete trial0");
     }
+    ip("link delete below0");
     made
 }
 
@@ -68,6 +68,7 @@ fn a_bridge_is_guarded() {
 }
 
 #[test]
+#[ignore = "few hosts have the kernel module loaded: `cargo xtask test-kernels`"]
 fn a_bond_is_guarded() {
     guarded_over("bond", "a_bond_is_guarded", |scratch| {
         let neighbour = scratch.neighbour("port0", "outside0");
@@ -80,6 +81,7 @@ fn a_bond_is_guarded() {
 }
 
 #[test]
+#[ignore = "few hosts have the kernel module loaded: `cargo xtask test-kernels`"]
 fn a_vlan_is_guarded() {
     guarded_over("vlan", "a_vlan_is_guarded", |scratch| {
         let neighbour = scratch.neighbour("port0", "outside0");
