@@ -9,8 +9,12 @@ use std::{
 };
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
-use crate::{control::kernel_side::State, worker::Running};
+use crate::{
+    control::{guard::Guard, kernel_side::State},
+    worker::Running,
+};
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub enum Source {
 pub struct ControlState {
     pub source: Source,
     pub started: Timestamp,
+    /// Asked before a configuration is taken over.
+    pub guard: Guard,
     draining: AtomicBool,
     running: OnceLock<Running>,
     changing: Mutex<Changing>,
@@ -33,6 +39,17 @@ pub struct ControlState {
 struct Changing {
     kernel: State,
     last_reload: Reload,
+    trial: Option<OnTrial>,
+}
+
+/// A configuration that waits for `weir confirm`.
+#[derive(Debug, Clone)]
+pub struct OnTrial {
+    /// The file that was applied, as the operator called it.
+    pub name: String,
+    pub over: Instant,
+    /// Why it could not be taken back yet.
+    pub failed: Option<String>,
 }
 
 /// How the last attempt to take over a configuration ended.
@@ -44,15 +61,16 @@ pub struct Reload {
 }
 
 impl ControlState {
-    pub fn new(source: Source) -> Self {
+    pub fn new(source: Source, guard: Guard) -> Self {
         let started = Timestamp::now();
         let last_reload = Reload { at: started, outcome: Ok(0) };
         Self {
             source,
             started,
+            guard,
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
-            changing: Mutex::new(Changing { kernel: State::default(), last_reload }),
+            changing: Mutex::new(Changing { kernel: State::default(), last_reload, trial: None }),
         }
     }
 
@@ -72,6 +90,14 @@ impl ControlState {
     pub fn refused(&self, why: String) {
         let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         changing.last_reload = Reload { at: Timestamp::now(), outcome: Err(why) };
+    }
+
+    pub fn set_trial(&self, trial: Option<OnTrial>) {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).trial = trial;
+    }
+
+    pub fn on_trial(&self) -> Option<OnTrial> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).trial.clone()
     }
 
     /// Makes the running snapshot known. Only the first call counts: it is the same one for good.
