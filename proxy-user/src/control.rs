@@ -121,10 +121,11 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
                 let _ = install::revert(&source, &state, &mut fleet, &mut files, &mut trials).await;
             }
             news = fleet.keeper.news() => lists::take(news, &mut fleet, &state).await,
-            () = changed_addresses(&mut addresses) => {
-                if let Err(fault) = fleet.reconcile_kernel().await {
-                    tracing::error!(%fault, "this host's addresses changed, and the gate could not follow");
+            changed = changed_addresses(&mut addresses) => {
+                if let Err(fault) = fleet.reconcile_kernel(changed).await {
+                    tracing::error!(%fault, "this host's addresses or interfaces changed, and the gate could not follow");
                 }
+                state.kernel_is(&fleet.kernel.state);
             }
         }
     };
@@ -290,20 +291,21 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
 fn addresses_watch() -> Option<addresses::AddressChanges> {
     addresses::AddressChanges::watch()
         .inspect_err(|error| {
-            tracing::warn!(%error, "changes of this host's addresses are not seen: reload after one");
+            tracing::warn!(%error, "changes of this host's addresses and interfaces are not seen: reload after one");
         })
         .ok()
 }
 
-async fn changed_addresses(changes: &mut Option<addresses::AddressChanges>) {
+async fn changed_addresses(changes: &mut Option<addresses::AddressChanges>) -> addresses::Changed {
     let outcome = match changes {
         Some(changes) => changes.changed().await,
         None => std::future::pending().await,
     };
-    if let Err(error) = outcome {
-        tracing::warn!(%error, "changes of this host's addresses are not seen any more: reload after one");
+    outcome.unwrap_or_else(|error| {
+        tracing::warn!(%error, "changes of this host's addresses and interfaces are not seen any more: reload after one");
         *changes = None;
-    }
+        addresses::Changed::default()
+    })
 }
 
 /// What a signal asks for.

@@ -150,7 +150,9 @@ impl Kernel {
         // 4. Nothing can fail any more that matters: what the old generation held is let go.
         self.tables.release(&plan.free);
         self.admissions = plan.known;
-        self.places = Places::of(&resolved);
+        let places = Places::of(&resolved);
+        places.tell(&self.places);
+        self.places = places;
         Ok(Applied {
             generation: desired.generation,
             interfaces: attached.interfaces,

@@ -65,11 +65,12 @@ pub enum GateStatus {
     /// Nothing was asked of the kernel.
     NotWanted,
     /// Allowlists are enforced at accept only.
-    Unavailable {
-        why: String,
-    },
+    Unavailable { why: String },
     On {
         interfaces: Vec<GateInterface>,
+        /// Interfaces that are gone, and guarded again when they are back.
+        #[serde(default)]
+        absent: Vec<String>,
     },
 }
 
@@ -155,6 +156,7 @@ fn gate(state: State) -> GateStatus {
         State::NotWanted => GateStatus::NotWanted,
         State::Unavailable { why } => GateStatus::Unavailable { why },
         State::On(applied) => GateStatus::On {
+            absent: applied.absent,
             interfaces: applied
                 .interfaces
                 .into_iter()

@@ -79,9 +79,10 @@ fn text(status: &StatusDocument) -> String {
     let _ = match &status.gate {
         GateStatus::NotWanted => writeln!(text, "gate: not attached (no interface is configured)"),
         GateStatus::Unavailable { why } => writeln!(text, "gate: NOT IN THE KERNEL: {why}"),
-        GateStatus::On { interfaces } => {
-            let on: Vec<_> =
-                interfaces.iter().map(|one| format!("{} by {} ({})", one.name, one.hook, one.why)).collect();
+        GateStatus::On { interfaces, absent } => {
+            let on = interfaces.iter().map(|one| format!("{} by {} ({})", one.name, one.hook, one.why));
+            let gone = absent.iter().map(|name| format!("{name} when it is back (IT IS GONE)"));
+            let on: Vec<_> = on.chain(gone).collect();
             writeln!(text, "gate: on {}", on.join(", "))
         }
     };

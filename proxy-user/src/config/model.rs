@@ -44,7 +44,7 @@ pub enum KernelMode {
     Auto,
     /// XDP in the driver, or an error.
     Xdp,
-    /// tcx, or an error.
+    /// tcx (clsact before Linux 6.6), or an error.
     Tc,
     /// Allowlists are enforced at accept only.
     Off,

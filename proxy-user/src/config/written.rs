@@ -74,7 +74,7 @@ pub enum KernelMode {
     Auto,
     /// XDP in the driver, or Weir doesn't start.
     Xdp,
-    /// tcx, or Weir doesn't start.
+    /// tcx (clsact before Linux 6.6), or Weir doesn't start.
     Tc,
     /// No eBPF: allowlists are enforced only when connections are accepted.
     Off,

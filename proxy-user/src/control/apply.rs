@@ -23,7 +23,7 @@ use crate::{
         state::ControlState,
     },
     health::{Status, probe::Target, watcher::Watcher},
-    kernel::KernelFault,
+    kernel::{KernelFault, addresses::Changed},
     listen::{self, ListenFault},
     snapshot::{Snapshot, SnapshotFault},
     worker::{Running, WorkerHandle},
@@ -139,11 +139,15 @@ impl Fleet {
         Ok(())
     }
 
-    /// Asks the kernel once more for what the running configuration wants, since the host's addresses changed.
+    /// Asks the kernel once more for what the running configuration wants, since the host changed.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub async fn reconcile_kernel(&mut self) -> Result<(), KernelFault> {
+    pub async fn reconcile_kernel(&mut self, changed: Changed) -> Result<(), KernelFault> {
+        // Interfaces of others come and go all day long where containers run.
+        if !changed.addresses && !self.kernel.interfaces_changed() {
+            return Ok(());
+        }
         let snapshot = self.running.load_full();
         self.kernel.apply(&snapshot.config, snapshot.generation).await
     }

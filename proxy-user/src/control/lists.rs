@@ -62,7 +62,7 @@ async fn apply(news: &News, fleet: &mut Fleet, state: &ControlState) -> Result<D
     let mut config = (*running.config).clone();
     config.allowlists[list].prefixes = prefixes;
     fleet.replace(Arc::new(config)).await.map_err(|fault| fault.to_string())?;
-    state.renewed(&fleet.kernel.state);
+    state.kernel_is(&fleet.kernel.state);
     tracing::info!(generation = fleet.generation(), "allowlist `{}` changed: {diff}", news.list);
     Ok(diff)
 }

@@ -85,10 +85,9 @@ impl ControlState {
         changing.last_reload = Reload { at: Timestamp::now(), outcome: Ok(generation) };
     }
 
-    /// A list was refreshed. That is no reload: what the last one said still holds.
-    pub fn renewed(&self, kernel: &State) {
-        let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        changing.kernel = kernel.clone();
+    /// The kernel side followed a change of the host.
+    pub fn kernel_is(&self, kernel: &State) {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).kernel = kernel.clone();
     }
 
     /// A configuration was refused; the one before runs on.

@@ -211,10 +211,12 @@ fn pinned(pins: &Pins, name: &str) -> Result<Option<(Link, LinkInfo)>, KernelFau
     if !path.exists() {
         return Ok(None);
     }
-    let foreign = |_| KernelFault::ForeignPin { path: path.clone() };
-    let link = Link::open(&path)
-        .map_err(|error| KernelFault::system(format!("open the link pinned at {}", path.display()), error))?;
-    let info = link.info().map_err(foreign)?;
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::InvalidData => KernelFault::ForeignPin { path: path.clone() },
+        _ => KernelFault::system(format!("open the link pinned at {}", path.display()), error),
+    };
+    let link = Link::open(&path).map_err(failed)?;
+    let info = link.info().map_err(failed)?;
     if info.kind.is_none() {
         return Err(KernelFault::ForeignPin { path });
     }

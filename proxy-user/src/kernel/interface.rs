@@ -98,6 +98,23 @@ impl Places {
         self.0.iter().any(|(known, _)| known == name)
     }
 
+    /// Says what has happened since `before`.
+    pub(super) fn tell(&self, before: &Self) {
+        for (name, index) in &self.0 {
+            let known = before.0.iter().find(|(known, _)| known == name).map(|(_, index)| *index);
+            match (known, index) {
+                (Some(Some(_)) | None, None) => tracing::warn!(
+                    "the interface `{name}` is gone: the gate returns to it when an interface of this name is back"
+                ),
+                (Some(None), Some(_)) => tracing::info!("the interface `{name}` is back, and guarded"),
+                (Some(Some(before)), Some(now)) if before != *now => {
+                    tracing::info!("the interface `{name}` is another one now, and guarded");
+                }
+                _ => {}
+            }
+        }
+    }
+
     pub(super) fn changed(&self) -> bool {
         self.0.iter().any(|(name, index)| if_nametoindex(&**name).ok() != *index)
     }

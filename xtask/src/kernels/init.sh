@@ -20,6 +20,8 @@ export WEIR_BIN=/weir/weir WEIR_TEST_IN_VM=1
 for program in /tests/*; do
     suite=${program##*/}
     for line in $($program --list --format=terse --include-ignored 2>/dev/null | sed -n 's/: test$//p'); do
+        # No test, but a process that tests start.
+        [ "$line" = loader ] && continue
         case "$suite::$line" in *@FILTER@*) ;; *) continue ;; esac
         echo "@begin $suite::$line" >&3
         timeout -s KILL 240 $program --exact "$line" --include-ignored --test-threads=1 >/tmp/log 2>&1 </dev/null

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -79,7 +79,13 @@ impl Link {
     }
 
     pub fn open(path: &Path) -> io::Result<Self> {
-        get(path).map(Self)
+        let descriptor = get(path)?;
+        // The kernel describes maps, programs and links by different structures, and all begin with a number.
+        let what = std::fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
+        if what.is_ok_and(|what| !is_link(&what.to_string_lossy())) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "what is pinned there is no attachment"));
+        }
+        Ok(Self(descriptor))
     }
 
     /// From one packet to the next, without a moment in which none runs.
@@ -130,4 +136,9 @@ impl Link {
         };
         Ok(LinkInfo { kind, program_id: info.program_id, interface: info.interface })
     }
+}
+
+/// By the name that the kernel gives to the file: `anon_inode:bpf-link`, or with an underscore where it was made.
+fn is_link(what: &str) -> bool {
+    matches!(what.strip_prefix("anon_inode:"), Some("bpf-link" | "bpf_link" | "[bpf-link]" | "[bpf_link]"))
 }
