@@ -48,3 +48,7 @@ pub const GATE_XDP: &str = "gate_xdp";
 pub const GATE_TC: &str = "gate_tc";
 /// Returns XDP_DROP and does nothing else: the floor that benchmarks compare the gate with. Never attached.
 pub const FLOOR_DROP: &str = "floor_drop";
+/// The gate, asked about another source each time: for benchmarks. Never attached.
+pub const GATE_SCATTERED: &str = "gate_scattered";
+/// Gives a packet another source and drops it: for benchmarks. Never attached.
+pub const FLOOR_SCATTERED: &str = "floor_scattered";

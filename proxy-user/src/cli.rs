@@ -2,18 +2,18 @@
 //!
 //! Exit codes: 0 fine, 1 failed, 2 bad usage or configuration.
 
+mod admin;
 mod check;
 mod docs;
 mod explain;
 mod kernel;
+mod reload;
 mod run;
 mod status;
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{io::Write as _, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-
-use crate::config::model::AdminAddr;
 
 /// Weir, an eBPF-accelerated edge proxy: lets in only who may come in, carries requests to servers that are well,
 /// and answers itself when none is.
@@ -30,6 +30,8 @@ enum Command {
     Run(run::RunArgs),
     /// Check a configuration without running it
     Check(check::CheckArgs),
+    /// Have the running daemon read its configuration anew
+    Reload(reload::ReloadArgs),
     /// Show what the running daemon does
     Status(status::StatusArgs),
     /// Say more about a code that `weir check` or the log names
@@ -53,14 +55,6 @@ struct VersionArgs {
     json: bool,
 }
 
-/// Where the daemon is asked.
-#[derive(Debug, Args)]
-struct AdminArgs {
-    /// Admin address of the daemon: HOST:PORT, or unix:/path
-    #[arg(long, env = "WEIR_ADMIN", default_value = "127.0.0.1:9190", value_parser = admin_address)]
-    admin: AdminAddr,
-}
-
 /// How a command ended, where it did not go well.
 #[derive(Debug)]
 enum Failure {
@@ -75,6 +69,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Kernel(command) => kernel::run(&command),
@@ -137,16 +132,6 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
         .map_err(|error| Failure::Failed(format!("the system gives no runtime: {error}")))
 }
 
-fn admin_address(text: &str) -> Result<AdminAddr, String> {
-    match text.strip_prefix("unix:") {
-        Some(path) => Ok(AdminAddr::Unix(PathBuf::from(path))),
-        None => text
-            .parse()
-            .map(AdminAddr::Tcp)
-            .map_err(|_| "expected an address and port (127.0.0.1:9190), or unix:/path".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,12 +140,5 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn an_admin_address_is_tcp_or_a_unix_socket() {
-        assert_eq!(admin_address("127.0.0.1:1"), Ok(AdminAddr::Tcp("127.0.0.1:1".parse().unwrap())));
-        assert_eq!(admin_address("unix:/run/x"), Ok(AdminAddr::Unix("/run/x".into())));
-        assert!(admin_address("nowhere").is_err());
     }
 }

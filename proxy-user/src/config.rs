@@ -32,6 +32,10 @@ pub use schema::schema;
 /// What `weir run` uses without being told.
 pub const DEFAULT_PATH: &str = "/etc/weir/weir.toml";
 
+/// Where commands find the daemon without being told.
+pub const DEFAULT_ADMIN_SOCKET: &str = default::ADMIN_SOCKET;
+pub const DEFAULT_ADMIN_TCP: &str = default::ADMIN;
+
 /// The configuration that always starts: for trying Weir, and a model to copy.
 pub const EMBEDDED: &str = include_str!("config/default.toml");
 

@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod files;
 pub mod kernel_side;
+pub mod order;
 pub mod state;
 pub mod summary;
 
@@ -18,6 +19,7 @@ use crate::{
     control::{
         apply::{ApplyFault, Fleet},
         files::Files,
+        order::{Order, Refusal, Verb},
         state::{ControlState, Source},
     },
     demonstration,
@@ -74,7 +76,8 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut fleet = Fleet::start(config.clone(), workers, &state).await?;
     state.applied(fleet.generation(), &fleet.kernel.state);
     state.runs(fleet.running());
-    let _admin = admin::serve(admin, &state);
+    let (desk, mut orders) = order::desk();
+    let _admin = admin::serve(admin, &state, &desk);
     tracing::info!("running on {workers} workers\n{}", summary::of(&source, &config, &fleet.kernel.state));
     notify(&[sd_notify::NotifyState::Ready]);
 
@@ -84,13 +87,16 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             signal = signals.next() => match signal {
                 Asked::Reload => {
                     notify(&[sd_notify::NotifyState::Reloading]);
-                    reload(&source, &state, &mut fleet, &mut files).await;
+                    let _ = reload(&source, &state, &mut fleet, &mut files).await;
                     notify(&[sd_notify::NotifyState::Ready]);
                 }
                 Asked::ReopenLogs => fleet.reopen_logs(),
                 end @ (Asked::Drain | Asked::Stop) => break end,
             },
-            () = files.changed() => reload(&source, &state, &mut fleet, &mut files).await,
+            () = files.changed() => {
+                let _ = reload(&source, &state, &mut fleet, &mut files).await;
+            }
+            Some(order) = orders.recv() => perform(order, &source, &state, &mut fleet, &mut files).await,
             () = changed_addresses(&mut addresses) => {
                 if let Err(fault) = fleet.reconcile_kernel().await {
                     tracing::error!(%fault, "this host's addresses changed, and the gate could not follow");
@@ -111,8 +117,25 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     Ok(())
 }
 
-/// Reads the configuration anew and makes it run; a faulty one changes nothing and is reported.
-async fn reload(source: &Source, state: &ControlState, fleet: &mut Fleet, files: &mut Files) {
+/// Does what was ordered over the admin API.
+async fn perform(order: Order, source: &Source, state: &ControlState, fleet: &mut Fleet, files: &mut Files) {
+    let (verb, answer) = order.open();
+    let outcome = match verb {
+        Verb::Reload(_) => reload(source, state, fleet, files)
+            .await
+            .map(|()| serde_json::json!({ "generation": fleet.generation() })),
+    };
+    // Whoever asked may have gone away.
+    let _ = answer.send(outcome);
+}
+
+/// Reads the configuration anew and makes it run; a faulty one changes nothing, and is in the log and in the status.
+async fn reload(
+    source: &Source,
+    state: &ControlState,
+    fleet: &mut Fleet,
+    files: &mut Files,
+) -> Result<(), Refusal> {
     let loaded = match load(source) {
         Ok(loaded) => loaded,
         Err(report) => {
@@ -122,7 +145,7 @@ async fn reload(source: &Source, state: &ControlState, fleet: &mut Fleet, files:
                 report.lines()
             );
             state.refused(report.lines());
-            return;
+            return Err(Refusal::Faulty(report.lines()));
         }
     };
     files.watch(&watched(source, &loaded.files));
@@ -131,10 +154,12 @@ async fn reload(source: &Source, state: &ControlState, fleet: &mut Fleet, files:
         Ok(()) => {
             state.applied(fleet.generation(), &fleet.kernel.state);
             tracing::info!(generation = fleet.generation(), "configuration taken over");
+            Ok(())
         }
         Err(fault) => {
             tracing::error!(%fault, "the configuration was not taken over, the running one stays");
             state.refused(fault.to_string());
+            Err(Refusal::Refused(fault.to_string()))
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod balance;
 pub mod upstream;
 pub mod page;
 pub mod body;
+pub mod upgrade;
 pub mod access_log;
 
 // === What both share ===

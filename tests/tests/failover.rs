@@ -156,3 +156,34 @@ fn a_reset_get_is_tried_again_and_a_reset_post_is_not() -> Done {
     let load = stand.load("/", 100)?;
     load::all_served(&load.stop()?)
 }
+
+#[test]
+fn a_post_that_a_dead_server_never_saw_goes_to_the_other() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let mut stand = Stand::up()?;
+    stand.one.kill()?;
+    // The first of these find out; none of them may be lost, and none may arrive twice or maimed.
+    for number in 0..20 {
+        let text = format!("order {number}: {}", "x".repeat(50_000));
+        let reply = stand.visitor.send(stand.visitor.request("POST", "/echo").body(body(text.clone()))?)?;
+        assert_eq!(
+            (reply.upstream(), reply.text() == text),
+            (Some("two"), true),
+            "order {number}: {reply:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_whose_health_check_fails_gets_no_requests() -> Done {
+    needs!(Need::Root, Need::Weir);
+    // The servers answer everything with 200, except where the path names a status.
+    let stand = Stand::up_with(|_, toml| {
+        toml + "\n[service.sick]\nservers = [\"10.0.0.11:8080\"]\nhealth = { path = \"/status/500\", every = \"100ms\", \
+                timeout = \"100ms\" }\nwhen_all_down = \"page:maintenance\"\n\
+                \n[[route]]\nhost = \"sick.example.com\"\nservice = \"sick\"\n"
+    })?;
+    assert!(stand.visitor.clone().with_host("sick.example.com").get("/")?.is_maintenance());
+    Ok(())
+}

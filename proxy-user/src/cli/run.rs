@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, LocalOptions};
 use tracing_subscriber::EnvFilter;
 
@@ -40,6 +41,7 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
         return print(crate::config::EMBEDDED);
     }
     allocator::tune();
+    raise_open_files();
     log_to_stderr(args.log_format);
     let path =
         args.file.or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|path| Path::new(path).exists()));
@@ -52,6 +54,16 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
         StartFault::Config(report) => Failure::BadConfig(report.render(colour_on_stderr())),
         other => Failure::Failed(other.to_string()),
     })
+}
+
+/// Two descriptors for each client: the soft limit of 1,024 that shells hand down is for programs that use select(2).
+fn raise_open_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // Refused only where the limit may not be changed at all: then the one that was given has to do.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 fn log_to_stderr(format: LogFormat) {

@@ -6,11 +6,8 @@ use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
 use crate::{
-    admin::{
-        client,
-        status::{EntrypointStatus, GateStatus, StatusDocument},
-    },
-    cli::{AdminArgs, Failure, block_on, print},
+    admin::status::{EntrypointStatus, GateStatus, StatusDocument},
+    cli::{Failure, admin::AdminArgs, print},
 };
 
 #[derive(Debug, Args)]
@@ -29,7 +26,7 @@ pub struct PingArgs {
 }
 
 pub fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let (status, body) = ask(&args.admin, "/api/v1/status")?;
+    let (status, body) = args.admin.get("/api/v1/status")?;
     if !status.is_success() {
         return Err(Failure::Failed(format!("the daemon answered {status}")));
     }
@@ -43,16 +40,12 @@ pub fn run(args: &StatusArgs) -> Result<(), Failure> {
 }
 
 pub fn ping(args: &PingArgs) -> Result<(), Failure> {
-    let (status, body) = ask(&args.admin, "/ping")?;
+    let (status, body) = args.admin.get("/ping")?;
     if status.is_success() {
         print(&String::from_utf8_lossy(&body))
     } else {
         Err(Failure::Failed(format!("the daemon is {}", String::from_utf8_lossy(&body).trim())))
     }
-}
-
-fn ask(admin: &AdminArgs, path: &str) -> Result<(http::StatusCode, bytes::Bytes), Failure> {
-    block_on(client::get(&admin.admin, path))?.map_err(|fault| Failure::Failed(fault.to_string()))
 }
 
 fn text(status: &StatusDocument) -> String {

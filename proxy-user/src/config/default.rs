@@ -2,6 +2,8 @@
 
 pub const BPFFS: &str = "/sys/fs/bpf";
 pub const ADMIN: &str = "127.0.0.1:9190";
+pub const ADMIN_SOCKET: &str = "/run/weir/admin.sock";
+pub const ADMIN_BIND: [&str; 2] = [ADMIN, "unix:/run/weir/admin.sock"];
 pub const GRACE: &str = "30s";
 pub const HEALTH_EVERY: &str = "1s";
 pub const HEALTH_TIMEOUT: &str = "250ms";

@@ -52,8 +52,10 @@ pub enum KernelMode {
 /// `[admin]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
-    /// Default `127.0.0.1:9190`.
+    /// Default `127.0.0.1:9190` and `unix:/run/weir/admin.sock`.
     pub bind: Vec<AdminAddr>,
+    /// Nobody wrote `bind`: the socket may then be missing, with a warning.
+    pub by_default: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

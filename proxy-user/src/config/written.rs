@@ -81,8 +81,10 @@ pub enum KernelMode {
 #[serde(deny_unknown_fields)]
 pub struct Admin {
     /// Addresses to listen on: `127.0.0.1:9190`, or `unix:` and the path of a socket. It asks for no password: keep it
-    /// on loopback or a socket.
-    #[schemars(extend("default" = default::ADMIN), example = ["127.0.0.1:9190", "unix:/run/weir/admin.sock"])]
+    /// on loopback or a socket. All of them can be read from; commands that change something (`weir apply`) are taken
+    /// on sockets only, from root and from the daemon's own user. The default's socket may be missing, with a warning,
+    /// where it can't be made; one that is written may not.
+    #[schemars(extend("default" = default::ADMIN_BIND), example = ["127.0.0.1:9190", "unix:/run/weir/admin.sock"])]
     pub bind: Option<List>,
 }
 

@@ -20,7 +20,7 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use proxy_common::names;
-use proxy_user::kernel::object_built_in;
+use proxy_user::kernel::{Hook, object_built_in};
 
 /// Runs a test in a scratch host, or says why it can't.
 pub fn in_scratch(name: &str, test: impl FnOnce(&Scratch) + Send + 'static) {
@@ -89,6 +89,14 @@ impl Neighbour {
 pub fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split_whitespace()).stdin(Stdio::null()).status().unwrap();
     assert!(status.success(), "ip {arguments}");
+}
+
+/// Where the gate hangs when it isn't XDP: tcx came with Linux 6.6.
+pub fn tc_hook() -> Hook {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    let version = (numbers.next().unwrap(), numbers.next().unwrap());
+    if version >= (6, 6) { Hook::Tcx } else { Hook::Clsact }
 }
 
 /// The gate's programs once more, not loaded yet, over the maps that the kernel side has filled and pinned.

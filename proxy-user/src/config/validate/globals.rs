@@ -50,13 +50,15 @@ pub fn kernel(written: &Merged<'_>, findings: &mut Findings) -> Kernel {
 pub fn admin(written: &Merged<'_>, findings: &mut Findings) -> Admin {
     let list = written.admin.and_then(|(file, section)| Some((file, section.value.bind.as_ref()?)));
     let Some((file, list)) = list else {
-        return Admin { bind: default::ADMIN.parse().map(AdminAddr::Tcp).into_iter().collect() };
+        let tcp = default::ADMIN.parse().map(AdminAddr::Tcp);
+        let bind = tcp.into_iter().chain([AdminAddr::Unix(default::ADMIN_SOCKET.into())]).collect();
+        return Admin { bind, by_default: true };
     };
     if list.items.is_empty() && !findings.lost("admin.bind") {
         let message = "admin.bind is an empty list: `weir status` could not reach the daemon";
         findings
             .error(Code::EmptyList, file, &list.span, message)
-            .hint(format!("leave the key out for `{}`", default::ADMIN));
+            .hint(format!("leave the key out for `{}`", default::ADMIN_BIND.join("` and `")));
     }
     let mut bind = Vec::new();
     for item in &list.items {
@@ -67,7 +69,7 @@ pub fn admin(written: &Merged<'_>, findings: &mut Findings) -> Admin {
         }
         bind.push(address);
     }
-    Admin { bind }
+    Admin { bind, by_default: false }
 }
 
 fn admin_address(file: FileId, item: &At<String>, findings: &mut Findings) -> Option<AdminAddr> {
