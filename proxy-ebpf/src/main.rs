@@ -10,8 +10,8 @@ mod maps;
 #[allow(clippy::needless_pass_by_value, reason = "the signature that the attribute macros want")]
 mod programs {
     use aya_ebpf::{
-        helpers::bpf_get_prandom_u32,
         bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+        helpers::bpf_get_prandom_u32,
         macros::{classifier, xdp},
         programs::{TcContext, XdpContext},
     };
