@@ -176,8 +176,9 @@ fn difference(source: &Source, fleet: &Fleet, name: &str, text: &str) -> Answer 
         Source::Embedded => Path::new(config::DEFAULT_PATH),
         Source::Path(path) => path,
     };
-    let loaded =
+    let mut loaded =
         config::load_as(place, Path::new(name), text).map_err(|report| Refusal::Faulty(report.lines()))?;
+    fleet.keeper.fill(&mut loaded.config);
     let changes = diff::of(&fleet.running().load().config, &loaded.config);
     Ok(serde_json::json!({ "changes": changes, "warnings": loaded.warnings }))
 }
@@ -224,7 +225,9 @@ async fn reload_with(
     files.watch(&watched(source, &loaded.files));
     warn(&loaded.warnings);
     let running = fleet.running().load_full();
-    let config = Arc::new(loaded.config);
+    let mut config = loaded.config;
+    fleet.keeper.fill(&mut config);
+    let config = Arc::new(config);
     let applied = match guard.check(&config, Some(&running.config), None) {
         Ok(()) => fleet.apply(config).await.map_err(|fault| fault.to_string()),
         Err(lock_out) => Err(lock_out),
