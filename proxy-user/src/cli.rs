@@ -4,6 +4,7 @@
 
 mod admin;
 mod allowlist;
+mod apply;
 mod check;
 mod docs;
 mod explain;
@@ -31,6 +32,14 @@ enum Command {
     Run(run::RunArgs),
     /// Check a configuration without running it
     Check(check::CheckArgs),
+    /// Make a configuration the one that the daemon runs, on trial if you like
+    Apply(apply::ApplyArgs),
+    /// Keep the configuration that is on trial
+    Confirm(apply::TrialArgs),
+    /// Take the configuration that is on trial back at once
+    Revert(apply::TrialArgs),
+    /// Show what a configuration would change against what runs
+    Diff(apply::DiffArgs),
     /// Have the running daemon read its configuration anew
     Reload(reload::ReloadArgs),
     /// Show what the running daemon does
@@ -47,6 +56,9 @@ enum Command {
     Ping(status::PingArgs),
     /// Print the version, and whether the kernel programs are inside
     Version(VersionArgs),
+    /// Take a configuration on trial back where no daemon does; `weir apply --confirm` starts it
+    #[command(hide = true)]
+    Watchdog(apply::WatchdogArgs),
     /// Write the generated documentation into a folder
     #[command(hide = true)]
     Docs(docs::DocsArgs),
@@ -73,6 +85,11 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(&args),
+        Command::Apply(args) => apply::run(&args),
+        Command::Confirm(args) => apply::confirm(&args),
+        Command::Revert(args) => apply::revert(&args),
+        Command::Diff(args) => apply::diff(&args),
+        Command::Watchdog(args) => apply::watchdog(args),
         Command::Reload(args) => reload::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Allowlist(command) => allowlist::run(&command),

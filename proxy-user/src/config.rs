@@ -5,6 +5,7 @@
 
 mod code;
 mod default;
+pub mod diff;
 mod diagnostic;
 mod findings;
 mod gather;
@@ -63,6 +64,27 @@ pub fn load(path: &Path) -> Result<Loaded, Report> {
     let mut findings = Findings::default();
     let files = gather::gather(path, &mut findings);
     finish(&files, findings)
+}
+
+/// What [`load`] would give if `text` stood in the file `path`. Messages call the text `name`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_as(path: &Path, name: &Path, text: &str) -> Result<Loaded, Report> {
+    let mut findings = Findings::default();
+    let files = gather::gather_with_text(path, name, text, &mut findings);
+    finish(&files, findings)
+}
+
+/// A duration as configurations write it: `250ms`, `1s`, `5m`, `1h`.
+///
+/// # Errors
+/// A sentence about what is wrong with it.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    value::duration(text).map_err(|refusal| {
+        let hint = refusal.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+        format!("`{text}` {}{hint}", refusal.because)
+    })
 }
 
 /// Reads a configuration from a text; `path` is what it is called, and where relative paths in it begin.

@@ -3,24 +3,35 @@
 
 pub mod apply;
 pub mod files;
+pub mod guard;
+pub mod install;
 pub mod kernel_side;
 pub mod lists;
 pub mod order;
 pub mod state;
 pub mod summary;
+pub mod trial;
+pub mod watchdog;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use nix::unistd::Pid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     admin::{self, AdminFault},
-    config::{self, Loaded, Report},
+    allowlists::Board,
+    config::{self, Diagnostic, Loaded, Report, diff},
     control::{
         apply::{ApplyFault, Fleet},
         files::Files,
-        order::{Order, Refusal, Verb},
+        guard::{Guard, Session},
+        install::Trials,
+        order::{Answer, Order, Refusal, Verb},
         state::{ControlState, Source},
     },
     demonstration,
@@ -34,6 +45,8 @@ pub struct Options {
     pub path: Option<PathBuf>,
     /// Worker threads; `None`: one per core that this process may use.
     pub workers: Option<usize>,
+    /// Without the lock-out guard.
+    pub force: bool,
 }
 
 /// Why the daemon did not start.
@@ -43,6 +56,8 @@ pub enum StartFault {
     Config(Report),
     #[error(transparent)]
     Apply(#[from] ApplyFault),
+    #[error("{0}")]
+    LockOut(String),
     #[error(transparent)]
     Admin(#[from] AdminFault),
     #[error("the demonstration upstream can't listen on {addr}: {error}")]
@@ -57,11 +72,13 @@ pub enum StartFault {
 /// When it can't start; then nothing is left behind.
 pub async fn run(options: Options) -> Result<(), StartFault> {
     let source = options.path.clone().map_or(Source::Embedded, Source::Path);
-    let loaded = load(&source).map_err(StartFault::Config)?;
-    warn_of(&loaded);
+    let mut loaded = first_load(&source).map_err(StartFault::Config)?;
+    warn(&loaded.warnings);
     let mut signals = Signals::new().map_err(|error| StartFault::System { what: "signal handler", error })?;
     let mut files = Files::start();
     files.watch(&watched(&source, &loaded.files));
+    let lists = Arc::<Board>::default();
+    lists.fill(&mut loaded.config);
     let config = Arc::new(loaded.config);
     if let Source::Embedded = source {
         for addr in config.services.iter().flat_map(|service| &service.servers) {
@@ -71,11 +88,14 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
         }
     }
 
-    let state = Arc::new(ControlState::new(source.clone()));
+    let guard = Guard::new(options.force, &config.admin.bind);
+    guard.check(&config, None, Session::of_this_process()).map_err(StartFault::LockOut)?;
+    let state = Arc::new(ControlState::new(source.clone(), guard, lists));
     let admin = admin::bind(&config.admin)?;
     let workers = options.workers.unwrap_or_else(cores);
     let mut fleet = Fleet::start(config.clone(), workers, &state).await?;
     state.applied(fleet.generation(), &fleet.kernel.state);
+    let mut trials = Trials::at_start(&source, &state);
     state.runs(fleet.running());
     let (desk, mut orders) = order::desk();
     let _admin = admin::serve(admin, &state, &desk);
@@ -97,8 +117,13 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             () = files.changed() => {
                 let _ = reload(&source, &state, &mut fleet, &mut files).await;
             }
-            Some(order) = orders.recv() => perform(order, &source, &state, &mut fleet, &mut files).await,
             news = fleet.keeper.news() => lists::take(news, &mut fleet, &state).await,
+            Some(order) = orders.recv() => {
+                perform(order, &source, &state, &mut fleet, &mut files, &mut trials).await;
+            }
+            () = trials.over() => {
+                let _ = install::revert(&source, &state, &mut fleet, &mut files, &mut trials).await;
+            }
             () = changed_addresses(&mut addresses) => {
                 if let Err(fault) = fleet.reconcile_kernel().await {
                     tracing::error!(%fault, "this host's addresses changed, and the gate could not follow");
@@ -120,7 +145,14 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
 }
 
 /// Does what was ordered over the admin API.
-async fn perform(order: Order, source: &Source, state: &ControlState, fleet: &mut Fleet, files: &mut Files) {
+async fn perform(
+    order: Order,
+    source: &Source,
+    state: &ControlState,
+    fleet: &mut Fleet,
+    files: &mut Files,
+    trials: &mut Trials,
+) {
     let (verb, answer) = order.open();
     let outcome = match verb {
         Verb::Reload(_) => reload(source, state, fleet, files)
@@ -131,9 +163,26 @@ async fn perform(order: Order, source: &Source, state: &ControlState, fleet: &mu
             tokio::spawn(lists::refresh(what, state.lists.clone(), answer));
             return;
         }
+        Verb::Apply(apply) => install::apply(apply, source, state, fleet, files, trials).await,
+        Verb::Confirm(_) => install::confirm(state, fleet, trials),
+        Verb::Revert(_) => install::revert(source, state, fleet, files, trials).await,
+        Verb::Diff(asked) => difference(source, state, fleet, &asked.name, &asked.text),
     };
     // Whoever asked may have gone away.
     let _ = answer.send(outcome);
+}
+
+/// What a configuration would change.
+fn difference(source: &Source, state: &ControlState, fleet: &Fleet, name: &str, text: &str) -> Answer {
+    let place = match source {
+        Source::Embedded => Path::new(config::DEFAULT_PATH),
+        Source::Path(path) => path,
+    };
+    let mut loaded =
+        config::load_as(place, Path::new(name), text).map_err(|report| Refusal::Faulty(report.lines()))?;
+    state.lists.fill(&mut loaded.config);
+    let changes = diff::of(&fleet.running().load().config, &loaded.config);
+    Ok(serde_json::json!({ "changes": changes, "warnings": loaded.warnings }))
 }
 
 /// Reads the configuration anew and makes it run; a faulty one changes nothing, and is in the log and in the status.
@@ -143,7 +192,27 @@ async fn reload(
     fleet: &mut Fleet,
     files: &mut Files,
 ) -> Result<(), Refusal> {
-    let loaded = match load(source) {
+    reload_with(source, state, fleet, files, &state.guard).await
+}
+
+/// Whatever the lock-out guard says: what ran before may always run again.
+async fn reload_unguarded(
+    source: &Source,
+    state: &ControlState,
+    fleet: &mut Fleet,
+    files: &mut Files,
+) -> Result<(), Refusal> {
+    reload_with(source, state, fleet, files, &Guard { off: true, ..Guard::default() }).await
+}
+
+async fn reload_with(
+    source: &Source,
+    state: &ControlState,
+    fleet: &mut Fleet,
+    files: &mut Files,
+    guard: &Guard,
+) -> Result<(), Refusal> {
+    let mut loaded = match load(source) {
         Ok(loaded) => loaded,
         Err(report) => {
             files.watch(&watched(source, &report.files));
@@ -156,8 +225,15 @@ async fn reload(
         }
     };
     files.watch(&watched(source, &loaded.files));
-    warn_of(&loaded);
-    match fleet.apply(Arc::new(loaded.config)).await {
+    warn(&loaded.warnings);
+    let running = fleet.running().load_full();
+    state.lists.fill(&mut loaded.config);
+    let config = Arc::new(loaded.config);
+    let applied = match guard.check(&config, Some(&running.config), None) {
+        Ok(()) => fleet.apply(config).await.map_err(|fault| fault.to_string()),
+        Err(lock_out) => Err(lock_out),
+    };
+    match applied {
         Ok(()) => {
             state.applied(fleet.generation(), &fleet.kernel.state);
             tracing::info!(generation = fleet.generation(), "configuration taken over");
@@ -165,9 +241,18 @@ async fn reload(
         }
         Err(fault) => {
             tracing::error!(%fault, "the configuration was not taken over, the running one stays");
-            state.refused(fault.to_string());
-            Err(Refusal::Refused(fault.to_string()))
+            state.refused(fault.clone());
+            Err(Refusal::Refused(fault))
         }
+    }
+}
+
+/// A trial whose time is over, or that can't be read, is taken back before anything else is done.
+fn first_load(source: &Source) -> Result<Loaded, Report> {
+    install::settle_at_start(source, false);
+    match load(source) {
+        Err(_) if install::settle_at_start(source, true) => load(source),
+        loaded => loaded,
     }
 }
 
@@ -189,8 +274,8 @@ fn watched(source: &Source, read: &[PathBuf]) -> Vec<PathBuf> {
     files
 }
 
-fn warn_of(loaded: &Loaded) {
-    for warning in &loaded.warnings {
+fn warn(warnings: &[Diagnostic]) {
+    for warning in warnings {
         tracing::warn!("{}\n{}", warning.line(), warning.hint_line());
     }
 }

@@ -103,13 +103,15 @@ fn run(stand: &Stand, command: &str) -> anyhow::Result<Ran> {
     let installed = stand.lab.folder().join("installed-weir");
     let command = command
         .replace("/etc/weir/weir.toml", &stand.weir.config().to_string_lossy())
+        .replace(" new.toml", &format!(" {}", stand.weir.config().display()))
         .replace("/sys/fs/bpf", &stand.lab.bpffs().to_string_lossy())
         .replace("dist/weir", &weir.to_string_lossy())
         .replace("/usr/bin/weir", &installed.to_string_lossy());
     let program = command.split_whitespace().next().unwrap_or_default();
     let arguments = command.split_whitespace().skip(1);
     let mut typed = stand.lab.edge.command(if program == "weir" { weir } else { PathBuf::from(program) })?;
-    typed.args(arguments).env("NO_COLOR", "1").env("WEIR_BPFFS", stand.lab.bpffs());
+    let admin = format!("unix:{}", weir::admin_socket(&stand.lab).display());
+    typed.args(arguments).env("NO_COLOR", "1").env("WEIR_BPFFS", stand.lab.bpffs()).env("WEIR_ADMIN", admin);
     weir::finish(typed)
 }
 

@@ -63,6 +63,11 @@ pub async fn answers(addr: &AdminAddr) -> bool {
     timeout(PATIENCE, connected).await.unwrap_or(false)
 }
 
+/// Whether a living daemon answers at `addr`, be it that it drains.
+pub async fn pings(addr: &AdminAddr) -> bool {
+    get(addr, "/ping").await.is_ok()
+}
+
 fn request(method: Method, path: &str, body: Bytes) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = method;

@@ -6,10 +6,12 @@ use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::{
     admin::status::allowlists::AllowlistStatus,
     control::{
+        install,
         kernel_side::State,
         state::{ControlState, Source},
     },
@@ -36,10 +38,25 @@ pub struct StatusDocument {
 pub struct ConfigurationStatus {
     /// `None`: the embedded default.
     pub path: Option<String>,
+    /// The file that `weir apply` replaces, with its whole path; `None` where there is no one file.
+    #[serde(default)]
+    pub place: Option<String>,
     pub last_reload: String,
     pub last_reload_ok: bool,
     /// Why the last configuration was refused.
     pub last_reload_error: Option<String>,
+    /// A configuration that goes again unless it is confirmed.
+    #[serde(default)]
+    pub trial: Option<TrialStatus>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrialStatus {
+    /// The file that was applied, as the operator called it.
+    pub name: String,
+    pub seconds_left: f64,
+    /// Why it could not be taken back, when its time was over.
+    pub failed: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -110,9 +127,15 @@ pub fn of(state: &ControlState) -> Option<StatusDocument> {
                 Source::Embedded => None,
                 Source::Path(path) => Some(path.display().to_string()),
             },
+            place: install::place(&state.source).ok().map(|place| place.display().to_string()),
             last_reload: text(reload.at),
             last_reload_ok: reload.outcome.is_ok(),
             last_reload_error: reload.outcome.err(),
+            trial: state.on_trial().map(|trial| TrialStatus {
+                name: trial.name,
+                seconds_left: trial.over.saturating_duration_since(Instant::now()).as_secs_f64(),
+                failed: trial.failed,
+            }),
         },
         gate: gate(state.kernel()),
         entrypoints: entrypoints(&snapshot),

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::control::order::{Desk, RefreshAllowlists, Refusal, Reload, Verb};
+use crate::control::order::{Apply, Confirm, Desk, Diff, RefreshAllowlists, Refusal, Reload, Revert, Verb};
 
 /// What a request may carry at most: a long list of prefixes, never a flood.
 const LARGEST_BODY: usize = 4 << 20;
@@ -38,6 +38,10 @@ pub fn router(desk: Desk) -> Router {
     Router::new()
         .route("/api/v1/reload", post(order::<Reload>))
         .route("/api/v1/allowlists/refresh", post(order::<RefreshAllowlists>))
+        .route("/api/v1/apply", post(order::<Apply>))
+        .route("/api/v1/confirm", post(order::<Confirm>))
+        .route("/api/v1/revert", post(order::<Revert>))
+        .route("/api/v1/diff", post(order::<Diff>))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(middleware::from_fn(only_the_owner))
         .with_state(desk)
@@ -109,17 +113,17 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 
 // === Arguments ===
 
-impl From<Reload> for Verb {
-    fn from(arguments: Reload) -> Self {
-        Self::Reload(arguments)
-    }
+macro_rules! verbs {
+    ($($verb:ident),+) => {
+        $(impl From<$verb> for Verb {
+            fn from(arguments: $verb) -> Self {
+                Self::$verb(arguments)
+            }
+        })+
+    };
 }
 
-impl From<RefreshAllowlists> for Verb {
-    fn from(arguments: RefreshAllowlists) -> Self {
-        Self::RefreshAllowlists(arguments)
-    }
-}
+verbs!(Reload, Apply, Confirm, Revert, Diff, RefreshAllowlists);
 
 #[cfg(test)]
 mod tests {

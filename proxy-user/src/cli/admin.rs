@@ -22,6 +22,15 @@ pub struct AdminArgs {
     admin: Option<AdminAddr>,
 }
 
+/// Why an order was not followed, as far as is known here.
+#[derive(Debug)]
+pub enum Unfollowed {
+    /// The daemon said no.
+    Refused(Failure),
+    /// No answer came: it may have been followed all the same.
+    Unanswered(Failure),
+}
+
 impl AdminArgs {
     /// GETs `path`.
     pub fn get(&self, path: &str) -> Result<(StatusCode, Bytes), Failure> {
@@ -37,11 +46,27 @@ impl AdminArgs {
         block_on(ask)?
     }
 
-    /// Gives an order. A refusal is a failure: of the configuration's (exit code 2) where that is at fault.
-    pub fn order(&self, path: &str, arguments: &Value) -> Result<Value, Failure> {
+    /// GETs `path` where orders are taken.
+    pub fn get_for_orders(&self, path: &str) -> Result<(StatusCode, Bytes), Failure> {
         let addr = self.admin.clone().unwrap_or_else(socket);
-        let (status, body) = block_on(client::post(&addr, path, arguments))?
-            .map_err(|fault| Failure::Failed(fault.to_string()))?;
+        block_on(client::get(&addr, path))?.map_err(|fault| Failure::Failed(fault.to_string()))
+    }
+
+    /// Where orders are taken, as it is written.
+    pub fn for_orders(&self) -> String {
+        match self.admin.clone().unwrap_or_else(socket) {
+            AdminAddr::Tcp(addr) => addr.to_string(),
+            AdminAddr::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    /// Gives an order. A refusal is a failure: of the configuration's (exit code 2) where that is at fault.
+    pub fn order(&self, path: &str, arguments: &Value) -> Result<Value, Unfollowed> {
+        let addr = self.admin.clone().unwrap_or_else(socket);
+        let unanswered = |sentence: String| Unfollowed::Unanswered(Failure::Failed(sentence));
+        let (status, body) = block_on(client::post(&addr, path, arguments))
+            .map_err(Unfollowed::Unanswered)?
+            .map_err(|fault| unanswered(fault.to_string()))?;
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
         if status.is_success() {
             return Ok(answer);
@@ -53,10 +78,18 @@ impl AdminArgs {
             }
             None => format!("the daemon answered {status}"),
         };
-        Err(match status {
+        Err(Unfollowed::Refused(match status {
             StatusCode::UNPROCESSABLE_ENTITY => Failure::BadConfig(why),
             _ => Failure::Failed(why),
-        })
+        }))
+    }
+}
+
+impl From<Unfollowed> for Failure {
+    fn from(unfollowed: Unfollowed) -> Self {
+        match unfollowed {
+            Unfollowed::Refused(failure) | Unfollowed::Unanswered(failure) => failure,
+        }
     }
 }
 
@@ -64,7 +97,7 @@ fn socket() -> AdminAddr {
     AdminAddr::Unix(PathBuf::from(DEFAULT_ADMIN_SOCKET))
 }
 
-fn admin_address(text: &str) -> Result<AdminAddr, String> {
+pub fn admin_address(text: &str) -> Result<AdminAddr, String> {
     match text.strip_prefix("unix:") {
         Some(path) => Ok(AdminAddr::Unix(PathBuf::from(path))),
         None => text

@@ -25,6 +25,10 @@ pub struct RunArgs {
     /// Worker threads [default: one per core]
     #[arg(long, env = "WEIR_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
+    /// Without the lock-out guard, which refuses a configuration that would cut the operator off
+    #[arg(long, env = "WEIR_FORCE", num_args = 0..=1, default_missing_value = "true", default_value = "false",
+        value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::Set)]
+    force: bool,
     /// How the daemon's own log (on stderr) is written; RUST_LOG filters it
     #[arg(long, env = "WEIR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -45,7 +49,7 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
     log_to_stderr(args.log_format);
     let path =
         args.file.or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|path| Path::new(path).exists()));
-    let options = Options { path, workers: args.workers.map(usize::from) };
+    let options = Options { path, workers: args.workers.map(usize::from), force: args.force };
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())

@@ -65,6 +65,17 @@ fn text(status: &StatusDocument) -> String {
     if let Some(why) = &configuration.last_reload_error {
         let _ = writeln!(text, "{}", indented(why));
     }
+    if let Some(trial) = &configuration.trial {
+        let left = trial.seconds_left.ceil();
+        let _ = writeln!(
+            text,
+            "ON TRIAL: {} goes again in {left} s, unless `weir confirm` keeps it (`weir revert` takes it back at once)",
+            trial.name
+        );
+        if let Some(why) = &trial.failed {
+            let _ = writeln!(text, "it could not be taken back, and is tried again: {why}");
+        }
+    }
     let _ = match &status.gate {
         GateStatus::NotWanted => writeln!(text, "gate: not attached (no interface is configured)"),
         GateStatus::Unavailable { why } => writeln!(text, "gate: NOT IN THE KERNEL: {why}"),

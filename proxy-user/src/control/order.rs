@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
+use super::guard::Session;
+
 /// So many orders may wait for the loop; more are told to come again.
 const QUEUE: usize = 16;
 
@@ -24,6 +26,14 @@ pub enum Verb {
     Reload(Reload),
     /// Fetch allowlists now.
     RefreshAllowlists(RefreshAllowlists),
+    /// Put a configuration in place of the daemon's own.
+    Apply(Apply),
+    /// Keep the configuration that is on trial.
+    Confirm(Confirm),
+    /// Take the configuration that is on trial back.
+    Revert(Revert),
+    /// Tell what a configuration would change.
+    Diff(Diff),
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -38,6 +48,42 @@ pub struct RefreshAllowlists {
     /// Take a list also when it has shrunken below its limit.
     #[serde(default)]
     pub accept_shrunken: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Apply {
+    /// What the operator calls the configuration: the path of a file.
+    pub name: String,
+    /// The configuration itself: the daemon may not be able to read what the operator can.
+    pub text: String,
+    /// On trial for so long.
+    #[serde(default)]
+    pub confirm_ms: Option<u64>,
+    /// By which a watchdog knows its trial.
+    #[serde(default)]
+    pub id: u64,
+    /// Without asking the lock-out guard.
+    #[serde(default)]
+    pub force: bool,
+    /// The operator's `SSH_CONNECTION`.
+    #[serde(default)]
+    pub ssh: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirm {}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revert {}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Diff {
+    pub name: String,
+    pub text: String,
 }
 
 /// A JSON object, whose shape is the verb's own, or why not.
@@ -67,14 +113,17 @@ pub fn desk() -> (Desk, mpsc::Receiver<Order>) {
     (Desk(send), receive)
 }
 
+// === impl Apply ===
+
+impl Apply {
+    pub fn session(&self) -> Option<Session> {
+        Session::from_ssh(self.ssh.as_deref()?)
+    }
+}
+
 // === impl Order ===
 
 impl Order {
-    /// Somebody who has gone away meanwhile is not told.
-    pub fn answer(self, answer: Answer) {
-        let _ = self.answer.send(answer);
-    }
-
     /// The verb, and what the answer is given with: for arms that take the verb apart.
     pub fn open(self) -> (Verb, oneshot::Sender<Answer>) {
         (self.verb, self.answer)

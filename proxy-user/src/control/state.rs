@@ -9,8 +9,13 @@ use std::{
 };
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
-use crate::{allowlists::Board, control::kernel_side::State, worker::Running};
+use crate::{
+    allowlists::Board,
+    control::{guard::Guard, kernel_side::State},
+    worker::Running,
+};
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub struct ControlState {
     pub started: Timestamp,
     /// The lists that are fetched.
     pub lists: Arc<Board>,
+    /// Asked before a configuration is taken over.
+    pub guard: Guard,
     draining: AtomicBool,
     running: OnceLock<Running>,
     changing: Mutex<Changing>,
@@ -35,6 +42,17 @@ pub struct ControlState {
 struct Changing {
     kernel: State,
     last_reload: Reload,
+    trial: Option<OnTrial>,
+}
+
+/// A configuration that waits for `weir confirm`.
+#[derive(Debug, Clone)]
+pub struct OnTrial {
+    /// The file that was applied, as the operator called it.
+    pub name: String,
+    pub over: Instant,
+    /// Why it could not be taken back yet.
+    pub failed: Option<String>,
 }
 
 /// How the last attempt to take over a configuration ended.
@@ -46,16 +64,17 @@ pub struct Reload {
 }
 
 impl ControlState {
-    pub fn new(source: Source) -> Self {
+    pub fn new(source: Source, guard: Guard, lists: Arc<Board>) -> Self {
         let started = Timestamp::now();
         let last_reload = Reload { at: started, outcome: Ok(0) };
         Self {
             source,
             started,
-            lists: Arc::default(),
+            lists,
+            guard,
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
-            changing: Mutex::new(Changing { kernel: State::default(), last_reload }),
+            changing: Mutex::new(Changing { kernel: State::default(), last_reload, trial: None }),
         }
     }
 
@@ -76,6 +95,14 @@ impl ControlState {
     pub fn refused(&self, why: String) {
         let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         changing.last_reload = Reload { at: Timestamp::now(), outcome: Err(why) };
+    }
+
+    pub fn set_trial(&self, trial: Option<OnTrial>) {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).trial = trial;
+    }
+
+    pub fn on_trial(&self) -> Option<OnTrial> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).trial.clone()
     }
 
     /// Makes the running snapshot known. Only the first call counts: it is the same one for good.
