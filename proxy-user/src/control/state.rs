@@ -64,7 +64,7 @@ pub struct Reload {
 }
 
 impl ControlState {
-    pub fn new(source: Source, guard: Guard) -> Self {
+    pub fn new(source: Source, guard: Guard, lists: Arc<Board>) -> Self {
         let started = Timestamp::now();
         let last_reload = Reload { at: started, outcome: Ok(0) };
         Self {
