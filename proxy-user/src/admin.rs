@@ -19,11 +19,12 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::get,
 };
+use serde::Deserialize;
 use tokio::{
     net::{TcpListener, UnixListener},
     task::JoinSet,
@@ -103,6 +104,7 @@ fn router(state: Arc<ControlState>) -> Router {
         .route("/api/v1/ping", get(ping))
         .route("/api/v1/status", get(status))
         .route("/api/status", get(status))
+        .route("/api/v1/allowlists", get(allowlists))
         .with_state(state)
 }
 
@@ -118,6 +120,20 @@ async fn ping(State(state): State<Arc<ControlState>>) -> Response {
 async fn status(State(state): State<Arc<ControlState>>) -> Response {
     match status::of(&state) {
         Some(status) => Json(status).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
+    }
+}
+
+/// `?prefixes=true` for who is on them too.
+#[derive(Debug, Default, Deserialize)]
+struct Wanted {
+    #[serde(default)]
+    prefixes: bool,
+}
+
+async fn allowlists(State(state): State<Arc<ControlState>>, Query(wanted): Query<Wanted>) -> Response {
+    match status::allowlists::document(&state, wanted.prefixes) {
+        Some(document) => Json(document).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
     }
 }

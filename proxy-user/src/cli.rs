@@ -3,6 +3,7 @@
 //! Exit codes: 0 fine, 1 failed, 2 bad usage or configuration.
 
 mod admin;
+mod allowlist;
 mod apply;
 mod check;
 mod docs;
@@ -43,6 +44,9 @@ enum Command {
     Reload(reload::ReloadArgs),
     /// Show what the running daemon does
     Status(status::StatusArgs),
+    /// Show allowlists and how current they are, or fetch them now
+    #[command(subcommand)]
+    Allowlist(allowlist::AllowlistCommand),
     /// Say more about a code that `weir check` or the log names
     Explain(explain::ExplainArgs),
     /// Look at, or remove, what Weir keeps in the kernel
@@ -88,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Watchdog(args) => apply::watchdog(args),
         Command::Reload(args) => reload::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Allowlist(command) => allowlist::run(&command),
         Command::Explain(args) => explain::run(&args),
         Command::Kernel(command) => kernel::run(&command),
         Command::Ping(args) => status::ping(&args),

@@ -6,6 +6,7 @@ pub mod files;
 pub mod guard;
 pub mod install;
 pub mod kernel_side;
+pub mod lists;
 pub mod order;
 pub mod state;
 pub mod summary;
@@ -119,6 +120,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             () = trials.over() => {
                 let _ = install::revert(&source, &state, &mut fleet, &mut files, &mut trials).await;
             }
+            news = fleet.keeper.news() => lists::take(news, &mut fleet, &state).await,
             changed = changed_addresses(&mut addresses) => {
                 if let Err(fault) = fleet.reconcile_kernel(changed).await {
                     tracing::error!(%fault, "this host's addresses or interfaces changed, and the gate could not follow");
@@ -158,6 +160,11 @@ async fn perform(
         Verb::Confirm(_) => install::confirm(state, fleet, trials),
         Verb::Revert(_) => install::revert(source, state, fleet, files, trials).await,
         Verb::Diff(asked) => difference(source, fleet, &asked.name, &asked.text),
+        // Fetching takes its time, and what it brings comes back as news.
+        Verb::RefreshAllowlists(what) => {
+            tokio::spawn(lists::refresh(what, state.lists.clone(), answer));
+            return;
+        }
     };
     // Whoever asked may have gone away.
     let _ = answer.send(outcome);

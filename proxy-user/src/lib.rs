@@ -33,6 +33,7 @@ pub mod health;
 // === The control side ===
 pub mod config;
 pub mod control;
+pub mod allowlists;
 pub mod kernel;
 pub mod admin;
 pub mod demonstration;

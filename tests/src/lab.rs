@@ -16,6 +16,7 @@ pub mod addresses;
 pub mod certificates;
 pub mod client;
 pub mod knock;
+pub mod lists;
 pub mod load;
 pub mod namespace;
 pub mod pinned;

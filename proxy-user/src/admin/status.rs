@@ -1,5 +1,7 @@
 //! What `weir status` and `GET /api/v1/status` tell: one document, made fresh for each question.
 
+pub mod allowlists;
+
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
@@ -7,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
+    admin::status::allowlists::AllowlistStatus,
     control::{
         install,
         kernel_side::State,
@@ -26,6 +29,7 @@ pub struct StatusDocument {
     pub gate: GateStatus,
     pub entrypoints: Vec<EntrypointStatus>,
     pub services: Vec<ServiceStatus>,
+    pub allowlists: Vec<AllowlistStatus>,
     /// Lines of the access log that were dropped because the disk could not keep up.
     pub access_log_dropped: u64,
 }
@@ -137,6 +141,7 @@ pub fn of(state: &ControlState) -> Option<StatusDocument> {
         gate: gate(state.kernel()),
         entrypoints: entrypoints(&snapshot),
         services: services(&snapshot),
+        allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         access_log_dropped: snapshot.access_log.as_ref().map_or(0, |log| log.dropped()),
     })
 }

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::control::order::{Apply, Confirm, Desk, Diff, Refusal, Reload, Revert, Verb};
+use crate::control::order::{Apply, Confirm, Desk, Diff, RefreshAllowlists, Refusal, Reload, Revert, Verb};
 
 /// What a request may carry at most: a long list of prefixes, never a flood.
 const LARGEST_BODY: usize = 4 << 20;
@@ -41,6 +41,7 @@ pub fn router(desk: Desk) -> Router {
         .route("/api/v1/confirm", post(order::<Confirm>))
         .route("/api/v1/revert", post(order::<Revert>))
         .route("/api/v1/diff", post(order::<Diff>))
+        .route("/api/v1/allowlists/refresh", post(order::<RefreshAllowlists>))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(middleware::from_fn(only_the_owner))
         .with_state(desk)
@@ -122,7 +123,7 @@ macro_rules! verbs {
     };
 }
 
-verbs!(Reload, Apply, Confirm, Revert, Diff);
+verbs!(Reload, Apply, Confirm, Revert, Diff, RefreshAllowlists);
 
 #[cfg(test)]
 mod tests {

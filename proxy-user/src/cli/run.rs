@@ -54,7 +54,10 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
         .enable_all()
         .build_local(LocalOptions::default())
         .map_err(|error| Failure::Failed(format!("the system gives no runtime: {error}")))?;
-    runtime.block_on(control::run(options)).map_err(|fault| match fault {
+    let ended = runtime.block_on(control::run(options));
+    // A name that is being resolved for a list may take its time: nobody waits for it any more.
+    runtime.shutdown_background();
+    ended.map_err(|fault| match fault {
         StartFault::Config(report) => Failure::BadConfig(report.render(colour_on_stderr())),
         other => Failure::Failed(other.to_string()),
     })

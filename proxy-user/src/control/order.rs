@@ -32,6 +32,8 @@ pub enum Verb {
     Revert(Revert),
     /// Tell what a configuration would change.
     Diff(Diff),
+    /// Fetch allowlists now.
+    RefreshAllowlists(RefreshAllowlists),
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -72,6 +74,16 @@ pub struct Revert {}
 pub struct Diff {
     pub name: String,
     pub text: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefreshAllowlists {
+    /// This one; without it, all that are fetched.
+    pub list: Option<String>,
+    /// Take a list also when it has shrunken below its limit.
+    #[serde(default)]
+    pub accept_shrunken: bool,
 }
 
 /// A JSON object, whose shape is the verb's own, or why not.

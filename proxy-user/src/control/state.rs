@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
+    allowlists::Board,
     control::{guard::Guard, kernel_side::State},
     worker::Running,
 };
@@ -30,6 +31,8 @@ pub struct ControlState {
     pub started: Timestamp,
     /// Asked before a configuration is taken over.
     pub guard: Guard,
+    /// The lists that are fetched.
+    pub lists: Arc<Board>,
     draining: AtomicBool,
     running: OnceLock<Running>,
     changing: Mutex<Changing>,
@@ -68,6 +71,7 @@ impl ControlState {
             source,
             started,
             guard,
+            lists: Arc::default(),
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             changing: Mutex::new(Changing { kernel: State::default(), last_reload, trial: None }),

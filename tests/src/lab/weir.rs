@@ -74,6 +74,12 @@ bind = ["{ADMIN}", "unix:{socket}"]
 [log]
 access = "{folder}/access.log"
 
+[state]
+dir = "{folder}/state"
+
+[allowlist.cloudflare]
+refresh = "off"
+
 [entrypoint.https]
 bind = ["{EDGE}:443", "[{EDGE_V6}]:443"]
 allow = ["cloudflare"]

@@ -1,4 +1,4 @@
-//! `[kernel]`, `[admin]`, `[log]` and `[shutdown]`.
+//! `[kernel]`, `[admin]`, `[log]`, `[shutdown]` and `[state]`.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -12,6 +12,7 @@ use crate::config::{
     findings::Findings,
     model::{
         AccessLog, AccessLogFormat, AccessLogTarget, Admin, AdminAddr, Kernel, KernelMode, Log, Shutdown,
+        StateFolder,
     },
     source::FileId,
     value::{self, nearest, quoted},
@@ -153,4 +154,20 @@ pub fn shutdown(written: &Merged<'_>, findings: &mut Findings) -> Shutdown {
         None => value::duration(default::GRACE).unwrap_or_default(),
     };
     Shutdown { grace }
+}
+
+pub fn state(written: &Merged<'_>, findings: &mut Findings) -> StateFolder {
+    let mut state = StateFolder { dir: PathBuf::from(default::STATE) };
+    if let Some((file, section)) = written.state
+        && let Some(dir) = &section.value.dir
+    {
+        state.dir = PathBuf::from(&dir.value);
+        if !state.dir.is_absolute() {
+            let message = format!("state.dir: {} is not an absolute path", quoted(&dir.value));
+            findings
+                .error(Code::BadPlace, file, &dir.span, message)
+                .hint(format!("leave the key out for `{}`", default::STATE));
+        }
+    }
+    state
 }
