@@ -162,7 +162,7 @@ async fn perform(
         Verb::Apply(apply) => install::apply(apply, source, state, fleet, files, trials).await,
         Verb::Confirm(_) => install::confirm(state, fleet, trials),
         Verb::Revert(_) => install::revert(source, state, fleet, files, trials).await,
-        Verb::Diff(asked) => difference(source, fleet, &asked.name, &asked.text),
+        Verb::Diff(asked) => difference(source, state, fleet, &asked.name, &asked.text),
         // Fetching takes its time, and what it brings comes back as news.
         Verb::RefreshAllowlists(what) => {
             tokio::spawn(lists::refresh(what, state.lists.clone(), answer));
@@ -181,7 +181,7 @@ fn difference(source: &Source, state: &ControlState, fleet: &Fleet, name: &str, 
     };
     let mut loaded =
         config::load_as(place, Path::new(name), text).map_err(|report| Refusal::Faulty(report.lines()))?;
-    fleet.keeper.fill(&mut loaded.config);
+    state.lists.fill(&mut loaded.config);
     let changes = diff::of(&fleet.running().load().config, &loaded.config);
     Ok(serde_json::json!({ "changes": changes, "warnings": loaded.warnings }))
 }
@@ -228,9 +228,8 @@ async fn reload_with(
     files.watch(&watched(source, &loaded.files));
     warn(&loaded.warnings);
     let running = fleet.running().load_full();
-    let mut config = loaded.config;
-    fleet.keeper.fill(&mut config);
-    let config = Arc::new(config);
+    state.lists.fill(&mut loaded.config);
+    let config = Arc::new(loaded.config);
     let applied = match guard.check(&config, Some(&running.config), None) {
         Ok(()) => fleet.apply(config).await.map_err(|fault| fault.to_string()),
         Err(lock_out) => Err(lock_out),

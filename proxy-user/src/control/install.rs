@@ -88,7 +88,7 @@ pub async fn apply(
     let mut loaded = config::load_as(path, Path::new(&order.name), &order.text)
         .map_err(|report| Refusal::Faulty(report.lines()))?;
     // With what was fetched for its lists: that is what would be enforced.
-    fleet.keeper.fill(&mut loaded.config);
+    state.lists.fill(&mut loaded.config);
     let unwritable = |error: io::Error| {
         Refusal::Refused(format!(
             "can't write beside {} ({error}): the configuration is put there, so weir must be allowed to",

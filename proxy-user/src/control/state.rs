@@ -71,7 +71,7 @@ impl ControlState {
             source,
             started,
             guard,
-            lists: Arc::default(),
+            lists,
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             changing: Mutex::new(Changing { kernel: State::default(), last_reload, trial: None }),

@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     admin::client,
-    allowlists::keeper::Keeper,
+    allowlists::Board,
     config::{self, model::AdminAddr},
     kernel,
 };
@@ -105,7 +105,7 @@ async fn reconcile(path: &Path, text: &str) -> Result<(), String> {
     let loaded = config::load_as(path, path, text).map_err(|report| report.lines())?;
     let mut config = loaded.config;
     // With what was fetched for its lists last, as the daemon would start with.
-    Keeper::new(Arc::default()).fill(&mut config);
+    Board::default().fill(&mut config);
     let config = Arc::new(config);
     let generation = match kernel::observe(&config.kernel.bpffs) {
         Ok(Some(status)) => status.generation.unwrap_or(0) + 1,
