@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use proptest::prelude::*;
-use proxy_common::admission::directory::Listed;
+use proxy_common::admission::directory::{Listed, block, touches};
 
 use super::*;
 
@@ -12,13 +12,14 @@ fn lists(allowed: &Allowed, address: IpAddr) -> bool {
     let sieve = &allowed.sieve;
     let nodes = |at: u32| allowed.nodes.get(at as usize);
     match (address, &allowed.directory) {
-        (IpAddr::V4(address), Some((blocks, hosts))) => {
+        (IpAddr::V4(address), Some(Directory { touched, blocks, hosts })) => {
             let address = u32::from(address);
-            match blocks[Block::of(address) as usize].lists(address) {
-                Listed::Yes => true,
-                Listed::No => false,
-                Listed::Partly(place) => hosts[place as usize].list(address),
-            }
+            let at = block(address) as usize;
+            touches(touched[at], address)
+                && match blocks[at].lists(touched[at], address) {
+                    Listed::Yes => true,
+                    Listed::Partly(place) => hosts[place as usize].list(address),
+                }
         }
         (IpAddr::V4(address), None) => {
             let address = u32::from(address);
