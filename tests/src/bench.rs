@@ -4,7 +4,7 @@ pub mod flood;
 pub mod gate;
 mod host;
 pub mod http;
-mod lists;
+pub mod lists;
 pub mod reload;
 
 use serde_json::{Map, json};

@@ -83,8 +83,9 @@ fn measure(host: &Host) -> anyhow::Result<[f64; 4]> {
             let interface = format!("sender{which}");
             let spent = neighbour.run(move || flood(&interface))??;
             let arrived = dropped(host, which)? - before;
+            // The kernel sends a few of its own: neighbour discovery, multicast reports.
             ensure!(
-                arrived == PACKETS as u64,
+                (PACKETS as u64..PACKETS as u64 + 100).contains(&arrived),
                 "{} dropped {arrived} of {PACKETS} packets: the figures would not be its own",
                 DROPPERS[which]
             );
@@ -200,7 +201,7 @@ pub(super) fn send(
 fn packets() -> Vec<Vec<u8>> {
     let listed = lists::cloudflare();
     let mut numbers = Numbers(7);
-    let sources = std::iter::repeat_with(|| std::net::Ipv4Addr::from(numbers.next() as u32));
+    let sources = std::iter::repeat_with(|| std::net::Ipv4Addr::from(numbers.draw() as u32));
     sources
         // The stack's routes must not decide before an ipset does.
         .filter(|source| (1..224).contains(&source.octets()[0]) && source.octets()[0] != 127)

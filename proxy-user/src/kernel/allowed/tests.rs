@@ -153,7 +153,7 @@ fn as_many_ranges_as_cloudflare_has_are_one_node_for_each_family() {
     // Fourteen and seven ranges: two of the fifteen for IPv4 touch.
     let prefixes: Vec<IpNet> = (0..14_u32)
         .map(|n| net(std::net::Ipv4Addr::from(n << 25), 13))
-        .chain((0..7_u128).map(|n| net(std::net::Ipv6Addr::from(0x2400 + n << 112), 32)))
+        .chain((0..7_u128).map(|n| net(std::net::Ipv6Addr::from((0x2400 + n) << 112), 32)))
         .collect();
     let allowed = tables(&PrefixSet::new(&prefixes));
     assert_eq!(allowed.nodes.len(), 2);
