@@ -10,7 +10,7 @@ use aya::{
 use proxy_common::{
     admission::{
         MAX_ADMISSIONS, MAX_LISTS, Sieve,
-        directory::{BLOCKS, Block, Hosts},
+        directory::{BLOCKS, Block, Hosts, Touched},
         tree::Node,
     },
     counters::Counters,
@@ -93,7 +93,8 @@ fn pin_arrays_of_maps(pins: &Pins) -> Result<(), KernelFault> {
     pin(c"GATE_SCOPE", 1, Table::array::<ScopeTable>(c"gate_scope"))?;
     pin(c"GATE_SIEVES", MAX_ADMISSIONS, Table::array::<Sieve>(c"gate_sieve"))?;
     pin(c"GATE_ALLOW", MAX_ADMISSIONS, Table::sized::<Node>(c"gate_allow", 1, Sizes::Any))?;
-    pin(c"GATE_DIRECTORY", MAX_ADMISSIONS, Table::sized::<Block>(c"gate_directory", BLOCKS, Sizes::Same))?;
+    pin(c"GATE_DIRECTORY", MAX_ADMISSIONS, Table::sized::<Touched>(c"gate_directory", BLOCKS, Sizes::Same))?;
+    pin(c"GATE_BLOCKS", MAX_ADMISSIONS, Table::sized::<Block>(c"gate_blocks", BLOCKS, Sizes::Same))?;
     pin(c"GATE_HOSTS", MAX_ADMISSIONS, Table::sized::<Hosts>(c"gate_hosts", 1, Sizes::Any))
 }
 
@@ -105,7 +106,7 @@ struct Shape {
 }
 
 /// What this binary's programs expect of pinned maps.
-fn shapes() -> [(&'static str, Shape); 8] {
+fn shapes() -> [(&'static str, Shape); 9] {
     let shape = |kind, value, entries| Shape { kind, key: size_of::<u32>(), value, entries };
     let of_maps = |entries| shape(MapType::ArrayOfMaps, size_of::<u32>(), entries);
     [
@@ -113,6 +114,7 @@ fn shapes() -> [(&'static str, Shape); 8] {
         (names::GATE_SIEVES, of_maps(MAX_ADMISSIONS)),
         (names::GATE_ALLOW, of_maps(MAX_ADMISSIONS)),
         (names::GATE_DIRECTORY, of_maps(MAX_ADMISSIONS)),
+        (names::GATE_BLOCKS, of_maps(MAX_ADMISSIONS)),
         (names::GATE_HOSTS, of_maps(MAX_ADMISSIONS)),
         (names::GATE_COUNTERS, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),
         (names::GATE_ENTRYPOINTS, shape(MapType::Array, size_of::<Label>(), MAX_ENTRYPOINTS)),
