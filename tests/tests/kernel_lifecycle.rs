@@ -20,7 +20,7 @@ use aya::{TestRun, TestRunOptions, programs::Xdp};
 use proxy_common::{names, verdict::DropReason};
 use proxy_user::{
     config::model::KernelMode,
-    kernel::{self, Change, Desired, Guarded, Hook, Kernel, KernelFault, KernelStatus, NamedList},
+    kernel::{self, Change, Desired, Guarded, Hook, Kernel, KernelFault, KernelStatus, NamedList, Protocol},
 };
 
 #[path = "support/packet.rs"]
@@ -127,7 +127,10 @@ fn unload_leaves_nothing() {
         lab.is_dropped(STRANGER, || kernel::observe(&scratch.bpffs).unwrap().unwrap());
 
         let unloaded = kernel::unload(&scratch.bpffs).unwrap();
-        assert_eq!((unloaded.interfaces, unloaded.programs, unloaded.maps), (vec!["edge0".to_owned()], 2, 8));
+        assert_eq!(
+            (unloaded.interfaces, unloaded.programs, unloaded.maps),
+            (vec!["edge0".to_owned()], 2, 10)
+        );
         assert_eq!(std::fs::read_dir(&scratch.bpffs).unwrap().filter(not_debug).count(), 0);
         assert!(kernel::observe(&scratch.bpffs).unwrap().is_none());
         lab.comes_in(STRANGER);
@@ -436,6 +439,12 @@ fn desired(generation: u64, prefixes: &[&str]) -> Desired {
         generation,
         interfaces: vec!["edge0".into()],
         mode: KernelMode::Auto,
-        guarded: vec![Guarded { entrypoint: "https".into(), bind: vec![EDGE.parse().unwrap()], lists }],
+        guarded: vec![Guarded {
+            entrypoint: "https".into(),
+            bind: vec![EDGE.parse().unwrap()],
+            protocols: vec![Protocol::Tcp],
+            lists,
+            shadow: false,
+        }],
     }
 }

@@ -18,7 +18,7 @@ use nix::{
 use proxy_common::names;
 use proxy_user::{
     config::model::KernelMode,
-    kernel::{Desired, Guarded, Kernel, NamedList, object_built_in},
+    kernel::{Desired, Guarded, Kernel, NamedList, Protocol, object_built_in},
 };
 
 /// Repeats within one run of the kernel's, and runs, of which the fastest counts.
@@ -120,6 +120,8 @@ fn with_list(
         interfaces: Vec::new(),
         mode: KernelMode::Auto,
         guarded: vec![Guarded {
+            protocols: vec![Protocol::Tcp],
+            shadow: false,
             entrypoint: "bench".into(),
             bind: vec![EDGE_V4.parse()?, EDGE_V6.parse()?],
             lists: vec![NamedList { name: "bench".into(), prefixes: prefixes.into() }],

@@ -31,6 +31,7 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
             name: item.name.value.as_str().into(),
             bind: bind(item, &mut taken, findings),
             allow: allow(item, written, findings),
+            shadow: shadow(item, findings),
             client_ip: client_ip(item, written, findings),
             tls: item.body.tls.as_ref().and_then(|tls| self::tls(item, tls, findings)),
         })
@@ -139,6 +140,19 @@ fn allow(
     }
     let by = format!("entrypoint `{}` allows", item.name.value);
     lists(item.file, list, &by, written, findings)
+}
+
+fn shadow(item: &Item<'_, written::Entrypoint>, findings: &mut Findings) -> bool {
+    let Some(shadow) = item.body.shadow.as_ref().filter(|shadow| shadow.value) else { return false };
+    let (name, path) = (&item.name.value, format!("entrypoint.{}.allow", item.name.value));
+    if item.body.allow.is_none() && !findings.lost(&path) {
+        let message =
+            format!("entrypoint `{name}`: `shadow = true` without `allow` has nobody to judge packets by");
+        findings
+            .error(Code::Contradiction, item.file, &shadow.span, message)
+            .hint("name the lists that are to be tried, `allow = [\"cloudflare\"]`, or take `shadow` out");
+    }
+    true
 }
 
 fn lists(
