@@ -152,6 +152,10 @@ codes! {
     AdminExposed = 44, "the admin interface is reachable from other hosts",
         "A warning. The admin interface asks for no password in this version. Bind it to loopback or to a Unix \
          socket, or keep others away from that address.";
+    Shadowed = 48, "an entrypoint that only rehearses its allowlists",
+        "A warning, as long as `shadow = true` stands there. Everybody comes in at this entrypoint; whoever `allow` \
+         would keep out is counted, by reason and by where it came from, and `weir status` and `weir kernel status` \
+         show it. Take `shadow` out to turn them away from then on.";
 }
 
 impl Code {
