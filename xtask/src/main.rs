@@ -18,6 +18,7 @@ mod build;
 mod dist;
 mod docs;
 mod fuzz;
+mod kernels;
 mod lab;
 mod packages;
 mod progress;
@@ -60,6 +61,8 @@ enum Task {
     Test(test::Arguments),
     /// Feed the gate's logic with strange bytes, for a while
     Fuzz(fuzz::Arguments),
+    /// Run the gate's tests on Debian's kernels 6.1 and 6.12, in emulated VMs
+    TestKernels(kernels::Arguments),
     /// Write the generated reference pages
     Docs {
         /// Change nothing; fail if a page is out of date
@@ -101,6 +104,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Task::Bench(passed) => lab::hand_over(&workspace, lab::Part::Bench, &passed.arguments),
         Task::Test(arguments) => test::run(&workspace, &arguments),
         Task::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
+        Task::TestKernels(arguments) => kernels::run(&workspace, &arguments),
         Task::Docs { check } => docs::run(&workspace, check),
         Task::Dist(arguments) => dist::run(&workspace, &arguments),
     }

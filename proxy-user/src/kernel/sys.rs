@@ -18,7 +18,10 @@ use std::{
 
 use nix::libc;
 
+pub mod clsact;
 pub mod link;
+pub mod netlink;
+pub mod present;
 pub mod table;
 
 const BPF_OBJ_PIN: libc::c_int = 6;
