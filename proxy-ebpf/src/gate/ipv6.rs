@@ -25,7 +25,7 @@ pub(super) fn judge(frame: &impl Frame, offset: usize, tables: &impl Tables) -> 
     // 2. The transport header, behind the extension headers if there are any. What lies behind the packet's own end
     //    is padding, which the stack cuts off: whatever stands there is a lie.
     let mut walk = Walk { at: 0, end: header.payload_length(), has_more_fragments: false };
-    let protocol = match walk.to_transport(frame, offset + size_of::<Ipv6>(), header.next_header) {
+    let protocol = match walk.transport(frame, offset + size_of::<Ipv6>(), header.next_header) {
         Ok(protocol) => protocol,
         Err(Unreached::Stop(stop)) => return Err(stop),
         Err(Unreached::Unreadable(reason)) => return unreadable(reason),
@@ -62,7 +62,7 @@ enum Unreached {
 impl Walk {
     /// Walks the extension headers, to a transport protocol that could be guarded.
     #[inline(always)]
-    fn to_transport(&mut self, frame: &impl Frame, from: usize, mut next: u8) -> Result<u8, Unreached> {
+    fn transport(&mut self, frame: &impl Frame, from: usize, mut next: u8) -> Result<u8, Unreached> {
         for _ in 0..=EXTENSION_HEADERS {
             match next {
                 TCP | UDP => return Ok(next),
