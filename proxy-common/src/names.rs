@@ -28,12 +28,17 @@ pub const GATE_BLOCKS: &str = "GATE_BLOCKS";
 pub const GATE_HOSTS: &str = "GATE_HOSTS";
 /// By entrypoint slot and CPU: what the gate decided.
 pub const GATE_COUNTERS: &str = "GATE_COUNTERS";
+/// By entrypoint slot and CPU: what the gate let pass and would have dropped, were the entrypoint not shadowed. Its
+/// `passed` stays 0: what is listed is counted in [`GATE_COUNTERS`].
+pub const GATE_WOULD_DROP: &str = "GATE_WOULD_DROP";
+/// Of shadowed entrypoints: whose packets these were.
+pub const GATE_SHADOWED: &str = "GATE_SHADOWED";
 /// By entrypoint slot: its name.
 pub const GATE_ENTRYPOINTS: &str = "GATE_ENTRYPOINTS";
 /// By list id: its name and size.
 pub const GATE_LISTS: &str = "GATE_LISTS";
 
-pub const GATE_MAPS: [&str; 9] = [
+pub const GATE_MAPS: [&str; 11] = [
     GATE_SCOPE,
     GATE_SIEVES,
     GATE_ALLOW,
@@ -41,6 +46,8 @@ pub const GATE_MAPS: [&str; 9] = [
     GATE_BLOCKS,
     GATE_HOSTS,
     GATE_COUNTERS,
+    GATE_WOULD_DROP,
+    GATE_SHADOWED,
     GATE_ENTRYPOINTS,
     GATE_LISTS,
 ];

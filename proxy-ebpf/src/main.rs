@@ -18,7 +18,7 @@ mod programs {
     use proxy_common::verdict::DropReason;
     use proxy_ebpf::{
         frame::Frame,
-        gate::{Admitted, Stop, judge},
+        gate::{Admitted, Stop, judge, source},
     };
 
     use crate::maps::{GateMaps, report};
@@ -35,7 +35,7 @@ mod programs {
     #[inline(always)]
     fn at_xdp(ctx: &XdpContext) -> u32 {
         let bytes = (ctx.end() - ctx.start()) as u64;
-        match decide(judge(ctx, &GateMaps), bytes) {
+        match decide(ctx, judge(ctx, &GateMaps), bytes) {
             Verdict::Pass => xdp_action::XDP_PASS,
             Verdict::Drop => xdp_action::XDP_DROP,
         }
@@ -50,7 +50,7 @@ mod programs {
             let _ = ctx.pull_data(PULL.min(ctx.len()));
             judged = judge(&ctx, &GateMaps);
         }
-        match decide(judged, bytes) {
+        match decide(&ctx, judged, bytes) {
             // Not TC_ACT_OK: whoever is attached behind us is asked as well.
             Verdict::Pass => TC_ACT_UNSPEC,
             Verdict::Drop => TC_ACT_SHOT,
@@ -110,7 +110,7 @@ mod programs {
     }
 
     #[inline(always)]
-    fn decide(judged: Result<Admitted, Stop>, bytes: u64) -> Verdict {
+    fn decide(ctx: &impl Frame, judged: Result<Admitted, Stop>, bytes: u64) -> Verdict {
         match judged {
             Ok(admitted) => {
                 report::passed(admitted.entrypoint, bytes);
@@ -123,13 +123,21 @@ mod programs {
                 report::dropped(entrypoint, reason, bytes);
                 Verdict::Drop
             }
+            Err(Stop::Shadowed { entrypoint, reason }) => {
+                report::shadowed(entrypoint, reason, source(ctx), bytes);
+                Verdict::Pass
+            }
         }
     }
 
     #[inline(always)]
     fn may_be_in_pieces(judged: &Result<Admitted, Stop>) -> bool {
         match judged {
-            Err(Stop::NotAHeader | Stop::Dropped { reason: DropReason::Truncated, .. }) => true,
+            Err(
+                Stop::NotAHeader
+                | Stop::Dropped { reason: DropReason::Truncated | DropReason::SplitHeader, .. }
+                | Stop::Shadowed { reason: DropReason::Truncated | DropReason::SplitHeader, .. },
+            ) => true,
             Ok(_)
             | Err(
                 Stop::NotIp
@@ -137,7 +145,21 @@ mod programs {
                 | Stop::LaterFragment
                 | Stop::NotGuarded
                 | Stop::Dropped {
-                    reason: DropReason::NotListed | DropReason::ExtensionHeaders | DropReason::ListMissing,
+                    reason:
+                        DropReason::NotListed
+                        | DropReason::ExtensionHeaders
+                        | DropReason::ListMissing
+                        | DropReason::Malformed
+                        | DropReason::VlanTags,
+                    ..
+                }
+                | Stop::Shadowed {
+                    reason:
+                        DropReason::NotListed
+                        | DropReason::ExtensionHeaders
+                        | DropReason::ListMissing
+                        | DropReason::Malformed
+                        | DropReason::VlanTags,
                     ..
                 },
             ) => false,

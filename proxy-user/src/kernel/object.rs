@@ -17,6 +17,7 @@ use proxy_common::{
     label::{Label, ListLabel},
     names,
     scope::{MAX_ENTRYPOINTS, ScopeTable},
+    shadow::{MAX_SHADOWED, Shadowed, ShadowedKey},
 };
 
 use super::{
@@ -106,7 +107,7 @@ struct Shape {
 }
 
 /// What this binary's programs expect of pinned maps.
-fn shapes() -> [(&'static str, Shape); 9] {
+fn shapes() -> [(&'static str, Shape); names::GATE_MAPS.len()] {
     let shape = |kind, value, entries| Shape { kind, key: size_of::<u32>(), value, entries };
     let of_maps = |entries| shape(MapType::ArrayOfMaps, size_of::<u32>(), entries);
     [
@@ -117,6 +118,16 @@ fn shapes() -> [(&'static str, Shape); 9] {
         (names::GATE_BLOCKS, of_maps(MAX_ADMISSIONS)),
         (names::GATE_HOSTS, of_maps(MAX_ADMISSIONS)),
         (names::GATE_COUNTERS, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),
+        (names::GATE_WOULD_DROP, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),
+        (
+            names::GATE_SHADOWED,
+            Shape {
+                kind: MapType::LruPerCpuHash,
+                key: size_of::<ShadowedKey>(),
+                value: size_of::<Shadowed>(),
+                entries: MAX_SHADOWED,
+            },
+        ),
         (names::GATE_ENTRYPOINTS, shape(MapType::Array, size_of::<Label>(), MAX_ENTRYPOINTS)),
         (names::GATE_LISTS, shape(MapType::Array, size_of::<ListLabel>(), MAX_LISTS)),
     ]

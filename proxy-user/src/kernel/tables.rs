@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, io, os::fd::AsFd, thread};
 
 use aya::{
-    maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues},
+    maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues},
     util::nr_cpus,
 };
 use proxy_common::{
@@ -12,6 +12,7 @@ use proxy_common::{
     label::{Label, ListLabel},
     names,
     scope::{MAX_ENTRYPOINTS, ScopeKey, ScopeSlot, ScopeTable},
+    shadow::{Shadowed, ShadowedKey},
 };
 
 use super::{
@@ -27,6 +28,8 @@ use super::{
 const RUNNING: u32 = 0;
 pub(super) struct Tables {
     counters: PerCpuArray<MapData, Counters>,
+    would_drop: PerCpuArray<MapData, Counters>,
+    shadowed: PerCpuHashMap<MapData, ShadowedKey, Shadowed>,
     entrypoints: Array<MapData, Label>,
     lists: Array<MapData, ListLabel>,
     /// Arrays of maps.
@@ -55,6 +58,8 @@ impl Tables {
         Ok(Self {
             pins: pins.clone(),
             counters: typed(of(names::GATE_COUNTERS)?)?,
+            would_drop: typed(of(names::GATE_WOULD_DROP)?)?,
+            shadowed: typed(of(names::GATE_SHADOWED)?)?,
             entrypoints: typed(of(names::GATE_ENTRYPOINTS)?)?,
             lists: typed(of(names::GATE_LISTS)?)?,
             slots: Slots {
@@ -144,11 +149,23 @@ impl Tables {
 
     /// All CPUs' shares together.
     pub(super) fn counters(&self, entrypoint: u32) -> Result<Counters, KernelFault> {
-        let shares = self.counters.get(&entrypoint, 0);
-        let shares = shares.map_err(|error| failed("read", names::GATE_COUNTERS, &error))?;
-        let mut sum = Counters::default();
-        shares.iter().for_each(|share| sum += *share);
-        Ok(sum)
+        sum(&self.counters, names::GATE_COUNTERS, entrypoint)
+    }
+
+    /// Likewise of what would have been dropped.
+    pub(super) fn would_drop(&self, entrypoint: u32) -> Result<Counters, KernelFault> {
+        sum(&self.would_drop, names::GATE_WOULD_DROP, entrypoint)
+    }
+
+    /// Whose packets shadowed entrypoints would have dropped. Entries may come and go while this reads.
+    pub(super) fn shadowed(&self) -> Vec<(ShadowedKey, Shadowed)> {
+        let all = |shares: PerCpuValues<Shadowed>| {
+            shares.iter().fold(Shadowed::default(), |mut sum, share| {
+                sum += *share;
+                sum
+            })
+        };
+        self.shadowed.iter().filter_map(Result::ok).map(|(key, shares)| (key, all(shares))).collect()
     }
 
     /// Writes all of a plan that no packet sees yet.
@@ -255,10 +272,29 @@ impl Tables {
     fn reset(&mut self, entrypoint: u32) -> Result<(), KernelFault> {
         let doing = || "reset the counters".to_owned();
         let cpus = nr_cpus().map_err(|(_, error)| KernelFault::system(doing(), error))?;
-        let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus])
-            .map_err(|error| KernelFault::system(doing(), error))?;
-        self.counters.set(entrypoint, zeros, 0).map_err(|error| failed("write", names::GATE_COUNTERS, &error))
+        let counters =
+            [(&mut self.counters, names::GATE_COUNTERS), (&mut self.would_drop, names::GATE_WOULD_DROP)];
+        for (map, name) in counters {
+            let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus])
+                .map_err(|error| KernelFault::system(doing(), error))?;
+            map.set(entrypoint, zeros, 0).map_err(|error| failed("write", name, &error))?;
+        }
+        for (key, _) in self.shadowed().into_iter().filter(|(key, _)| key.entrypoint == entrypoint) {
+            match self.shadowed.remove(&key) {
+                // It gave way to another by itself.
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(failed("clear", names::GATE_SHADOWED, &error)),
+            }
+        }
+        Ok(())
     }
+}
+
+fn sum(map: &PerCpuArray<MapData, Counters>, name: &str, entrypoint: u32) -> Result<Counters, KernelFault> {
+    let shares = map.get(&entrypoint, 0).map_err(|error| failed("read", name, &error))?;
+    let mut sum = Counters::default();
+    shares.iter().for_each(|share| sum += *share);
+    Ok(sum)
 }
 
 /// The occupied slots of a scope.
