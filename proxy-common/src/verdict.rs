@@ -18,6 +18,12 @@ pub enum DropReason {
 impl DropReason {
     pub const ALL: [Self; 4] = [Self::NotListed, Self::Truncated, Self::ExtensionHeaders, Self::ListMissing];
 
+    /// `None`: of another version's.
+    #[must_use]
+    pub fn of_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| *reason as u32 == number)
+    }
+
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -25,6 +31,19 @@ impl DropReason {
             Self::Truncated => "truncated",
             Self::ExtensionHeaders => "extension_headers",
             Self::ListMissing => "list_missing",
+        }
+    }
+
+    /// What follows "dropped:".
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::NotListed => "its source is on none of the allowlists",
+            Self::Truncated => "it ends before its port can be read",
+            Self::ExtensionHeaders => "it has more IPv6 extension headers than the gate looks behind",
+            Self::ListMissing => {
+                "the allowlists are missing in the kernel. That is a fault of Weir's: please report it"
+            }
         }
     }
 }

@@ -39,6 +39,10 @@ static GATE_ENTRYPOINTS: Array<Label, MAX_ENTRYPOINTS> = Array::new();
 #[btf_map]
 static GATE_LISTS: Array<ListLabel, MAX_LISTS> = Array::new();
 
+/// What `gate_explain` has counted, for packets that the gate's own programs were tried out on.
+#[btf_map]
+static GATE_TRIED: PerCpuArray<Counters, MAX_ENTRYPOINTS> = PerCpuArray::new();
+
 /// The gate's questions, answered by the maps above.
 pub struct GateMaps;
 
@@ -116,7 +120,7 @@ impl WholeAddress<4> {
 pub mod report {
     use proxy_common::{counters::Counters, verdict::DropReason};
 
-    use super::GATE_COUNTERS;
+    use super::{GATE_COUNTERS, GATE_SCOPE, GATE_TRIED};
 
     #[inline(always)]
     pub fn passed(entrypoint: u32, bytes: u64) {
@@ -130,6 +134,24 @@ pub mod report {
         if let Some(counters) = counters(entrypoint) {
             counters.dropped_mut(reason).count(bytes);
         }
+    }
+
+    /// This packet was one that the gate was tried out on.
+    #[inline(always)]
+    pub fn tried(entrypoint: u32, dropped: Option<DropReason>, bytes: u64) {
+        let Some(counters) = GATE_TRIED.get_ptr_mut(entrypoint) else { return };
+        // SAFETY: as for the counters proper.
+        let counters = unsafe { &mut *counters };
+        match dropped {
+            Some(reason) => counters.dropped_mut(reason).count(bytes),
+            None => counters.passed.count(bytes),
+        }
+    }
+
+    /// The snapshot in force; 0: none.
+    #[inline(always)]
+    pub fn generation() -> u64 {
+        GATE_SCOPE.get_value(0, &0).map_or(0, |scope| scope.generation)
     }
 
     #[inline(always)]

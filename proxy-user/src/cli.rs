@@ -8,6 +8,7 @@ mod explain;
 mod kernel;
 mod run;
 mod status;
+mod watch;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -32,8 +33,10 @@ enum Command {
     Check(check::CheckArgs),
     /// Show what the running daemon does
     Status(status::StatusArgs),
-    /// Say more about a code that `weir check` or the log names
+    /// Say why the gate passes or drops an address or a packet, or more about a code like W012
     Explain(explain::ExplainArgs),
+    /// Show packets that the gate drops, as it drops them
+    Watch(watch::WatchArgs),
     /// Look at, or remove, what Weir keeps in the kernel
     #[command(subcommand)]
     Kernel(kernel::KernelCommand),
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Kernel(command) => kernel::run(&command),
         Command::Ping(args) => status::ping(&args),
         Command::Version(args) => version(&args),

@@ -18,9 +18,11 @@ use crate::config::model::KernelMode;
 
 pub mod addresses;
 mod attach;
+pub mod explain;
 pub mod fault;
 mod interface;
 mod lookup;
+mod members;
 mod object;
 mod pins;
 mod plan;
@@ -28,6 +30,7 @@ mod privileges;
 pub mod status;
 mod sys;
 mod tables;
+pub mod watch;
 
 pub use attach::Change;
 pub use fault::KernelFault;

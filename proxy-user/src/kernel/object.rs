@@ -10,6 +10,7 @@ use aya::{
 use proxy_common::{
     admission::{MAX_ADMISSIONS, MAX_LISTS, Sieve},
     counters::Counters,
+    event::{Budget, RING_BYTES, Watched},
     label::{Label, ListLabel},
     names,
     scope::{MAX_ENTRYPOINTS, ScopeTable},
@@ -54,6 +55,8 @@ pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
     xdp.load().map_err(|error| refused(names::GATE_XDP, error))?;
     let tc: &mut SchedClassifier = program(&mut ebpf, names::GATE_TC)?;
     tc.load().map_err(|error| refused(names::GATE_TC, error))?;
+    let explain: &mut Xdp = program(&mut ebpf, names::GATE_EXPLAIN)?;
+    explain.load().map_err(|error| refused(names::GATE_EXPLAIN, error))?;
     Ok(Loaded { programs: Programs::new(ebpf)? })
 }
 
@@ -95,7 +98,7 @@ struct Shape {
 }
 
 /// What this binary's programs expect of pinned maps.
-fn shapes() -> [(&'static str, Shape); 7] {
+fn shapes() -> [(&'static str, Shape); names::GATE_MAPS.len()] {
     let shape = |kind, value, entries| Shape { kind, key: size_of::<u32>(), value, entries };
     let of_maps = |entries| shape(MapType::ArrayOfMaps, size_of::<u32>(), entries);
     [
@@ -106,6 +109,10 @@ fn shapes() -> [(&'static str, Shape); 7] {
         (names::GATE_COUNTERS, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),
         (names::GATE_ENTRYPOINTS, shape(MapType::Array, size_of::<Label>(), MAX_ENTRYPOINTS)),
         (names::GATE_LISTS, shape(MapType::Array, size_of::<ListLabel>(), MAX_LISTS)),
+        (names::GATE_TRIED, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),
+        (names::GATE_EVENTS, Shape { kind: MapType::RingBuf, key: 0, value: 0, entries: RING_BYTES }),
+        (names::GATE_WATCHED, shape(MapType::Array, size_of::<Watched>(), 1)),
+        (names::GATE_BUDGET, shape(MapType::PerCpuArray, size_of::<Budget>(), 1)),
     ]
 }
 

@@ -19,6 +19,7 @@ use std::{
 use nix::libc;
 
 pub mod link;
+pub mod program;
 pub mod table;
 
 const BPF_OBJ_PIN: libc::c_int = 6;

@@ -34,6 +34,8 @@ pub(super) struct Tables {
     allow_v4: ArrayOfMaps<MapData, TrieV4>,
     allow_v6: ArrayOfMaps<MapData, TrieV6>,
     counters: PerCpuArray<MapData, Counters>,
+    /// What of them was only tried out. `None`: the daemon that made the maps tries nothing out.
+    tried: Option<PerCpuArray<MapData, Counters>>,
     entrypoints: Array<MapData, Label>,
     lists: Array<MapData, ListLabel>,
     /// Arrays of maps, the allowlists' once more, as what slots are read, set and emptied through.
@@ -62,6 +64,7 @@ impl Tables {
             allow_v4: typed(of(names::GATE_ALLOW_V4)?)?,
             allow_v6: typed(of(names::GATE_ALLOW_V6)?)?,
             counters: typed(of(names::GATE_COUNTERS)?)?,
+            tried: pins.map(names::GATE_TRIED).exists().then(|| typed(of(names::GATE_TRIED)?)).transpose()?,
             entrypoints: typed(of(names::GATE_ENTRYPOINTS)?)?,
             lists: typed(of(names::GATE_LISTS)?)?,
             slots: Slots {
@@ -147,13 +150,13 @@ impl Tables {
         (0..MAX_LISTS as u32).map(name).collect()
     }
 
-    /// All CPUs' shares together.
+    /// All CPUs' shares together, without what `weir explain` has added to them.
     pub(super) fn counters(&self, entrypoint: u32) -> Result<Counters, KernelFault> {
-        let shares = self.counters.get(&entrypoint, 0);
-        let shares = shares.map_err(|error| failed("read", names::GATE_COUNTERS, &error))?;
-        let mut sum = Counters::default();
-        shares.iter().for_each(|share| sum += *share);
-        Ok(sum)
+        let mut counters = sum(&self.counters, names::GATE_COUNTERS, entrypoint)?;
+        if let Some(tried) = &self.tried {
+            counters -= sum(tried, names::GATE_TRIED, entrypoint)?;
+        }
+        Ok(counters)
     }
 
     /// Writes all of a plan that no packet sees yet.
@@ -260,6 +263,13 @@ impl Tables {
         let cpus = nr_cpus().map_err(|(_, error)| KernelFault::system(doing(), error))?;
         let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus])
             .map_err(|error| KernelFault::system(doing(), error))?;
+        let zeros_again = PerCpuValues::try_from(vec![Counters::default(); cpus])
+            .map_err(|error| KernelFault::system(doing(), error))?;
+        if let Some(tried) = &mut self.tried {
+            tried
+                .set(entrypoint, zeros_again, 0)
+                .map_err(|error| failed("write", names::GATE_TRIED, &error))?;
+        }
         self.counters.set(entrypoint, zeros, 0).map_err(|error| failed("write", names::GATE_COUNTERS, &error))
     }
 }
@@ -293,6 +303,17 @@ fn trie_v6(admission: &Admission) -> Result<TrieV6, MapError> {
         trie.insert(&Key::new(prefix.prefix_len().into(), prefix.network().octets()), list, 0)?;
     }
     Ok(trie)
+}
+
+fn sum(
+    counters: &PerCpuArray<MapData, Counters>,
+    name: &str,
+    entrypoint: u32,
+) -> Result<Counters, KernelFault> {
+    let shares = counters.get(&entrypoint, 0).map_err(|error| failed("read", name, &error))?;
+    let mut sum = Counters::default();
+    shares.iter().for_each(|share| sum += *share);
+    Ok(sum)
 }
 
 fn joined(thread: thread::ScopedJoinHandle<'_, Result<(), KernelFault>>) -> Result<(), KernelFault> {
