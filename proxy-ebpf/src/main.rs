@@ -38,7 +38,7 @@ mod programs {
     #[xdp]
     pub fn gate_xdp(ctx: XdpContext) -> u32 {
         let bytes = (ctx.end() - ctx.start()) as u64;
-        match decide(judge(&ctx, &GateMaps), &ctx, bytes) {
+        match decide(&ctx, judge(&ctx, &GateMaps), bytes) {
             Verdict::Pass => xdp_action::XDP_PASS,
             Verdict::Drop => xdp_action::XDP_DROP,
         }
@@ -53,7 +53,7 @@ mod programs {
             let _ = ctx.pull_data(PULL.min(ctx.len()));
             judged = judge(&ctx, &GateMaps);
         }
-        match decide(judged, &ctx, bytes) {
+        match decide(&ctx, judged, bytes) {
             // Not TC_ACT_OK: whoever is attached behind us is asked as well.
             Verdict::Pass => TC_ACT_UNSPEC,
             Verdict::Drop => TC_ACT_SHOT,
@@ -88,7 +88,7 @@ mod programs {
     }
 
     #[inline(always)]
-    fn decide(judged: Result<Admitted, Stop>, packet: &impl Packet, bytes: u64) -> Verdict {
+    fn decide(ctx: &impl Packet, judged: Result<Admitted, Stop>, bytes: u64) -> Verdict {
         match judged {
             Ok(admitted) => {
                 report::passed(admitted.entrypoint, bytes);
@@ -99,7 +99,7 @@ mod programs {
             ) => Verdict::Pass,
             Err(Stop::Dropped { entrypoint, reason }) => {
                 report::dropped(entrypoint, reason, bytes);
-                events::dropped(packet, entrypoint, reason, bytes);
+                events::dropped(ctx, entrypoint, reason, bytes);
                 Verdict::Drop
             }
         }
