@@ -1,32 +1,59 @@
-//! Who may come in.
+//! Who may come in: what the kernel looks sources up in.
+//!
+//! Each set of allowlists is a handful of tables in a slot of its own, made whole by user space and never
+//! changed: a new set goes into another slot. What is in them is membership only. Which list and which prefix
+//! let a source in is for user space to say, which has the lists.
+//!
+//! - [`Sieve`]: a bit for each beginning of an address. Most strangers are known by it alone.
+//! - [`tree`]: the ends of the listed ranges, sorted, in nodes of two cache lines. As large as the lists are;
+//!   a lookup reads one node for Cloudflare's ranges and six for a million IPv6 prefixes.
+//! - [`directory`]: for many IPv4 prefixes, two bits for each /24 of the whole address space, and 256 bits for
+//!   each /24 of which a part is listed. Six megabytes at least; a lookup reads one cache line or two.
+
+pub mod directory;
+pub mod tree;
+
+use tree::Tree;
 
 /// Slots for unions of lists. A change fills unused slots before it becomes visible, so at most half of them
 /// should be in use.
 pub const MAX_ADMISSIONS: usize = 128;
 /// How many named lists are known to the kernel.
 pub const MAX_LISTS: usize = 256;
-/// What the programs are verified against; real tries are made as large as their lists.
-pub const TEMPLATE_PREFIXES: usize = 1024;
+/// From so many ranges on, IPv4 is looked up in a directory.
+pub const DIRECTORY_FROM: usize = 1000;
 
-/// The value of a prefix: the list that let it in.
-pub type ListId = u32;
-
-/// One bit for each value of an address's first 16 bits: whether any prefix has such addresses. Most strangers
-/// are known by this alone; the others, and visitors, are looked up among the prefixes.
+/// The beginning of a lookup.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Sieve {
+    /// All of IPv4, unless `directory`.
+    pub tree_v4: Tree,
+    /// Of IPv6, what is listed by whole /64s, by the first 64 bits.
+    pub tree_v6: Tree,
+    /// Of IPv6, the rest, by all bits.
+    pub tree_v6_hosts: Tree,
+    /// Not 0: IPv4 is looked up in a directory, without the sieve.
+    pub directory: u32,
+    /// One bit for each value of an address's first 16 bits: whether any listed address has it.
     pub v4: [u64; Sieve::WORDS],
     pub v6: [u64; Sieve::WORDS],
 }
 
-const _: () = assert!(size_of::<Sieve>() == 2 * 65_536 / 8);
+const _: () = assert!(size_of::<Sieve>() == 3 * size_of::<Tree>() + 4 + 2 * 65_536 / 8);
 
 impl Sieve {
-    const WORDS: usize = 65_536 / 64;
+    pub const WORDS: usize = 65_536 / 64;
 
     /// Lets nobody through.
-    pub const EMPTY: Self = Self { v4: [0; Self::WORDS], v6: [0; Self::WORDS] };
+    pub const EMPTY: Self = Self {
+        tree_v4: Tree::EMPTY,
+        tree_v6: Tree::EMPTY,
+        tree_v6_hosts: Tree::EMPTY,
+        directory: 0,
+        v4: [0; Self::WORDS],
+        v6: [0; Self::WORDS],
+    };
 
     #[inline(always)]
     #[must_use]
@@ -44,3 +71,9 @@ impl Sieve {
 // SAFETY: `repr(C)`, integers only, no padding (size asserted), every bit pattern valid.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Sieve {}
+
+/// Stands for a list in what user space and the kernel tell each other.
+pub type ListId = u32;
+
+/// The kernel doesn't know which list it was.
+pub const SOME_LIST: ListId = 0;

@@ -1,7 +1,7 @@
 //! The names of maps, programs and pins, as `bpftool` shows them.
 
 /// The layout of pinned state: the folder below `weir/`. Another layout is another folder.
-pub const LAYOUT: &str = "v1";
+pub const LAYOUT: &str = "v2";
 
 /// Folder below the bpffs mount point that holds everything Weir pins.
 pub const ROOT: &str = "weir";
@@ -16,12 +16,14 @@ pub const GATE_SCOPE: &str = "GATE_SCOPE";
 pub const RUNNING_SCOPE: &str = "running_scope";
 /// The pin of the map that is about to be.
 pub const INCOMING_SCOPE: &str = "incoming_scope";
-/// By admission slot: which beginnings of addresses are on no list.
+/// By admission slot: which beginnings of addresses are on no list, and where to look for the others.
 pub const GATE_SIEVES: &str = "GATE_SIEVES";
-/// By admission slot: who may come in, IPv4.
-pub const GATE_ALLOW_V4: &str = "GATE_ALLOW_V4";
-/// By admission slot: who may come in, IPv6.
-pub const GATE_ALLOW_V6: &str = "GATE_ALLOW_V6";
+/// By admission slot: who may come in.
+pub const GATE_ALLOW: &str = "GATE_ALLOW";
+/// By admission slot: who may come in by IPv4, where the lists are long.
+pub const GATE_DIRECTORY: &str = "GATE_DIRECTORY";
+/// By admission slot: the hosts of those /24s of a directory that are listed in part.
+pub const GATE_HOSTS: &str = "GATE_HOSTS";
 /// By entrypoint slot and CPU: what the gate decided.
 pub const GATE_COUNTERS: &str = "GATE_COUNTERS";
 /// By entrypoint slot: its name.
@@ -37,11 +39,12 @@ pub const GATE_WATCHED: &str = "GATE_WATCHED";
 /// By CPU: how much it has told of late.
 pub const GATE_BUDGET: &str = "GATE_BUDGET";
 
-pub const GATE_MAPS: [&str; 11] = [
+pub const GATE_MAPS: [&str; 12] = [
     GATE_SCOPE,
     GATE_SIEVES,
-    GATE_ALLOW_V4,
-    GATE_ALLOW_V6,
+    GATE_ALLOW,
+    GATE_DIRECTORY,
+    GATE_HOSTS,
     GATE_COUNTERS,
     GATE_ENTRYPOINTS,
     GATE_LISTS,
@@ -59,3 +62,7 @@ pub const GATE_TC: &str = "gate_tc";
 pub const GATE_EXPLAIN: &str = "gate_explain";
 /// Returns XDP_DROP and does nothing else: the floor that benchmarks compare the gate with. Never attached.
 pub const FLOOR_DROP: &str = "floor_drop";
+/// The gate, asked about another source each time: for benchmarks. Never attached.
+pub const GATE_SCATTERED: &str = "gate_scattered";
+/// Gives a packet another source and drops it: for benchmarks. Never attached.
+pub const FLOOR_SCATTERED: &str = "floor_scattered";

@@ -13,7 +13,7 @@ mod maps;
 mod programs {
     use aya_ebpf::{
         bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
-        helpers::bpf_xdp_adjust_head,
+        helpers::{bpf_get_prandom_u32, bpf_xdp_adjust_head},
         macros::{classifier, xdp},
         programs::{TcContext, XdpContext},
     };
@@ -37,8 +37,13 @@ mod programs {
 
     #[xdp]
     pub fn gate_xdp(ctx: XdpContext) -> u32 {
+        at_xdp(&ctx)
+    }
+
+    #[inline(always)]
+    fn at_xdp(ctx: &XdpContext) -> u32 {
         let bytes = (ctx.end() - ctx.start()) as u64;
-        match decide(&ctx, judge(&ctx, &GateMaps), bytes) {
+        match decide(ctx, judge(ctx, &GateMaps), bytes) {
             Verdict::Pass => xdp_action::XDP_PASS,
             Verdict::Drop => xdp_action::XDP_DROP,
         }
@@ -80,6 +85,47 @@ mod programs {
     #[xdp]
     pub fn floor_drop(_: XdpContext) -> u32 {
         xdp_action::XDP_DROP
+    }
+
+    /// The gate, asked about another source each time, so that benchmarks see what lookups cost that no cache has
+    /// the answer to. Never attached.
+    #[xdp]
+    pub fn gate_scattered(ctx: XdpContext) -> u32 {
+        scatter(&ctx);
+        at_xdp(&ctx)
+    }
+
+    /// What giving a packet another source costs. Never attached.
+    #[xdp]
+    pub fn floor_scattered(ctx: XdpContext) -> u32 {
+        scatter(&ctx);
+        xdp_action::XDP_DROP
+    }
+
+    /// Any IPv4 address; of IPv6, any /64 of those that are given to networks (2000::/4).
+    #[inline(always)]
+    fn scatter(ctx: &XdpContext) {
+        const SOURCE_V4: usize = 14 + 12;
+        const SOURCE_V6: usize = 14 + 8;
+        let at = ctx.start();
+        if at + SOURCE_V4 + 4 > ctx.end() {
+            return;
+        }
+        // SAFETY: below, each address is inside the packet, as the check above shows; words may lie anywhere for
+        // the kernel's machine, and volatile accesses stay whole.
+        let put = |offset: usize, word: u32| unsafe {
+            core::ptr::write_volatile((at + offset) as *mut u32, word);
+        };
+        // SAFETY: the helper has no conditions.
+        let random = || unsafe { bpf_get_prandom_u32() };
+        // SAFETY: as for writing.
+        let is_v6 = unsafe { core::ptr::read_volatile((at + 12) as *const u8) } == 0x86;
+        if is_v6 {
+            put(SOURCE_V6, random() & 0xffff_ff0f_u32 | 0x20);
+            put(SOURCE_V6 + 4, random());
+        } else {
+            put(SOURCE_V4, random());
+        }
     }
 
     enum Verdict {

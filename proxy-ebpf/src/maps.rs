@@ -3,11 +3,15 @@
 //! Only `#[btf_map]`: one map of the older kind and libbpf's tools (bpftool among them) refuse the object.
 
 use aya_ebpf::{
-    btf_maps::{Array, ArrayOfMaps, LpmTrie, PerCpuArray, lpm_trie::Key},
+    btf_maps::{Array, ArrayOfMaps, PerCpuArray},
     macros::btf_map,
 };
 use proxy_common::{
-    admission::{ListId, MAX_ADMISSIONS, MAX_LISTS, Sieve, TEMPLATE_PREFIXES},
+    admission::{
+        MAX_ADMISSIONS, MAX_LISTS, SOME_LIST, Sieve,
+        directory::{BLOCKS, Block, Hosts, Listed},
+        tree::{Damaged, Node, Whole},
+    },
     counters::Counters,
     label::{Label, ListLabel},
     scope::{MAX_ENTRYPOINTS, Policy, ScopeKey, ScopeTable},
@@ -21,13 +25,16 @@ static GATE_SCOPE: ArrayOfMaps<Array<ScopeTable, 1>, 1> = ArrayOfMaps::new();
 #[btf_map]
 static GATE_SIEVES: ArrayOfMaps<Array<Sieve, 1>, MAX_ADMISSIONS> = ArrayOfMaps::new();
 
+/// As large as the lists are: user space makes the arrays of maps, with other flags than can be said here.
 #[btf_map]
-static GATE_ALLOW_V4: ArrayOfMaps<LpmTrie<[u8; 4], ListId, TEMPLATE_PREFIXES>, MAX_ADMISSIONS> =
-    ArrayOfMaps::new();
+static GATE_ALLOW: ArrayOfMaps<Array<Node, 1>, MAX_ADMISSIONS> = ArrayOfMaps::new();
+
+/// Only of sets with many IPv4 prefixes.
+#[btf_map]
+static GATE_DIRECTORY: ArrayOfMaps<Array<Block, BLOCKS>, MAX_ADMISSIONS> = ArrayOfMaps::new();
 
 #[btf_map]
-static GATE_ALLOW_V6: ArrayOfMaps<LpmTrie<[u8; 16], ListId, TEMPLATE_PREFIXES>, MAX_ADMISSIONS> =
-    ArrayOfMaps::new();
+static GATE_HOSTS: ArrayOfMaps<Array<Hosts, 1>, MAX_ADMISSIONS> = ArrayOfMaps::new();
 
 #[btf_map]
 static GATE_COUNTERS: PerCpuArray<Counters, MAX_ENTRYPOINTS> = PerCpuArray::new();
@@ -56,63 +63,58 @@ impl Tables for GateMaps {
     #[inline(always)]
     fn admits_v4(&self, admission: u32, source: SourceV4) -> Admits {
         let Some(sieve) = GATE_SIEVES.get_value(admission, &0) else { return Admits::NoLists };
-        if !sieve.may_list_v4(first_16_bits(source[0])) {
+        let address = u32::from_be(source[0]);
+        if sieve.directory != 0 {
+            return admits(directory_lists(admission, address));
+        }
+        if !sieve.may_list_v4((address >> 16) as u16) {
             return Admits::NotListed;
         }
-        let Some(trie) = GATE_ALLOW_V4.get(admission) else { return Admits::NoLists };
-        let key = WholeAddress { bits: 32, words: source };
-        admits(trie.get(key.as_prefix()))
+        let Some(nodes) = GATE_ALLOW.get(admission) else { return Admits::NoLists };
+        admits(sieve.tree_v4.holds(address, |node| nodes.get(node)))
     }
 
     #[inline(always)]
     fn admits_v6(&self, admission: u32, source: SourceV6) -> Admits {
         let Some(sieve) = GATE_SIEVES.get_value(admission, &0) else { return Admits::NoLists };
-        if !sieve.may_list_v6(first_16_bits(source[0])) {
+        let [upper, lower] = [joined(source[0], source[1]), joined(source[2], source[3])];
+        if !sieve.may_list_v6((upper >> 48) as u16) {
             return Admits::NotListed;
         }
-        let Some(trie) = GATE_ALLOW_V6.get(admission) else { return Admits::NoLists };
-        let key = WholeAddress { bits: 128, words: source };
-        admits(trie.get(key.as_prefix()))
+        let Some(nodes) = GATE_ALLOW.get(admission) else { return Admits::NoLists };
+        match sieve.tree_v6.holds(upper, |node| nodes.get(node)) {
+            Ok(false) if sieve.tree_v6_hosts.levels != 0 => {
+                admits(sieve.tree_v6_hosts.holds(Whole(upper, lower), |node| nodes.get(node)))
+            }
+            listed => admits(listed),
+        }
     }
-}
-
-/// Of an address whose bytes the word holds in their order.
-#[inline(always)]
-fn first_16_bits(word: u32) -> u16 {
-    (u32::from_be(word) >> 16) as u16
 }
 
 #[inline(always)]
-fn admits(list: Option<&ListId>) -> Admits {
-    match list {
-        Some(list) => Admits::Listed(*list),
-        None => Admits::NotListed,
+fn directory_lists(admission: u32, address: u32) -> Result<bool, Damaged> {
+    let block = GATE_DIRECTORY.get_value(admission, &Block::of(address)).ok_or(Damaged)?;
+    match block.lists(address) {
+        Listed::Yes => Ok(true),
+        Listed::No => Ok(false),
+        Listed::Partly(place) => {
+            GATE_HOSTS.get_value(admission, &place).map(|hosts| hosts.list(address)).ok_or(Damaged)
+        }
     }
 }
 
-/// An address as a prefix of its full length: [`Key`], but aligned, so that it is written in words.
-#[repr(C)]
-struct WholeAddress<const N: usize> {
-    bits: u32,
-    words: [u32; N],
+/// Two words that hold an address's bytes in their order, as a number.
+#[inline(always)]
+fn joined(first: u32, second: u32) -> u64 {
+    (u32::from_be(first) as u64) << 32 | u32::from_be(second) as u64
 }
 
-impl WholeAddress<1> {
-    #[inline(always)]
-    fn as_prefix(&self) -> &Key<[u8; 4]> {
-        const { assert!(size_of::<Self>() == size_of::<Key<[u8; 4]>>()) };
-        // SAFETY: both are the length in bits and then the address, without padding (same size), and a `Key`
-        // may lie at any address.
-        unsafe { &*(&raw const *self).cast() }
-    }
-}
-
-impl WholeAddress<4> {
-    #[inline(always)]
-    fn as_prefix(&self) -> &Key<[u8; 16]> {
-        const { assert!(size_of::<Self>() == size_of::<Key<[u8; 16]>>()) };
-        // SAFETY: as for IPv4.
-        unsafe { &*(&raw const *self).cast() }
+#[inline(always)]
+fn admits(listed: Result<bool, Damaged>) -> Admits {
+    match listed {
+        Ok(true) => Admits::Listed(SOME_LIST),
+        Ok(false) => Admits::NotListed,
+        Err(Damaged) => Admits::NoLists,
     }
 }
 

@@ -8,7 +8,6 @@ pub mod sink;
 
 use std::{
     cell::{Cell, RefCell},
-    net::IpAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -16,10 +15,7 @@ use std::{
 
 use http::{HeaderValue, Method, StatusCode, Version, uri::PathAndQuery};
 
-use crate::{
-    access_log::{format::Stamp, sink::Sink},
-    address::ServerAddr,
-};
+use crate::access_log::{format::Stamp, sink::Sink};
 
 /// A buffer is handed over when it holds this much, or when the worker's ticker comes by.
 const CHUNK: usize = 32 * 1024;
@@ -30,7 +26,8 @@ pub struct Exchange {
     pub log: Rc<WorkerLog>,
     pub began: Instant,
     pub began_at: SystemTime,
-    pub client: IpAddr,
+    /// The client's address.
+    pub client: HeaderValue,
     pub method: Method,
     pub host: Option<HeaderValue>,
     pub path: Option<PathAndQuery>,
@@ -41,7 +38,7 @@ pub struct Exchange {
     pub entrypoint: Arc<str>,
     pub route: Option<Arc<str>>,
     /// The server that answered, or the last one that was asked.
-    pub server: Option<ServerAddr>,
+    pub server: Option<Arc<str>>,
     /// From the first attempt's begin to the answer's head.
     pub server_took: Option<Duration>,
     pub status: StatusCode,

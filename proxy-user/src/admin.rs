@@ -1,31 +1,39 @@
-//! The admin API: what runs, for people, scripts and load balancers. On loopback or a unix socket by default.
+//! The admin API: what runs, for people, scripts and load balancers. On loopback and a unix socket by default.
+//!
+//! Every address can be read from; what changes something is in [`verbs`], and taken over sockets only.
 
 pub mod client;
 pub mod status;
+pub mod verbs;
 
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdTcpListener},
-    os::unix::{fs::PermissionsExt, net::UnixListener as StdUnixListener},
-    path::PathBuf,
+    os::unix::{
+        fs::{DirBuilderExt, PermissionsExt},
+        net::UnixListener as StdUnixListener,
+    },
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::get,
 };
+use serde::Deserialize;
 use tokio::{
     net::{TcpListener, UnixListener},
     task::JoinSet,
 };
 
 use crate::{
+    admin::verbs::Peer,
     config::model::{Admin, AdminAddr},
-    control::state::ControlState,
+    control::{order::Desk, state::ControlState},
 };
 
 /// Why the admin API can't be served.
@@ -55,19 +63,33 @@ enum Listener {
     Unix(UnixListener),
 }
 
-/// Binds the admin addresses.
+/// Binds the admin addresses. The default's socket may be missing: then nobody can give this daemon orders.
 ///
 /// # Errors
 /// When one of them can't be had.
 pub fn bind(admin: &Admin) -> Result<Bound, AdminFault> {
-    admin.bind.iter().map(bind_one).collect::<Result<_, _>>().map(Bound)
+    let mut bound = Vec::new();
+    for addr in &admin.bind {
+        match (bind_one(addr, admin.by_default), addr) {
+            (Ok(listener), _) => bound.push(listener),
+            (Err(fault), AdminAddr::Unix(_)) if admin.by_default => {
+                tracing::warn!(
+                    "{fault}. This daemon can be looked at, but not be given orders (`weir apply`)"
+                );
+            }
+            (Err(fault), _) => return Err(fault),
+        }
+    }
+    Ok(Bound(bound))
 }
 
-/// Serves the API until the returned set is dropped.
-pub fn serve(bound: Bound, state: &Arc<ControlState>) -> JoinSet<io::Result<()>> {
+/// Serves the API until the returned set is dropped. Orders go to `desk`.
+pub fn serve(bound: Bound, state: &Arc<ControlState>, desk: &Desk) -> JoinSet<io::Result<()>> {
     let mut serving = JoinSet::new();
     for listener in bound.0 {
-        let app = router(state.clone());
+        let app = router(state.clone())
+            .merge(verbs::router(desk.clone()))
+            .into_make_service_with_connect_info::<Peer>();
         match listener {
             Listener::Tcp(listener) => serving.spawn(async move { axum::serve(listener, app).await }),
             Listener::Unix(listener) => serving.spawn(async move { axum::serve(listener, app).await }),
@@ -82,6 +104,7 @@ fn router(state: Arc<ControlState>) -> Router {
         .route("/api/v1/ping", get(ping))
         .route("/api/v1/status", get(status))
         .route("/api/status", get(status))
+        .route("/api/v1/allowlists", get(allowlists))
         .with_state(state)
 }
 
@@ -101,7 +124,22 @@ async fn status(State(state): State<Arc<ControlState>>) -> Response {
     }
 }
 
-fn bind_one(addr: &AdminAddr) -> Result<Listener, AdminFault> {
+/// `?prefixes=true` for who is on them too.
+#[derive(Debug, Default, Deserialize)]
+struct Wanted {
+    #[serde(default)]
+    prefixes: bool,
+}
+
+async fn allowlists(State(state): State<Arc<ControlState>>, Query(wanted): Query<Wanted>) -> Response {
+    match status::allowlists::document(&state, wanted.prefixes) {
+        Some(document) => Json(document).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
+    }
+}
+
+/// `make_folder`: the folder of a socket is made if it is missing.
+fn bind_one(addr: &AdminAddr, make_folder: bool) -> Result<Listener, AdminFault> {
     match addr {
         AdminAddr::Tcp(addr) => {
             let fault = |error| AdminFault::Tcp { addr: *addr, error };
@@ -115,6 +153,9 @@ fn bind_one(addr: &AdminAddr) -> Result<Listener, AdminFault> {
                 return Err(AdminFault::UnixTaken { path: path.clone() });
             }
             let fault = |error| AdminFault::Unix { path: path.clone(), error };
+            if make_folder {
+                folder_of(path).map_err(fault)?;
+            }
             match std::fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault(error)),
                 _ => {}
@@ -124,5 +165,14 @@ fn bind_one(addr: &AdminAddr) -> Result<Listener, AdminFault> {
             listener.set_nonblocking(true).map_err(fault)?;
             UnixListener::from_std(listener).map(Listener::Unix).map_err(fault)
         }
+    }
+}
+
+/// Nobody else's business: who may connect is decided by the folder first.
+fn folder_of(socket: &Path) -> io::Result<()> {
+    let Some(folder) = socket.parent() else { return Ok(()) };
+    match std::fs::DirBuilder::new().mode(0o750).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }

@@ -67,6 +67,16 @@ impl PrefixSet {
         Self { v4: merged(v4, |end| end.checked_add(1)), v6: merged(v6, |end| end.checked_add(1)) }
     }
 
+    /// First and last addresses.
+    pub fn ranges_v4(&self) -> &[(u32, u32)] {
+        &self.v4
+    }
+
+    /// First and last addresses.
+    pub fn ranges_v6(&self) -> &[(u128, u128)] {
+        &self.v6
+    }
+
     /// Whether `address` is in the set. IPv4 in IPv6 clothes is judged as the IPv4 address that it is.
     pub fn contains(&self, address: IpAddr) -> bool {
         match address.to_canonical() {

@@ -2,19 +2,21 @@
 //!
 //! Exit codes: 0 fine, 1 failed, 2 bad usage or configuration.
 
+mod admin;
+mod allowlist;
+mod apply;
 mod check;
 mod docs;
 mod explain;
 mod kernel;
+mod reload;
 mod run;
 mod status;
 mod watch;
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{io::Write as _, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-
-use crate::config::model::AdminAddr;
 
 /// Weir, an eBPF-accelerated edge proxy: lets in only who may come in, carries requests to servers that are well,
 /// and answers itself when none is.
@@ -31,8 +33,21 @@ enum Command {
     Run(run::RunArgs),
     /// Check a configuration without running it
     Check(check::CheckArgs),
+    /// Make a configuration the one that the daemon runs, on trial if you like
+    Apply(apply::ApplyArgs),
+    /// Keep the configuration that is on trial
+    Confirm(apply::TrialArgs),
+    /// Take the configuration that is on trial back at once
+    Revert(apply::TrialArgs),
+    /// Show what a configuration would change against what runs
+    Diff(apply::DiffArgs),
+    /// Have the running daemon read its configuration anew
+    Reload(reload::ReloadArgs),
     /// Show what the running daemon does
     Status(status::StatusArgs),
+    /// Show allowlists and how current they are, or fetch them now
+    #[command(subcommand)]
+    Allowlist(allowlist::AllowlistCommand),
     /// Say why the gate passes or drops an address or a packet, or more about a code like W012
     Explain(explain::ExplainArgs),
     /// Show packets that the gate drops, as it drops them
@@ -44,6 +59,9 @@ enum Command {
     Ping(status::PingArgs),
     /// Print the version, and whether the kernel programs are inside
     Version(VersionArgs),
+    /// Take a configuration on trial back where no daemon does; `weir apply --confirm` starts it
+    #[command(hide = true)]
+    Watchdog(apply::WatchdogArgs),
     /// Write the generated documentation into a folder
     #[command(hide = true)]
     Docs(docs::DocsArgs),
@@ -54,14 +72,6 @@ struct VersionArgs {
     /// As one JSON object
     #[arg(long)]
     json: bool,
-}
-
-/// Where the daemon is asked.
-#[derive(Debug, Args)]
-struct AdminArgs {
-    /// Admin address of the daemon: HOST:PORT, or unix:/path
-    #[arg(long, env = "WEIR_ADMIN", default_value = "127.0.0.1:9190", value_parser = admin_address)]
-    admin: AdminAddr,
 }
 
 /// How a command ended, where it did not go well.
@@ -78,7 +88,14 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(&args),
+        Command::Apply(args) => apply::run(&args),
+        Command::Confirm(args) => apply::confirm(&args),
+        Command::Revert(args) => apply::revert(&args),
+        Command::Diff(args) => apply::diff(&args),
+        Command::Watchdog(args) => apply::watchdog(args),
+        Command::Reload(args) => reload::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Allowlist(command) => allowlist::run(&command),
         Command::Explain(args) => explain::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Kernel(command) => kernel::run(&command),
@@ -141,16 +158,6 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
         .map_err(|error| Failure::Failed(format!("the system gives no runtime: {error}")))
 }
 
-fn admin_address(text: &str) -> Result<AdminAddr, String> {
-    match text.strip_prefix("unix:") {
-        Some(path) => Ok(AdminAddr::Unix(PathBuf::from(path))),
-        None => text
-            .parse()
-            .map(AdminAddr::Tcp)
-            .map_err(|_| "expected an address and port (127.0.0.1:9190), or unix:/path".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,12 +166,5 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn an_admin_address_is_tcp_or_a_unix_socket() {
-        assert_eq!(admin_address("127.0.0.1:1"), Ok(AdminAddr::Tcp("127.0.0.1:1".parse().unwrap())));
-        assert_eq!(admin_address("unix:/run/x"), Ok(AdminAddr::Unix("/run/x".into())));
-        assert!(admin_address("nowhere").is_err());
     }
 }

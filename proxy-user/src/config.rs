@@ -5,6 +5,7 @@
 
 mod code;
 mod default;
+pub mod diff;
 mod diagnostic;
 mod findings;
 mod gather;
@@ -28,9 +29,14 @@ pub use code::Code;
 pub use diagnostic::{Diagnostic, Related, Report, Severity};
 pub use reference::{reference_markdown, with_reference, write_docs};
 pub use schema::schema;
+pub(crate) use value::{prefix as parse_prefix, quoted, show as show_duration};
 
 /// What `weir run` uses without being told.
 pub const DEFAULT_PATH: &str = "/etc/weir/weir.toml";
+
+/// Where commands find the daemon without being told.
+pub const DEFAULT_ADMIN_SOCKET: &str = default::ADMIN_SOCKET;
+pub const DEFAULT_ADMIN_TCP: &str = default::ADMIN;
 
 /// The configuration that always starts: for trying Weir, and a model to copy.
 pub const EMBEDDED: &str = include_str!("config/default.toml");
@@ -58,6 +64,27 @@ pub fn load(path: &Path) -> Result<Loaded, Report> {
     let mut findings = Findings::default();
     let files = gather::gather(path, &mut findings);
     finish(&files, findings)
+}
+
+/// What [`load`] would give if `text` stood in the file `path`. Messages call the text `name`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_as(path: &Path, name: &Path, text: &str) -> Result<Loaded, Report> {
+    let mut findings = Findings::default();
+    let files = gather::gather_with_text(path, name, text, &mut findings);
+    finish(&files, findings)
+}
+
+/// A duration as configurations write it: `250ms`, `1s`, `5m`, `1h`.
+///
+/// # Errors
+/// A sentence about what is wrong with it.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    value::duration(text).map_err(|refusal| {
+        let hint = refusal.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+        format!("`{text}` {}{hint}", refusal.because)
+    })
 }
 
 /// Reads a configuration from a text; `path` is what it is called, and where relative paths in it begin.

@@ -1,6 +1,11 @@
 //! The life of a connection, from accept to its end. A table of contents: the stages are elsewhere.
 
-use std::{rc::Rc, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use hyper::{
     server::conn::{http1, http2},
@@ -16,8 +21,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     address::{EntrypointAddr, PeerAddr},
+    identity::spell_peer,
     request::{self, Caller},
-    snapshot::Entrypoint,
     worker::{LocalExecutor, Worker},
 };
 
@@ -52,14 +57,16 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     let _ = stream.set_nodelay(true);
 
     // 3. TLS, then HTTP.
-    match entrypoint.tls.clone() {
-        None => speak_http1(&worker, &entrypoint, peer, at, stream).await,
+    let tls = entrypoint.tls.clone();
+    let caller = Rc::new(Caller { worker, entrypoint: entrypoint.clone(), peer: spell_peer(peer), at });
+    match tls {
+        None => speak_http1(stream, caller).await,
         Some(tls) => match timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await {
             Ok(Ok(stream)) => {
                 if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                    speak_http2(&worker, &entrypoint, peer, at, stream).await;
+                    speak_http2(stream, caller).await;
                 } else {
-                    speak_http1(&worker, &entrypoint, peer, at, stream).await;
+                    speak_http1(stream, caller).await;
                 }
             }
             Ok(Err(_)) | Err(_) => {
@@ -69,61 +76,52 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     }
 }
 
-async fn speak_http1<S>(
-    worker: &Rc<Worker>,
-    entrypoint: &Arc<Entrypoint>,
-    peer: PeerAddr,
-    at: EntrypointAddr,
-    stream: S,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+async fn speak_http1<S>(stream: S, caller: Rc<Caller>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let caller = Rc::new(Caller { worker: worker.clone(), entrypoint: entrypoint.clone(), peer, at });
-    let service = service_fn(move |request| request::answer(caller.clone(), request));
+    let worker = caller.worker.clone();
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = worker.closing() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    note_end(ended);
+        .serve_connection(
+            TokioIo::new(stream),
+            service_fn(move |request| request::answer(caller.clone(), request)),
+        )
+        .with_upgrades();
+    until_it_ends(connection, http1::UpgradeableConnection::graceful_shutdown, &worker).await;
 }
 
-async fn speak_http2<S>(
-    worker: &Rc<Worker>,
-    entrypoint: &Arc<Entrypoint>,
-    peer: PeerAddr,
-    at: EntrypointAddr,
-    stream: S,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+async fn speak_http2<S>(stream: S, caller: Rc<Caller>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let caller = Rc::new(Caller { worker: worker.clone(), entrypoint: entrypoint.clone(), peer, at });
-    let service = service_fn(move |request| request::answer(caller.clone(), request));
+    let worker = caller.worker.clone();
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .keep_alive_interval(HEAD)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+        .serve_connection(
+            TokioIo::new(stream),
+            service_fn(move |request| request::answer(caller.clone(), request)),
+        );
+    until_it_ends(connection, http2::Connection::graceful_shutdown, &worker).await;
+}
+
+/// Drives a connection; when the worker drains, it is told to end after what it has begun.
+async fn until_it_ends<C: Future<Output = hyper::Result<()>>>(
+    connection: C,
+    end_gracefully: impl FnOnce(Pin<&mut C>),
+    worker: &Worker,
+) {
+    let mut connection = pin!(connection);
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
         () = worker.closing() => {
-            connection.as_mut().graceful_shutdown();
+            end_gracefully(connection.as_mut());
             connection.await
         }
     };
-    note_end(ended);
-}
-
-fn note_end(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         // Clients leave in many ways, and none of them is our trouble.
         tracing::debug!(%error, "connection ended");

@@ -3,21 +3,34 @@
 
 pub mod apply;
 pub mod files;
+pub mod guard;
+pub mod install;
 pub mod kernel_side;
+pub mod lists;
+pub mod order;
 pub mod state;
 pub mod summary;
+pub mod trial;
+pub mod watchdog;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use nix::unistd::Pid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     admin::{self, AdminFault},
-    config::{self, Loaded, Report},
+    config::{self, Diagnostic, Loaded, Report, diff},
     control::{
         apply::{ApplyFault, Fleet},
         files::Files,
+        guard::{Guard, Session},
+        install::Trials,
+        order::{Answer, Order, Refusal, Verb},
         state::{ControlState, Source},
     },
     demonstration,
@@ -31,6 +44,8 @@ pub struct Options {
     pub path: Option<PathBuf>,
     /// Worker threads; `None`: one per core that this process may use.
     pub workers: Option<usize>,
+    /// Without the lock-out guard.
+    pub force: bool,
 }
 
 /// Why the daemon did not start.
@@ -40,6 +55,8 @@ pub enum StartFault {
     Config(Report),
     #[error(transparent)]
     Apply(#[from] ApplyFault),
+    #[error("{0}")]
+    LockOut(String),
     #[error(transparent)]
     Admin(#[from] AdminFault),
     #[error("the demonstration upstream can't listen on {addr}: {error}")]
@@ -54,8 +71,8 @@ pub enum StartFault {
 /// When it can't start; then nothing is left behind.
 pub async fn run(options: Options) -> Result<(), StartFault> {
     let source = options.path.clone().map_or(Source::Embedded, Source::Path);
-    let loaded = load(&source).map_err(StartFault::Config)?;
-    warn_of(&loaded);
+    let loaded = first_load(&source).map_err(StartFault::Config)?;
+    warn(&loaded.warnings);
     let mut signals = Signals::new().map_err(|error| StartFault::System { what: "signal handler", error })?;
     let mut files = Files::start();
     files.watch(&watched(&source, &loaded.files));
@@ -68,13 +85,17 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
         }
     }
 
-    let state = Arc::new(ControlState::new(source.clone()));
+    let guard = Guard::new(options.force, &config.admin.bind);
+    guard.check(&config, None, Session::of_this_process()).map_err(StartFault::LockOut)?;
+    let state = Arc::new(ControlState::new(source.clone(), guard));
     let admin = admin::bind(&config.admin)?;
     let workers = options.workers.unwrap_or_else(cores);
     let mut fleet = Fleet::start(config.clone(), workers, &state).await?;
     state.applied(fleet.generation(), &fleet.kernel.state);
+    let mut trials = Trials::at_start(&source, &state);
     state.runs(fleet.running());
-    let _admin = admin::serve(admin, &state);
+    let (desk, mut orders) = order::desk();
+    let _admin = admin::serve(admin, &state, &desk);
     tracing::info!("running on {workers} workers\n{}", summary::of(&source, &config, &fleet.kernel.state));
     notify(&[sd_notify::NotifyState::Ready]);
 
@@ -84,17 +105,27 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             signal = signals.next() => match signal {
                 Asked::Reload => {
                     notify(&[sd_notify::NotifyState::Reloading]);
-                    reload(&source, &state, &mut fleet, &mut files).await;
+                    let _ = reload(&source, &state, &mut fleet, &mut files).await;
                     notify(&[sd_notify::NotifyState::Ready]);
                 }
                 Asked::ReopenLogs => fleet.reopen_logs(),
                 end @ (Asked::Drain | Asked::Stop) => break end,
             },
-            () = files.changed() => reload(&source, &state, &mut fleet, &mut files).await,
-            () = changed_addresses(&mut addresses) => {
-                if let Err(fault) = fleet.reconcile_kernel().await {
-                    tracing::error!(%fault, "this host's addresses changed, and the gate could not follow");
+            () = files.changed() => {
+                let _ = reload(&source, &state, &mut fleet, &mut files).await;
+            }
+            Some(order) = orders.recv() => {
+                perform(order, &source, &state, &mut fleet, &mut files, &mut trials).await;
+            }
+            () = trials.over() => {
+                let _ = install::revert(&source, &state, &mut fleet, &mut files, &mut trials).await;
+            }
+            news = fleet.keeper.news() => lists::take(news, &mut fleet, &state).await,
+            changed = changed_addresses(&mut addresses) => {
+                if let Err(fault) = fleet.reconcile_kernel(changed).await {
+                    tracing::error!(%fault, "this host's addresses or interfaces changed, and the gate could not follow");
                 }
+                state.kernel_is(&fleet.kernel.state);
             }
         }
     };
@@ -111,8 +142,73 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     Ok(())
 }
 
-/// Reads the configuration anew and makes it run; a faulty one changes nothing and is reported.
-async fn reload(source: &Source, state: &ControlState, fleet: &mut Fleet, files: &mut Files) {
+/// Does what was ordered over the admin API.
+async fn perform(
+    order: Order,
+    source: &Source,
+    state: &ControlState,
+    fleet: &mut Fleet,
+    files: &mut Files,
+    trials: &mut Trials,
+) {
+    let (verb, answer) = order.open();
+    let outcome = match verb {
+        Verb::Reload(_) => reload(source, state, fleet, files)
+            .await
+            .map(|()| serde_json::json!({ "generation": fleet.generation() })),
+        Verb::Apply(apply) => install::apply(apply, source, state, fleet, files, trials).await,
+        Verb::Confirm(_) => install::confirm(state, fleet, trials),
+        Verb::Revert(_) => install::revert(source, state, fleet, files, trials).await,
+        Verb::Diff(asked) => difference(source, fleet, &asked.name, &asked.text),
+        // Fetching takes its time, and what it brings comes back as news.
+        Verb::RefreshAllowlists(what) => {
+            tokio::spawn(lists::refresh(what, state.lists.clone(), answer));
+            return;
+        }
+    };
+    // Whoever asked may have gone away.
+    let _ = answer.send(outcome);
+}
+
+/// What a configuration would change.
+fn difference(source: &Source, fleet: &Fleet, name: &str, text: &str) -> Answer {
+    let place = match source {
+        Source::Embedded => Path::new(config::DEFAULT_PATH),
+        Source::Path(path) => path,
+    };
+    let loaded =
+        config::load_as(place, Path::new(name), text).map_err(|report| Refusal::Faulty(report.lines()))?;
+    let changes = diff::of(&fleet.running().load().config, &loaded.config);
+    Ok(serde_json::json!({ "changes": changes, "warnings": loaded.warnings }))
+}
+
+/// Reads the configuration anew and makes it run; a faulty one changes nothing, and is in the log and in the status.
+async fn reload(
+    source: &Source,
+    state: &ControlState,
+    fleet: &mut Fleet,
+    files: &mut Files,
+) -> Result<(), Refusal> {
+    reload_with(source, state, fleet, files, &state.guard).await
+}
+
+/// Whatever the lock-out guard says: what ran before may always run again.
+async fn reload_unguarded(
+    source: &Source,
+    state: &ControlState,
+    fleet: &mut Fleet,
+    files: &mut Files,
+) -> Result<(), Refusal> {
+    reload_with(source, state, fleet, files, &Guard { off: true, ..Guard::default() }).await
+}
+
+async fn reload_with(
+    source: &Source,
+    state: &ControlState,
+    fleet: &mut Fleet,
+    files: &mut Files,
+    guard: &Guard,
+) -> Result<(), Refusal> {
     let loaded = match load(source) {
         Ok(loaded) => loaded,
         Err(report) => {
@@ -122,20 +218,37 @@ async fn reload(source: &Source, state: &ControlState, fleet: &mut Fleet, files:
                 report.lines()
             );
             state.refused(report.lines());
-            return;
+            return Err(Refusal::Faulty(report.lines()));
         }
     };
     files.watch(&watched(source, &loaded.files));
-    warn_of(&loaded);
-    match fleet.apply(Arc::new(loaded.config)).await {
+    warn(&loaded.warnings);
+    let running = fleet.running().load_full();
+    let config = Arc::new(loaded.config);
+    let applied = match guard.check(&config, Some(&running.config), None) {
+        Ok(()) => fleet.apply(config).await.map_err(|fault| fault.to_string()),
+        Err(lock_out) => Err(lock_out),
+    };
+    match applied {
         Ok(()) => {
             state.applied(fleet.generation(), &fleet.kernel.state);
             tracing::info!(generation = fleet.generation(), "configuration taken over");
+            Ok(())
         }
         Err(fault) => {
             tracing::error!(%fault, "the configuration was not taken over, the running one stays");
-            state.refused(fault.to_string());
+            state.refused(fault.clone());
+            Err(Refusal::Refused(fault))
         }
+    }
+}
+
+/// A trial whose time is over, or that can't be read, is taken back before anything else is done.
+fn first_load(source: &Source) -> Result<Loaded, Report> {
+    install::settle_at_start(source, false);
+    match load(source) {
+        Err(_) if install::settle_at_start(source, true) => load(source),
+        loaded => loaded,
     }
 }
 
@@ -157,8 +270,8 @@ fn watched(source: &Source, read: &[PathBuf]) -> Vec<PathBuf> {
     files
 }
 
-fn warn_of(loaded: &Loaded) {
-    for warning in &loaded.warnings {
+fn warn(warnings: &[Diagnostic]) {
+    for warning in warnings {
         tracing::warn!("{}\n{}", warning.line(), warning.hint_line());
     }
 }
@@ -178,20 +291,21 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
 fn addresses_watch() -> Option<addresses::AddressChanges> {
     addresses::AddressChanges::watch()
         .inspect_err(|error| {
-            tracing::warn!(%error, "changes of this host's addresses are not seen: reload after one");
+            tracing::warn!(%error, "changes of this host's addresses and interfaces are not seen: reload after one");
         })
         .ok()
 }
 
-async fn changed_addresses(changes: &mut Option<addresses::AddressChanges>) {
+async fn changed_addresses(changes: &mut Option<addresses::AddressChanges>) -> addresses::Changed {
     let outcome = match changes {
         Some(changes) => changes.changed().await,
         None => std::future::pending().await,
     };
-    if let Err(error) = outcome {
-        tracing::warn!(%error, "changes of this host's addresses are not seen any more: reload after one");
+    outcome.unwrap_or_else(|error| {
+        tracing::warn!(%error, "changes of this host's addresses and interfaces are not seen any more: reload after one");
         *changes = None;
-    }
+        addresses::Changed::default()
+    })
 }
 
 /// What a signal asks for.

@@ -3,10 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Scheme};
 
-use crate::{
-    address::{ClientAddr, PeerAddr},
-    identity::{REQUEST_ID, Trust},
-};
+use crate::identity::{REQUEST_ID, Trust};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -33,8 +30,8 @@ const MANAGED: [HeaderName; 8] = [
 /// What the server is told about where a request came from.
 #[derive(Debug)]
 pub struct Origin<'a> {
-    pub peer: PeerAddr,
-    pub client: ClientAddr,
+    pub peer: &'a HeaderValue,
+    pub client: &'a HeaderValue,
     pub trust: Trust,
     pub scheme: &'a Scheme,
     pub host: Option<&'a HeaderValue>,
@@ -43,26 +40,30 @@ pub struct Origin<'a> {
 
 /// Makes a client's fields those that the server gets.
 pub fn towards_server(headers: &mut HeaderMap, origin: &Origin<'_>) {
-    strip_hop_by_hop(headers);
-    strip_look_alikes(headers);
-    // The client waits for `100 Continue` from us, and gets it when its body is first read.
-    headers.remove(header::EXPECT);
-
-    let peer = address_value(&origin.peer.ip());
+    let found = Found::among(headers);
+    strip_hop_by_hop(headers, &found);
+    if found.underscore {
+        strip_look_alikes(headers);
+    }
+    if found.expect {
+        // The client waits for `100 Continue` from us, and gets it when its body is first read.
+        headers.remove(header::EXPECT);
+    }
     match origin.trust {
         Trust::NotBelieved => {
-            headers.remove(header::FORWARDED);
-            headers.remove(CF_CONNECTING_IP);
-            headers.remove(X_FORWARDED_PORT);
-            headers.insert(X_FORWARDED_FOR, peer);
+            if found.claims {
+                for name in [header::FORWARDED, CF_CONNECTING_IP, X_FORWARDED_PORT, X_FORWARDED_HOST] {
+                    headers.remove(name);
+                }
+            }
+            headers.insert(X_FORWARDED_FOR, origin.peer.clone());
             headers.insert(X_FORWARDED_PROTO, scheme_value(origin.scheme));
-            match origin.host {
-                Some(host) => headers.insert(X_FORWARDED_HOST, host.clone()),
-                None => headers.remove(X_FORWARDED_HOST),
-            };
+            if let Some(host) = origin.host {
+                headers.insert(X_FORWARDED_HOST, host.clone());
+            }
         }
         Trust::Believed => {
-            append_forwarded_for(headers, peer);
+            append_forwarded_for(headers, origin.peer);
             if !headers.contains_key(X_FORWARDED_PROTO) {
                 headers.insert(X_FORWARDED_PROTO, scheme_value(origin.scheme));
             }
@@ -71,18 +72,56 @@ pub fn towards_server(headers: &mut HeaderMap, origin: &Origin<'_>) {
             }
         }
     }
-    headers.insert(X_REAL_IP, address_value(&origin.client.0));
+    headers.insert(X_REAL_IP, origin.client.clone());
     headers.insert(REQUEST_ID, origin.request_id.clone());
 }
 
 /// Makes a server's fields those that the client gets.
 pub fn towards_client(headers: &mut HeaderMap, request_id: &HeaderValue) {
-    strip_hop_by_hop(headers);
+    let found = Found::among(headers);
+    strip_hop_by_hop(headers, &found);
     headers.insert(REQUEST_ID, request_id.clone());
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
+/// What there is to do with a set of fields. Most have nothing to strip, and one look at the names that are there is
+/// cheaper than asking for a dozen that are not.
+#[derive(Debug, Default)]
+struct Found {
+    connection: bool,
+    te: bool,
+    hop_by_hop: bool,
+    expect: bool,
+    /// Something is said of where the request came from.
+    claims: bool,
+    underscore: bool,
+}
+
+impl Found {
+    fn among(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "connection" => found.connection = true,
+                "te" => found.te = true,
+                "transfer-encoding"
+                | "upgrade"
+                | "proxy-authenticate"
+                | "proxy-authorization"
+                | "keep-alive"
+                | "proxy-connection" => found.hop_by_hop = true,
+                "expect" => found.expect = true,
+                "forwarded" | "cf-connecting-ip" | "x-forwarded-port" | "x-forwarded-host" => {
+                    found.claims = true;
+                }
+                other => found.underscore |= other.contains('_'),
+            }
+        }
+        found
+    }
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap, found: &Found) {
+    if found.connection {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
             .iter()
@@ -99,60 +138,52 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
         }
         headers.remove(header::CONNECTION);
     }
-    let trailers_wanted =
-        headers.get(header::TE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    for name in [
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-    ] {
-        headers.remove(name);
+    if found.hop_by_hop {
+        for name in [
+            header::TRANSFER_ENCODING,
+            header::UPGRADE,
+            header::PROXY_AUTHENTICATE,
+            header::PROXY_AUTHORIZATION,
+            KEEP_ALIVE,
+            PROXY_CONNECTION,
+        ] {
+            headers.remove(name);
+        }
     }
-    if !trailers_wanted {
+    // `trailers` concerns the whole way, and gRPC insists on it.
+    if found.te
+        && headers.get(header::TE).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"trailers"))
+    {
         headers.remove(header::TE);
     }
 }
 
 fn strip_look_alikes(headers: &mut HeaderMap) {
     let look_alike = |name: &HeaderName| {
-        name.as_str().contains('_') && {
-            let dashed = name.as_str().replace('_', "-");
-            MANAGED.iter().any(|managed| managed.as_str() == dashed)
-        }
+        let dashed = name.as_str().replace('_', "-");
+        dashed != name.as_str() && MANAGED.iter().any(|managed| managed.as_str() == dashed)
     };
-    if headers.keys().any(look_alike) {
-        let names: Vec<HeaderName> = headers.keys().filter(|name| look_alike(name)).cloned().collect();
-        for name in names {
-            headers.remove(name);
-        }
+    let names: Vec<HeaderName> = headers.keys().filter(|name| look_alike(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
     }
 }
 
-fn append_forwarded_for(headers: &mut HeaderMap, peer: HeaderValue) {
+fn append_forwarded_for(headers: &mut HeaderMap, peer: &HeaderValue) {
     let mut chain = Vec::new();
     for value in headers.get_all(X_FORWARDED_FOR) {
         chain.extend_from_slice(value.as_bytes());
         chain.extend_from_slice(b", ");
     }
     if chain.is_empty() {
-        headers.insert(X_FORWARDED_FOR, peer);
+        headers.insert(X_FORWARDED_FOR, peer.clone());
         return;
     }
     chain.extend_from_slice(peer.as_bytes());
-    headers
-        .insert(X_FORWARDED_FOR, HeaderValue::from_maybe_shared(bytes::Bytes::from(chain)).unwrap_or(peer));
-}
-
-fn address_value(address: &std::net::IpAddr) -> HeaderValue {
-    use std::fmt::Write as _;
-    // The longest text of an address is 45 bytes (`INET6_ADDRSTRLEN` less its NUL).
-    let mut text = bytes::BytesMut::with_capacity(45);
-    // Writing to memory can't fail.
-    let _ = write!(text, "{address}");
-    HeaderValue::from_maybe_shared(text.freeze()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    headers.insert(
+        X_FORWARDED_FOR,
+        HeaderValue::from_maybe_shared(bytes::Bytes::from(chain)).unwrap_or(peer.clone()),
+    );
 }
 
 fn scheme_value(scheme: &Scheme) -> HeaderValue {
@@ -174,8 +205,8 @@ mod tests {
         }
         let host = HeaderValue::from_static("app.example.com");
         let origin = Origin {
-            peer: PeerAddr("173.245.48.1:1".parse().unwrap()),
-            client: ClientAddr("198.51.100.7".parse().unwrap()),
+            peer: &HeaderValue::from_static("173.245.48.1"),
+            client: &HeaderValue::from_static("198.51.100.7"),
             trust,
             scheme: &Scheme::HTTPS,
             host: Some(&host),

@@ -2,8 +2,9 @@
 //!
 //! Both may be told by the peer, but only a peer on the entrypoint's `client_ip.trust` list is believed.
 
-use std::net::IpAddr;
+use std::{fmt::Write as _, net::IpAddr};
 
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
@@ -39,15 +40,27 @@ impl TrustedSource {
     }
 }
 
+/// An address, and its text as header fields and logs carry it.
+#[derive(Debug, Clone)]
+pub struct Spelled<T> {
+    pub addr: T,
+    pub text: HeaderValue,
+}
+
+/// Spells the address of a peer: once per connection, since each of its requests needs it.
+pub fn spell_peer(peer: PeerAddr) -> Spelled<PeerAddr> {
+    Spelled { addr: peer, text: spell(peer.ip()) }
+}
+
 /// The client's address: the peer's own, or the one that a trusted peer names.
 ///
 /// Where the field is a list (`X-Forwarded-For`), the last entry counts: it is the one that the trusted peer added.
 pub fn client_address(
     source: Option<&TrustedSource>,
     trust: Trust,
-    peer: PeerAddr,
+    peer: &Spelled<PeerAddr>,
     headers: &HeaderMap,
-) -> ClientAddr {
+) -> Spelled<ClientAddr> {
     let named = match (source, trust) {
         (Some(source), Trust::Believed) => headers
             .get_all(&source.header)
@@ -58,7 +71,18 @@ pub fn client_address(
             .and_then(|address| address.trim().parse::<IpAddr>().ok()),
         _ => None,
     };
-    ClientAddr(named.map_or_else(|| peer.ip(), |address| address.to_canonical()))
+    match named.map(|address| address.to_canonical()) {
+        Some(address) => Spelled { addr: ClientAddr(address), text: spell(address) },
+        None => Spelled { addr: ClientAddr(peer.addr.ip()), text: peer.text.clone() },
+    }
+}
+
+fn spell(address: IpAddr) -> HeaderValue {
+    // The longest text of an address is 45 bytes (`INET6_ADDRSTRLEN` less its NUL).
+    let mut text = BytesMut::with_capacity(45);
+    // Writing to memory can't fail.
+    let _ = write!(text, "{address}");
+    HeaderValue::from_maybe_shared(text.freeze()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
 /// The request's id: the one that a trusted peer gave it, or a new UUIDv7 (RFC 9562), which sorts by time.
@@ -102,7 +126,9 @@ mod tests {
             headers.append(name, HeaderValue::from_static(value));
         }
         let trust = TrustedSource::trust(Some(&source), peer);
-        client_address(Some(&source), trust, peer, &headers).to_string()
+        let client = client_address(Some(&source), trust, &spell_peer(peer), &headers);
+        assert_eq!(client.addr.to_string().as_bytes(), client.text.as_bytes());
+        client.addr.to_string()
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! else is aya known.
 //!
 //! State lives in the kernel, not in this process. Maps, programs and links are pinned below
-//! `<bpffs>/weir/v1`; a daemon that dies leaves the gate standing, and the next one adopts it. [`Kernel::apply`]
+//! `<bpffs>/weir/v2`; a daemon that dies leaves the gate standing, and the next one adopts it. [`Kernel::apply`]
 //! reconciles: it compares what is wanted with what is there, and does what is missing. A new generation of
 //! lists and scope becomes visible with one map update, so that no packet is judged by parts of two.
 //!
@@ -17,12 +17,12 @@ use serde::Serialize;
 use crate::config::model::KernelMode;
 
 pub mod addresses;
+mod allowed;
 mod attach;
 pub mod explain;
 pub mod fault;
 mod interface;
 mod lookup;
-mod members;
 mod object;
 mod pins;
 mod plan;
@@ -39,7 +39,13 @@ pub use object::built_in as object_built_in;
 pub use pins::Unloaded;
 pub use status::KernelStatus;
 
-use self::{attach::Programs, object::Loaded, pins::Pins, tables::Tables};
+use self::{
+    attach::Programs,
+    interface::Places,
+    object::Loaded,
+    pins::{Lock, Pins},
+    tables::Tables,
+};
 
 /// What the kernel is to enforce.
 #[derive(Debug, Clone)]
@@ -71,6 +77,8 @@ pub struct NamedList {
 pub struct Applied {
     pub generation: u64,
     pub interfaces: Vec<AppliedInterface>,
+    /// Interfaces that were guarded before and aren't there now. They will be again when they are.
+    pub absent: Vec<String>,
     /// Interfaces that were guarded before and aren't any more.
     pub detached: Vec<String>,
     /// Guarded (address, protocol, port) entries.
@@ -92,6 +100,9 @@ pub struct Kernel {
     tables: Tables,
     programs: Programs,
     admissions: plan::Known,
+    /// Where the interfaces were when they were last looked at.
+    places: Places,
+    _lock: Lock,
 }
 
 /// `apply` waits for the kernel, some tens of milliseconds: it belongs on a thread that may block.
@@ -107,17 +118,20 @@ impl Kernel {
     pub fn open(bpffs: &Path) -> Result<Self, KernelFault> {
         let pins = Pins::below(bpffs);
         privileges::check()?;
-        pins.ensure()?;
+        let lock = pins.ensure()?;
         let Loaded { programs } = object::load(&pins)?;
         let mut tables = Tables::open(&pins)?;
         tables.settle()?;
-        Ok(Self { pins, tables, programs, admissions: plan::Known::default() })
+        let (admissions, places) = (plan::Known::default(), Places::default());
+        Ok(Self { pins, tables, programs, admissions, places, _lock: lock })
     }
 
     /// Makes the kernel enforce `desired`. On a fault, what was enforced before still is.
     pub fn apply(&mut self, desired: &Desired) -> Result<Applied, KernelFault> {
         // 1. Everything that can be refused without having touched anything.
-        let candidates = interface::resolve(&desired.interfaces, desired.mode)?;
+        let linked = self.pins.linked()?;
+        let known = |name: &str| self.places.know(name) || linked.iter().any(|linked| linked == name);
+        let resolved = interface::resolve(&desired.interfaces, desired.mode, self.programs.tc_hook(), known)?;
         let guarded = addresses::expand(&desired.guarded)?;
         let observed = self.tables.observe(&self.admissions)?;
         let plan = plan::tables(desired.generation, &guarded, &observed)?;
@@ -128,7 +142,7 @@ impl Kernel {
         self.tables.publish(&plan)?;
 
         // 3. Programs onto interfaces. Only now: a gate in place never stands empty.
-        let attached = match attach::reconcile(&self.pins, &mut self.programs, &candidates) {
+        let attached = match attach::reconcile(&self.pins, &mut self.programs, &resolved) {
             Ok(attached) => attached,
             Err(fault) => {
                 self.tables.restore(previous.as_ref())?;
@@ -139,12 +153,22 @@ impl Kernel {
         // 4. Nothing can fail any more that matters: what the old generation held is let go.
         self.tables.release(&plan.free);
         self.admissions = plan.known;
+        let places = Places::of(&resolved);
+        places.tell(&self.places);
+        self.places = places;
         Ok(Applied {
             generation: desired.generation,
             interfaces: attached.interfaces,
+            absent: resolved.absent,
             detached: attached.detached,
             guarded: plan::guarded_entries(&plan.scope),
         })
+    }
+
+    /// Whether an interface of the last [`Self::apply`] has vanished, come back, or is another one now.
+    #[must_use]
+    pub fn interfaces_changed(&self) -> bool {
+        self.places.changed()
     }
 
     pub fn status(&self) -> Result<KernelStatus, KernelFault> {

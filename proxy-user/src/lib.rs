@@ -21,6 +21,7 @@ pub mod balance;
 pub mod upstream;
 pub mod page;
 pub mod body;
+pub mod upgrade;
 pub mod access_log;
 
 // === What both share ===
@@ -33,6 +34,7 @@ pub mod health;
 // === The control side ===
 pub mod config;
 pub mod control;
+pub mod allowlists;
 pub mod kernel;
 pub mod admin;
 pub mod demonstration;

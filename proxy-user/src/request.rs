@@ -19,10 +19,11 @@ use crate::{
     address::{EntrypointAddr, PeerAddr},
     body::{RequestBody, ResponseBody},
     forwarding::{self, Origin},
-    identity::{self, TrustedSource},
+    identity::{self, Spelled, TrustedSource},
     page::{self, Taste},
     service::Service,
     snapshot::Entrypoint,
+    upgrade::Wish,
     upstream::deliver::{Undelivered, deliver},
     worker::Worker,
 };
@@ -33,7 +34,7 @@ pub struct Caller {
     pub worker: Rc<Worker>,
     /// As of accept; a reload may have changed it since.
     pub entrypoint: Arc<Entrypoint>,
-    pub peer: PeerAddr,
+    pub peer: Spelled<PeerAddr>,
     pub at: EntrypointAddr,
 }
 
@@ -62,8 +63,8 @@ pub async fn answer(
     let entrypoint = snapshot.entrypoint(caller.at).unwrap_or(&caller.entrypoint);
     entrypoint.counters.requests.fetch_add(1, Ordering::Relaxed);
     let now = SystemTime::now();
-    let trust = TrustedSource::trust(entrypoint.client_ip.as_ref(), caller.peer);
-    let client = identity::client_address(entrypoint.client_ip.as_ref(), trust, caller.peer, &head.headers);
+    let trust = TrustedSource::trust(entrypoint.client_ip.as_ref(), caller.peer.addr);
+    let client = identity::client_address(entrypoint.client_ip.as_ref(), trust, &caller.peer, &head.headers);
     let request_id = identity::request_id(trust, &head.headers, unix_millis(now));
     let taste = Taste::of(&head.headers);
     let host = host(&head);
@@ -71,7 +72,7 @@ pub async fn answer(
         log: caller.worker.log.clone(),
         began: Instant::now(),
         began_at: now,
-        client: client.0,
+        client: client.text.clone(),
         method: head.method.clone(),
         host: host.clone().ok().flatten(),
         path: head.uri.path_and_query().cloned(),
@@ -104,17 +105,21 @@ pub async fn answer(
 
     // 3. What does the server get to see?
     let scheme = if entrypoint.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    let wish = Wish::of(&mut head);
     forwarding::towards_server(
         &mut head.headers,
         &Origin {
-            peer: caller.peer,
-            client,
+            peer: &caller.peer.text,
+            client: &client.text,
             trust,
             scheme: &scheme,
             host: host.as_ref(),
             request_id: &request_id,
         },
     );
+    if let Some(wish) = &wish {
+        wish.pass_on(&mut head.headers);
+    }
     let body = RequestBody::new(incoming, &exchange.bytes_in);
     let onward = onward(head, host, body);
 
@@ -123,8 +128,13 @@ pub async fn answer(
     match deliver(caller.worker.means(), service, onward, &mut exchange).await {
         Ok(answer) => {
             let (mut head, incoming) = answer.response.into_parts();
+            let protocol = head.headers.get(header::UPGRADE).cloned();
             forwarding::towards_client(&mut head.headers, &request_id);
             exchange.status = head.status;
+            if let Some(tunnel) = wish.and_then(|wish| wish.granted(&mut head, protocol)) {
+                tunnel.carry(&caller.worker, exchange);
+                return Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)));
+            }
             // The answer is spoken in the client's version, whatever the server's was.
             head.version = Version::HTTP_11;
             Ok(Response::from_parts(head, ResponseBody::of_server(incoming, answer.lease, exchange)))

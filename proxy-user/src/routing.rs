@@ -44,6 +44,8 @@ impl<T> Router<T> {
     /// The route for `host` (as in a Host field: any case, perhaps with a port) and `path`.
     pub fn find(&self, host: &str, path: &str) -> Option<&T> {
         let host = canonical(host);
+        // `OPTIONS *` asks about the server as a whole: where its root leads.
+        let path = if path == "*" { "/" } else { path };
         if let Some(target) = self.exact.get(&*host).and_then(|paths| paths.find(path)) {
             return Some(target);
         }
@@ -126,6 +128,7 @@ mod tests {
         ]);
         for (host, path, target) in [
             ("app.example.com", "/", "app"),
+            ("app.example.com", "*", "app"),
             ("APP.Example.Com:8443", "/x", "app"),
             ("app.example.com.", "/api", "api"),
             ("app.example.com", "/api/", "api"),

@@ -25,12 +25,14 @@ pub struct Service {
     pub when_all_down: WhenAllDown,
     pub budget: Arc<Budget>,
     pub counters: Arc<ServiceCounters>,
-    turn: AtomicUsize,
+    pub turn: Turn,
 }
 
 #[derive(Debug)]
 pub struct Server {
     pub addr: ServerAddr,
+    /// The address as logs spell it.
+    pub label: Arc<str>,
     pub health: Arc<Health>,
     pub pool_key: PoolKey,
     pub counters: Arc<ServerCounters>,
@@ -65,30 +67,29 @@ pub struct ServerCounters {
     pub failures: AtomicU64,
 }
 
-/// What a service is made of.
+/// Whose turn it is, counted up with each request.
 #[derive(Debug)]
-pub struct Parts {
-    pub name: Arc<str>,
-    pub servers: Vec<Server>,
-    pub tls: Option<ServerTls>,
-    pub check: Option<HealthCheck>,
-    pub timeouts: Timeouts,
-    pub when_all_down: WhenAllDown,
-    pub budget: Arc<Budget>,
-    pub counters: Arc<ServiceCounters>,
-}
+pub struct Turn(AtomicUsize);
 
-impl Service {
-    pub fn new(parts: Parts) -> Self {
-        let Parts { name, servers, tls, check, timeouts, when_all_down, budget, counters } = parts;
-        // Edge hosts and restarts shouldn't all begin with the first server.
-        let turn = AtomicUsize::new(fastrand::usize(..1 << 16));
-        Self { name, servers, tls, check, timeouts, when_all_down, budget, counters, turn }
+// === impl Turn ===
+
+impl Turn {
+    /// Edge hosts and restarts shouldn't all begin with the first server.
+    pub fn somewhere() -> Self {
+        Self(AtomicUsize::new(fastrand::usize(..1 << 16)))
     }
 
+    fn next(&self) -> usize {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+// === impl Service ===
+
+impl Service {
     /// The next server for a request that has been to `tried` already.
     pub fn pick(&self, tried: Tried) -> Option<Picked<'_>> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let turn = self.turn.next();
         let picked = |index: usize| {
             let server = &self.servers[index];
             Picked { index, server, silences: server.health.silences() }

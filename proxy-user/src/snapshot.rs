@@ -23,7 +23,7 @@ use crate::{
     identity::TrustedSource,
     page::Page,
     routing::Router,
-    service::{Parts, Server, ServerCounters, Service, WhenAllDown},
+    service::{Server, ServerCounters, Service, Turn, WhenAllDown},
     tls,
     upstream::pool::PoolKey,
 };
@@ -194,7 +194,7 @@ fn running_service(
         running_server(addr, service.health.is_some(), tls.is_some(), known, known_server)
     });
     let fallback = |page: model::PageId| pages[page.0].clone();
-    Ok(Service::new(Parts {
+    Ok(Service {
         name: service.name.clone(),
         servers: servers.collect(),
         check: service.health.clone(),
@@ -206,7 +206,8 @@ fn running_service(
         budget: known.map(|known| known.budget.clone()).unwrap_or_default(),
         counters: known.map(|known| known.counters.clone()).unwrap_or_default(),
         tls,
-    }))
+        turn: Turn::somewhere(),
+    })
 }
 
 fn running_server(
@@ -227,7 +228,7 @@ fn running_server(
         .filter(|_| !encrypted && known_service.is_some_and(|service| service.tls.is_none()))
         .map_or_else(new_pool_key, |known| known.pool_key);
     let counters: Arc<ServerCounters> = known.map(|known| known.counters.clone()).unwrap_or_default();
-    Server { addr, health, pool_key, counters }
+    Server { addr, label: addr.to_string().into(), health, pool_key, counters }
 }
 
 fn new_pool_key() -> PoolKey {

@@ -36,6 +36,9 @@ use crate::{
 /// The snapshot that runs, shared by all.
 pub type Running = Arc<ArcSwap<Snapshot>>;
 
+/// A worker's own handle on the snapshot that runs: requests count references per worker, not where all workers count.
+pub type Current = Rc<Arc<Snapshot>>;
+
 /// Pooled connections are looked through every so many ticks (a second).
 const PRUNE_TICKS: u32 = 40;
 
@@ -46,12 +49,17 @@ const FLUSH_TICKS: u32 = 4;
 #[derive(Debug)]
 pub struct Worker {
     running: RefCell<Cache<Running, Arc<Snapshot>>>,
+    current: RefCell<Current>,
     pub log: Rc<WorkerLog>,
     pool: Rc<Pool>,
     waiting: WaitingRoom,
     closing: watch::Receiver<bool>,
-    connections: Cell<usize>,
+    connections: Rc<Cell<usize>>,
 }
+
+/// A connection that a drain waits for; counted until dropped.
+#[derive(Debug)]
+pub struct Counted(Rc<Cell<usize>>);
 
 /// The control side's end of a worker.
 #[derive(Debug)]
@@ -157,12 +165,24 @@ impl WorkerHandle {
 
 impl Worker {
     /// The snapshot that runs now. A request asks once and keeps what it got.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.running.borrow_mut().load().clone()
+    pub fn snapshot(&self) -> Current {
+        let mut running = self.running.borrow_mut();
+        let running = running.load();
+        let mut current = self.current.borrow_mut();
+        if !Arc::ptr_eq(running, &current) {
+            *current = Rc::new(running.clone());
+        }
+        current.clone()
     }
 
     pub fn means(&self) -> Means<'_> {
         Means { pool: &self.pool, waiting: &self.waiting }
+    }
+
+    /// Counts one more connection, until the result is dropped.
+    pub fn count_connection(&self) -> Counted {
+        self.connections.set(self.connections.get() + 1);
+        Counted(self.connections.clone())
     }
 
     /// Resolves when the worker begins to drain.
@@ -172,15 +192,22 @@ impl Worker {
     }
 }
 
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 async fn run(running: Running, mut orders: mpsc::UnboundedReceiver<Order>) {
     let (close, closing) = watch::channel(false);
     let worker = Rc::new(Worker {
+        current: RefCell::new(Rc::new(running.load_full())),
         running: RefCell::new(Cache::new(running)),
         log: Rc::default(),
         pool: Rc::default(),
         waiting: WaitingRoom::default(),
         closing,
-        connections: Cell::new(0),
+        connections: Rc::default(),
     });
     worker.log.switch_to(worker.snapshot().access_log.clone());
     let ticker = tokio::task::spawn_local(tick(worker.clone()));
@@ -244,9 +271,8 @@ async fn accept(
 }
 
 async fn counted(worker: Rc<Worker>, accepted: Accepted) {
-    worker.connections.set(worker.connections.get() + 1);
-    connection::serve(worker.clone(), accepted).await;
-    worker.connections.set(worker.connections.get() - 1);
+    let _counted = worker.count_connection();
+    connection::serve(worker, accepted).await;
 }
 
 async fn drain(worker: &Worker, close: &watch::Sender<bool>, grace: Duration) {

@@ -114,6 +114,60 @@ fn the_kernels_settings_are_checked() {
 }
 
 #[test]
+fn how_a_list_is_fetched_is_checked() {
+    let list = |keys: &str| format!("[allowlist.l]\nurl = 'https://a.example/l'\n{keys}");
+    for (url, because) in [
+        ("ftp://a.example/l", "is neither https nor http"),
+        ("a.example/l", "is not a URL"),
+        ("https://", "is not a URL"),
+        ("https://me:secret@a.example/l", "carries a user name"),
+        ("https://a.example/l#v4", "has a fragment"),
+        ("https://a b/l", "is not a URL"),
+        ("https://-/l", "has no usable host"),
+    ] {
+        only(
+            &format!("[allowlist.l]\nurl = '{url}'"),
+            &format!("error[W035]: weir.toml:2:7: allowlist `l`: url `{url}` {because}"),
+        );
+    }
+    only(
+        "[allowlist.l]\nurl = ['https://a.example/l', 'https://a.example/l']",
+        "error[W006]: weir.toml:2:31: allowlist `l`: url `https://a.example/l` is written twice",
+    );
+    only("[allowlist.l]\nurl = []", "error[W029]: weir.toml:2:7: allowlist `l`: url is an empty list");
+    only(
+        &list("json = 'result.ipv4'"),
+        "error[W036]: weir.toml:3:8: allowlist `l`: json `result.ipv4` is not a JSON pointer",
+    );
+    only(&list("json = []"), "error[W029]: weir.toml:3:8: allowlist `l`: json is an empty list");
+    only(
+        &list("refresh = '500ms'"),
+        "error[W008]: weir.toml:3:11: allowlist `l`: refresh is `500ms`, out of range",
+    );
+    only(
+        &list("refresh = 'of'"),
+        "error[W008]: weir.toml:3:11: allowlist `l`: refresh: `of` is not a duration",
+    );
+    only(
+        &list("timeout = '2m'"),
+        "error[W008]: weir.toml:3:11: allowlist `l`: timeout is `2m`, out of range",
+    );
+    only(
+        &list("shrink_limit = 101"),
+        "error[W024]: weir.toml:3:16: allowlist `l`: shrink_limit is `101`, out of range",
+    );
+    only(
+        "[allowlist.l]\nprefixes = '192.0.2.0/24'\nrefresh = '1h'",
+        "error[W027]: weir.toml:3:11: allowlist `l`: `refresh` without `url` does nothing",
+    );
+    only(
+        "[allowlist.cloudflare]\nprefixes = '192.0.2.0/24'\nshrink_limit = 1",
+        "error[W027]: weir.toml:3:16: allowlist `cloudflare`: `shrink_limit` without `url` does nothing",
+    );
+    only("[state]\ndir = 'state'", "error[W032]: weir.toml:2:7: state.dir: `state` is not an absolute path");
+}
+
+#[test]
 fn prefixes_are_checked() {
     let list = |prefix: &str| format!("[allowlist.l]\nprefixes = '{prefix}'");
     only(

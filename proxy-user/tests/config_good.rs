@@ -30,7 +30,9 @@ fn the_embedded_default_is_valid_and_loopback_only() {
     let config = loaded.config;
     assert_eq!(config.entrypoints[0].bind, ["127.0.0.1:8080".parse().unwrap()]);
     assert_eq!(config.services[0].servers, ["127.0.0.1:8081".parse().unwrap()]);
-    assert_eq!(config.admin.bind, [AdminAddr::Tcp("127.0.0.1:9190".parse().unwrap())]);
+    let socket = AdminAddr::Unix("/run/weir/admin.sock".into());
+    assert_eq!(config.admin.bind, [AdminAddr::Tcp("127.0.0.1:9190".parse().unwrap()), socket]);
+    assert!(config.admin.by_default);
     assert_eq!(config.kernel.mode, KernelMode::Auto);
     assert!(config.kernel.interfaces.is_empty());
     let WhenAllDown::Page(page) = config.services[0].when_all_down else { panic!("a page") };
@@ -213,5 +215,53 @@ fn what_is_odd_but_works_is_a_warning() {
     assert_eq!(
         warnings(&LEAST.replace("servers", "tls = { server_name = 'a', insecure = true }\nservers")),
         ["warning[W043]: weir.toml:4:39: service `app`: the servers' certificates are not checked"]
+    );
+}
+
+#[test]
+fn the_built_in_list_is_fetched_and_may_be_told_how() {
+    let of = |text: &str| {
+        let config = load(&format!("{text}{LEAST}")).config;
+        let list = config.allowlists.into_iter().find(|list| &*list.name == "cloudflare").unwrap();
+        (list.prefixes.len(), list.written.len(), list.fetch)
+    };
+    let (all, written, fetch) = of("");
+    let fetch = fetch.unwrap();
+    assert_eq!((all, written, fetch.floor.len()), (22, 0, 22));
+    assert_eq!(fetch.source.urls, ["https://api.cloudflare.com/client/v4/ips"]);
+    assert_eq!(fetch.refresh, Some(Duration::from_secs(12 * 3600)));
+    assert_eq!((fetch.timeout, fetch.shrink_limit), (Duration::from_secs(15), 50));
+
+    let (all, _, fetch) = of("[allowlist.cloudflare]\nrefresh = 'off'\nshrink_limit = 0\n");
+    let fetch = fetch.unwrap();
+    assert_eq!((all, fetch.refresh, fetch.shrink_limit), (22, None, 0));
+    assert_eq!(fetch.source.json.len(), 2, "still the built-in source");
+
+    let (all, _, fetch) = of("[allowlist.cloudflare]\nurl = 'https://mirror.example/ips'\n");
+    let fetch = fetch.unwrap();
+    assert_eq!((all, fetch.floor.len(), fetch.source.json.len()), (22, 22, 0));
+
+    // With members of its own it is another list.
+    let (all, written, fetch) = of("[allowlist.cloudflare]\nprefixes = '192.0.2.0/24'\n");
+    assert_eq!((all, written), (1, 1));
+    assert!(fetch.is_none());
+}
+
+#[test]
+fn a_list_may_consist_of_what_is_written_and_what_is_fetched() {
+    let loaded = load(&format!(
+        "[state]\ndir = '/srv/weir'\n[allowlist.cdn]\nprefixes = '192.0.2.0/24'\n\
+         url = ['https://a.example/4?x', 'http://[2001:db8::1]:81/6']\njson = '/a/*/b'\n{LEAST}"
+    ));
+    let list = &loaded.config.allowlists[0];
+    let fetch = list.fetch.as_ref().unwrap();
+    assert_eq!((list.prefixes.len(), list.written.len(), fetch.floor.len()), (1, 1, 0));
+    assert_eq!(fetch.source.urls.len(), 2);
+    assert_eq!(fetch.source.json, ["/a/*/b"]);
+    assert_eq!(loaded.config.state.dir, Path::new("/srv/weir"));
+    let plain = loaded.warnings.iter().find(|warning| warning.code == config::Code::PlainList);
+    assert_eq!(
+        plain.map(config::Diagnostic::line).unwrap_or_default(),
+        "warning[W046]: /etc/weir/weir.toml:5:33: allowlist `cdn`: `http://[2001:db8::1]:81/6` is fetched without TLS"
     );
 }

@@ -105,7 +105,7 @@ fn prepare() -> anyhow::Result<Stop> {
                 let _ = tell.send(());
             } else {
                 // The programs of the lab die with this process.
-                lab::remove_all();
+                lab::remains::remove_all();
                 std::process::exit(130);
             }
         }

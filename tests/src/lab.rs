@@ -10,16 +10,18 @@
 //!
 //! Every box is a network namespace, every line a veth pair whose ends are made right inside of two namespaces.
 //! The addresses are the same in every lab: labs can't see each other. The names of the namespaces carry the lab
-//! process's id, so that [`sweep`] knows what a killed process has left behind.
+//! process's id, so that [`remains::sweep`] knows what a killed process has left behind.
 
 pub mod addresses;
 pub mod certificates;
 pub mod client;
 pub mod knock;
+pub mod lists;
 pub mod load;
 pub mod namespace;
 pub mod pinned;
 pub mod process;
+pub mod remains;
 pub mod server;
 pub mod stand;
 pub mod station;
@@ -27,26 +29,18 @@ pub mod wait;
 pub mod weir;
 
 use std::{
-    collections::hash_map::RandomState,
-    fs::{File, Permissions},
-    hash::{BuildHasher, Hasher},
+    fs::Permissions,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
-    sync::Once,
 };
 
 use anyhow::{Context, bail};
-use nix::{
-    fcntl::{Flock, FlockArg},
-    mount::{MntFlags, MsFlags, mount, umount2},
-};
+use nix::mount::{MsFlags, mount};
 
 use certificates::Authority;
-use namespace::{HANDLES, Namespace};
-
-/// What every name of a lab begins with, before the id of its process.
-const PREFIX: &str = "weir-";
+use namespace::Namespace;
+use remains::{Remains, turn};
 
 /// The interface of the edge that faces the internet: where the gate goes.
 pub const PUBLIC: &str = "public";
@@ -58,9 +52,6 @@ pub const SITE: &str = "example.com";
 /// [`server::Server`]) are guards of their own; all of it goes on drop.
 #[derive(Debug)]
 pub struct Lab {
-    name: String,
-    /// Holds everything below except what the tests start.
-    folder: PathBuf,
     pub internet: Namespace,
     pub visitor: Namespace,
     pub stranger: Namespace,
@@ -68,8 +59,8 @@ pub struct Lab {
     pub one: Namespace,
     pub two: Namespace,
     pub authority: Authority,
-    /// Removes, in its own drop, what was made before [`Lab::build`] could fail.
-    _remains: Remains,
+    /// Removes, in its own drop, also what was made before [`Lab::build`] failed. Dropped last.
+    remains: Remains,
 }
 
 /// A single namespace with nothing but loopback, and a folder: for benchmarks.
@@ -81,7 +72,6 @@ pub struct Island {
 
 impl Island {
     pub fn build() -> anyhow::Result<Self> {
-        SWEPT.call_once(sweep);
         let remains = Remains::named();
         std::fs::create_dir(&remains.folder)
             .with_context(|| format!("can't make {}", remains.folder.display()))?;
@@ -99,19 +89,9 @@ impl Island {
     }
 }
 
-static SWEPT: Once = Once::new();
-
-/// What a lab leaves in the machine, and must take back: namespace handles, a mount, a folder.
-#[derive(Debug)]
-struct Remains {
-    name: String,
-    folder: PathBuf,
-}
-
 impl Lab {
     /// Builds the network, mounts a bpffs, makes certificates. About 0.1 s.
     pub fn build() -> anyhow::Result<Self> {
-        SWEPT.call_once(sweep);
         let remains = Remains::named();
         let (name, folder) = (remains.name.clone(), remains.folder.clone());
 
@@ -119,6 +99,10 @@ impl Lab {
             std::fs::create_dir(folder)?;
             // A daemon without privileges reads its configuration here too.
             std::fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+            for own in ["run", "state"] {
+                std::fs::create_dir(folder.join(own))?;
+                std::fs::set_permissions(folder.join(own), Permissions::from_mode(0o777))?;
+            }
             let bpffs = folder.join("bpffs");
             std::fs::create_dir(&bpffs)?;
             mount(Some("bpf"), &bpffs, Some("bpf"), MsFlags::empty(), None::<&str>)
@@ -143,9 +127,7 @@ impl Lab {
             one: open("one")?,
             two: open("two")?,
             authority,
-            name: name.clone(),
-            folder,
-            _remains: remains,
+            remains,
         };
         lab.give_addresses()?;
         Ok(lab)
@@ -153,27 +135,27 @@ impl Lab {
 
     /// `weir-<pid>-<random>`, the beginning of its namespaces' names.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.remains.name
     }
 
     /// A folder for configurations, logs and whatever a test writes.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        &self.remains.folder
     }
 
     /// A bpffs of this lab alone.
     pub fn bpffs(&self) -> PathBuf {
-        self.folder.join("bpffs")
+        self.folder().join("bpffs")
     }
 
     /// The edge's certificates: `site.crt` and `site.key`.
     pub fn certificates(&self) -> PathBuf {
-        self.folder.join("certs")
+        self.folder().join("certs")
     }
 
     /// The authority's own certificate, for clients.
     pub fn ca(&self) -> PathBuf {
-        self.folder.join("ca.pem")
+        self.folder().join("ca.pem")
     }
 
     fn namespaces(&self) -> [&Namespace; 6] {
@@ -223,18 +205,6 @@ fn lay_cables(lab: &str) -> anyhow::Result<()> {
     ip(&["-batch", "-"], &script)
 }
 
-/// Held by whoever makes or removes namespaces.
-fn turn() -> anyhow::Result<Flock<File>> {
-    let path = std::env::temp_dir().join("weir-lab.lock");
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .with_context(|| format!("can't open {}", path.display()))?;
-    Flock::lock(file, FlockArg::LockExclusive)
-        .map_err(|(_, why)| anyhow::anyhow!("can't take the lab lock: {why}"))
-}
-
 /// Runs `ip`, with a script for its `-batch -`.
 pub fn ip(arguments: &[&str], script: &str) -> anyhow::Result<()> {
     use std::io::Write;
@@ -255,80 +225,4 @@ pub fn ip(arguments: &[&str], script: &str) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-impl Remains {
-    fn named() -> Self {
-        let name = format!("{PREFIX}{}-{:04x}", std::process::id(), random() & 0xffff);
-        Self { folder: std::env::temp_dir().join(&name), name }
-    }
-}
-
-/// Removes the labs of this process, which is about to end without dropping them.
-pub fn remove_all() {
-    remove_those_of(|pid| pid == std::process::id());
-}
-
-impl Drop for Remains {
-    fn drop(&mut self) {
-        // Keeps a failed test's evidence when asked to.
-        let kept = std::thread::panicking() && std::env::var_os("WEIR_LAB_KEEP").is_some();
-        remove(&self.name, (!kept).then_some(&self.folder));
-    }
-}
-
-/// Best effort, and complete where nothing is missing: what can't be removed now is swept later.
-fn remove(lab: &str, folder: Option<&Path>) {
-    if let Some(folder) = folder {
-        let bpffs = folder.join("bpffs");
-        // Lazily: a daemon may still be ending. The pins go with the last user.
-        let _ = umount2(&bpffs, MntFlags::MNT_DETACH);
-        let _ = std::fs::remove_dir_all(folder);
-    }
-    let script: String = handles()
-        .filter(|handle| handle.strip_prefix(lab).is_some_and(|rest| rest.starts_with('-')))
-        .map(|handle| format!("netns del {handle}\n"))
-        .collect();
-    if !script.is_empty() {
-        let _turn = turn();
-        let _ = ip(&["-force", "-batch", "-"], &script);
-    }
-}
-
-fn handles() -> impl Iterator<Item = String> {
-    entries(Path::new(HANDLES))
-}
-
-fn entries(folder: &Path) -> impl Iterator<Item = String> {
-    std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-}
-
-/// Removes what labs of processes that are dead have left. Their programs died with them.
-pub fn sweep() {
-    remove_those_of(|pid| !Path::new(&format!("/proc/{pid}")).exists());
-}
-
-fn remove_those_of(process: impl Fn(u32) -> bool) {
-    let mut labs: Vec<String> = handles()
-        .chain(entries(&std::env::temp_dir()))
-        .filter_map(|name| {
-            let mut parts = name.strip_prefix(PREFIX)?.splitn(3, '-');
-            let pid: u32 = parts.next()?.parse().ok()?;
-            let random = parts.next()?;
-            process(pid).then(|| format!("{PREFIX}{pid}-{random}"))
-        })
-        .collect();
-    labs.sort();
-    labs.dedup();
-    for lab in labs {
-        remove(&lab, Some(&std::env::temp_dir().join(&lab)));
-    }
-}
-
-/// Good enough to tell labs apart.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

@@ -79,7 +79,7 @@ fn main() -> ExitCode {
             bench::http::run(&bench::http::Options { json, rounds, seconds })
         }
         Command::Sweep => {
-            weir_lab::lab::sweep();
+            weir_lab::lab::remains::sweep();
             Ok(())
         }
         Command::Upstream { name, listen, listen_tls, certificate, key } => {

@@ -1,7 +1,7 @@
 //! What a test needs of the machine, and what happens where it isn't there: the test is skipped *by name, with the
 //! reason*, and where `CI=true` it fails.
 
-use std::{io::Write, path::PathBuf};
+use std::{io::Write, path::PathBuf, process::Command};
 
 use aya::{programs::ProgramType, sys::is_program_supported};
 
@@ -10,7 +10,7 @@ use aya::{programs::ProgramType, sys::is_program_supported};
 pub enum Need {
     /// Namespaces, mounts and eBPF are root's.
     Root,
-    /// A kernel that takes the gate's program types.
+    /// A kernel that takes the gate's program types, and a daemon that has the gate inside it.
     Ebpf,
     /// The daemon's binary, named by `WEIR_BIN`.
     Weir,
@@ -27,7 +27,7 @@ impl Need {
                 Err("it needs root (network namespaces, mounts, eBPF): run it with sudo".to_owned())
             }
             Self::Ebpf => match is_program_supported(ProgramType::Xdp) {
-                Ok(true) => Ok(()),
+                Ok(true) => gate_inside(),
                 Ok(false) => Err("this kernel doesn't take XDP programs".to_owned()),
                 Err(why) => Err(format!("this kernel's eBPF can't be used: {why}")),
             },
@@ -37,6 +37,19 @@ impl Need {
                 None => Err(format!("the program `{name}` isn't installed")),
             },
         }
+    }
+}
+
+/// A daemon that was built without the eBPF toolchain runs, but has no gate to test.
+fn gate_inside() -> Result<(), String> {
+    let Ok(weir) = crate::lab::weir::program() else { return Ok(()) };
+    let said = Command::new(&weir).args(["version", "--json"]).output().map_err(|why| why.to_string())?;
+    match serde_json::from_slice::<serde_json::Value>(&said.stdout) {
+        Ok(version) if version["ebpf"] == true => Ok(()),
+        _ => Err(format!(
+            "{} was built without its kernel programs: `cargo xtask build` makes both",
+            weir.display()
+        )),
     }
 }
 

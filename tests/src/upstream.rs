@@ -17,25 +17,23 @@
 //!
 //! Every answer has the server's name in `x-upstream`.
 
+mod bodies;
+
+pub use bodies::Zeros;
+
 use std::{
     convert::Infallible,
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
-use hyper::{
-    Request, Response, StatusCode,
-    body::{Body, Frame, Incoming, SizeHint},
-    service::service_fn,
-};
+use hyper::{Request, Response, StatusCode, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -48,9 +46,10 @@ use rustls::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    time::Sleep,
 };
 use tokio_rustls::TlsAcceptor;
+
+use bodies::Drip;
 
 /// What the command line says.
 #[derive(Debug)]
@@ -242,67 +241,4 @@ async fn count(mut body: Incoming) -> Answer {
 
 fn never(never: Infallible) -> hyper::Error {
     match never {}
-}
-
-/// A body of so many zero bytes.
-#[derive(Debug)]
-pub struct Zeros {
-    pub left: u64,
-    /// Whether the length is announced.
-    pub told: bool,
-}
-
-impl Body for Zeros {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        static BLOCK: [u8; 65536] = [0; 65536];
-        if self.left == 0 {
-            return Poll::Ready(None);
-        }
-        let size = usize::try_from(self.left).unwrap_or(usize::MAX).min(BLOCK.len());
-        self.left -= size as u64;
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&BLOCK[..size])))))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        if self.told { SizeHint::with_exact(self.left) } else { SizeHint::default() }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
-}
-
-/// A body that comes in short pieces with pauses between them.
-struct Drip {
-    left: u64,
-    pause: Duration,
-    next: Option<Pin<Box<Sleep>>>,
-}
-
-impl Body for Drip {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.left == 0 {
-            return Poll::Ready(None);
-        }
-        let pause = self.pause;
-        let next = self.next.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
-        if next.as_mut().poll(context).is_pending() {
-            return Poll::Pending;
-        }
-        self.next = None;
-        self.left -= 1;
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"drop\n")))))
-    }
 }

@@ -105,18 +105,20 @@ fn explain_names_the_list_and_the_prefix_that_decided() -> Done {
     })?;
     let lab = &stand.lab;
     let listed = explain(lab, &[&VISITOR.to_string(), "--entrypoint", "https"])?;
-    assert_eq!((&listed["list"], &listed["prefix"]), (&"cloudflare".into(), &"173.245.48.0/20".into()));
+    let decided = serde_json::json!({ "prefix": "173.245.48.0/20", "list": "cloudflare" });
+    assert_eq!(listed["lists"]["decided"], decided, "{listed}");
     assert_eq!(listed["generation"], stand.weir.status()?["generation"]);
 
     let stranger = explain(lab, &[&STRANGER.to_string(), "--entrypoint", "https"])?;
     assert_eq!(stranger["reason"], "not_listed");
-    assert_eq!(stranger["allows"], serde_json::json!(["cloudflare"]));
-    assert_eq!(stranger["elsewhere"], serde_json::json!([{ "prefix": "203.0.113.0/25", "list": "office" }]));
     // The last of Cloudflare's ranges is right below; above there is none.
-    assert_eq!(
-        stranger["nearest"],
-        serde_json::json!([{ "prefix": "198.41.128.0/17", "list": "cloudflare" }])
-    );
+    let because = serde_json::json!({
+        "allows": ["cloudflare"],
+        "decided": null,
+        "nearest": [{ "prefix": "198.41.128.0/17", "list": "cloudflare" }],
+        "elsewhere": [{ "prefix": "203.0.113.0/25", "list": "office" }],
+    });
+    assert_eq!(stranger["lists"], because, "{stranger}");
 
     let text = well(lab, &["explain", &STRANGER.to_string()])?;
     assert!(text.contains("198.51.100.1:443 tcp: dropped, not_listed"), "{text}");

@@ -1,15 +1,21 @@
 //! Who comes in at all: the gate in the kernel, and the second lock behind it.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use weir_lab::{
     lab::{
-        addresses::{EDGE, HTTPS, HTTPS_V6, STRANGER, STRANGER_V6},
+        addresses::{EDGE, HTTP, HTTPS, HTTPS_V6, STRANGER, STRANGER_V6},
         client::Browser,
-        knock::{Knocking, Knocks, Witness, knock},
+        ip,
+        knock::{Knocking, Knocks, Witness, knock, until_connected, until_silent},
+        load,
         namespace::As,
         pinned,
-        stand::{Stand, wait_for_both},
+        stand::{PATIENCE, Stand, wait_for_both},
+        wait,
         weir::{self, Weir},
     },
     needs,
@@ -98,5 +104,50 @@ fn without_privileges_the_allowlist_is_enforced_at_accept() -> Done {
     assert!(begun.elapsed() < Duration::from_secs(2), "it is turned away, not left waiting");
     let log = stand.weir.log_text();
     assert!(log.lines().any(|line| line.contains("WARN")), "it isn't loud about it:\n{log}");
+    Ok(())
+}
+
+#[test]
+fn a_wildcard_is_guarded_on_every_address_also_on_one_that_comes_later() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir);
+    let stand = Stand::up_with(|_, toml| {
+        toml.replace(&format!("\"{HTTPS}\", \"{HTTPS_V6}\""), "\"0.0.0.0:443\", \"[::]:443\"")
+    })?;
+    for to in [HTTPS, HTTPS_V6] {
+        assert_eq!(knock(&stand.lab.stranger, to, 5, KNOCK)?.silent, 5, "{to}");
+        assert_eq!(knock(&stand.lab.visitor, to, 5, KNOCK)?.connected, 5, "{to}");
+    }
+    ip(&["-n", stand.lab.edge.name(), "address", "add", "198.51.100.2/32", "dev", "public"], "")?;
+    let later = SocketAddr::new([198, 51, 100, 2].into(), 443);
+    until_silent(&stand.lab.stranger, later, PATIENCE)?;
+    assert_eq!(knock(&stand.lab.visitor, later, 5, KNOCK)?.connected, 5);
+    Ok(())
+}
+
+#[test]
+fn an_entrypoint_comes_and_goes_with_a_reload() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir);
+    let stand = Stand::up()?;
+    let before = weir::standard(&stand.lab);
+    let load = stand.load("/", 100)?;
+    let more = format!("\n[entrypoint.http]\nbind = [\"{HTTP}\"]\nallow = [\"cloudflare\"]\n");
+    stand.weir.rewrite_config(&(before.clone() + &more))?;
+    until_connected(&stand.lab.visitor, HTTP, PATIENCE)?;
+    assert_eq!(Browser::plain(&stand.lab.visitor, HTTP)?.get("/")?.status, 200);
+    assert_eq!(knock(&stand.lab.stranger, HTTP, 5, KNOCK)?.silent, 5);
+
+    stand.weir.rewrite_config(&before)?;
+    wait::until_true("the port is closed and not guarded any more", PATIENCE, || {
+        Ok(knock(&stand.lab.stranger, HTTP, 1, KNOCK)?.refused == 1)
+    })?;
+    load::all_served(&load.stop()?)
+}
+
+#[test]
+fn an_entrypoint_without_a_list_is_open_to_everybody() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir);
+    let stand = Stand::up_with(|_, toml| toml + &format!("\n[entrypoint.http]\nbind = [\"{HTTP}\"]\n"))?;
+    assert_eq!(Browser::plain(&stand.lab.stranger, HTTP)?.get("/")?.status, 200);
+    assert_eq!(knock(&stand.lab.stranger, HTTPS, 5, KNOCK)?.silent, 5, "the other one is still guarded");
     Ok(())
 }

@@ -4,15 +4,14 @@
 
 use std::{
     io::{BufRead, BufReader},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use aya::{TestRun, TestRunOptions, programs::Xdp};
@@ -20,19 +19,21 @@ use aya::{TestRun, TestRunOptions, programs::Xdp};
 use proxy_common::{names, verdict::DropReason};
 use proxy_user::{
     config::model::KernelMode,
-    kernel::{self, Change, Desired, Guarded, Hook, Kernel, KernelFault, KernelStatus, NamedList},
+    kernel::{self, Change, Desired, Hook, Kernel, KernelFault},
 };
 
+#[path = "support/edge.rs"]
+mod edge;
+#[path = "support/loader.rs"]
+mod loading;
 #[path = "support/packet.rs"]
 mod packet;
 #[path = "support/scratch.rs"]
 mod scratch;
 
-use scratch::{Neighbour, Scratch, in_scratch, ip, programs_over};
-
-const EDGE: &str = "203.0.113.1:443";
-const VISITOR: &str = "192.0.2.10";
-const STRANGER: &str = "198.51.100.10";
+use edge::{Lab, STRANGER, VISITOR, desired};
+use loading::Loader;
+use scratch::{in_scratch, ip, programs_over, tc_hook};
 
 #[test]
 fn a_stranger_is_dropped_and_a_visitor_comes_in() {
@@ -40,7 +41,7 @@ fn a_stranger_is_dropped_and_a_visitor_comes_in() {
         let lab = Lab::new(scratch);
         let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
         let applied = kernel.apply(&desired(1, &["192.0.2.0/24"])).unwrap();
-        assert_eq!((applied.interfaces[0].hook, applied.interfaces[0].change), (Hook::Tc, Change::Attached));
+        assert_eq!((applied.interfaces[0].hook, applied.interfaces[0].change), (tc_hook(), Change::Attached));
 
         lab.comes_in(VISITOR);
         lab.is_dropped(STRANGER, || kernel.status().unwrap());
@@ -104,7 +105,7 @@ fn a_loader_killed_while_it_puts_a_scope_in_place_leaves_what_the_next_can_tell(
         kernel.apply(&desired(1, &["192.0.2.0/24"])).unwrap();
         drop(kernel);
         // As if killed after the update and before the pin took its name.
-        let maps = scratch.bpffs.join("weir/v1/maps");
+        let maps = scratch.bpffs.join("weir/v2/maps");
         std::fs::rename(maps.join(names::RUNNING_SCOPE), maps.join(names::INCOMING_SCOPE)).unwrap();
 
         let observe = || kernel::observe(&scratch.bpffs).unwrap().unwrap();
@@ -143,7 +144,7 @@ fn a_change_of_hook_leaves_no_gap_and_a_new_interface_of_the_same_name_is_guarde
         let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
         kernel.apply(&desired(1, &["192.0.2.0/24"])).unwrap();
 
-        for (generation, mode, hook) in [(2, KernelMode::Xdp, Hook::Xdp), (3, KernelMode::Tc, Hook::Tc)] {
+        for (generation, mode, hook) in [(2, KernelMode::Xdp, Hook::Xdp), (3, KernelMode::Tc, tc_hook())] {
             let applied = kernel.apply(&Desired { mode, ..desired(generation, &["192.0.2.0/24"]) }).unwrap();
             assert_eq!((applied.interfaces[0].hook, applied.interfaces[0].change), (hook, Change::Moved));
             assert_eq!(kernel.status().unwrap().interfaces[0].hook, Some(hook));
@@ -153,10 +154,16 @@ fn a_change_of_hook_leaves_no_gap_and_a_new_interface_of_the_same_name_is_guarde
 
         ip("link delete edge0");
         drop(lab);
-        assert_eq!(kernel.status().unwrap().interfaces[0].index, None, "the pin outlives the interface");
+        // A pinned link outlives the interface; a filter at clsact goes with it.
+        let left = kernel.status().unwrap().interfaces;
+        let wanted = match tc_hook() {
+            Hook::Clsact => (0, Change::Attached),
+            Hook::Xdp | Hook::Tcx => (1, Change::Moved),
+        };
+        assert_eq!(left.iter().filter(|interface| interface.index.is_none()).count(), wanted.0);
         let lab = Lab::new(scratch);
         let applied = kernel.apply(&desired(4, &["192.0.2.0/24"])).unwrap();
-        assert_eq!(applied.interfaces[0].change, Change::Moved);
+        assert_eq!(applied.interfaces[0].change, wanted.1);
         lab.is_dropped(STRANGER, || kernel.status().unwrap());
     });
 }
@@ -195,7 +202,7 @@ fn what_is_refused_leaves_the_running_generation_alone() {
 
             let status = kernel.status().unwrap();
             assert_eq!(status.generation, Some(1));
-            assert_eq!((status.interfaces.len(), status.interfaces[0].hook), (1, Some(Hook::Tc)));
+            assert_eq!((status.interfaces.len(), status.interfaces[0].hook), (1, Some(tc_hook())));
             lab.comes_in(VISITOR);
             lab.is_dropped(STRANGER, || kernel.status().unwrap());
         }
@@ -256,7 +263,7 @@ fn an_interface_without_ethernet_frames_is_refused() {
 #[test]
 fn pinned_maps_of_another_layout_are_refused_by_name() {
     in_scratch("pinned_maps_of_another_layout_are_refused_by_name", |scratch| {
-        let maps = scratch.bpffs.join("weir/v1/maps");
+        let maps = scratch.bpffs.join("weir/v2/maps");
         std::fs::create_dir_all(&maps).unwrap();
         aya::maps::Array::<_, u64>::create(1, 0).unwrap().pin(maps.join("GATE_COUNTERS")).unwrap();
         let Err(fault) = Kernel::open(&scratch.bpffs) else { panic!("it was taken for ours") };
@@ -303,6 +310,75 @@ fn no_packet_is_judged_by_half_a_list() {
     });
 }
 
+/// A daemon that is killed anywhere in a reload leaves a gate that judges by one of its lists, and that the next one
+/// can take over and change.
+#[test]
+fn a_crash_in_the_middle_of_a_reload_misjudges_nobody() {
+    in_scratch("a_crash_in_the_middle_of_a_reload_misjudges_nobody", |scratch| {
+        let lab = Lab::new(scratch);
+        Kernel::open(&scratch.bpffs).unwrap().apply(&desired(1, &["192.0.2.0/24"])).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let floods = [(VISITOR, 2), (STRANGER, 1)].map(|(source, verdict)| {
+            let (stop, bpffs) = (Arc::clone(&stop), scratch.bpffs.clone());
+            thread::spawn(move || flood(&bpffs, source, verdict, &stop))
+        });
+        for round in 0..12 {
+            let mut reloading = Loader::start_reloading(scratch);
+            // Not a wait for something: a moment that differs from round to round.
+            thread::sleep(Duration::from_micros(1_000 + 7_919 * round));
+            reloading.kill();
+            lab.comes_in(VISITOR);
+            lab.is_dropped(STRANGER, || kernel::observe(&scratch.bpffs).unwrap().unwrap());
+        }
+        let mut next = Kernel::open(&scratch.bpffs).unwrap();
+        let applied = next.apply(&desired(1000, &["192.0.2.0/24"])).unwrap();
+        assert_eq!(applied.interfaces[0].change, Change::Adopted);
+        stop.store(true, Ordering::Relaxed);
+        for flood in floods {
+            assert!(flood.join().unwrap() > 1_000);
+        }
+        assert_eq!(next.status().unwrap().generation, Some(1000));
+        lab.is_dropped(STRANGER, || next.status().unwrap());
+    });
+}
+
+#[test]
+fn two_daemons_do_not_look_after_one_gate() {
+    in_scratch("two_daemons_do_not_look_after_one_gate", |scratch| {
+        let lab = Lab::new(scratch);
+        let mut first = Loader::start(scratch);
+        let Err(fault) = Kernel::open(&scratch.bpffs) else { panic!("there were two") };
+        let sentence = fault.to_string();
+        assert!(sentence.starts_with("another `weir run` looks after the gate pinned below "), "{sentence}");
+        assert!(!fault.is_unavailable());
+        lab.comes_in(VISITOR);
+        lab.is_dropped(STRANGER, || kernel::observe(&scratch.bpffs).unwrap().unwrap());
+        // The lock dies with its holder.
+        first.kill();
+        Kernel::open(&scratch.bpffs).unwrap();
+    });
+}
+
+#[test]
+fn what_somebody_else_pinned_in_our_place_is_left_alone_and_told() {
+    in_scratch("what_somebody_else_pinned_in_our_place_is_left_alone_and_told", |scratch| {
+        let lab = Lab::new(scratch);
+        let links = scratch.bpffs.join("weir/v1/links");
+        std::fs::create_dir_all(&links).unwrap();
+        // Of a type whose number is that of a link at XDP.
+        let theirs = aya::maps::PerCpuArray::<_, u64>::create(1, 0).unwrap();
+        theirs.pin(links.join("edge0")).unwrap();
+        let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
+        let fault = kernel.apply(&desired(1, &["192.0.2.0/24"])).unwrap_err();
+        assert!(matches!(fault, KernelFault::ForeignPin { .. }), "{fault}");
+        aya::maps::MapInfo::from_pin(links.join("edge0")).unwrap();
+
+        std::fs::remove_file(links.join("edge0")).unwrap();
+        kernel.apply(&desired(1, &["192.0.2.0/24"])).unwrap();
+        lab.is_dropped(STRANGER, || kernel.status().unwrap());
+    });
+}
+
 /// Has the kernel judge one source's packet over and over, and checks every verdict. Gives how many there were.
 fn flood(bpffs: &Path, source: &str, verdict: u32, stop: &AtomicBool) -> u64 {
     let mut ebpf = programs_over(bpffs);
@@ -328,114 +404,5 @@ fn not_debug(entry: &std::io::Result<std::fs::DirEntry>) -> bool {
 /// Not a test: what [`Loader`] runs in a process of its own, told by the environment.
 #[test]
 fn loader() {
-    let Some(bpffs) = std::env::var_os(Loader::BPFFS) else { return };
-    let mut kernel = Kernel::open(bpffs.as_ref()).unwrap_or_else(|fault| panic!("{fault}"));
-    let applied = kernel.apply(&desired(1, &["192.0.2.0/24"])).unwrap_or_else(|fault| panic!("{fault}"));
-    println!("{}: {applied:?}", Loader::READY);
-    // Until it is killed; no longer than the test that forgot to.
-    std::thread::park_timeout(Duration::from_secs(60));
-}
-
-/// A process that loads the gate and then stays.
-struct Loader(Child);
-
-impl Loader {
-    const BPFFS: &str = "WEIR_TEST_LOADER_BPFFS";
-    const READY: &str = "the gate stands";
-
-    fn start(scratch: &Scratch) -> Self {
-        Self::start_with(scratch, "+all")
-    }
-
-    /// With no more than these capabilities, as `setpriv` writes them.
-    fn start_with(scratch: &Scratch, capabilities: &str) -> Self {
-        let mut child = Self::command(scratch, capabilities).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        assert!(lines.any(|line| line.contains(Self::READY)), "the loader did not load");
-        Self(child)
-    }
-
-    fn command(scratch: &Scratch, capabilities: &str) -> Command {
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--bounding-set", capabilities])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "loader", "--nocapture"])
-            .env(Self::BPFFS, &scratch.bpffs)
-            .stdout(Stdio::piped());
-        command
-    }
-
-    /// SIGKILL: it can't tidy up.
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Loader {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// An edge that listens, and a neighbour that holds the visitor's and the stranger's address.
-struct Lab {
-    listener: TcpListener,
-    neighbour: Neighbour,
-}
-
-impl Lab {
-    fn new(scratch: &Scratch) -> Self {
-        let neighbour = scratch.neighbour("edge0", "outside0");
-        ip("addr add 203.0.113.1/24 dev edge0");
-        ip("route add default dev edge0");
-        neighbour.run(|| {
-            ip(&format!("addr add {VISITOR}/32 dev outside0"));
-            ip(&format!("addr add {STRANGER}/32 dev outside0"));
-            ip("route add 203.0.113.0/24 dev outside0");
-        });
-        Self { listener: TcpListener::bind(EDGE).unwrap(), neighbour }
-    }
-
-    fn comes_in(&self, from: &str) {
-        let from = from.parse().unwrap();
-        self.neighbour.run(move || connect_from(from, Duration::from_secs(5))).unwrap();
-        assert_eq!(self.listener.accept().unwrap().1.ip(), from);
-    }
-
-    /// Sends until the gate has counted it; nothing may have come through.
-    fn is_dropped(&self, from: &str, status: impl Fn() -> KernelStatus) {
-        let from: IpAddr = from.parse().unwrap();
-        let before = status().dropped(DropReason::NotListed);
-        let begun = Instant::now();
-        while status().dropped(DropReason::NotListed) == before {
-            assert!(begun.elapsed() < Duration::from_secs(5), "the gate counted no drop");
-            assert!(self.neighbour.run(move || connect_from(from, Duration::from_millis(100))).is_err());
-        }
-        self.listener.set_nonblocking(true).unwrap();
-        assert!(self.listener.accept().is_err(), "{from} came in");
-        self.listener.set_nonblocking(false).unwrap();
-    }
-}
-
-/// A connection from one of several addresses that an interface has.
-fn connect_from(from: IpAddr, patience: Duration) -> std::io::Result<TcpStream> {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-    socket.bind(&SocketAddr::new(from, 0).into())?;
-    socket.connect_timeout(&EDGE.parse::<SocketAddr>().unwrap().into(), patience)?;
-    Ok(socket.into())
-}
-
-fn desired(generation: u64, prefixes: &[&str]) -> Desired {
-    let lists = vec![NamedList {
-        name: "visitors".into(),
-        prefixes: prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect(),
-    }];
-    Desired {
-        generation,
-        interfaces: vec!["edge0".into()],
-        mode: KernelMode::Auto,
-        guarded: vec![Guarded { entrypoint: "https".into(), bind: vec![EDGE.parse().unwrap()], lists }],
-    }
+    loading::load();
 }

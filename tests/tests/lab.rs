@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use anyhow::Context;
 use weir_lab::{
     Lab,
     lab::{
@@ -13,6 +14,8 @@ use weir_lab::{
         load::{self, Load},
         process::Process,
         server::{Server, Which},
+        stand::PATIENCE,
+        wait,
     },
     needs,
     needs::Need,
@@ -171,5 +174,71 @@ fn a_server_may_answer_an_upload_early() -> Done {
     let zeros = weir_lab::upstream::Zeros { left: 64 << 20, told: true };
     let reply = browser.send(browser.request("POST", "/early").body(zeros.boxed())?)?;
     assert_eq!(reply.status, 413);
+    Ok(())
+}
+
+/// `weir-lab lab`, up and waiting for Ctrl-C; and what the names of all that it made begin with.
+fn a_lab_by_hand(log: &std::path::Path) -> anyhow::Result<(Process, String)> {
+    // In a namespace like any other program of a lab; it makes its own ones all the same.
+    let host = Lab::build()?;
+    let mut command = host.edge.command(env!("CARGO_BIN_EXE_weir-lab"))?;
+    command.arg("lab");
+    let process = Process::start("weir-lab lab", command, log)?;
+    wait::until_true("the lab is up", PATIENCE, || Ok(process.log_text().contains("Ctrl-C")))
+        .with_context(|| process.log_text())?;
+    let name = format!("weir-{}-", process.pid());
+    assert_eq!(remains(&name)?, (6, 1, 1), "six namespaces, a folder, a mount");
+    Ok((process, name))
+}
+
+/// How many namespaces, folders and mounts carry the name.
+fn remains(name: &str) -> anyhow::Result<(usize, usize, usize)> {
+    let entries = |folder: &std::path::Path| -> anyhow::Result<usize> {
+        let names =
+            std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let names: Vec<String> = names.collect::<std::io::Result<_>>()?;
+        Ok(names.iter().filter(|found| found.starts_with(name)).count())
+    };
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    let bpffs = mounts.lines().filter(|line| line.starts_with("bpf ") && line.contains(name)).count();
+    Ok((entries(std::path::Path::new("/run/netns"))?, entries(&std::env::temp_dir())?, bpffs))
+}
+
+#[test]
+fn ctrl_c_takes_a_lab_down() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir, Need::Program("bpftool"));
+    let log = tempfile::NamedTempFile::new()?;
+    let (mut lab, name) = a_lab_by_hand(log.path())?;
+    lab.signal(nix::sys::signal::Signal::SIGINT)?;
+    assert!(lab.wait(PATIENCE)?.success(), "{}", lab.log_text());
+    assert_eq!(remains(&name)?, (0, 0, 0));
+    Ok(())
+}
+
+#[test]
+fn ctrl_c_in_the_middle_of_the_story_leaves_nothing() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir, Need::Program("bpftool"));
+    let log = tempfile::NamedTempFile::new()?;
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_weir-lab"));
+    command.args(["demo", "--once"]);
+    let mut demo = Process::start("weir-lab demo", command, log.path())?;
+    wait::until_true("the third scene", PATIENCE, || Ok(demo.log_text().contains("kill -9 on server one")))?;
+    let name = format!("weir-{}-", demo.pid());
+    assert_eq!(remains(&name)?, (6, 1, 1));
+    demo.signal(nix::sys::signal::Signal::SIGINT)?;
+    assert_eq!(demo.wait(PATIENCE)?.code(), Some(130));
+    assert_eq!(remains(&name)?, (0, 0, 0));
+    Ok(())
+}
+
+#[test]
+fn what_a_killed_lab_leaves_is_swept() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir, Need::Program("bpftool"));
+    let log = tempfile::NamedTempFile::new()?;
+    let (mut lab, name) = a_lab_by_hand(log.path())?;
+    lab.signal(nix::sys::signal::Signal::SIGKILL)?;
+    lab.wait(PATIENCE)?;
+    weir_lab::lab::remains::sweep();
+    assert_eq!(remains(&name)?, (0, 0, 0));
     Ok(())
 }

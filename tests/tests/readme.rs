@@ -75,8 +75,8 @@ fn try_out(stand: &Stand, command: &str) -> Done {
         // Without a file: `served.rs` has a test for it. With it: that is how the lab's daemon was started.
         ["weir", "run"] | ["weir", "run", "/etc/weir/weir.toml"] => Ok(()),
         ["cargo", "xtask", task, ..] => xtask_knows(task),
-        ["weir", ..] => well(run(stand, command)?),
-        ["curl" | "bpftool" | "install", ..] => well(run(stand, command)?),
+        ["weir", ..] => well(&run(stand, command)?),
+        ["curl" | "bpftool" | "install", ..] => well(&run(stand, command)?),
         _ => bail!("nothing here knows how to try this out"),
     }?;
     match words.as_slice() {
@@ -103,17 +103,19 @@ fn run(stand: &Stand, command: &str) -> anyhow::Result<Ran> {
     let installed = stand.lab.folder().join("installed-weir");
     let command = command
         .replace("/etc/weir/weir.toml", &stand.weir.config().to_string_lossy())
+        .replace(" new.toml", &format!(" {}", stand.weir.config().display()))
         .replace("/sys/fs/bpf", &stand.lab.bpffs().to_string_lossy())
         .replace("dist/weir", &weir.to_string_lossy())
         .replace("/usr/bin/weir", &installed.to_string_lossy());
     let program = command.split_whitespace().next().unwrap_or_default();
     let arguments = command.split_whitespace().skip(1);
     let mut typed = stand.lab.edge.command(if program == "weir" { weir } else { PathBuf::from(program) })?;
-    typed.args(arguments).env("NO_COLOR", "1").env("WEIR_BPFFS", stand.lab.bpffs());
+    let admin = format!("unix:{}", weir::admin_socket(&stand.lab).display());
+    typed.args(arguments).env("NO_COLOR", "1").env("WEIR_BPFFS", stand.lab.bpffs()).env("WEIR_ADMIN", admin);
     weir::finish(typed)
 }
 
-fn well(ran: Ran) -> Done {
+fn well(ran: &Ran) -> Done {
     ensure!(ran.code == 0, "it ended with {}:\n{}\n{}", ran.code, ran.stdout, ran.stderr);
     Ok(())
 }
@@ -138,7 +140,7 @@ fn the_configuration_of_the_readme_is_valid() -> Done {
     ensure!(toml.contains("[entrypoint."), "the README has lost its configuration");
     let file = lab.folder().join("weir.toml");
     std::fs::write(&file, toml.replace("/etc/weir/certs", &lab.certificates().to_string_lossy()))?;
-    well(weir::run(&lab, &["check", &file.to_string_lossy()])?)
+    well(&weir::run(&lab, &["check", &file.to_string_lossy()])?)
 }
 
 #[test]
@@ -158,9 +160,9 @@ fn every_command_of_the_page_about_bpftool_runs() -> Done {
             .replace("/sys/fs/bpf", &stand.lab.bpffs().to_string_lossy())
             .replace("links/edge0", "links/public");
         let mut shell = stand.lab.edge.command("bash")?;
-        let folder = stand.lab.bpffs().join("weir/v1");
+        let folder = stand.lab.bpffs().join("weir/v2");
         shell.current_dir(&folder).args(["-e", "-o", "pipefail", "-c", &command]);
-        well(weir::finish(shell)?).with_context(|| format!("`{command}`, as docs/bpftool.md has it"))?;
+        well(&weir::finish(shell)?).with_context(|| format!("`{command}`, as docs/bpftool.md has it"))?;
     }
     Ok(())
 }

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use nix::sys::signal::Signal;
 use weir_lab::{
     lab::{
+        SITE,
         addresses::{HTTPS, STRANGER, STRANGER_V6},
         client::Browser,
-        knock::{knock, until_connected, until_silent},
+        knock::{Knocking, Witness, knock, until_connected, until_silent},
         load,
         stand::{PATIENCE, Stand},
         wait, weir,
@@ -39,6 +41,34 @@ fn a_reload_lets_a_new_source_in_and_fails_no_request() -> Done {
     stand.weir.rewrite_config(&shut)?;
     until_silent(&stand.lab.stranger, HTTPS, PATIENCE)?;
     load::all_served(&load.stop()?)
+}
+
+#[test]
+fn nobody_is_misjudged_while_lists_change() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir, Need::Program("bpftool"));
+    let stand = Stand::up()?;
+    let witness = Witness::open(&stand.lab.edge)?;
+    let load = stand.load("/", 200)?;
+    let stranger = Knocking::start(&stand.lab.stranger, HTTPS)?;
+    // Each of these lists is another; none of them has the stranger in it.
+    let generation = || -> anyhow::Result<u64> {
+        stand.weir.status()?["generation"].as_u64().context("the status has no generation")
+    };
+    let begun = generation()?;
+    for round in 1..=12 {
+        let prefixes: Vec<_> =
+            (0..round * 20).map(|number| format!("\"10.{round}.{number}.0/24\"")).collect();
+        let list = format!("\n[allowlist.friends]\nprefixes = [{}]\n", prefixes.join(", "));
+        let toml = weir::standard(&stand.lab)
+            .replace("[\"cloudflare\"]\nclient", "[\"cloudflare\", \"friends\"]\nclient");
+        stand.weir.rewrite_config(&(toml + &list))?;
+        wait::until_true("the next generation runs", PATIENCE, || Ok(generation()? >= begun + round))?;
+    }
+    load::all_served(&load.stop()?)?;
+    let knocks = stranger.stop()?;
+    assert_eq!((knocks.connected, knocks.refused, witness.syns_from(STRANGER)), (0, 0, 0), "{knocks:?}");
+    assert!(knocks.silent > 0);
+    Ok(())
 }
 
 #[test]
@@ -98,5 +128,28 @@ fn servers_keep_their_state_over_a_reload() -> Done {
     let browser = stand.visitor.clone().with_host("new.example.com");
     wait::until_true("the new route holds", PATIENCE, || Ok(browser.get("/")?.status == 200))?;
     // A reload that forgot would send to a dead server, or start with the page.
+    load::all_served(&load.stop()?)
+}
+
+#[test]
+fn a_renewed_certificate_is_taken_without_a_word() -> Done {
+    needs!(Need::Root, Need::Weir, Need::Program("openssl"));
+    let stand = Stand::up()?;
+    let load = stand.load("/", 100)?;
+    let fingerprint = || -> anyhow::Result<String> {
+        let script = format!(
+            "openssl s_client -connect {HTTPS} -servername {SITE} </dev/null 2>/dev/null \
+             | openssl x509 -noout -fingerprint -sha256"
+        );
+        let mut shell = stand.lab.visitor.command("bash")?;
+        shell.args(["-e", "-o", "pipefail", "-c", &script]);
+        let ran = weir::finish(shell)?;
+        anyhow::ensure!(ran.code == 0, "{ran:?}");
+        Ok(ran.stdout)
+    };
+    let before = fingerprint()?;
+    // Certificate first, key second: for a moment they don't match, and that must not do any harm.
+    stand.lab.authority.issue(&[SITE])?.write(&stand.lab.certificates(), "site")?;
+    wait::until_true("the new certificate is served", PATIENCE, || Ok(fingerprint()? != before))?;
     load::all_served(&load.stop()?)
 }

@@ -1,26 +1,22 @@
 //! The way of a request: who is served, what passes with it, and what doesn't.
 
-use std::{net::SocketAddr, process::Command, time::Duration};
+use std::{net::SocketAddr, process::Command};
 
 use anyhow::Context;
-use http_body_util::BodyExt;
 use serde_json::json;
 use weir_lab::{
     lab::{
         SITE,
         addresses::{EDGE, HTTP, HTTPS, HTTPS_V6, STRANGER, VISITOR},
-        client::{Browser, Connection, body, nothing},
+        client::{Browser, body, nothing},
         stand::{PATIENCE, Stand},
         wait, weir,
     },
     needs,
     needs::Need,
-    upstream::Zeros,
 };
 
 type Done = anyhow::Result<()>;
-
-const MIB: u64 = 1 << 20;
 
 #[test]
 fn a_listed_visitor_is_served() -> Done {
@@ -136,60 +132,6 @@ fn the_request_id_is_the_same_everywhere() -> Done {
 }
 
 #[test]
-fn bodies_stream_both_ways() -> Done {
-    needs!(Need::Root, Need::Weir);
-    let stand = Stand::up()?;
-    // The memory that it takes to be warm.
-    stand.visitor.download(&format!("/bytes?n={}", 8 * MIB))?;
-    let before = stand.weir.process().memory("VmHWM")?;
-
-    let size = 96 * MIB;
-    assert_eq!(stand.visitor.download(&format!("/bytes?n={size}"))?, size);
-    assert_eq!(stand.visitor.download(&format!("/chunked?n={size}"))?, size);
-    for told in [true, false] {
-        let upload = stand.visitor.request("POST", "/count").body(Zeros { left: size, told }.boxed())?;
-        assert_eq!(stand.visitor.send(upload)?.text(), size.to_string(), "length told: {told}");
-    }
-    let echo = stand.visitor.request("POST", "/echo").body(Zeros { left: 4 * MIB, told: true }.boxed())?;
-    assert_eq!(stand.visitor.send(echo)?.body.len() as u64, 4 * MIB);
-
-    let grown = stand.weir.process().memory("VmHWM")? - before;
-    assert!(grown < 32 * MIB, "the daemon grew by {} MiB over bodies of {} MiB", grown / MIB, size / MIB);
-    Ok(())
-}
-
-#[test]
-fn a_body_is_passed_on_while_it_is_being_made() -> Done {
-    needs!(Need::Root, Need::Weir);
-    let stand = Stand::up()?;
-    let target = stand.visitor.target.clone();
-    // The server makes a piece only every two seconds: the first one must not wait for the others.
-    let request = hyper::Request::get("/drip?n=3&ms=2000").body(nothing())?;
-    let (first, took) = stand.visitor.station().run(async move {
-        let mut connection = Connection::open(&target).await?;
-        let mut response = connection.begin(request).await?;
-        let begun = std::time::Instant::now();
-        let first = response.body_mut().frame().await.context("no body")??;
-        anyhow::Ok((first.into_data().unwrap_or_default(), begun.elapsed()))
-    })??;
-    assert_eq!(&first[..], b"drop\n");
-    assert!(took < Duration::from_millis(3500), "the first piece came after {took:?}");
-    Ok(())
-}
-
-#[test]
-fn an_early_answer_to_an_upload_is_passed_on() -> Done {
-    needs!(Need::Root, Need::Weir);
-    let stand = Stand::up()?;
-    // A server that says no before it has read everything, and goes on reading.
-    let upload =
-        stand.visitor.request("POST", "/early").body(Zeros { left: 64 * MIB, told: true }.boxed())?;
-    let reply = stand.visitor.send(upload)?;
-    assert_eq!((reply.status.as_u16(), reply.upstream().is_some()), (413, true));
-    Ok(())
-}
-
-#[test]
 fn routes_lead_by_host_and_path() -> Done {
     needs!(Need::Root, Need::Weir);
     let stand = Stand::up_with(|_, toml| {
@@ -238,6 +180,44 @@ fn a_status_of_the_server_is_passed_on() -> Done {
         let reply = stand.visitor.get(&format!("/status/{status}"))?;
         assert_eq!((reply.status.as_u16(), reply.upstream().is_some()), (status, true));
     }
+    Ok(())
+}
+
+#[test]
+fn every_request_is_in_the_access_log_once_also_over_a_rotation() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = Stand::up()?;
+    let log = stand.lab.folder().join("access.log");
+    let rotated = stand.lab.folder().join("access.log.1");
+    let lines = || -> usize {
+        let text = [&rotated, &log].map(|file| std::fs::read_to_string(file).unwrap_or_default()).concat();
+        let of_ours = |line: &&str| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            line["path"].as_str().is_some_and(|path| path.starts_with("/counted/")) && line["status"] == 200
+        };
+        text.lines().filter(of_ours).count()
+    };
+    for number in 0..40 {
+        stand.visitor.get(&format!("/counted/{number}"))?;
+        if number == 20 {
+            std::fs::rename(&log, &rotated)?;
+            stand.weir.signal(nix::sys::signal::Signal::SIGUSR1)?;
+            wait::until_true("the log is opened again", PATIENCE, || Ok(log.exists()))?;
+        }
+    }
+    wait::until_true("all requests are in the log", PATIENCE, || Ok(lines() >= 40))?;
+    assert_eq!(lines(), 40);
+    Ok(())
+}
+
+#[test]
+fn a_head_without_end_is_refused() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = Stand::up()?;
+    let request = stand.visitor.request("GET", "/").header("x-long", "x".repeat(900_000));
+    let refused = stand.visitor.send(request.body(nothing())?);
+    assert!(refused.as_ref().map_or(true, |reply| reply.status == 431), "{refused:?}");
+    assert_eq!(stand.visitor.get("/")?.status, 200);
     Ok(())
 }
 

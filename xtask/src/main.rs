@@ -17,6 +17,7 @@ use crate::workspace::Workspace;
 mod build;
 mod dist;
 mod docs;
+mod kernels;
 mod lab;
 mod packages;
 mod progress;
@@ -57,6 +58,8 @@ enum Task {
     Bench(Passed),
     /// Run every test
     Test(test::Arguments),
+    /// Run the gate's tests on Debian's kernels 6.1 and 6.12, in emulated VMs
+    TestKernels(kernels::Arguments),
     /// Write the generated reference pages
     Docs {
         /// Change nothing; fail if a page is out of date
@@ -97,6 +100,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Task::Lab(passed) => lab::hand_over(&workspace, lab::Part::Lab, &passed.arguments),
         Task::Bench(passed) => lab::hand_over(&workspace, lab::Part::Bench, &passed.arguments),
         Task::Test(arguments) => test::run(&workspace, &arguments),
+        Task::TestKernels(arguments) => kernels::run(&workspace, &arguments),
         Task::Docs { check } => docs::run(&workspace, check),
         Task::Dist(arguments) => dist::run(&workspace, &arguments),
     }

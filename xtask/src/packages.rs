@@ -95,7 +95,7 @@ fn has_package_lists() -> bool {
     files.any(|file| file.is_ok_and(|file| file.file_name().to_string_lossy().contains("_Packages")))
 }
 
-fn refresh_package_lists() -> Result<()> {
+pub fn refresh_package_lists() -> Result<()> {
     progress::step("refreshing the package lists", apt_get(&["update"])?.arg("-q"))
 }
 

@@ -1,12 +1,17 @@
 //! What `weir status` and `GET /api/v1/status` tell: one document, made fresh for each question.
 
+pub mod allowlists;
+
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::{
+    admin::status::allowlists::AllowlistStatus,
     control::{
+        install,
         kernel_side::State,
         state::{ControlState, Source},
     },
@@ -24,6 +29,7 @@ pub struct StatusDocument {
     pub gate: GateStatus,
     pub entrypoints: Vec<EntrypointStatus>,
     pub services: Vec<ServiceStatus>,
+    pub allowlists: Vec<AllowlistStatus>,
     /// Lines of the access log that were dropped because the disk could not keep up.
     pub access_log_dropped: u64,
 }
@@ -32,10 +38,25 @@ pub struct StatusDocument {
 pub struct ConfigurationStatus {
     /// `None`: the embedded default.
     pub path: Option<String>,
+    /// The file that `weir apply` replaces, with its whole path; `None` where there is no one file.
+    #[serde(default)]
+    pub place: Option<String>,
     pub last_reload: String,
     pub last_reload_ok: bool,
     /// Why the last configuration was refused.
     pub last_reload_error: Option<String>,
+    /// A configuration that goes again unless it is confirmed.
+    #[serde(default)]
+    pub trial: Option<TrialStatus>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrialStatus {
+    /// The file that was applied, as the operator called it.
+    pub name: String,
+    pub seconds_left: f64,
+    /// Why it could not be taken back, when its time was over.
+    pub failed: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,11 +65,12 @@ pub enum GateStatus {
     /// Nothing was asked of the kernel.
     NotWanted,
     /// Allowlists are enforced at accept only.
-    Unavailable {
-        why: String,
-    },
+    Unavailable { why: String },
     On {
         interfaces: Vec<GateInterface>,
+        /// Interfaces that are gone, and guarded again when they are back.
+        #[serde(default)]
+        absent: Vec<String>,
     },
 }
 
@@ -106,13 +128,20 @@ pub fn of(state: &ControlState) -> Option<StatusDocument> {
                 Source::Embedded => None,
                 Source::Path(path) => Some(path.display().to_string()),
             },
+            place: install::place(&state.source).ok().map(|place| place.display().to_string()),
             last_reload: text(reload.at),
             last_reload_ok: reload.outcome.is_ok(),
             last_reload_error: reload.outcome.err(),
+            trial: state.on_trial().map(|trial| TrialStatus {
+                name: trial.name,
+                seconds_left: trial.over.saturating_duration_since(Instant::now()).as_secs_f64(),
+                failed: trial.failed,
+            }),
         },
         gate: gate(state.kernel()),
         entrypoints: entrypoints(&snapshot),
         services: services(&snapshot),
+        allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         access_log_dropped: snapshot.access_log.as_ref().map_or(0, |log| log.dropped()),
     })
 }
@@ -127,6 +156,7 @@ fn gate(state: State) -> GateStatus {
         State::NotWanted => GateStatus::NotWanted,
         State::Unavailable { why } => GateStatus::Unavailable { why },
         State::On(applied) => GateStatus::On {
+            absent: applied.absent,
             interfaces: applied
                 .interfaces
                 .into_iter()

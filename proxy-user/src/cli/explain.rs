@@ -2,6 +2,7 @@
 
 mod accept;
 mod gate;
+mod lists;
 mod question;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -9,7 +10,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Args;
 
 use crate::{
-    cli::{Failure, kernel::Place, print},
+    cli::{Failure, admin::AdminArgs, kernel::Place, print},
     config::{Code, DEFAULT_PATH},
     kernel::explain::Explainer,
 };
@@ -36,7 +37,9 @@ pub struct ExplainArgs {
     packets: usize,
     #[command(flatten)]
     place: Place,
-    /// Configuration to go by where there is no gate in the kernel
+    #[command(flatten)]
+    admin: AdminArgs,
+    /// Configuration to go by where no daemon answers
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
     config: PathBuf,
     /// As one JSON object

@@ -83,8 +83,21 @@ fn text(status: &KernelStatus) -> String {
     for interface in &status.interfaces {
         let hook = interface.hook.map_or("?", |hook| hook.name());
         let gone = if interface.index.is_none() { ", but the interface is gone" } else { "" };
-        let _ =
-            writeln!(text, "interface {}: {hook}, program {}{gone}", interface.name, interface.program_id);
+        let why = if interface.why.is_empty() { String::new() } else { format!(" ({})", interface.why) };
+        let _ = writeln!(
+            text,
+            "interface {}: {hook}, program {}{gone}{why}",
+            interface.name, interface.program_id
+        );
+        for other in &interface.others {
+            let name = other.name.as_deref().unwrap_or("without a name");
+            let _ = writeln!(
+                text,
+                "  also there: {}, program {} ({name}), not Weir's",
+                other.hook.name(),
+                other.id
+            );
+        }
     }
     for list in &status.lists {
         let _ = writeln!(text, "list {}: {} prefixes", list.name, list.prefixes);

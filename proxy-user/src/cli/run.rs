@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, LocalOptions};
 use tracing_subscriber::EnvFilter;
 
@@ -24,6 +25,10 @@ pub struct RunArgs {
     /// Worker threads [default: one per core]
     #[arg(long, env = "WEIR_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
+    /// Without the lock-out guard, which refuses a configuration that would cut the operator off
+    #[arg(long, env = "WEIR_FORCE", num_args = 0..=1, default_missing_value = "true", default_value = "false",
+        value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::Set)]
+    force: bool,
     /// How the daemon's own log (on stderr) is written; RUST_LOG filters it
     #[arg(long, env = "WEIR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -40,18 +45,32 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
         return print(crate::config::EMBEDDED);
     }
     allocator::tune();
+    raise_open_files();
     log_to_stderr(args.log_format);
     let path =
         args.file.or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|path| Path::new(path).exists()));
-    let options = Options { path, workers: args.workers.map(usize::from) };
+    let options = Options { path, workers: args.workers.map(usize::from), force: args.force };
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
         .map_err(|error| Failure::Failed(format!("the system gives no runtime: {error}")))?;
-    runtime.block_on(control::run(options)).map_err(|fault| match fault {
+    let ended = runtime.block_on(control::run(options));
+    // A name that is being resolved for a list may take its time: nobody waits for it any more.
+    runtime.shutdown_background();
+    ended.map_err(|fault| match fault {
         StartFault::Config(report) => Failure::BadConfig(report.render(colour_on_stderr())),
         other => Failure::Failed(other.to_string()),
     })
+}
+
+/// Two descriptors for each client: the soft limit of 1,024 that shells hand down is for programs that use select(2).
+fn raise_open_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // Refused only where the limit may not be changed at all: then the one that was given has to do.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 fn log_to_stderr(format: LogFormat) {

@@ -6,11 +6,8 @@ use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
 use crate::{
-    admin::{
-        client,
-        status::{EntrypointStatus, GateStatus, StatusDocument},
-    },
-    cli::{AdminArgs, Failure, block_on, print},
+    admin::status::{EntrypointStatus, GateStatus, StatusDocument},
+    cli::{Failure, admin::AdminArgs, print},
 };
 
 #[derive(Debug, Args)]
@@ -29,7 +26,7 @@ pub struct PingArgs {
 }
 
 pub fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let (status, body) = ask(&args.admin, "/api/v1/status")?;
+    let (status, body) = args.admin.get("/api/v1/status")?;
     if !status.is_success() {
         return Err(Failure::Failed(format!("the daemon answered {status}")));
     }
@@ -43,16 +40,12 @@ pub fn run(args: &StatusArgs) -> Result<(), Failure> {
 }
 
 pub fn ping(args: &PingArgs) -> Result<(), Failure> {
-    let (status, body) = ask(&args.admin, "/ping")?;
+    let (status, body) = args.admin.get("/ping")?;
     if status.is_success() {
         print(&String::from_utf8_lossy(&body))
     } else {
         Err(Failure::Failed(format!("the daemon is {}", String::from_utf8_lossy(&body).trim())))
     }
-}
-
-fn ask(admin: &AdminArgs, path: &str) -> Result<(http::StatusCode, bytes::Bytes), Failure> {
-    block_on(client::get(&admin.admin, path))?.map_err(|fault| Failure::Failed(fault.to_string()))
 }
 
 fn text(status: &StatusDocument) -> String {
@@ -72,12 +65,24 @@ fn text(status: &StatusDocument) -> String {
     if let Some(why) = &configuration.last_reload_error {
         let _ = writeln!(text, "{}", indented(why));
     }
+    if let Some(trial) = &configuration.trial {
+        let left = trial.seconds_left.ceil();
+        let _ = writeln!(
+            text,
+            "ON TRIAL: {} goes again in {left} s, unless `weir confirm` keeps it (`weir revert` takes it back at once)",
+            trial.name
+        );
+        if let Some(why) = &trial.failed {
+            let _ = writeln!(text, "it could not be taken back, and is tried again: {why}");
+        }
+    }
     let _ = match &status.gate {
         GateStatus::NotWanted => writeln!(text, "gate: not attached (no interface is configured)"),
         GateStatus::Unavailable { why } => writeln!(text, "gate: NOT IN THE KERNEL: {why}"),
-        GateStatus::On { interfaces } => {
-            let on: Vec<_> =
-                interfaces.iter().map(|one| format!("{} by {} ({})", one.name, one.hook, one.why)).collect();
+        GateStatus::On { interfaces, absent } => {
+            let on = interfaces.iter().map(|one| format!("{} by {} ({})", one.name, one.hook, one.why));
+            let gone = absent.iter().map(|name| format!("{name} when it is back (IT IS GONE)"));
+            let on: Vec<_> = on.chain(gone).collect();
             writeln!(text, "gate: on {}", on.join(", "))
         }
     };

@@ -136,8 +136,15 @@ codes! {
         "`server_name` is the DNS name (or IP address) that the server's certificate is issued for. It is sent as \
          SNI and checked.";
     BadPlace = 32, "a path that must be absolute",
-        "Weir's place in bpffs is shared between runs that may start in different folders, so a relative path would \
-         mean different things.";
+        "Weir's place in bpffs, and its state, are shared between runs that may start in different folders, so a \
+         relative path would mean different things.";
+    BadUrl = 35, "not a usable URL",
+        "A list's `url` is `https://HOST/PATH`, with a port and a query if need be. User names, passwords and \
+         fragments don't belong there, and IPv6 addresses stand in brackets.";
+    BadPointer = 36, "not a JSON pointer",
+        "A JSON pointer says where in a document something stands: `/result/ipv4_cidrs` is `ipv4_cidrs` within \
+         `result`. It begins with `/`; in keys, `~1` is a slash and `~0` a tilde. `*` stands for every element of \
+         a list.";
     Unused = 40, "defined but never used",
         "A warning. No route leads to this service, or no entrypoint refers to this allowlist, or no service to \
          this page. It does no harm (its servers are not probed either), but mostly a name is wrong somewhere.";
@@ -152,6 +159,9 @@ codes! {
     AdminExposed = 44, "the admin interface is reachable from other hosts",
         "A warning. The admin interface asks for no password in this version. Bind it to loopback or to a Unix \
          socket, or keep others away from that address.";
+    PlainList = 46, "a list is fetched without TLS",
+        "A warning. Whoever is on the way to the list's server can put any prefix on the list, and with it let anybody \
+         in. Use `https://`; `ca` names the authority of a server of your own.";
 }
 
 impl Code {

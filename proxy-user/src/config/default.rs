@@ -2,7 +2,13 @@
 
 pub const BPFFS: &str = "/sys/fs/bpf";
 pub const ADMIN: &str = "127.0.0.1:9190";
+pub const ADMIN_SOCKET: &str = "/run/weir/admin.sock";
+pub const ADMIN_BIND: [&str; 2] = [ADMIN, "unix:/run/weir/admin.sock"];
 pub const GRACE: &str = "30s";
+pub const STATE: &str = "/var/lib/weir";
+pub const LIST_REFRESH: &str = "12h";
+pub const LIST_TIMEOUT: &str = "15s";
+pub const LIST_SHRINK_LIMIT: u32 = 50;
 pub const HEALTH_EVERY: &str = "1s";
 pub const HEALTH_TIMEOUT: &str = "250ms";
 pub const HEALTH_FALL: u32 = 2;
@@ -18,7 +24,10 @@ pub const PAGE_HTML: &str = crate::page::MAINTENANCE_HTML;
 
 /// The allowlist that always exists.
 pub const CLOUDFLARE: &str = "cloudflare";
-/// <https://www.cloudflare.com/ips/>, unchanged from 2022-10 to 2026-02.
+/// One document with both families: no moment at which one is new and the other old.
+pub const CLOUDFLARE_URL: &str = "https://api.cloudflare.com/client/v4/ips";
+pub const CLOUDFLARE_JSON: &[&str] = &["/result/ipv4_cidrs", "/result/ipv6_cidrs"];
+/// The floor, until a fetch succeeds: <https://www.cloudflare.com/ips/>, unchanged from 2022-10 to 2026-02.
 pub const CLOUDFLARE_PREFIXES: &[&str] = &[
     "173.245.48.0/20",
     "103.21.244.0/22",

@@ -16,6 +16,21 @@ pub fn gather(path: &Path, findings: &mut Findings) -> Vec<FileId> {
     gather_with(path, beside.as_deref(), findings)
 }
 
+/// As [`gather`] of a file, but with this text in its place; messages call it `name`.
+pub fn gather_with_text(path: &Path, name: &Path, text: &str, findings: &mut Findings) -> Vec<FileId> {
+    findings.watch(path);
+    let mut files = vec![findings.sources.add_at(name.to_owned(), path.to_owned(), text)];
+    let beside = path.with_file_name("conf.d");
+    if path == Path::new(DEFAULT_PATH) {
+        findings.watch(&beside);
+        if beside.is_dir() {
+            let paths = folder(&beside, findings);
+            files.extend(paths.into_iter().filter_map(|path| read(&path, findings)));
+        }
+    }
+    files
+}
+
 /// `beside`: a folder whose files are merged too, if it exists.
 fn gather_with(path: &Path, beside: Option<&Path>, findings: &mut Findings) -> Vec<FileId> {
     findings.watch(path);

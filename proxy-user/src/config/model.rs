@@ -20,6 +20,7 @@ pub struct Config {
     pub admin: Admin,
     pub log: Log,
     pub shutdown: Shutdown,
+    pub state: StateFolder,
     pub allowlists: Vec<Allowlist>,
     pub entrypoints: Vec<Entrypoint>,
     pub services: Vec<Service>,
@@ -33,7 +34,7 @@ pub struct Kernel {
     /// Where the gate is attached. Empty: nowhere.
     pub interfaces: Vec<Arc<str>>,
     pub mode: KernelMode,
-    /// Where bpffs is mounted; pins live in `weir/v1` below it. Default `/sys/fs/bpf`.
+    /// Where bpffs is mounted; pins live in `weir/v2` below it. Default `/sys/fs/bpf`.
     pub bpffs: PathBuf,
 }
 
@@ -43,7 +44,7 @@ pub enum KernelMode {
     Auto,
     /// XDP in the driver, or an error.
     Xdp,
-    /// tcx, or an error.
+    /// tcx (clsact before Linux 6.6), or an error.
     Tc,
     /// Allowlists are enforced at accept only.
     Off,
@@ -52,8 +53,10 @@ pub enum KernelMode {
 /// `[admin]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
-    /// Default `127.0.0.1:9190`.
+    /// Default `127.0.0.1:9190` and `unix:/run/weir/admin.sock`.
     pub bind: Vec<AdminAddr>,
+    /// Nobody wrote `bind`: the socket may then be missing, with a warning.
+    pub by_default: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,12 +100,48 @@ pub struct Shutdown {
     pub grace: Duration,
 }
 
-/// `[allowlist.NAME]`, or the built-in `cloudflare`.
+/// `[state]`
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateFolder {
+    /// Where Weir keeps what must outlive it. Default `/var/lib/weir`. Made when it is first needed.
+    pub dir: PathBuf,
+}
+
+/// `[allowlist.NAME]`, or the built-in `cloudflare`.
+#[derive(Debug, Clone)]
 pub struct Allowlist {
     pub name: Arc<str>,
-    /// Deduplicated and truncated to their prefix length, in the order in which they were written.
+    /// Who is on the list: what is written and, where lists are fetched, what was fetched last; until then the floor.
+    /// Deduplicated, each with no bit set behind its length.
     pub prefixes: Vec<IpNet>,
+    /// What the configuration and the list's file say, in the order in which they say it. Always on the list.
+    pub written: Vec<IpNet>,
+    pub fetch: Option<Fetch>,
+}
+
+/// How a list keeps itself current.
+#[derive(Debug, Clone)]
+pub struct Fetch {
+    pub source: ListSource,
+    /// From one fetch to the next, give or take a tenth. `None`: only when it is asked for. Default 12 h.
+    pub refresh: Option<Duration>,
+    /// For all of a fetch. Default 15 s.
+    pub timeout: Duration,
+    /// A list with fewer than so many percent of the last good one's prefixes is refused. Default 50.
+    pub shrink_limit: u32,
+    /// Whose certificates the list's server may show.
+    pub authorities: ServerAuthorities,
+    /// Who is on the list until a fetch succeeds for the first time.
+    pub floor: Vec<IpNet>,
+}
+
+/// Where a list comes from, and how it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListSource {
+    /// At least one; the list is all of them together. `https`, or `http` with a warning; each has a host.
+    pub urls: Vec<http::Uri>,
+    /// JSON pointers to the prefixes. Empty: text, one prefix a line.
+    pub json: Vec<String>,
 }
 
 /// Index into [`Config::allowlists`]; likewise the other ids.
@@ -231,4 +270,36 @@ pub enum HostMatch {
     Exact(Arc<str>),
     /// `*.example.com` is kept as `example.com`: one or more labels in front of it.
     Wildcard(Arc<str>),
+}
+
+// === impl Entrypoint ===
+
+impl Entrypoint {
+    /// Whether the list decides who comes in here, or who is believed.
+    #[must_use]
+    pub fn refers_to(&self, list: AllowlistId) -> bool {
+        self.allow.contains(&list)
+            || self.client_ip.as_ref().is_some_and(|source| source.trust.contains(&list))
+    }
+}
+
+// === impl Fetch ===
+
+impl Fetch {
+    /// Whether both would do the same. Authorities are compared by their certificates.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        let authorities = match (&self.authorities, &other.authorities) {
+            (ServerAuthorities::System, ServerAuthorities::System)
+            | (ServerAuthorities::Anybody, ServerAuthorities::Anybody) => true,
+            (ServerAuthorities::Own(one), ServerAuthorities::Own(two)) => one.roots == two.roots,
+            _ => false,
+        };
+        authorities
+            && self.source == other.source
+            && self.refresh == other.refresh
+            && self.timeout == other.timeout
+            && self.shrink_limit == other.shrink_limit
+            && self.floor == other.floor
+    }
 }

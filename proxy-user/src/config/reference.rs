@@ -34,6 +34,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("admin", "[admin]"),
     ("log", "[log]"),
     ("shutdown", "[shutdown]"),
+    ("state", "[state]"),
     ("allowlist", "[allowlist.NAME]"),
     ("entrypoint", "[entrypoint.NAME]"),
     ("service", "[service.NAME]"),

@@ -25,13 +25,21 @@ pub struct Sources {
 
 #[derive(Debug, Clone)]
 struct Source {
+    /// What it is called in messages.
     path: PathBuf,
+    /// Where it stands, or will stand: relative paths begin there.
+    place: PathBuf,
     text: Arc<str>,
 }
 
 impl Sources {
     pub fn add(&mut self, path: PathBuf, text: impl Into<Arc<str>>) -> FileId {
-        self.files.push(Source { path, text: text.into() });
+        self.add_at(path.clone(), path, text)
+    }
+
+    /// A text that is called `path`, but belongs at `place`.
+    pub fn add_at(&mut self, path: PathBuf, place: PathBuf, text: impl Into<Arc<str>>) -> FileId {
+        self.files.push(Source { path, place, text: text.into() });
         FileId(self.files.len() - 1)
     }
 
@@ -48,7 +56,7 @@ impl Sources {
     /// A relative path is relative to the file that names it.
     #[must_use]
     pub fn resolve(&self, file: FileId, path: &str) -> PathBuf {
-        match self.path(file).parent() {
+        match self.files[file.0].place.parent() {
             Some(folder) => folder.join(path),
             None => PathBuf::from(path),
         }

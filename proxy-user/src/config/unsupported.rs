@@ -27,8 +27,6 @@ const ALL: &[Unsupported] = &[
     entry("service.NAME", "sticky", "every server gets the same share, in turn"),
     entry("service.NAME", "start", "take it out"),
     entry("service.NAME", "retry", "a request that no server has seen goes to another one by itself"),
-    entry("allowlist.NAME", "url", "fetch the list yourself and name it with `file`; it is watched"),
-    entry("allowlist.NAME", "refresh", "`file` is watched: a changed list takes effect at once"),
     entry("page.NAME", "status", "pages are served with status 503"),
     entry("page.NAME", "json", "take it out"),
     entry("route", "split", "send to one `service`"),

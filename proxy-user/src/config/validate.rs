@@ -6,6 +6,7 @@
 
 mod allowlists;
 mod entrypoints;
+mod fetch;
 mod globals;
 mod merge;
 mod pages;
@@ -28,6 +29,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         admin: globals::admin(&written, findings),
         log: globals::log(&written, findings),
         shutdown: globals::shutdown(&written, findings),
+        state: globals::state(&written, findings),
         allowlists: allowlists::all(&written, findings),
         pages: pages::all(&written, findings),
         services: services::all(&written, findings),

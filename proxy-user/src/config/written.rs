@@ -30,8 +30,11 @@ pub struct Written {
     pub log: Option<At<Log>>,
     /// How the daemon ends.
     pub shutdown: Option<At<Shutdown>>,
-    /// Named sets of address prefixes. `cloudflare` is built in, with the ranges that Cloudflare publishes; a written
-    /// `[allowlist.cloudflare]` replaces it.
+    /// What must outlive the daemon: the last good state of lists that are fetched.
+    pub state: Option<At<State>>,
+    /// Named sets of address prefixes. `cloudflare` is built in: the ranges that Cloudflare publishes, kept current
+    /// by fetching them. `[allowlist.cloudflare]` with other keys than `prefixes` and `file` changes how it is
+    /// fetched; with one of those two it replaces the built-in ranges. `docs/allowlists.md` says how lists keep current.
     #[serde(default)]
     pub allowlist: BTreeMap<Name, At<Allowlist>>,
     /// Where Weir listens: at least one.
@@ -59,7 +62,7 @@ pub struct Kernel {
     /// How the gate is attached.
     #[schemars(extend("default" = "auto"))]
     pub mode: Option<At<KernelMode>>,
-    /// Where the BPF file system is mounted: an absolute path. Weir's pins live in `weir/v1` below it.
+    /// Where the BPF file system is mounted: an absolute path. Weir's pins live in `weir/v2` below it.
     #[schemars(extend("default" = default::BPFFS))]
     pub bpffs: Option<At<String>>,
 }
@@ -71,7 +74,7 @@ pub enum KernelMode {
     Auto,
     /// XDP in the driver, or Weir doesn't start.
     Xdp,
-    /// tcx, or Weir doesn't start.
+    /// tcx (clsact before Linux 6.6), or Weir doesn't start.
     Tc,
     /// No eBPF: allowlists are enforced only when connections are accepted.
     Off,
@@ -81,8 +84,10 @@ pub enum KernelMode {
 #[serde(deny_unknown_fields)]
 pub struct Admin {
     /// Addresses to listen on: `127.0.0.1:9190`, or `unix:` and the path of a socket. It asks for no password: keep it
-    /// on loopback or a socket.
-    #[schemars(extend("default" = default::ADMIN), example = ["127.0.0.1:9190", "unix:/run/weir/admin.sock"])]
+    /// on loopback or a socket. All of them can be read from; commands that change something (`weir apply`) are taken
+    /// on sockets only, from root and from the daemon's own user. The default's socket may be missing, with a warning,
+    /// where it can't be made; one that is written may not.
+    #[schemars(extend("default" = default::ADMIN_BIND), example = ["127.0.0.1:9190", "unix:/run/weir/admin.sock"])]
     pub bind: Option<List>,
 }
 
@@ -114,7 +119,16 @@ pub struct Shutdown {
     pub grace: Option<At<String>>,
 }
 
-/// A named set of prefixes. At least one of the two keys, and at least one prefix.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// The folder: an absolute path. It is made when it is first needed; where it can't be written, Weir warns and
+    /// goes on, and begins with what is built in or written after the next start.
+    #[schemars(extend("default" = default::STATE))]
+    pub dir: Option<At<String>>,
+}
+
+/// A named set of prefixes. At least one of `prefixes`, `file` and `url`; all that are there count together.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Allowlist {
@@ -124,6 +138,28 @@ pub struct Allowlist {
     /// A file with one prefix a line; `#` begins a comment. It is watched like the configuration itself.
     #[schemars(example = "office.txt")]
     pub file: Option<At<String>>,
+    /// Where the list is fetched from, while the daemon runs: `https://…`. Several make one list together. A fetch that
+    /// fails, or brings something doubtful, changes nothing: the last good list stays in force, also over a restart.
+    #[schemars(example = ["https://lists.example.com/v4.txt", "https://lists.example.com/v6.txt"])]
+    pub url: Option<List>,
+    /// Where in a JSON document the prefixes stand: JSON pointers to strings or lists of strings, where `*` is every
+    /// element of a list. Without it the document is text, one prefix a line; `#` begins a comment.
+    #[schemars(example = ["/result/ipv4_cidrs", "/prefixes/*/ipv4Prefix"])]
+    pub json: Option<List>,
+    /// From one fetch to the next, give or take a tenth: a duration, 1s to 720h; or `off`, to fetch only when
+    /// `weir allowlist refresh` asks for it.
+    #[schemars(extend("default" = default::LIST_REFRESH))]
+    pub refresh: Option<At<String>>,
+    /// How long a whole fetch may take: a duration, 100ms to 1m.
+    #[schemars(extend("default" = default::LIST_TIMEOUT))]
+    pub timeout: Option<At<String>>,
+    /// A fetched list is refused when it has fewer than so many percent of the last good one's IPv4 or IPv6 prefixes.
+    /// With 0 it may shrink as it likes; an empty one is refused all the same.
+    #[schemars(range(min = 0, max = 100), extend("default" = default::LIST_SHRINK_LIMIT))]
+    pub shrink_limit: Option<At<i64>>,
+    /// A PEM file of the authorities to trust for `url`. Without it, those of the operating system.
+    #[schemars(example = "/etc/weir/lists-ca.pem")]
+    pub ca: Option<At<String>>,
 }
 
 /// An address and port that Weir listens on, and who may come in there.

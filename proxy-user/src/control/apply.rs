@@ -16,13 +16,14 @@ use tokio::time::timeout;
 
 use crate::{
     address::{EntrypointAddr, ServerAddr},
+    allowlists::keeper::Keeper,
     config::model::{Config, HealthCheck},
     control::{
         kernel_side::{KernelSide, State},
         state::ControlState,
     },
     health::{Status, probe::Target, watcher::Watcher},
-    kernel::KernelFault,
+    kernel::{KernelFault, addresses::Changed},
     listen::{self, ListenFault},
     snapshot::{Snapshot, SnapshotFault},
     worker::{Running, WorkerHandle},
@@ -51,6 +52,7 @@ pub struct Fleet {
     listening: Vec<EntrypointAddr>,
     watchers: HashMap<WatcherKey, (HealthCheck, Watcher)>,
     pub kernel: KernelSide,
+    pub keeper: Keeper,
 }
 
 type WatcherKey = (Arc<str>, ServerAddr);
@@ -63,10 +65,12 @@ impl Fleet {
     /// # Errors
     /// When it can't run here; then nothing is left behind, except that a gate from an earlier run stays.
     pub async fn start(
-        config: Arc<Config>,
+        mut config: Arc<Config>,
         workers: usize,
         state: &ControlState,
     ) -> Result<Self, ApplyFault> {
+        let mut keeper = Keeper::new(state.lists.clone());
+        keeper.fill(Arc::make_mut(&mut config));
         let snapshot = Snapshot::new(config.clone(), None)?;
         let opened = open(&snapshot, &[], workers)?;
         let mut kernel = KernelSide::default();
@@ -82,19 +86,37 @@ impl Fleet {
             .map(|number| WorkerHandle::start(number, running.clone()))
             .collect::<io::Result<Vec<_>>>()
             .map_err(ApplyFault::Worker)?;
-        let mut fleet =
-            Self { running, workers: handles, listening: Vec::new(), watchers: HashMap::new(), kernel };
+        keeper.follow(&config);
+        let mut fleet = Self {
+            running,
+            workers: handles,
+            listening: Vec::new(),
+            watchers: HashMap::new(),
+            kernel,
+            keeper,
+        };
         let snapshot = fleet.running.load_full();
         fleet.watch_new_servers(&snapshot).await;
         fleet.hand_out(opened);
         Ok(fleet)
     }
 
-    /// Makes `config` the running configuration.
+    /// Makes `config` the running configuration, with what was fetched for its lists.
     ///
     /// # Errors
     /// When it can't run here; then the running one stays as it is.
-    pub async fn apply(&mut self, config: Arc<Config>) -> Result<(), ApplyFault> {
+    pub async fn apply(&mut self, mut config: Arc<Config>) -> Result<(), ApplyFault> {
+        self.keeper.fill(Arc::make_mut(&mut config));
+        self.replace(config.clone()).await?;
+        self.keeper.follow(&config);
+        Ok(())
+    }
+
+    /// Makes `config` the running configuration as it is. For what differs from the running one in its lists alone.
+    ///
+    /// # Errors
+    /// When it can't run here; then the running one stays as it is.
+    pub async fn replace(&mut self, config: Arc<Config>) -> Result<(), ApplyFault> {
         let before = self.running.load_full();
         let snapshot = Snapshot::new(config.clone(), Some(&before))?;
         let opened = open(&snapshot, &self.listening, self.workers.len())?;
@@ -117,11 +139,15 @@ impl Fleet {
         Ok(())
     }
 
-    /// Asks the kernel once more for what the running configuration wants, since the host's addresses changed.
+    /// Asks the kernel once more for what the running configuration wants, since the host changed.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub async fn reconcile_kernel(&mut self) -> Result<(), KernelFault> {
+    pub async fn reconcile_kernel(&mut self, changed: Changed) -> Result<(), KernelFault> {
+        // Interfaces of others come and go all day long where containers run.
+        if !changed.addresses && !self.kernel.interfaces_changed() {
+            return Ok(());
+        }
         let snapshot = self.running.load_full();
         self.kernel.apply(&snapshot.config, snapshot.generation).await
     }

@@ -78,6 +78,20 @@ impl Files {
         self.folders = folders;
     }
 
+    /// Takes the watched files as they are now for known.
+    pub fn look(&mut self) {
+        self.seen = self.now();
+    }
+
+    /// Whether a watched file is another than it was when it was last looked at.
+    pub fn differ(&self) -> bool {
+        self.now() != self.seen
+    }
+
+    fn now(&self) -> BTreeMap<PathBuf, Option<Mark>> {
+        self.seen.keys().map(|file| (file.clone(), mark(file))).collect()
+    }
+
     /// Resolves when a watched file is another than it was, or is gone, or has come. Safe to cancel.
     pub async fn changed(&mut self) {
         loop {
@@ -85,8 +99,7 @@ impl Files {
             if let Ok(Some(())) = event {
                 let _ = timeout(QUIET * PATIENCE, self.quiet()).await;
             }
-            let now: BTreeMap<PathBuf, Option<Mark>> =
-                self.seen.keys().map(|file| (file.clone(), mark(file))).collect();
+            let now = self.now();
             if now != self.seen {
                 self.seen = now;
                 return;

@@ -61,6 +61,14 @@ impl KernelSide {
         }
     }
 
+    /// Whether an interface that is guarded has vanished, come back, or is another one now.
+    #[must_use]
+    pub fn interfaces_changed(&self) -> bool {
+        let kernel = self.kernel.as_ref();
+        kernel
+            .is_some_and(|kernel| kernel.lock().unwrap_or_else(PoisonError::into_inner).interfaces_changed())
+    }
+
     /// Only `mode = "auto"` may, and only where no gate of ours stands that would go on with old lists.
     fn may_do_without(&self, config: &Config, fault: &KernelFault) -> bool {
         let cannot_be_had = fault.is_unavailable() || matches!(fault, KernelFault::AttachRefused { .. });

@@ -3,14 +3,19 @@
 use std::{
     path::PathBuf,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
-use crate::{control::kernel_side::State, worker::Running};
+use crate::{
+    allowlists::Board,
+    control::{guard::Guard, kernel_side::State},
+    worker::Running,
+};
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +29,10 @@ pub enum Source {
 pub struct ControlState {
     pub source: Source,
     pub started: Timestamp,
+    /// Asked before a configuration is taken over.
+    pub guard: Guard,
+    /// The lists that are fetched.
+    pub lists: Arc<Board>,
     draining: AtomicBool,
     running: OnceLock<Running>,
     changing: Mutex<Changing>,
@@ -33,6 +42,17 @@ pub struct ControlState {
 struct Changing {
     kernel: State,
     last_reload: Reload,
+    trial: Option<OnTrial>,
+}
+
+/// A configuration that waits for `weir confirm`.
+#[derive(Debug, Clone)]
+pub struct OnTrial {
+    /// The file that was applied, as the operator called it.
+    pub name: String,
+    pub over: Instant,
+    /// Why it could not be taken back yet.
+    pub failed: Option<String>,
 }
 
 /// How the last attempt to take over a configuration ended.
@@ -44,15 +64,17 @@ pub struct Reload {
 }
 
 impl ControlState {
-    pub fn new(source: Source) -> Self {
+    pub fn new(source: Source, guard: Guard) -> Self {
         let started = Timestamp::now();
         let last_reload = Reload { at: started, outcome: Ok(0) };
         Self {
             source,
             started,
+            guard,
+            lists: Arc::default(),
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
-            changing: Mutex::new(Changing { kernel: State::default(), last_reload }),
+            changing: Mutex::new(Changing { kernel: State::default(), last_reload, trial: None }),
         }
     }
 
@@ -63,10 +85,23 @@ impl ControlState {
         changing.last_reload = Reload { at: Timestamp::now(), outcome: Ok(generation) };
     }
 
+    /// The kernel side followed a change of the host.
+    pub fn kernel_is(&self, kernel: &State) {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).kernel = kernel.clone();
+    }
+
     /// A configuration was refused; the one before runs on.
     pub fn refused(&self, why: String) {
         let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         changing.last_reload = Reload { at: Timestamp::now(), outcome: Err(why) };
+    }
+
+    pub fn set_trial(&self, trial: Option<OnTrial>) {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).trial = trial;
+    }
+
+    pub fn on_trial(&self) -> Option<OnTrial> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).trial.clone()
     }
 
     /// Makes the running snapshot known. Only the first call counts: it is the same one for good.

@@ -48,6 +48,9 @@ pub fn of(source: &Source, config: &Config, kernel: &State) -> String {
                     interface.why
                 );
             }
+            for name in &applied.absent {
+                let _ = writeln!(text, "  gate           {name} is gone, and guarded again when it is back");
+            }
             Ok(())
         }
     };

@@ -70,7 +70,16 @@ fn host_addresses() -> Result<Vec<IpAddr>, KernelFault> {
     Ok(addresses)
 }
 
-/// Tells when addresses of this network namespace come or go.
+/// What has changed in this network namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Addresses came or went.
+    pub addresses: bool,
+    /// Interfaces came, went, or are not what they were.
+    pub links: bool,
+}
+
+/// Tells when addresses or interfaces of this network namespace come, go or change.
 pub struct AddressChanges {
     socket: AsyncFd<OwnedFd>,
 }
@@ -81,33 +90,47 @@ impl AddressChanges {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let protocol = SockProtocol::NetlinkRoute;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
-        let groups = libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+        let groups = libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR | libc::RTMGRP_LINK;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups.unsigned_abs()))?;
         // SAFETY: the descriptor is owned by what is registered, so it stays open and the same for as long.
         let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
         Ok(Self { socket })
     }
 
-    /// Returns after one or more changes. What changed isn't told: whoever applies looks anyway. Dropping the
+    /// Returns after one or more changes. Only their kind is told: whoever applies looks anyway. Dropping the
     /// future loses nothing.
-    pub async fn changed(&mut self) -> io::Result<()> {
+    pub async fn changed(&mut self) -> io::Result<Changed> {
         loop {
             let mut ready = self.socket.readable().await?;
-            let mut heard = false;
+            let mut heard = Changed::default();
             let mut buffer = [0; 8192];
             loop {
                 match recv(ready.get_inner().as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                    // Overrun: messages were lost, so something has changed.
-                    Ok(_) | Err(nix::Error::ENOBUFS) => heard = true,
+                    Ok(length) => heard.note(&buffer[..length]),
+                    // Overrun: messages were lost, so anything may have changed.
+                    Err(nix::Error::ENOBUFS) => heard = Changed { addresses: true, links: true },
                     Err(nix::Error::EAGAIN) => break,
                     Err(nix::Error::EINTR) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
             ready.clear_ready();
-            if heard {
-                return Ok(());
+            if heard != Changed::default() {
+                return Ok(heard);
             }
+        }
+    }
+}
+
+// === impl Changed ===
+
+impl Changed {
+    /// Of a datagram from the kernel, which holds messages of one kind.
+    fn note(&mut self, datagram: &[u8]) {
+        let kind = datagram.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
+        match kind {
+            Some(libc::RTM_NEWLINK | libc::RTM_DELLINK) => self.links = true,
+            _ => self.addresses = true,
         }
     }
 }

@@ -1,7 +1,12 @@
 //! Programs onto interfaces: first attachment, adoption, replacement and detachment.
 //!
-//! An interface that is guarded stays guarded throughout. A link that is there gets the new program put in its
-//! place; a link of the other hook goes only after the new one is there; nothing is ever detached first.
+//! An interface that is guarded stays guarded throughout. An attachment that is there gets the new program put in its
+//! place; one at another hook goes only after the new one is there; nothing is ever detached first. Other people's
+//! programs are never touched.
+//!
+//! XDP and tcx attach by links, which are pinned. Where the kernel has no tcx, clsact takes its place: it knows no
+//! links, and a filter there stands by itself until it is deleted. Which of both it is, is decided by what the kernel
+//! has and never by what a call falls back to.
 
 use std::{fs, os::fd::AsFd};
 
@@ -9,17 +14,23 @@ use aya::{
     Ebpf,
     programs::{ProgramFd, SchedClassifier, Xdp},
 };
-use nix::libc;
 use proxy_common::names;
 use serde::Serialize;
 
 use super::{
     AppliedInterface, KernelFault,
-    interface::{Candidate, Choice, Hook},
+    interface::{Candidate, Choice, Hook, Resolved, Tc},
     object,
     pins::{self, Pins},
-    sys::link::{Link, LinkInfo},
+    sys::{
+        clsact::{self, Filter},
+        link::{self, Link, LinkInfo},
+    },
 };
+
+mod refusal;
+
+pub(super) use refusal::program_name;
 
 /// What was done to an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -27,9 +38,9 @@ use super::{
 pub enum Change {
     /// It was not guarded before.
     Attached,
-    /// A predecessor's link: the program in it was replaced in place.
+    /// A predecessor's attachment: the program in it was replaced in place.
     Adopted,
-    /// It had a link of another hook, or one of an interface of the same name that is gone.
+    /// It was guarded at another hook, or an interface of the same name that is gone was.
     Moved,
     /// It runs this process's program already.
     Unchanged,
@@ -40,6 +51,8 @@ pub(super) struct Programs {
     ebpf: Ebpf,
     xdp: Loaded,
     tc: Loaded,
+    /// What this kernel has for the second one.
+    tc_hook: Tc,
     pinned: bool,
 }
 
@@ -53,11 +66,11 @@ pub(super) struct Reconciled {
     pub detached: Vec<String>,
 }
 
-/// Makes exactly `candidates` run these programs. When one refuses, none has changed hands.
+/// Makes exactly these interfaces run these programs. When one refuses, none has changed hands.
 pub(super) fn reconcile(
     pins: &Pins,
     programs: &mut Programs,
-    candidates: &[Candidate],
+    Resolved { candidates, absent }: &Resolved,
 ) -> Result<Reconciled, KernelFault> {
     // 1. All that is new, held only by this process: a fault drops it, and with it the attachment.
     let mut steps = Vec::new();
@@ -67,30 +80,27 @@ pub(super) fn reconcile(
 
     // 2. It becomes lasting, interface by interface.
     let mut interfaces = Vec::new();
-    for (candidate, Step { choice, link, change }) in candidates.iter().zip(steps) {
-        let name = &candidate.name;
-        match change {
-            Change::Unchanged => {}
-            Change::Adopted => link
-                .replace_program(programs.of(choice.hook).descriptor.as_fd())
-                .map_err(|error| KernelFault::system(format!("replace the gate on `{name}`"), error))?,
-            Change::Attached | Change::Moved => {
-                let incoming = pins.incoming_link(name);
-                link.pin(&incoming)
-                    .and_then(|()| fs::rename(&incoming, pins.link(name)))
-                    .map_err(|error| KernelFault::system(format!("pin the gate on `{name}`"), error))?;
-            }
-        }
-        interfaces.push(AppliedInterface { name: name.clone(), hook: choice.hook, why: choice.why, change });
+    for (candidate, Step { choice, attachment, change }) in candidates.iter().zip(steps) {
+        settle(pins, programs, candidate, choice.hook, attachment, change)?;
+        let name = candidate.name.clone();
+        interfaces.push(AppliedInterface { name, hook: choice.hook, why: choice.why, change });
     }
     programs.pin(pins)?;
 
-    // 3. Interfaces that are no longer named.
+    // 3. Interfaces that are no longer named. One that is only absent may be back under its name at any time.
     let mut detached = Vec::new();
     for name in pins.linked()? {
-        if !candidates.iter().any(|candidate| candidate.name == name) {
+        if !candidates.iter().any(|candidate| candidate.name == name) && !absent.contains(&name) {
             pins::remove(&pins.link(&name))?;
             detached.push(name);
+        }
+    }
+    if programs.tc_hook == Tc::Clsact && absent.is_empty() {
+        for (name, filter) in clsact::all_ours().map_err(unread)? {
+            if !candidates.iter().any(|candidate| candidate.index == filter.interface) {
+                filter.delete().map_err(|error| undeleted(&name, error))?;
+                detached.push(name);
+            }
         }
     }
     Ok(Reconciled { interfaces, detached })
@@ -98,13 +108,25 @@ pub(super) fn reconcile(
 
 struct Step {
     choice: Choice,
-    link: Link,
+    attachment: Attachment,
     change: Change,
 }
 
-/// Finds or makes the link for an interface, by its hooks in order.
+enum Attachment {
+    Link(Link),
+    Filter(Filter),
+    /// Not to stay if what follows fails.
+    NewFilter(NewFilter),
+}
+
+struct NewFilter(Option<Filter>);
+
+/// Finds or makes the attachment for an interface, by its hooks in order.
 fn prepare(pins: &Pins, programs: &Programs, candidate: &Candidate) -> Result<Step, KernelFault> {
     let pinned = pinned(pins, &candidate.name)?;
+    let filter = clsact::ours(candidate.index).map_err(unread)?;
+    let was_guarded = pinned.is_some() || filter.is_some();
+    let fresh = if was_guarded { Change::Moved } else { Change::Attached };
     let mut refusals: Vec<(Hook, KernelFault)> = Vec::new();
     for choice in &candidate.hooks {
         let program = programs.of(choice.hook);
@@ -112,22 +134,31 @@ fn prepare(pins: &Pins, programs: &Programs, candidate: &Candidate) -> Result<St
         if let Some((refused, fault)) = refusals.last() {
             choice.why = format!("{} was refused ({fault})", refused.name());
         }
-        let kind = choice.hook.link_kind();
-        if let Some((_, info)) = &pinned
-            && info.kind == Some(kind)
-            && info.interface == candidate.index
-        {
-            // Opened anew: what is tried for the next interface needs this one's own.
-            let Some((link, _)) = self::pinned(pins, &candidate.name)? else { continue };
-            let change = if info.program_id == program.id { Change::Unchanged } else { Change::Adopted };
-            return Ok(Step { choice, link, change });
-        }
-        match Link::create(program.descriptor.as_fd(), candidate.index, kind) {
-            Ok(link) => {
-                let change = if pinned.is_some() { Change::Moved } else { Change::Attached };
-                return Ok(Step { choice, link, change });
+        let adopted = |id| if id == program.id { Change::Unchanged } else { Change::Adopted };
+        let descriptor = program.descriptor.as_fd();
+        let made = match (choice.hook.link_kind(), filter) {
+            (Some(kind), _) => {
+                if let Some((_, info)) = &pinned
+                    && info.kind == Some(kind)
+                    && info.interface == candidate.index
+                {
+                    // Opened anew: what is tried for the next interface needs this one's own.
+                    let Some((link, _)) = self::pinned(pins, &candidate.name)? else { continue };
+                    let change = adopted(info.program_id);
+                    return Ok(Step { choice, attachment: Attachment::Link(link), change });
+                }
+                Link::create(descriptor, candidate.index, kind).map(Attachment::Link)
             }
-            Err(error) => refusals.push((choice.hook, refusal(candidate, choice.hook, error))),
+            (None, Some(filter)) => {
+                let change = adopted(filter.program_id);
+                return Ok(Step { choice, attachment: Attachment::Filter(filter), change });
+            }
+            (None, None) => clsact::create(candidate.index, descriptor)
+                .map(|filter| Attachment::NewFilter(NewFilter(Some(filter)))),
+        };
+        match made {
+            Ok(attachment) => return Ok(Step { choice, attachment, change: fresh }),
+            Err(error) => refusals.push((choice.hook, refusal::of(candidate, choice.hook, error))),
         }
     }
     // What the configuration or the interface asked for first says most about why.
@@ -142,37 +173,74 @@ fn prepare(pins: &Pins, programs: &Programs, candidate: &Candidate) -> Result<St
     )
 }
 
+/// Makes an attachment outlive this process, then takes away what guarded the interface elsewhere.
+fn settle(
+    pins: &Pins,
+    programs: &Programs,
+    candidate: &Candidate,
+    hook: Hook,
+    attachment: Attachment,
+    change: Change,
+) -> Result<(), KernelFault> {
+    let name = &candidate.name;
+    let replaced = |error| KernelFault::system(format!("replace the gate on `{name}`"), error);
+    let program = programs.of(hook).descriptor.as_fd();
+    match (attachment, change) {
+        (_, Change::Unchanged) => Ok(()),
+        (Attachment::Link(link), Change::Adopted) => link.replace_program(program).map_err(replaced),
+        (Attachment::Filter(filter), _) => filter.replace_program(program).map_err(replaced),
+        (Attachment::Link(link), Change::Attached | Change::Moved) => {
+            let incoming = pins.incoming_link(name);
+            link.pin(&incoming)
+                .and_then(|()| fs::rename(&incoming, pins.link(name)))
+                .map_err(|error| KernelFault::system(format!("pin the gate on `{name}`"), error))?;
+            match clsact::ours(candidate.index).map_err(unread)? {
+                Some(filter) => filter.delete().map_err(|error| undeleted(name, error)),
+                None => Ok(()),
+            }
+        }
+        (Attachment::NewFilter(mut filter), _) => {
+            filter.0 = None;
+            pins::remove(&pins.link(name))
+        }
+    }
+}
+
 fn pinned(pins: &Pins, name: &str) -> Result<Option<(Link, LinkInfo)>, KernelFault> {
     let path = pins.link(name);
     if !path.exists() {
         return Ok(None);
     }
-    let link = Link::open(&path)
-        .map_err(|error| KernelFault::system(format!("open the link pinned at {}", path.display()), error))?;
-    let info = link
-        .info()
-        .map_err(|error| KernelFault::system(format!("read the link pinned at {}", path.display()), error))?;
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::InvalidData => KernelFault::ForeignPin { path: path.clone() },
+        _ => KernelFault::system(format!("open the link pinned at {}", path.display()), error),
+    };
+    let link = Link::open(&path).map_err(failed)?;
+    let info = link.info().map_err(failed)?;
+    if info.kind.is_none() {
+        return Err(KernelFault::ForeignPin { path });
+    }
     Ok(Some((link, info)))
 }
 
-fn refusal(candidate: &Candidate, hook: Hook, error: std::io::Error) -> KernelFault {
-    let why = match (hook, error.raw_os_error()) {
-        (_, Some(libc::EPERM)) => {
-            return KernelFault::system(format!("attach to `{}`", candidate.name), error);
+fn unread(error: std::io::Error) -> KernelFault {
+    KernelFault::system("read the filters at clsact", error)
+}
+
+fn undeleted(name: &str, error: std::io::Error) -> KernelFault {
+    KernelFault::system(format!("delete the filter at clsact of `{name}`"), error)
+}
+
+// === impl NewFilter ===
+
+impl Drop for NewFilter {
+    fn drop(&mut self) {
+        if let Some(filter) = self.0
+            && let Err(error) = filter.delete()
+        {
+            tracing::warn!(%error, interface = filter.interface, "a filter at clsact stays that should not");
         }
-        (Hook::Xdp, Some(libc::EBUSY)) => {
-            "another XDP program is attached there; `bpftool net` shows it".into()
-        }
-        (Hook::Xdp, Some(libc::EOPNOTSUPP)) => {
-            "its driver has no native XDP; `mode = \"tc\"` works on any interface".into()
-        }
-        (Hook::Xdp, Some(libc::ERANGE | libc::EINVAL)) => {
-            "its driver can't run XDP as it is set up; an MTU above one page is the usual cause".into()
-        }
-        (Hook::Tc, Some(libc::EINVAL)) => "this kernel has no tcx; it came with Linux 6.6".into(),
-        (Hook::Xdp | Hook::Tc, _) => error.to_string(),
-    };
-    KernelFault::AttachRefused { name: candidate.name.clone(), hook: hook.name(), why }
+    }
 }
 
 // === impl Programs ===
@@ -189,13 +257,18 @@ impl Programs {
         let id = tc.info().map_err(|error| failed(&error))?.id();
         let descriptor = tc.fd().map_err(|error| failed(&error))?.try_clone();
         let tc = Loaded { descriptor: descriptor.map_err(|error| failed(&error))?, id };
-        Ok(Self { ebpf, xdp, tc, pinned: false })
+        let tc_hook = if link::has_tcx(tc.descriptor.as_fd()) { Tc::Tcx } else { Tc::Clsact };
+        Ok(Self { ebpf, xdp, tc, tc_hook, pinned: false })
+    }
+
+    pub(super) const fn tc_hook(&self) -> Tc {
+        self.tc_hook
     }
 
     const fn of(&self, hook: Hook) -> &Loaded {
         match hook {
             Hook::Xdp => &self.xdp,
-            Hook::Tc => &self.tc,
+            Hook::Tcx | Hook::Clsact => &self.tc,
         }
     }
 

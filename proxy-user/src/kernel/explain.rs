@@ -7,30 +7,30 @@
 //!
 //! The live program counts what it is tried out on like any packet. `gate_explain` counts the same in GATE_TRIED, and
 //! what reads the counters takes that off ([`super::Tables::counters`]).
+//!
+//! Absent here: which list and prefix let a source in. The kernel's tables hold membership only.
 
 use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{Ipv6Addr, SocketAddr},
     path::Path,
 };
 
-use ipnet::IpNet;
 use nix::libc;
 use proxy_common::{
     answer::{Answer, Outcome},
     names,
-    scope::{ScopeKey, ScopeTable, TCP},
+    scope::TCP,
     verdict::DropReason,
 };
 use serde::Serialize;
 
 use super::{
     Hook, KernelFault,
-    members::{self, Member},
     pins::Pins,
-    sys::{link::Link, program::Program},
+    status,
+    sys::program::Program,
     tables::{self, Tables},
 };
-use crate::packet;
 
 const XDP_PASS: u32 = 2;
 const XDP_DROP: u32 = 1;
@@ -46,7 +46,6 @@ const ATTEMPTS: usize = 5;
 
 /// The pinned programs and maps, opened.
 pub struct Explainer {
-    pins: Pins,
     tables: Tables,
     xdp: Program,
     tc: Program,
@@ -69,16 +68,6 @@ pub struct Explanation {
     #[serde(serialize_with = "reason_name")]
     pub reason: Option<DropReason>,
     pub entrypoint: Option<String>,
-    /// Lists that the entrypoint allows, as far as the kernel knows them by prefix.
-    pub allows: Vec<String>,
-    /// The list that let it in.
-    pub list: Option<String>,
-    /// The prefix of that list. `None` with a list: the kernel doesn't hold it as prefixes, or doesn't show them.
-    pub prefix: Option<IpNet>,
-    /// For a source that isn't listed: the entrypoint's prefixes next to it, below and above.
-    pub nearest: Vec<Listed>,
-    /// Lists of other entrypoints that have the source.
-    pub elsewhere: Vec<Listed>,
     /// Packets that explaining added to the live counters, which `weir kernel status` takes off again.
     pub added: u32,
 }
@@ -88,13 +77,6 @@ pub struct Explanation {
 pub enum Verdict {
     Pass,
     Drop,
-}
-
-/// A prefix and the list that it is from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Listed {
-    pub prefix: IpNet,
-    pub list: String,
 }
 
 /// An address and port that the kernel guards, and for which entrypoint.
@@ -131,15 +113,19 @@ impl Explainer {
             Program::open(&pins.program(name))
                 .map_err(|error| KernelFault::system(format!("open the program `{name}`"), error))
         };
-        let interfaces = pins.linked()?;
+        let (xdp, tc) = (program(names::GATE_XDP)?, program(names::GATE_TC)?);
+        let explain = program(names::GATE_EXPLAIN)?;
+        let tables = Tables::open(&pins)?;
+        let attached = status::read(&pins, &tables)?.interfaces.into_iter();
+        let attached: Vec<_> = attached.filter(|interface| interface.index.is_some()).collect();
         Ok(Some(Self {
-            xdp: program(names::GATE_XDP)?,
-            tc: program(names::GATE_TC)?,
-            explain: program(names::GATE_EXPLAIN)?,
-            lives_at_xdp: at_xdp_only(&pins, &interfaces),
-            tables: Tables::open(&pins)?,
-            pins,
-            interfaces,
+            tables,
+            xdp,
+            tc,
+            explain,
+            lives_at_xdp: !attached.is_empty()
+                && attached.iter().all(|interface| interface.hook == Some(Hook::Xdp)),
+            interfaces: attached.into_iter().map(|interface| interface.name).collect(),
         }))
     }
 
@@ -176,7 +162,7 @@ impl Explainer {
             added += u32::from(matches!(outcome, Outcome::Admitted | Outcome::Dropped));
             let agree = (ran.verdict == Verdict::Drop) == (outcome == Outcome::Dropped);
             if agree && before == answer.generation {
-                return self.put_in_words(frame, &ran, &answer, outcome, added);
+                return self.put_in_words(&ran, &answer, outcome, added);
             }
             if attempt == ATTEMPTS {
                 break;
@@ -227,7 +213,6 @@ impl Explainer {
 
     fn put_in_words(
         &self,
-        frame: &[u8],
         ran: &Ran,
         answer: &Answer,
         outcome: Outcome,
@@ -241,101 +226,13 @@ impl Explainer {
             outcome,
             reason: (outcome == Outcome::Dropped).then(|| DropReason::of_number(answer.reason)).flatten(),
             entrypoint: None,
-            allows: Vec::new(),
-            list: None,
-            prefix: None,
-            nearest: Vec::new(),
-            elsewhere: Vec::new(),
             added,
         };
-        if !matches!(outcome, Outcome::Admitted | Outcome::Dropped) {
-            return Ok(explanation);
-        }
-        explanation.entrypoint =
-            self.tables.entrypoint_names()?.get(answer.entrypoint as usize).cloned().flatten();
-        let headers = packet::parse(frame);
-        let (Some(headers), Some(scope)) = (headers, self.tables.running()?) else { return Ok(explanation) };
-        let Some(admission) = admission(&scope, &headers) else { return Ok(explanation) };
-        let lists = Lists(self.tables.list_names()?);
-
-        if outcome == Outcome::Admitted {
-            explanation.list = lists.name(answer.list);
-        }
-        let Some(own) = members::read(&self.pins, admission, headers.source)? else { return Ok(explanation) };
-        explanation.allows = lists.of(&own);
-        match (outcome, explanation.reason) {
-            (Outcome::Admitted, _) => {
-                explanation.prefix = members::deciding(&own, headers.source).map(|member| member.prefix);
-            }
-            (_, Some(DropReason::NotListed)) => {
-                let nearest = members::nearest(&own, headers.source);
-                explanation.nearest = nearest.into_iter().filter_map(|member| lists.listed(member)).collect();
-                explanation.elsewhere = self.elsewhere(&scope, admission, headers.source, &lists)?;
-            }
-            _ => {}
+        if matches!(outcome, Outcome::Admitted | Outcome::Dropped) {
+            explanation.entrypoint =
+                self.tables.entrypoint_names()?.get(answer.entrypoint as usize).cloned().flatten();
         }
         Ok(explanation)
-    }
-
-    /// What the other entrypoints' lists say of the source.
-    fn elsewhere(
-        &self,
-        scope: &ScopeTable,
-        own: u32,
-        source: IpAddr,
-        lists: &Lists,
-    ) -> Result<Vec<Listed>, KernelFault> {
-        let mut others: Vec<u32> = tables::slots(scope).map(|slot| slot.policy.admission).collect();
-        others.sort_unstable();
-        others.dedup();
-        let mut elsewhere = Vec::new();
-        for admission in others.into_iter().filter(|admission| *admission != own) {
-            let members = members::read(&self.pins, admission, source)?.unwrap_or_default();
-            let listed = members::deciding(&members, source).and_then(|member| lists.listed(member));
-            elsewhere.extend(listed.filter(|listed| !elsewhere.contains(listed)));
-        }
-        Ok(elsewhere)
-    }
-}
-
-/// Whether no interface has the gate at tc and at least one has it at XDP.
-fn at_xdp_only(pins: &Pins, interfaces: &[String]) -> bool {
-    let hooks: Vec<_> = interfaces
-        .iter()
-        .filter_map(|name| Link::open(&pins.link(name)).and_then(|link| link.info()).ok()?.kind)
-        .map(Hook::of)
-        .collect();
-    !hooks.is_empty() && hooks.iter().all(|hook| *hook == Hook::Xdp)
-}
-
-/// The lists' slot of the address and port that a packet is for.
-fn admission(scope: &ScopeTable, headers: &packet::Headers) -> Option<u32> {
-    let octets = match headers.destination {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
-    };
-    let port = headers.ports.map(|(_, destination)| destination);
-    let key = port.map(|port| ScopeKey::new(octets, headers.protocol, port));
-    let policy = key.and_then(|key| scope.find(&key)).or_else(|| scope.find(&ScopeKey::whole(octets)))?;
-    Some(policy.admission)
-}
-
-struct Lists(Vec<Option<(String, u64)>>);
-
-impl Lists {
-    fn name(&self, id: u32) -> Option<String> {
-        self.0.get(id as usize)?.as_ref().map(|(name, _)| name.clone())
-    }
-
-    fn listed(&self, member: &Member) -> Option<Listed> {
-        self.name(member.list).map(|list| Listed { prefix: member.prefix, list })
-    }
-
-    fn of(&self, members: &[Member]) -> Vec<String> {
-        let mut ids: Vec<u32> = members.iter().map(|member| member.list).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids.into_iter().filter_map(|id| self.name(id)).collect()
     }
 }
 

@@ -37,6 +37,17 @@ pub enum KernelFault {
         path = path.display()
     )]
     Layout { path: PathBuf, why: String },
+    #[error(
+        "{path} is no attachment of Weir's: somebody else put it there. Remove or rename it; Weir leaves it alone",
+        path = path.display()
+    )]
+    ForeignPin { path: PathBuf },
+    #[error(
+        "another `weir run` looks after the gate pinned below {path}: end it first, or give this one a bpffs of its \
+         own (`kernel.bpffs`)",
+        path = path.display()
+    )]
+    Taken { path: PathBuf },
     #[error("{what} are more than the {limit} that the gate can hold")]
     TooMany { what: String, limit: usize },
     #[error("the name `{name}` is longer than the {limit} bytes that the gate can hold")]
@@ -67,6 +78,8 @@ impl KernelFault {
             | Self::NotEthernet { .. }
             | Self::AttachRefused { .. }
             | Self::Layout { .. }
+            | Self::ForeignPin { .. }
+            | Self::Taken { .. }
             | Self::TooMany { .. }
             | Self::NameTooLong { .. }
             | Self::System { .. }

@@ -19,8 +19,12 @@ use crate::config::model::KernelMode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hook {
+    /// In the driver, before the kernel has made anything of the packet.
     Xdp,
-    Tc,
+    /// Behind that; there since Linux 6.6.
+    Tcx,
+    /// What was there before tcx.
+    Clsact,
 }
 
 /// An interface that exists, and the hooks to try on it, the best first.
@@ -37,30 +41,101 @@ pub struct Choice {
     pub why: String,
 }
 
-/// Finds the interfaces, all or none, and chooses. Each name once.
-pub fn resolve(names: &[Arc<str>], mode: KernelMode) -> Result<Vec<Candidate>, KernelFault> {
-    let mut candidates: Vec<Candidate> = Vec::new();
+/// The interfaces that are named, each once.
+#[derive(Debug, Default)]
+pub struct Resolved {
+    pub candidates: Vec<Candidate>,
+    /// Guarded before, and not there now.
+    pub absent: Vec<String>,
+}
+
+/// Finds the interfaces, and chooses. One that is missing is a fault, unless it was `known`: then it may come back.
+pub fn resolve(
+    names: &[Arc<str>],
+    mode: KernelMode,
+    tc: Tc,
+    known: impl Fn(&str) -> bool,
+) -> Result<Resolved, KernelFault> {
+    let mut resolved = Resolved::default();
     if mode == KernelMode::Off {
-        return Ok(candidates);
+        return Ok(resolved);
     }
-    for name in names {
-        if candidates.iter().any(|candidate| *candidate.name == **name) {
-            continue;
-        }
-        let index =
-            if_nametoindex(&**name).map_err(|_| KernelFault::NoInterface { name: name.to_string() })?;
+    let distinct = names.iter().enumerate().filter(|(at, name)| !names[..*at].contains(name));
+    for (_, name) in distinct {
+        let Ok(index) = if_nametoindex(&**name) else {
+            if known(name) {
+                resolved.absent.push(name.to_string());
+                continue;
+            }
+            return Err(KernelFault::NoInterface { name: name.to_string() });
+        };
         if !is_ethernet(name) {
             return Err(KernelFault::NotEthernet { name: name.to_string() });
         }
         let hooks = match mode {
-            KernelMode::Auto => choose(&driver(name)),
-            KernelMode::Xdp => vec![Choice { hook: Hook::Xdp, why: "the configuration says so".into() }],
-            KernelMode::Tc => vec![Choice { hook: Hook::Tc, why: "the configuration says so".into() }],
+            KernelMode::Auto => choose(&driver(name), tc),
+            KernelMode::Xdp => vec![Choice { hook: Hook::Xdp, why: CONFIGURED.into() }],
+            KernelMode::Tc => vec![tc.choice(CONFIGURED.into())],
             KernelMode::Off => Vec::new(),
         };
-        candidates.push(Candidate { name: name.to_string(), index, hooks });
+        resolved.candidates.push(Candidate { name: name.to_string(), index, hooks });
     }
-    Ok(candidates)
+    Ok(resolved)
+}
+
+/// Which interfaces were found under the names that were looked for.
+#[derive(Debug, Default)]
+pub(super) struct Places(Vec<(String, Option<u32>)>);
+
+impl Places {
+    pub(super) fn of(resolved: &Resolved) -> Self {
+        let found =
+            resolved.candidates.iter().map(|candidate| (candidate.name.clone(), Some(candidate.index)));
+        Self(found.chain(resolved.absent.iter().map(|name| (name.clone(), None))).collect())
+    }
+
+    pub(super) fn know(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| known == name)
+    }
+
+    /// Says what has happened since `before`.
+    pub(super) fn tell(&self, before: &Self) {
+        for (name, index) in &self.0 {
+            let known = before.0.iter().find(|(known, _)| known == name).map(|(_, index)| *index);
+            match (known, index) {
+                (Some(Some(_)) | None, None) => tracing::warn!(
+                    "the interface `{name}` is gone: the gate returns to it when an interface of this name is back"
+                ),
+                (Some(None), Some(_)) => tracing::info!("the interface `{name}` is back, and guarded"),
+                (Some(Some(before)), Some(now)) if before != *now => {
+                    tracing::info!("the interface `{name}` is another one now, and guarded");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn changed(&self) -> bool {
+        self.0.iter().any(|(name, index)| if_nametoindex(&**name).ok() != *index)
+    }
+}
+
+const CONFIGURED: &str = "the configuration says so";
+
+/// Why the gate hangs where it was found, in words.
+pub(super) fn why(name: &str, hook: Hook, tc: Tc) -> String {
+    let choices = choose(&driver(name), tc);
+    match choices.into_iter().next() {
+        Some(first) if first.hook == hook => first.why,
+        _ => "the configuration says so, or what suits the interface better was refused".into(),
+    }
+}
+
+/// Which hook this kernel has besides XDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tc {
+    Tcx,
+    Clsact,
 }
 
 /// What the kernel says drives an interface.
@@ -72,8 +147,8 @@ struct Driver {
     bus: String,
 }
 
-/// XDP where there is a device whose driver may run it; tcx on what is made of software.
-fn choose(driver: &Driver) -> Vec<Choice> {
+/// XDP where there is a device whose driver may run it; tcx or clsact on what is made of software.
+fn choose(driver: &Driver, tc: Tc) -> Vec<Choice> {
     let name = &driver.name;
     let tc_why = match name.as_str() {
         "veth" => Some("any XDP program on a veth turns off its peer's segmentation offload".to_owned()),
@@ -94,10 +169,9 @@ fn choose(driver: &Driver) -> Vec<Choice> {
         _ => None,
     };
     let xdp = |why| Choice { hook: Hook::Xdp, why };
-    let tc = |why| Choice { hook: Hook::Tc, why };
     match tc_why {
-        Some(why) => vec![tc(why), xdp("the other hook".into())],
-        None => vec![xdp(format!("`{name}` is a real device")), tc("the other hook".into())],
+        Some(why) => vec![tc.choice(why), xdp("the other hook".into())],
+        None => vec![xdp(format!("`{name}` is a real device")), tc.choice("the other hook".into())],
     }
 }
 
@@ -196,20 +270,36 @@ unsafe fn ask<Data: Copy>(interface: &str, request: libc::c_ulong, data: &mut Da
     answered
 }
 
+// === impl Tc ===
+
+impl Tc {
+    fn choice(self, why: String) -> Choice {
+        match self {
+            Self::Tcx => Choice { hook: Hook::Tcx, why },
+            Self::Clsact => Choice {
+                hook: Hook::Clsact,
+                why: format!("{why}; and this kernel has no tcx (Linux 6.6 brought it)"),
+            },
+        }
+    }
+}
+
 // === impl Hook ===
 
 impl Hook {
-    pub(super) const fn link_kind(self) -> LinkKind {
+    /// How its attachments are made; at clsact there are no links.
+    pub(super) const fn link_kind(self) -> Option<LinkKind> {
         match self {
-            Self::Xdp => LinkKind::Xdp,
-            Self::Tc => LinkKind::TcxIngress,
+            Self::Xdp => Some(LinkKind::Xdp),
+            Self::Tcx => Some(LinkKind::TcxIngress),
+            Self::Clsact => None,
         }
     }
 
     pub(super) const fn of(kind: LinkKind) -> Self {
         match kind {
             LinkKind::Xdp => Self::Xdp,
-            LinkKind::TcxIngress => Self::Tc,
+            LinkKind::TcxIngress => Self::Tcx,
         }
     }
 
@@ -217,7 +307,8 @@ impl Hook {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Xdp => "xdp",
-            Self::Tc => "tc",
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
         }
     }
 }
@@ -227,7 +318,7 @@ mod tests {
     use super::*;
 
     fn first_choice(name: &str, bus: &str) -> Hook {
-        choose(&Driver { name: name.into(), bus: bus.into() })[0].hook
+        choose(&Driver { name: name.into(), bus: bus.into() }, Tc::Tcx)[0].hook
     }
 
     #[test]
@@ -236,12 +327,12 @@ mod tests {
             ("virtio_net", "0000:00:03.0", Hook::Xdp),
             ("ixgbe", "0000:02:00.1", Hook::Xdp),
             ("mlx5_core", "0000:04:00.0", Hook::Xdp),
-            ("veth", "", Hook::Tc),
-            ("bridge", "N/A", Hook::Tc),
-            ("bonding", "", Hook::Tc),
-            ("802.1Q VLAN Support", "", Hook::Tc),
-            ("something_new", "", Hook::Tc),
-            ("", "", Hook::Tc),
+            ("veth", "", Hook::Tcx),
+            ("bridge", "N/A", Hook::Tcx),
+            ("bonding", "", Hook::Tcx),
+            ("802.1Q VLAN Support", "", Hook::Tcx),
+            ("something_new", "", Hook::Tcx),
+            ("", "", Hook::Tcx),
         ];
         for (name, bus, wanted) in cases {
             assert_eq!(first_choice(name, bus), wanted, "{name} on {bus:?}");
@@ -249,15 +340,33 @@ mod tests {
     }
 
     #[test]
+    fn clsact_takes_the_place_of_tcx_and_says_why() {
+        let choices = choose(&Driver { name: "veth".into(), bus: String::new() }, Tc::Clsact);
+        assert_eq!(choices[0].hook, Hook::Clsact);
+        assert!(
+            choices[0].why.ends_with("this kernel has no tcx (Linux 6.6 brought it)"),
+            "{}",
+            choices[0].why
+        );
+    }
+
+    #[test]
     fn an_interface_that_does_not_exist_is_named() {
-        let fault = resolve(&["weir-no-such".into()], KernelMode::Auto).unwrap_err();
+        let fault = resolve(&["weir-no-such".into()], KernelMode::Auto, Tc::Tcx, |_| false).unwrap_err();
         assert!(matches!(fault, KernelFault::NoInterface { name } if name == "weir-no-such"));
     }
 
     #[test]
+    fn an_interface_that_was_there_before_is_waited_for() {
+        let names = ["weir-no-such".into(), "lo".into()];
+        let found = resolve(&names, KernelMode::Auto, Tc::Tcx, |name| name == "weir-no-such").unwrap();
+        assert_eq!((found.absent, found.candidates.len()), (vec!["weir-no-such".to_owned()], 1));
+    }
+
+    #[test]
     fn loopback_is_found_and_is_software() {
-        let found = resolve(&["lo".into(), "lo".into()], KernelMode::Auto).unwrap();
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].hooks[0].hook, Hook::Tc);
+        let found = resolve(&["lo".into(), "lo".into()], KernelMode::Auto, Tc::Tcx, |_| false).unwrap();
+        assert_eq!(found.candidates.len(), 1);
+        assert_eq!(found.candidates[0].hooks[0].hook, Hook::Tcx);
     }
 }

@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::IpNet;
-use proxy_common::{
-    admission::Sieve,
-    scope::{MAX_SCOPE, Policy, ScopeKey, ScopeSlot, ScopeTable},
-};
+use proxy_common::scope::{MAX_SCOPE, Policy, ScopeKey, ScopeSlot, ScopeTable};
 
 use super::KernelFault;
 
@@ -35,27 +31,6 @@ fn with_seed(seed: u64, entries: &BTreeMap<ScopeKey, Policy>) -> Option<Box<Scop
         *slot = ScopeSlot { key: *key, policy: *policy };
     }
     Some(table)
-}
-
-/// What first 16 bits the addresses of these prefixes have.
-pub(super) fn sieve<'a>(prefixes: impl Iterator<Item = &'a IpNet>) -> Box<Sieve> {
-    let mut sieve = Box::new(Sieve::EMPTY);
-    for prefix in prefixes {
-        let (words, first, last) = match prefix {
-            IpNet::V4(prefix) => {
-                let first = |address| (u32::from(address) >> 16) as u16;
-                (&mut sieve.v4, first(prefix.network()), first(prefix.broadcast()))
-            }
-            IpNet::V6(prefix) => {
-                let first = |address| (u128::from(address) >> 112) as u16;
-                (&mut sieve.v6, first(prefix.network()), first(prefix.broadcast()))
-            }
-        };
-        for value in first..=last {
-            words[usize::from(value >> 6)] |= 1 << (value & 63);
-        }
-    }
-    sieve
 }
 
 #[cfg(test)]
@@ -103,17 +78,6 @@ mod tests {
                 prop_assert_eq!(table.find(key), Some(*policy));
             }
             prop_assert_eq!(table.find(&key(stray.0, stray.1)).is_some(), entries.contains_key(&stray));
-        }
-
-        #[test]
-        fn the_sieve_never_holds_back_a_listed_address(network in any::<u32>(), length in 0..=32_u8, host in any::<u32>()) {
-            let prefix = ipnet::Ipv4Net::new(network.into(), length).unwrap().trunc();
-            let sieve = sieve(std::iter::once(&IpNet::V4(prefix)));
-            let inside = u32::from(prefix.network()) | (host & u32::from(prefix.hostmask()));
-            prop_assert!(sieve.may_list_v4((inside >> 16) as u16));
-            if length >= 16 {
-                prop_assert_eq!(sieve.may_list_v4((host >> 16) as u16), host >> 16 == u32::from(prefix.network()) >> 16);
-            }
         }
     }
 }

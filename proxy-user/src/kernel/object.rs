@@ -8,7 +8,11 @@ use aya::{
     programs::{ProgramError, SchedClassifier, Xdp},
 };
 use proxy_common::{
-    admission::{MAX_ADMISSIONS, MAX_LISTS, Sieve},
+    admission::{
+        MAX_ADMISSIONS, MAX_LISTS, Sieve,
+        directory::{BLOCKS, Block, Hosts},
+        tree::Node,
+    },
     counters::Counters,
     event::{Budget, RING_BYTES, Watched},
     label::{Label, ListLabel},
@@ -16,7 +20,12 @@ use proxy_common::{
     scope::{MAX_ENTRYPOINTS, ScopeTable},
 };
 
-use super::{KernelFault, attach::Programs, pins::Pins, sys::table::Table};
+use super::{
+    KernelFault,
+    attach::Programs,
+    pins::Pins,
+    sys::table::{Sizes, Table},
+};
 
 /// Empty when the binary was built without it. Aligned, because an ELF reader casts what it finds in it.
 static OBJECT: &Aligned<[u8]> = &Aligned { _align: [], bytes: *include_bytes!(env!("WEIR_EBPF_EMBEDDED")) };
@@ -86,8 +95,9 @@ fn pin_arrays_of_maps(pins: &Pins) -> Result<(), KernelFault> {
     };
     pin(c"GATE_SCOPE", 1, Table::array::<ScopeTable>(c"gate_scope"))?;
     pin(c"GATE_SIEVES", MAX_ADMISSIONS, Table::array::<Sieve>(c"gate_sieve"))?;
-    pin(c"GATE_ALLOW_V4", MAX_ADMISSIONS, Table::trie(c"gate_allow_v4", 4))?;
-    pin(c"GATE_ALLOW_V6", MAX_ADMISSIONS, Table::trie(c"gate_allow_v6", 16))
+    pin(c"GATE_ALLOW", MAX_ADMISSIONS, Table::sized::<Node>(c"gate_allow", 1, Sizes::Any))?;
+    pin(c"GATE_DIRECTORY", MAX_ADMISSIONS, Table::sized::<Block>(c"gate_directory", BLOCKS, Sizes::Same))?;
+    pin(c"GATE_HOSTS", MAX_ADMISSIONS, Table::sized::<Hosts>(c"gate_hosts", 1, Sizes::Any))
 }
 
 struct Shape {
@@ -104,8 +114,9 @@ fn shapes() -> [(&'static str, Shape); names::GATE_MAPS.len()] {
     [
         (names::GATE_SCOPE, of_maps(1)),
         (names::GATE_SIEVES, of_maps(MAX_ADMISSIONS)),
-        (names::GATE_ALLOW_V4, of_maps(MAX_ADMISSIONS)),
-        (names::GATE_ALLOW_V6, of_maps(MAX_ADMISSIONS)),
+        (names::GATE_ALLOW, of_maps(MAX_ADMISSIONS)),
+        (names::GATE_DIRECTORY, of_maps(MAX_ADMISSIONS)),
+        (names::GATE_HOSTS, of_maps(MAX_ADMISSIONS)),
         (names::GATE_COUNTERS, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),
         (names::GATE_ENTRYPOINTS, shape(MapType::Array, size_of::<Label>(), MAX_ENTRYPOINTS)),
         (names::GATE_LISTS, shape(MapType::Array, size_of::<ListLabel>(), MAX_LISTS)),

@@ -1,22 +1,28 @@
 //! Where state is pinned, and how it is removed.
 //!
-//! `<bpffs>/weir/v1/{maps,progs,links/<interface>}`. bpffs keeps dots in names for itself, and interface names
+//! `<bpffs>/weir/v2/{maps,progs,links/<interface>}`. bpffs keeps dots in names for itself, and interface names
 //! may have them (`eth0.100`) but never colons, so a colon stands for a dot.
 
 use std::{
     ffi::OsStr,
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use proxy_common::names;
 use serde::Serialize;
 
-use super::KernelFault;
+use super::{KernelFault, sys::clsact};
 
 /// Follows a link's name while it waits to take the place of another.
 const INCOMING: &str = "::incoming";
+
+/// Held for as long as a daemon looks after the pins; ends with its process, however that ends.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "closing it is what ends the lock")] Flock<File>);
 
 #[derive(Debug, Clone)]
 pub(super) struct Pins {
@@ -62,18 +68,33 @@ impl Pins {
         Ok(names.iter().filter(|name| !name.ends_with(INCOMING)).map(|name| name.replace(':', ".")).collect())
     }
 
-    /// Makes the folders. What a predecessor that was killed left half done is removed.
-    pub(super) fn ensure(&self) -> Result<(), KernelFault> {
+    /// Makes the folders and takes them for this process. What a predecessor that was killed left half done is
+    /// removed.
+    pub(super) fn ensure(&self) -> Result<Lock, KernelFault> {
         self.check_mounted()?;
         for folder in [names::MAPS, names::PROGRAMS, names::LINKS] {
             let folder = self.root.join(folder);
             fs::create_dir_all(&folder)
                 .map_err(|error| KernelFault::system(format!("make {}", folder.display()), error))?;
         }
+        let lock = self.lock()?;
         for name in names_in(&self.links())?.iter().filter(|name| name.ends_with(INCOMING)) {
             remove(&self.links().join(name))?;
         }
-        Ok(())
+        Ok(lock)
+    }
+
+    /// One daemon at a time: two would swap each other's lists away.
+    fn lock(&self) -> Result<Lock, KernelFault> {
+        let folder = File::open(&self.root)
+            .map_err(|error| KernelFault::system(format!("open {}", self.root.display()), error))?;
+        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Lock(lock)),
+            Err((_, nix::Error::EWOULDBLOCK)) => Err(KernelFault::Taken { path: self.root.clone() }),
+            Err((_, error)) => {
+                Err(KernelFault::system(format!("lock {}", self.root.display()), error.into()))
+            }
+        }
     }
 
     pub(super) fn exist(&self) -> Result<bool, KernelFault> {
@@ -86,6 +107,14 @@ impl Pins {
         self.check_mounted()?;
         let mut unloaded = Unloaded { interfaces: self.linked()?, ..Unloaded::default() };
         remove_all_in(&self.links())?;
+        let filters =
+            clsact::all_ours().map_err(|error| KernelFault::system("read the filters at clsact", error))?;
+        for (name, filter) in filters {
+            let failed =
+                |error| KernelFault::system(format!("delete the filter at clsact of `{name}`"), error);
+            filter.delete().map_err(failed)?;
+            unloaded.interfaces.push(name);
+        }
         unloaded.programs = remove_all_in(&self.root.join(names::PROGRAMS))?;
         unloaded.maps = remove_all_in(&self.root.join(names::MAPS))?;
         remove_folder(&self.root)?;
@@ -166,7 +195,7 @@ mod tests {
     #[test]
     fn a_vlan_interface_has_a_pin_that_bpffs_accepts() {
         let pins = Pins::below(Path::new("/sys/fs/bpf"));
-        assert_eq!(pins.link("eth0.100"), Path::new("/sys/fs/bpf/weir/v1/links/eth0:100"));
+        assert_eq!(pins.link("eth0.100"), Path::new("/sys/fs/bpf/weir/v2/links/eth0:100"));
     }
 
     #[test]

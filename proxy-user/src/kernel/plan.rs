@@ -3,22 +3,23 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
-use ipnet::IpNet;
 use proxy_common::{
-    admission::{ListId, MAX_ADMISSIONS, MAX_LISTS},
+    admission::{MAX_ADMISSIONS, MAX_LISTS},
     label::Label,
     scope::{MAX_ENTRYPOINTS, MAX_SCOPE, Policy, ScopeKey, TCP, UNATTRIBUTED},
 };
 
 use super::{KernelFault, NamedList, addresses::GuardedAddresses};
+use crate::admission::PrefixSet;
 
 /// The name of the slot that counts what can't be said to be for one entrypoint.
 pub(super) const UNATTRIBUTED_NAME: &str = "(no port)";
 
-/// Each prefix with the list that it is from. Where several lists have one prefix, the first named counts.
-pub(super) type Admission = BTreeMap<IpNet, ListId>;
+/// What an entrypoint's lists let in together: a million prefixes, perhaps, so it is shared.
+pub(super) type Admission = Arc<PrefixSet>;
 
 /// Which admission is known to stand in which slot.
 pub(super) type Known = BTreeMap<u32, Admission>;
@@ -81,7 +82,7 @@ pub(super) fn tables(
     let mut scope = BTreeMap::new();
     let mut meant = Vec::new();
     for entry in guarded {
-        let admission = union(&entry.lists, &lists);
+        let admission = union(&entry.lists);
         let slot = match slot_of(&plan.known, &admission).or_else(|| slot_of(&observed.known, &admission)) {
             Some(slot) => slot,
             None => {
@@ -182,15 +183,8 @@ fn distinct_lists(guarded: &[GuardedAddresses]) -> Vec<&NamedList> {
     lists
 }
 
-fn union(lists: &[NamedList], ids: &[Named]) -> Admission {
-    let mut admission = Admission::new();
-    for list in lists {
-        let id = slot_named(ids, &list.name);
-        for prefix in &*list.prefixes {
-            admission.entry(prefix.trunc()).or_insert(id);
-        }
-    }
-    admission
+fn union(lists: &[NamedList]) -> Admission {
+    Arc::new(PrefixSet::new(lists.iter().flat_map(|list| &*list.prefixes)))
 }
 
 fn octets(address: &SocketAddr) -> [u8; 16] {

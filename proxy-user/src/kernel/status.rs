@@ -13,10 +13,14 @@ use proxy_common::{
 use serde::Serialize;
 
 use super::{
-    KernelFault,
-    interface::Hook,
+    KernelFault, attach,
+    interface::{self, Hook, Tc},
     pins::Pins,
-    sys::link::{Link, LinkInfo},
+    sys::{
+        clsact::{self, Filter},
+        link::{Link, LinkInfo},
+        present,
+    },
     tables::{self, Tables},
 };
 
@@ -34,9 +38,21 @@ pub struct InterfaceStatus {
     pub name: String,
     /// `None`: the pin is of no kind that Weir makes.
     pub hook: Option<Hook>,
+    /// Why there, in words. Empty where there is nothing to say.
+    pub why: String,
     pub program_id: u32,
     /// `None`: the interface that the gate was attached to is gone.
     pub index: Option<u32>,
+    /// Other people's programs for the packets that come in there.
+    pub others: Vec<OtherProgram>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OtherProgram {
+    pub hook: Hook,
+    pub id: u32,
+    /// `None`: it has none, or we may not ask.
+    pub name: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -74,8 +90,11 @@ pub(super) fn read(pins: &Pins, tables: &Tables) -> Result<KernelStatus, KernelF
         let path = pins.link(&name);
         let info = Link::open(&path).and_then(|link| link.info());
         let info = info.map_err(|error| KernelFault::system(format!("read {}", path.display()), error))?;
-        interfaces.push(interface(name, info));
+        interfaces.push(linked(name, info));
     }
+    let filters =
+        clsact::all_ours().map_err(|error| KernelFault::system("read the filters at clsact", error))?;
+    interfaces.extend(filters.into_iter().map(|(name, filter)| filtered(name, filter)));
 
     let mut entrypoints = Vec::new();
     for (slot, name) in tables.entrypoint_names()?.into_iter().enumerate() {
@@ -100,13 +119,35 @@ pub(super) fn read(pins: &Pins, tables: &Tables) -> Result<KernelStatus, KernelF
     Ok(KernelStatus { generation, interfaces, entrypoints, lists })
 }
 
-fn interface(name: String, info: LinkInfo) -> InterfaceStatus {
-    InterfaceStatus {
-        name,
-        hook: info.kind.map(Hook::of),
-        program_id: info.program_id,
-        index: (info.interface != 0).then_some(info.interface),
-    }
+fn linked(name: String, info: LinkInfo) -> InterfaceStatus {
+    let index = (info.interface != 0).then_some(info.interface);
+    let hook = info.kind.map(Hook::of);
+    let why =
+        hook.filter(|_| index.is_some()).map(|hook| interface::why(&name, hook, Tc::Tcx)).unwrap_or_default();
+    let others = index.map(|index| others(index, info.program_id)).unwrap_or_default();
+    InterfaceStatus { name, hook, why, program_id: info.program_id, index, others }
+}
+
+fn filtered(name: String, filter: Filter) -> InterfaceStatus {
+    let why = interface::why(&name, Hook::Clsact, Tc::Clsact);
+    let others = others(filter.interface, filter.program_id);
+    let (hook, index) = (Some(Hook::Clsact), Some(filter.interface));
+    InterfaceStatus { name, hook, why, program_id: filter.program_id, index, others }
+}
+
+/// Programs on an interface besides ours. What can't be asked is left out: older kernels have no tcx.
+fn others(index: u32, ours: u32) -> Vec<OtherProgram> {
+    let filters = clsact::filters(index).unwrap_or_default();
+    let found = [
+        (Hook::Xdp, present::xdp(index).unwrap_or_default()),
+        (Hook::Tcx, present::tcx(index).unwrap_or_default()),
+        (Hook::Clsact, filters.iter().map(|filter| filter.program_id).collect()),
+    ];
+    let found = found.into_iter().flat_map(|(hook, ids)| ids.into_iter().map(move |id| (hook, id)));
+    found
+        .filter(|(_, id)| *id != ours)
+        .map(|(hook, id)| OtherProgram { hook, id, name: attach::program_name(id) })
+        .collect()
 }
 
 /// `192.0.2.1:443/tcp`

@@ -18,7 +18,10 @@ use std::{
 
 use nix::libc;
 
+pub mod clsact;
 pub mod link;
+pub mod netlink;
+pub mod present;
 pub mod program;
 pub mod table;
 

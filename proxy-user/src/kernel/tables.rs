@@ -1,14 +1,13 @@
 //! The pinned maps: read, filled, and swapped.
 
-use std::{collections::BTreeSet, fs, os::fd::AsFd, thread};
+use std::{collections::BTreeSet, fs, io, os::fd::AsFd, thread};
 
 use aya::{
-    maps::{Array, ArrayOfMaps, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, lpm_trie::Key},
+    maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues},
     util::nr_cpus,
 };
-use ipnet::IpNet;
 use proxy_common::{
-    admission::{ListId, MAX_LISTS},
+    admission::MAX_LISTS,
     counters::Counters,
     label::{Label, ListLabel},
     names,
@@ -16,29 +15,23 @@ use proxy_common::{
 };
 
 use super::{
-    KernelFault, lookup,
+    KernelFault,
+    allowed::{self, Allowed},
+    lookup,
     pins::{self, Pins},
-    plan::{Admission, Known, Observed, Plan},
-    sys::table::{self, Table},
+    plan::{Known, Observed, Plan},
+    sys::table::{self, Sizes, Table},
 };
-
-type TrieV4 = LpmTrie<MapData, [u8; 4], ListId>;
-type TrieV6 = LpmTrie<MapData, [u8; 16], ListId>;
 
 /// The slot of the running scope.
 const RUNNING: u32 = 0;
-/// Tries are never preallocated; the kernel insists on it.
-const BPF_F_NO_PREALLOC: u32 = 1;
-
 pub(super) struct Tables {
-    allow_v4: ArrayOfMaps<MapData, TrieV4>,
-    allow_v6: ArrayOfMaps<MapData, TrieV6>,
     counters: PerCpuArray<MapData, Counters>,
     /// What of them was only tried out. `None`: the daemon that made the maps tries nothing out.
     tried: Option<PerCpuArray<MapData, Counters>>,
     entrypoints: Array<MapData, Label>,
     lists: Array<MapData, ListLabel>,
-    /// Arrays of maps, the allowlists' once more, as what slots are read, set and emptied through.
+    /// Arrays of maps.
     slots: Slots,
     pins: Pins,
 }
@@ -46,8 +39,9 @@ pub(super) struct Tables {
 struct Slots {
     scope: MapData,
     sieves: MapData,
-    allow_v4: MapData,
-    allow_v6: MapData,
+    allow: MapData,
+    directory: MapData,
+    hosts: MapData,
 }
 
 impl Tables {
@@ -61,8 +55,6 @@ impl Tables {
         };
         Ok(Self {
             pins: pins.clone(),
-            allow_v4: typed(of(names::GATE_ALLOW_V4)?)?,
-            allow_v6: typed(of(names::GATE_ALLOW_V6)?)?,
             counters: typed(of(names::GATE_COUNTERS)?)?,
             tried: pins.map(names::GATE_TRIED).exists().then(|| typed(of(names::GATE_TRIED)?)).transpose()?,
             entrypoints: typed(of(names::GATE_ENTRYPOINTS)?)?,
@@ -70,8 +62,9 @@ impl Tables {
             slots: Slots {
                 scope: data(names::GATE_SCOPE)?,
                 sieves: data(names::GATE_SIEVES)?,
-                allow_v4: data(names::GATE_ALLOW_V4)?,
-                allow_v6: data(names::GATE_ALLOW_V6)?,
+                allow: data(names::GATE_ALLOW)?,
+                directory: data(names::GATE_DIRECTORY)?,
+                hosts: data(names::GATE_HOSTS)?,
             },
         })
     }
@@ -179,36 +172,35 @@ impl Tables {
     }
 
     /// The kernel waits for packets in flight at every change of an array of maps, also of slots that nothing
-    /// uses: some ten milliseconds each. So the three maps wait at the same time.
+    /// uses: some ten milliseconds each. So the arrays wait at the same time.
     fn fill_admissions(&mut self, admissions: &Known) -> Result<(), KernelFault> {
-        let Self { allow_v4, allow_v6, slots, .. } = self;
-        let sieves = || {
-            for (slot, admission) in admissions {
-                Table::holding(c"gate_sieve", &*lookup::sieve(admission.keys()))
-                    .and_then(|sieve| table::set_slot(slots.sieves.fd().as_fd(), *slot, &sieve))
-                    .map_err(|error| KernelFault::system("write an allowlist's sieve", error))?;
-            }
-            Ok(())
-        };
-        let v4 = || {
-            let failed = |error: MapError| failed("write", names::GATE_ALLOW_V4, &error);
-            for (slot, admission) in admissions {
-                allow_v4.set(*slot, &trie_v4(admission).map_err(failed)?, 0).map_err(failed)?;
-            }
-            Ok(())
-        };
-        let v6 = || {
-            let failed = |error: MapError| failed("write", names::GATE_ALLOW_V6, &error);
-            for (slot, admission) in admissions {
-                allow_v6.set(*slot, &trie_v6(admission).map_err(failed)?, 0).map_err(failed)?;
-            }
-            Ok(())
-        };
-        thread::scope(|threads| {
-            let others = [threads.spawn(v4), threads.spawn(v6)];
-            let mine = sieves();
-            others.into_iter().map(joined).fold(mine, Result::and)
-        })
+        for (slot, admission) in admissions {
+            let Allowed { sieve, nodes, directory } = allowed::tables(admission);
+            let put = |outer: &MapData, table: io::Result<Table>| {
+                table
+                    .and_then(|table| table::set_slot(outer.fd().as_fd(), *slot, &table))
+                    .map_err(|error| KernelFault::system("write an allowlist", error))
+            };
+            let slots = &self.slots;
+            thread::scope(|threads| {
+                let mut others = vec![
+                    threads.spawn(|| put(&slots.allow, Table::filled(c"gate_allow", &nodes, Sizes::Any))),
+                ];
+                if let Some((blocks, hosts)) = &directory {
+                    others.push(threads.spawn(move || {
+                        put(&slots.directory, Table::filled(c"gate_directory", blocks, Sizes::Same))
+                    }));
+                    others.push(
+                        threads.spawn(move || {
+                            put(&slots.hosts, Table::filled(c"gate_hosts", hosts, Sizes::Any))
+                        }),
+                    );
+                }
+                let mine = put(&slots.sieves, Table::holding(c"gate_sieve", &*sieve));
+                others.into_iter().map(joined).fold(mine, Result::and)
+            })?;
+        }
+        Ok(())
     }
 
     /// Makes a scope the running one. The kernel returns from this only when no packet is being judged by the
@@ -243,7 +235,7 @@ impl Tables {
     /// Gives the memory of admissions back that nothing uses. That it fails costs nothing but memory: the slot
     /// is overwritten when it is next used.
     pub(super) fn release(&self, unused: &BTreeSet<u32>) {
-        let Slots { sieves, allow_v4, allow_v6, .. } = &self.slots;
+        let Slots { sieves, allow, directory, hosts, .. } = &self.slots;
         let clear = |map: &MapData| {
             for slot in unused {
                 if let Err(error) = table::clear_slot(map.fd().as_fd(), *slot) {
@@ -252,7 +244,7 @@ impl Tables {
             }
         };
         thread::scope(|threads| {
-            for map in [sieves, allow_v4, allow_v6] {
+            for map in [sieves, allow, directory, hosts] {
                 threads.spawn(move || clear(map));
             }
         });
@@ -277,32 +269,6 @@ impl Tables {
 /// The occupied slots of a scope.
 pub(super) fn slots(table: &ScopeTable) -> impl Iterator<Item = &ScopeSlot> {
     table.buckets.iter().flatten().filter(|slot| slot.key != ScopeKey::EMPTY)
-}
-
-/// The IPv4 prefixes. None: a trie that lists nobody.
-fn trie_v4(admission: &Admission) -> Result<TrieV4, MapError> {
-    let prefixes = admission.iter().filter_map(|(prefix, list)| match prefix {
-        IpNet::V4(prefix) => Some((prefix, list)),
-        IpNet::V6(_) => None,
-    });
-    let mut trie = TrieV4::create(prefixes.clone().count().max(1) as u32, BPF_F_NO_PREALLOC)?;
-    for (prefix, list) in prefixes {
-        trie.insert(&Key::new(prefix.prefix_len().into(), prefix.network().octets()), list, 0)?;
-    }
-    Ok(trie)
-}
-
-/// The IPv6 prefixes. None: a trie that lists nobody.
-fn trie_v6(admission: &Admission) -> Result<TrieV6, MapError> {
-    let prefixes = admission.iter().filter_map(|(prefix, list)| match prefix {
-        IpNet::V4(_) => None,
-        IpNet::V6(prefix) => Some((prefix, list)),
-    });
-    let mut trie = TrieV6::create(prefixes.clone().count().max(1) as u32, BPF_F_NO_PREALLOC)?;
-    for (prefix, list) in prefixes {
-        trie.insert(&Key::new(prefix.prefix_len().into(), prefix.network().octets()), list, 0)?;
-    }
-    Ok(trie)
 }
 
 fn sum(

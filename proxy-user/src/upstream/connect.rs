@@ -50,12 +50,12 @@ async fn establish(
 
 async fn speak_http<S>(stream: S) -> Result<SendRequest<RequestBody>, ConnectFault>
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(ConnectFault::Http)?;
     tokio::task::spawn_local(async move {
         // Whoever waits for an answer on this connection is told by hyper itself.
-        if let Err(error) = connection.await {
+        if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "connection to a server ended");
         }
     });

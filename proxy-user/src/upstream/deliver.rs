@@ -54,7 +54,7 @@ pub async fn deliver(
         tried.insert(picked.index);
         let server = picked.server;
         server.counters.requests.fetch_add(1, Ordering::Relaxed);
-        exchange.server = Some(server.addr);
+        exchange.server = Some(server.label.clone());
 
         let spare = repeatable(&request);
         let failed = match attempt(means, service, picked, request).await {

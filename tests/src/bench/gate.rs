@@ -4,21 +4,19 @@
 //! what the program costs when nothing else disturbs. One packet over and over is kind to caches; the same
 //! holds for the floor that it is compared with.
 
-use std::{net::SocketAddr, path::Path};
+use std::net::SocketAddr;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use aya::{
-    Ebpf, EbpfLoader, TestRun, TestRunOptions,
-    programs::{Program, SchedClassifier, Xdp},
-};
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
+    TestRun, TestRunOptions,
+    programs::{SchedClassifier, Xdp},
 };
 use proxy_common::names;
-use proxy_user::{
-    config::model::KernelMode,
-    kernel::{Desired, Guarded, Kernel, NamedList, object_built_in},
+use proxy_user::kernel::Kernel;
+
+use super::{
+    host::{EDGE_V4, EDGE_V6, Host, allow, object, program, with_host},
+    lists,
 };
 
 /// Repeats within one run of the kernel's, and runs, of which the fastest counts.
@@ -30,35 +28,6 @@ const XDP_PASS: u32 = 2;
 const TC_ACT_UNSPEC: u32 = u32::MAX;
 const TC_ACT_SHOT: u32 = 2;
 
-const EDGE_V4: &str = "203.0.113.1:443";
-const EDGE_V6: &str = "[2001:db8:ed9e::1]:443";
-
-/// The ranges that Cloudflare publishes, as of 2026.
-const CLOUDFLARE: [&str; 22] = [
-    "173.245.48.0/20",
-    "103.21.244.0/22",
-    "103.22.200.0/22",
-    "103.31.4.0/22",
-    "141.101.64.0/18",
-    "108.162.192.0/18",
-    "190.93.240.0/20",
-    "188.114.96.0/20",
-    "197.234.240.0/22",
-    "198.41.128.0/17",
-    "162.158.0.0/15",
-    "104.16.0.0/13",
-    "104.24.0.0/14",
-    "172.64.0.0/13",
-    "131.0.72.0/22",
-    "2400:cb00::/32",
-    "2606:4700::/32",
-    "2803:f800::/32",
-    "2405:b500::/32",
-    "2405:8100::/32",
-    "2a06:98c0::/29",
-    "2c0f:f248::/32",
-];
-
 /// One measurement.
 #[derive(Debug, Clone)]
 pub struct Figure {
@@ -69,78 +38,72 @@ pub struct Figure {
 #[derive(Debug, Clone)]
 pub struct GateFigures {
     pub figures: Vec<Figure>,
-    /// An unlisted IPv4 packet through the XDP gate, over the program that only drops.
-    pub full_gate_vs_drop: f64,
-    /// The same for a stranger whose first 16 bits some listed prefix has.
-    pub neighbour_vs_drop: f64,
+    pub ratios: Vec<(&'static str, f64)>,
+}
+
+/// What one list costs at XDP, IPv4.
+struct OfList {
+    listed: f64,
+    unlisted: f64,
+    neighbour: f64,
+    /// From another source each time, in nanoseconds.
+    scattered: [f64; 2],
 }
 
 /// Measures, and prints a table. Needs root and the eBPF object.
 pub fn run() -> anyhow::Result<GateFigures> {
-    // In a thread of its own, whose mounts vanish with it.
-    let measured = std::thread::spawn(measure).join();
-    let figures = measured.map_err(|_| anyhow::anyhow!("the measuring thread panicked"))??;
+    let figures = with_host(measure)?;
     print(&figures);
     Ok(figures)
 }
 
-fn measure() -> anyhow::Result<GateFigures> {
-    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)
-        .context("a mount namespace of its own: needs root")?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-    let folder = tempfile::tempdir()?;
-    mount(Some("bpf"), folder.path(), Some("bpf"), MsFlags::empty(), None::<&str>)?;
-
+fn measure(host: &Host) -> anyhow::Result<GateFigures> {
     let mut figures = Vec::new();
-    let floor = floor()?;
-    figures.push(Figure { name: "floor: returns XDP_DROP".into(), nanoseconds: floor });
-    let (unlisted, neighbour) = with_list(folder.path(), "Cloudflare (22)", cloudflare(), &mut figures)?;
-    with_list(folder.path(), "10,000 prefixes", ten_thousand(), &mut figures)?;
-    Ok(GateFigures { figures, full_gate_vs_drop: unlisted / floor, neighbour_vs_drop: neighbour / floor })
+    let mut floors = aya::Ebpf::load(object()?)?;
+    let mut floor = |name: &str, of: &str, packet: &[u8]| -> anyhow::Result<f64> {
+        let floor: &mut Xdp = program(&mut floors, name)?.try_into()?;
+        floor.load()?;
+        let nanoseconds = fastest(floor, packet, Some(XDP_DROP))?;
+        figures.push(Figure { name: format!("floor: {of}"), nanoseconds });
+        Ok(nanoseconds)
+    };
+    let drop = floor(names::FLOOR_DROP, "returns XDP_DROP", &v4("198.51.100.10", 443))?;
+    floor(names::FLOOR_SCATTERED, "IPv4 gets another source, XDP_DROP", &v4("198.51.100.10", 443))?;
+    let cloudflare = with_list(host, "Cloudflare (22)", lists::cloudflare(), &mut figures)?;
+    with_list(host, "2 x 10,000 prefixes", lists::spread(10_000), &mut figures)?;
+    let million = with_list(host, "2 x 1,000,000 prefixes", lists::spread(1_000_000), &mut figures)?;
+    let ratios = vec![
+        ("full_gate_vs_drop", cloudflare.listed / drop),
+        ("unlisted_vs_drop", cloudflare.unlisted / drop),
+        ("neighbour_vs_drop", cloudflare.neighbour / drop),
+        ("million_vs_cloudflare", million.scattered[0] / cloudflare.scattered[0]),
+        ("million_vs_cloudflare_v6", million.scattered[1] / cloudflare.scattered[1]),
+    ];
+    Ok(GateFigures { figures, ratios })
 }
 
-fn floor() -> anyhow::Result<f64> {
-    let mut ebpf = Ebpf::load(object()?)?;
-    let program: &mut Xdp = program(&mut ebpf, names::FLOOR_DROP)?.try_into()?;
-    program.load()?;
-    fastest(program, &v4("198.51.100.10", 443), XDP_DROP)
-}
-
-/// Measures the gate with one list in it; gives the figures for an unlisted IPv4 packet at XDP and for one from
-/// beside a listed range.
+/// Measures the gate with one list in it.
 fn with_list(
-    bpffs: &Path,
+    host: &Host,
     list: &str,
     prefixes: Vec<ipnet::IpNet>,
     figures: &mut Vec<Figure>,
-) -> anyhow::Result<(f64, f64)> {
-    let mut kernel = Kernel::open(bpffs)?;
-    kernel.apply(&Desired {
-        generation: 1,
-        interfaces: Vec::new(),
-        mode: KernelMode::Auto,
-        guarded: vec![Guarded {
-            entrypoint: "bench".into(),
-            bind: vec![EDGE_V4.parse()?, EDGE_V6.parse()?],
-            lists: vec![NamedList { name: "bench".into(), prefixes: prefixes.into() }],
-        }],
-    })?;
-    // The same programs once more, over the pinned maps that were just filled.
-    let maps = bpffs.join(names::ROOT).join(names::LAYOUT).join(names::MAPS);
-    let mut loader = EbpfLoader::new();
-    for name in names::GATE_MAPS {
-        loader.map_pin_path(name, maps.join(name));
-    }
-    let mut for_xdp = loader.load(object()?)?;
+) -> anyhow::Result<OfList> {
+    let mut kernel = Kernel::open(&host.bpffs)?;
+    allow(&mut kernel, 1, None, prefixes)?;
+    let mut for_xdp = host.programs()?;
     let xdp: &mut Xdp = program(&mut for_xdp, names::GATE_XDP)?.try_into()?;
     xdp.load()?;
-    let mut for_tc = loader.load(object()?)?;
+    let mut for_tc = host.programs()?;
     let tc: &mut SchedClassifier = program(&mut for_tc, names::GATE_TC)?.try_into()?;
     tc.load()?;
+    let mut for_scattered = host.programs()?;
+    let scattered: &mut Xdp = program(&mut for_scattered, names::GATE_SCATTERED)?.try_into()?;
+    scattered.load()?;
 
     let cases = [
         ("IPv4 unlisted", v4("198.51.100.10", 443), XDP_DROP, TC_ACT_SHOT),
-        // In the same /16 as a listed prefix: the sieve can't tell, the trie must.
+        // In the same /16 as a listed prefix: the sieve can't tell.
         ("IPv4 unlisted neighbour", v4("173.245.1.1", 443), XDP_DROP, TC_ACT_SHOT),
         ("IPv4 listed", v4("104.16.1.1", 443), XDP_PASS, TC_ACT_UNSPEC),
         ("IPv4 unguarded", v4("198.51.100.10", 22), XDP_PASS, TC_ACT_UNSPEC),
@@ -149,30 +112,31 @@ fn with_list(
         ("IPv6 listed", v6("2606:4700::1", 443), XDP_PASS, TC_ACT_UNSPEC),
         ("IPv6 unguarded", v6("2001:db8:bad::1", 22), XDP_PASS, TC_ACT_UNSPEC),
     ];
-    let (mut unlisted, mut neighbour) = (0.0, 0.0);
+    let mut of = OfList { listed: 0.0, unlisted: 0.0, neighbour: 0.0, scattered: [0.0; 2] };
     for (name, packet, at_xdp, at_tc) in cases {
-        let nanoseconds = fastest(xdp, &packet, at_xdp)?;
+        // A long list may hold the neighbours too.
+        let strict = !name.ends_with("neighbour");
+        let nanoseconds = fastest(xdp, &packet, strict.then_some(at_xdp))?;
         match name {
-            "IPv4 unlisted" => unlisted = nanoseconds,
-            "IPv4 unlisted neighbour" => neighbour = nanoseconds,
+            "IPv4 unlisted" => of.unlisted = nanoseconds,
+            "IPv4 unlisted neighbour" => of.neighbour = nanoseconds,
+            "IPv4 listed" => of.listed = nanoseconds,
             _ => {}
         }
         figures.push(Figure { name: format!("xdp, {list}, {name}"), nanoseconds });
-        let nanoseconds = fastest(tc, &packet, at_tc)?;
+        let nanoseconds = fastest(tc, &packet, strict.then_some(at_tc))?;
         figures.push(Figure { name: format!("tcx, {list}, {name}"), nanoseconds });
     }
-    Ok((unlisted, neighbour))
+    let packets = [("IPv4", v4("198.51.100.10", 443)), ("IPv6", v6("2001:db8:bad::1", 443))];
+    for (figure, (name, packet)) in of.scattered.iter_mut().zip(packets) {
+        *figure = fastest(scattered, &packet, None)?;
+        figures.push(Figure { name: format!("xdp, {list}, {name} from anywhere"), nanoseconds: *figure });
+    }
+    Ok(of)
 }
 
-fn object() -> anyhow::Result<&'static [u8]> {
-    object_built_in().context("the eBPF object is not built; run `cargo xtask build`")
-}
-
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut Program> {
-    ebpf.program_mut(name).with_context(|| format!("no program `{name}` in the eBPF object"))
-}
-
-fn fastest<P>(program: &P, packet: &[u8], expected: u32) -> anyhow::Result<f64>
+/// `expected`: what the program must give, if that is always the same.
+fn fastest<P>(program: &P, packet: &[u8], expected: Option<u32>) -> anyhow::Result<f64>
 where
     P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = aya::TestRunResult>,
 {
@@ -183,7 +147,11 @@ where
             repeat: REPEAT,
             ..TestRunOptions::default()
         })?;
-        ensure!(ran.return_value == expected, "the program gave {}, not {expected}", ran.return_value);
+        let given = ran.return_value;
+        ensure!(
+            expected.is_none_or(|expected| given == expected),
+            "the program gave {given}, not {expected:?}"
+        );
         // The kernel gives the mean of a run, in whole nanoseconds.
         fastest = fastest.min(ran.duration.as_nanos() as f64);
     }
@@ -196,24 +164,9 @@ fn print(figures: &GateFigures) {
     for Figure { name, nanoseconds } in &figures.figures {
         anstream::println!("{name:<46} {nanoseconds:>6.0} {:>8.2}", nanoseconds / floor);
     }
-}
-
-fn cloudflare() -> Vec<ipnet::IpNet> {
-    CLOUDFLARE.iter().filter_map(|prefix| prefix.parse().ok()).collect()
-}
-
-/// Cloudflare's, and others in between up to ten thousand of each family: /24s and /48s of documentation's
-/// and benchmarks' neighbourhood, where none of the measured sources is.
-fn ten_thousand() -> Vec<ipnet::IpNet> {
-    let v4 = (0..10_000_u32).filter_map(|n| {
-        // 11.0.0.0 upwards, every other /24.
-        ipnet::Ipv4Net::new((0x0b00_0000 + n * 512).into(), 24).ok().map(ipnet::IpNet::V4)
-    });
-    let v6 = (0..10_000_u128).filter_map(|n| {
-        let address = (0x2a00_u128 << 112) + (n << 81);
-        ipnet::Ipv6Net::new(address.into(), 48).ok().map(ipnet::IpNet::V6)
-    });
-    cloudflare().into_iter().chain(v4).chain(v6).collect()
+    for (name, ratio) in &figures.ratios {
+        anstream::println!("{name:<46} {ratio:>15.2}");
+    }
 }
 
 fn v4(source: &str, port: u16) -> Vec<u8> {

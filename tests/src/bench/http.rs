@@ -123,6 +123,9 @@ fn our_own(island: &Island, cores: &Cores, port: u16) -> anyhow::Result<Process>
             r#"[kernel]
 mode = "off"
 
+[admin]
+bind = "127.0.0.1:9190"
+
 [log]
 access = "{}/weir-access.log"
 

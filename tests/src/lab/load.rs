@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use hyper::Request;
+use tokio::time::MissedTickBehavior;
 
 use super::{
     client::{Browser, Connection, Reply, Target, nothing},
@@ -152,6 +153,8 @@ impl Shared {
 async fn beat(shared: Arc<Shared>, target: Target, path: String, per_second: u32) {
     let idle = Arc::new(Mutex::new(Vec::<Connection>::new()));
     let mut clock = tokio::time::interval(Duration::from_secs(1) / per_second);
+    // A client that got no CPU for a while doesn't make up for it: the burst would be its own doing, not the edge's.
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut number = 0;
     while shared.running.load(Ordering::Acquire) {
         clock.tick().await;
@@ -196,6 +199,24 @@ fn outcome(reply: &Reply) -> Outcome {
 /// The longest that anybody had to wait.
 pub fn longest(records: &[Record]) -> Duration {
     records.iter().map(|record| record.took).max().unwrap_or_default()
+}
+
+/// Those that something which happened at `moment` can have delayed: in flight then, or begun within `span` of it.
+/// Later ones only say how busy the machine is.
+pub fn concerned(records: &[Record], moment: Instant, span: Duration) -> Vec<Record> {
+    let concerned = |record: &&Record| record.ended() >= moment && record.begun <= moment + span;
+    records.iter().filter(concerned).cloned().collect()
+}
+
+/// Those that took longest, for the message of a test that minds: when they began, from a moment on, and how it went.
+pub fn slowest(records: &[Record], since: Instant) -> String {
+    let mut records: Vec<_> = records.iter().collect();
+    records.sort_by_key(|record| std::cmp::Reverse(record.took));
+    let line = |record: &&Record| {
+        let begun = record.begun.saturating_duration_since(since);
+        format!("{:?} (begun after {begun:?}): {:?}", record.took, record.outcome)
+    };
+    records.iter().take(5).map(line).collect::<Vec<_>>().join("; ")
 }
 
 pub fn failed(records: &[Record]) -> usize {

@@ -23,6 +23,11 @@ use super::{
 /// Where the admin API is, inside of the edge.
 pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9190);
 
+/// The socket on which a lab's daemon takes orders. In a folder where a daemon without privileges may make it.
+pub fn admin_socket(lab: &Lab) -> PathBuf {
+    lab.folder().join("run/admin.sock")
+}
+
 /// How long the daemon may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -57,13 +62,23 @@ pub fn program() -> anyhow::Result<PathBuf> {
 pub fn standard(lab: &Lab) -> String {
     let (folder, certificates) = (lab.folder().display(), lab.certificates());
     let certificates = certificates.display();
+    let socket = admin_socket(lab).display().to_string();
     format!(
         r#"[kernel]
 interfaces = ["{PUBLIC}"]
 bpffs = "{folder}/bpffs"
 
+[admin]
+bind = ["{ADMIN}", "unix:{socket}"]
+
 [log]
 access = "{folder}/access.log"
+
+[state]
+dir = "{folder}/state"
+
+[allowlist.cloudflare]
+refresh = "off"
 
 [entrypoint.https]
 bind = ["{EDGE}:443", "[{EDGE_V6}]:443"]
@@ -186,7 +201,12 @@ pub fn run(lab: &Lab, arguments: &[&str]) -> anyhow::Result<Ran> {
 
 pub fn run_as(lab: &Lab, arguments: &[&str], user: As) -> anyhow::Result<Ran> {
     let mut command = lab.edge.command_as(program()?, user)?;
-    command.args(arguments).env("NO_COLOR", "1");
+    // Orders are taken on the socket; what only looks may use either.
+    let admin = match user {
+        As::Root => format!("unix:{}", admin_socket(lab).display()),
+        As::Nobody => ADMIN.to_string(),
+    };
+    command.args(arguments).env("NO_COLOR", "1").env("WEIR_ADMIN", admin);
     finish(command)
 }
 

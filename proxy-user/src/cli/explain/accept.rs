@@ -9,15 +9,12 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::{
-    ExplainArgs,
+    ExplainArgs, lists,
     question::{self, Target},
 };
 use crate::{
     cli::{Failure, colour_on_stderr, print},
-    config::{
-        self,
-        model::{Config, Entrypoint},
-    },
+    config::model::{Config, Entrypoint},
     packet::{self, Headers},
 };
 
@@ -31,13 +28,13 @@ struct Said<'a> {
 
 /// `why`: why there is no gate.
 pub fn explain(args: &ExplainArgs, why: &str) -> Result<(), Failure> {
-    let loaded = config::load(&args.config).map_err(|report| {
+    let config = lists::load(args).map_err(|report| {
         Failure::BadConfig(format!(
             "{why}; what is left to go by is the configuration, and that has faults (`--config` names another):\n{}",
             report.render(colour_on_stderr())
         ))
     })?;
-    let config = &loaded.config;
+    let config = &config;
     let whose = format!("{} has", args.config.display());
     let questions = question::of(args, &targets(config), &whose)?;
     let said: Vec<_> =

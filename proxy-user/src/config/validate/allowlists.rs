@@ -4,10 +4,12 @@ use std::collections::HashSet;
 
 use ipnet::IpNet;
 
-use super::merge::{Item, Merged};
+use super::{
+    fetch,
+    merge::{Item, Merged},
+};
 use crate::config::{
     code::Code,
-    default,
     findings::Findings,
     gather,
     model::Allowlist,
@@ -22,9 +24,9 @@ const LARGEST_FILE: u64 = 64 << 20;
 pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Allowlist> {
     let mut lists: Vec<_> = written.allowlists.items.iter().map(|item| one(item, findings)).collect();
     if let Some(name) = written.allowlists.built_in() {
-        let prefixes =
-            default::CLOUDFLARE_PREFIXES.iter().filter_map(|text| value::prefix(text).ok()).collect();
-        lists.push(Allowlist { name: name.into(), prefixes });
+        let fetch = fetch::cloudflare();
+        let prefixes = fetch.floor.clone();
+        lists.push(Allowlist { name: name.into(), prefixes, written: Vec::new(), fetch: Some(fetch) });
     }
     lists
 }
@@ -39,17 +41,20 @@ fn one(item: &Item<'_, written::Allowlist>, findings: &mut Findings) -> Allowlis
     if let Some(path) = &body.file {
         read_list(file, &name.value, path, &mut prefixes, findings);
     }
+    let fetch = fetch::of(item, findings);
     let path = format!("allowlist.{}", name.value);
-    let lost = findings.lost(&format!("{path}.prefixes")) || findings.lost(&format!("{path}.file"));
-    if prefixes.is_empty() && findings.count() == faults_before && !lost {
+    let lost = ["prefixes", "file", "url"].iter().any(|key| findings.lost(&format!("{path}.{key}")));
+    if prefixes.is_empty() && fetch.is_none() && findings.count() == faults_before && !lost {
         let message = format!("allowlist `{}` holds no prefix: nobody could come in", name.value);
         findings
             .error(Code::EmptyList, file, &name.span, message)
-            .hint("write `prefixes = [\"198.51.100.0/24\"]`, or `file = \"…\"` with one prefix a line");
+            .hint("write `prefixes = [\"198.51.100.0/24\"]`, `file = \"…\"` with one prefix a line, or `url = \"https://…\"`");
     }
     let mut seen = HashSet::new();
     prefixes.retain(|prefix| seen.insert(*prefix));
-    Allowlist { name: name.value.as_str().into(), prefixes }
+    let written = prefixes.clone();
+    prefixes.extend(fetch.iter().flat_map(|fetch| &fetch.floor));
+    Allowlist { name: name.value.as_str().into(), prefixes, written, fetch }
 }
 
 fn add(file: FileId, before: &str, written: &At<String>, prefixes: &mut Vec<IpNet>, findings: &mut Findings) {

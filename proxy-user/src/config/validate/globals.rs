@@ -1,4 +1,4 @@
-//! `[kernel]`, `[admin]`, `[log]` and `[shutdown]`.
+//! `[kernel]`, `[admin]`, `[log]`, `[shutdown]` and `[state]`.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -12,6 +12,7 @@ use crate::config::{
     findings::Findings,
     model::{
         AccessLog, AccessLogFormat, AccessLogTarget, Admin, AdminAddr, Kernel, KernelMode, Log, Shutdown,
+        StateFolder,
     },
     source::FileId,
     value::{self, nearest, quoted},
@@ -50,13 +51,15 @@ pub fn kernel(written: &Merged<'_>, findings: &mut Findings) -> Kernel {
 pub fn admin(written: &Merged<'_>, findings: &mut Findings) -> Admin {
     let list = written.admin.and_then(|(file, section)| Some((file, section.value.bind.as_ref()?)));
     let Some((file, list)) = list else {
-        return Admin { bind: default::ADMIN.parse().map(AdminAddr::Tcp).into_iter().collect() };
+        let tcp = default::ADMIN.parse().map(AdminAddr::Tcp);
+        let bind = tcp.into_iter().chain([AdminAddr::Unix(default::ADMIN_SOCKET.into())]).collect();
+        return Admin { bind, by_default: true };
     };
     if list.items.is_empty() && !findings.lost("admin.bind") {
         let message = "admin.bind is an empty list: `weir status` could not reach the daemon";
         findings
             .error(Code::EmptyList, file, &list.span, message)
-            .hint(format!("leave the key out for `{}`", default::ADMIN));
+            .hint(format!("leave the key out for `{}`", default::ADMIN_BIND.join("` and `")));
     }
     let mut bind = Vec::new();
     for item in &list.items {
@@ -67,7 +70,7 @@ pub fn admin(written: &Merged<'_>, findings: &mut Findings) -> Admin {
         }
         bind.push(address);
     }
-    Admin { bind }
+    Admin { bind, by_default: false }
 }
 
 fn admin_address(file: FileId, item: &At<String>, findings: &mut Findings) -> Option<AdminAddr> {
@@ -151,4 +154,20 @@ pub fn shutdown(written: &Merged<'_>, findings: &mut Findings) -> Shutdown {
         None => value::duration(default::GRACE).unwrap_or_default(),
     };
     Shutdown { grace }
+}
+
+pub fn state(written: &Merged<'_>, findings: &mut Findings) -> StateFolder {
+    let mut state = StateFolder { dir: PathBuf::from(default::STATE) };
+    if let Some((file, section)) = written.state
+        && let Some(dir) = &section.value.dir
+    {
+        state.dir = PathBuf::from(&dir.value);
+        if !state.dir.is_absolute() {
+            let message = format!("state.dir: {} is not an absolute path", quoted(&dir.value));
+            findings
+                .error(Code::BadPlace, file, &dir.span, message)
+                .hint(format!("leave the key out for `{}`", default::STATE));
+        }
+    }
+    state
 }

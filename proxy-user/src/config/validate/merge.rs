@@ -9,7 +9,7 @@ use crate::config::{
     parse::Document,
     source::FileId,
     value,
-    written::{Admin, Allowlist, At, Entrypoint, Kernel, Log, Name, Page, Route, Service, Shutdown},
+    written::{Admin, Allowlist, At, Entrypoint, Kernel, Log, Name, Page, Route, Service, Shutdown, State},
 };
 
 /// What all files say together.
@@ -19,6 +19,7 @@ pub struct Merged<'a> {
     pub admin: Option<(FileId, &'a At<Admin>)>,
     pub log: Option<(FileId, &'a At<Log>)>,
     pub shutdown: Option<(FileId, &'a At<Shutdown>)>,
+    pub state: Option<(FileId, &'a At<State>)>,
     pub allowlists: Named<'a, Allowlist>,
     pub entrypoints: Named<'a, Entrypoint>,
     pub services: Named<'a, Service>,
@@ -57,6 +58,7 @@ pub fn merge<'a>(documents: &'a [Document], findings: &mut Findings) -> Merged<'
         once(&mut merged.admin, "admin", file, written.admin.as_ref(), findings);
         once(&mut merged.log, "log", file, written.log.as_ref(), findings);
         once(&mut merged.shutdown, "shutdown", file, written.shutdown.as_ref(), findings);
+        once(&mut merged.state, "state", file, written.state.as_ref(), findings);
         merged.allowlists.add(file, &written.allowlist, findings);
         merged.entrypoints.add(file, &written.entrypoint, findings);
         merged.services.add(file, &written.service, findings);

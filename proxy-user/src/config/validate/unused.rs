@@ -17,10 +17,7 @@ pub fn warn(written: &Merged<'_>, config: &Config, findings: &mut Findings) {
     });
     unused(&written.allowlists, "no entrypoint refers to it", findings, |id| {
         let id = AllowlistId(id);
-        config.entrypoints.iter().any(|entrypoint| {
-            let trusted = entrypoint.client_ip.as_ref().is_some_and(|source| source.trust.contains(&id));
-            trusted || entrypoint.allow.contains(&id)
-        })
+        config.entrypoints.iter().any(|entrypoint| entrypoint.refers_to(id))
     });
     unused(&written.pages, "no service refers to it", findings, |id| {
         config.services.iter().any(|service| service.when_all_down == WhenAllDown::Page(PageId(id)))

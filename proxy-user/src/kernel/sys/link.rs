@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -16,6 +16,8 @@ const BPF_TCX_INGRESS: u32 = 46;
 const BPF_LINK_TYPE_XDP: u32 = 6;
 const BPF_LINK_TYPE_TCX: u32 = 11;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+/// Without anything to be before: before everybody.
+const BPF_F_BEFORE: u32 = 1 << 3;
 
 /// Where a program hangs on an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +36,22 @@ pub struct LinkInfo {
     pub interface: u32,
 }
 
+impl LinkKind {
+    pub(super) const fn attach_type(self) -> u32 {
+        match self {
+            Self::Xdp => BPF_XDP,
+            Self::TcxIngress => BPF_TCX_INGRESS,
+        }
+    }
+}
+
+/// Whether this kernel has tcx. Only a kernel that knows it looks whether the interface exists.
+pub fn has_tcx(program: BorrowedFd<'_>) -> bool {
+    const NOBODYS: u32 = i32::MAX.unsigned_abs();
+    let refused = Link::create(program, NOBODYS, LinkKind::TcxIngress).err();
+    refused.and_then(|error| error.raw_os_error()) == Some(nix::libc::ENODEV)
+}
+
 /// An attachment. It ends when this and its pin, if it has one, are gone.
 #[derive(Debug)]
 pub struct Link(OwnedFd);
@@ -46,20 +64,28 @@ impl Link {
             interface: u32,
             attach_type: u32,
             flags: u32,
-            /// For tcx: relative to nothing, at any revision.
+            /// For tcx: relative to nothing in particular, at any revision.
             position: [u32; 4],
         }
-        let (attach_type, flags) = match kind {
-            LinkKind::Xdp => (BPF_XDP, XDP_FLAGS_DRV_MODE),
-            LinkKind::TcxIngress => (BPF_TCX_INGRESS, 0),
+        let flags = match kind {
+            LinkKind::Xdp => XDP_FLAGS_DRV_MODE,
+            // First: a program that lets a packet in ends the round, and whoever comes after it is not asked.
+            LinkKind::TcxIngress => BPF_F_BEFORE,
         };
+        let attach_type = kind.attach_type();
         let mut attr = Create { program: number(program), interface, attach_type, flags, position: [0; 4] };
         // SAFETY: LINK_CREATE returns a new descriptor, and reads nothing but the structure.
         unsafe { bpf_fd(BPF_LINK_CREATE, &mut attr) }.map(Self)
     }
 
     pub fn open(path: &Path) -> io::Result<Self> {
-        get(path).map(Self)
+        let descriptor = get(path)?;
+        // The kernel describes maps, programs and links by different structures, and all begin with a number.
+        let what = std::fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
+        if what.is_ok_and(|what| !is_link(&what.to_string_lossy())) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "what is pinned there is no attachment"));
+        }
+        Ok(Self(descriptor))
     }
 
     /// From one packet to the next, without a moment in which none runs.
@@ -110,4 +136,9 @@ impl Link {
         };
         Ok(LinkInfo { kind, program_id: info.program_id, interface: info.interface })
     }
+}
+
+/// By the name that the kernel gives to the file: `anon_inode:bpf-link`, or with an underscore where it was made.
+fn is_link(what: &str) -> bool {
+    matches!(what.strip_prefix("anon_inode:"), Some("bpf-link" | "bpf_link" | "[bpf-link]" | "[bpf_link]"))
 }

@@ -6,13 +6,17 @@
 use std::{
     ffi::CStr,
     io,
+    num::NonZeroUsize,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
+    ptr::NonNull,
 };
 
 use aya::Pod;
-use nix::libc;
-use proxy_common::admission::ListId;
+use nix::{
+    libc,
+    sys::mman::{MapFlags, ProtFlags, mmap, munmap},
+};
 
 use super::{BPF_OBJ_GET_INFO_BY_FD, GetInfo, bpf, bpf_fd, get, number, pin};
 
@@ -22,10 +26,18 @@ const BPF_MAP_UPDATE_ELEM: i32 = 2;
 const BPF_MAP_DELETE_ELEM: i32 = 3;
 
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
-const BPF_MAP_TYPE_LPM_TRIE: u32 = 11;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
-/// Tries are never preallocated; the kernel insists on it.
-const BPF_F_NO_PREALLOC: u32 = 1;
+/// The values can be written where they lie.
+const BPF_F_MMAPABLE: u32 = 1 << 10;
+/// In an array of maps, arrays may be of different lengths; programs pay with a call for each element.
+const BPF_F_INNER_MAP: u32 = 1 << 12;
+
+/// Whether the arrays in an array of maps are all of one length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sizes {
+    Same,
+    Any,
+}
 
 /// A map.
 #[derive(Debug)]
@@ -45,10 +57,33 @@ impl Table {
         create(name, BPF_MAP_TYPE_ARRAY, size_of::<u32>(), size_of::<T>(), 1, 0, 0)
     }
 
-    /// An empty trie of prefixes of addresses with so many bytes.
-    pub fn trie(name: &CStr, address: usize) -> io::Result<Self> {
-        let key = size_of::<u32>() + address;
-        create(name, BPF_MAP_TYPE_LPM_TRIE, key, size_of::<ListId>(), 1, BPF_F_NO_PREALLOC, 0)
+    /// An array of so many elements, all zero. Sizes of a multiple of 8 leave no gaps between them.
+    pub fn sized<T: Pod>(name: &CStr, elements: usize, sizes: Sizes) -> io::Result<Self> {
+        const { assert!(size_of::<T>().is_multiple_of(8)) };
+        let flags = match sizes {
+            Sizes::Same => BPF_F_MMAPABLE,
+            Sizes::Any => BPF_F_MMAPABLE | BPF_F_INNER_MAP,
+        };
+        create(name, BPF_MAP_TYPE_ARRAY, size_of::<u32>(), size_of::<T>(), elements, flags, 0)
+    }
+
+    /// An array with these elements: megabytes are copied at once, not element by element.
+    pub fn filled<T: Pod>(name: &CStr, elements: &[T], sizes: Sizes) -> io::Result<Self> {
+        let bytes = NonZeroUsize::new(size_of_val(elements)).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "an array has at least one element")
+        })?;
+        let table = Self::sized::<T>(name, elements.len(), sizes)?;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        let mapping = unsafe { mmap(None, bytes, access, MapFlags::MAP_SHARED, &table.0, 0) }?;
+        // SAFETY: the mapping is new, writable and as long as `elements`, whose values follow each other there
+        // as here (`sized`), and any values are good there. Nobody else knows the map yet.
+        unsafe {
+            mapping.cast::<T>().copy_from_nonoverlapping(NonNull::from(elements).cast(), elements.len())
+        };
+        // SAFETY: made above, of this length, and not used any more.
+        unsafe { munmap(mapping, bytes.get()) }?;
+        Ok(table)
     }
 
     /// An array of maps like `inner`.

@@ -1,0 +1,153 @@
+//! Ranges of addresses as a static search tree.
+//!
+//! Of each range `first..=last` the tree holds two keys, `first - 1` and `last`, in order. An address is inside
+//! a range when the number of keys below it is odd. The keys stand in leaves; a node above holds, for each of
+//! its children but the last, the largest key below that child. All nodes are full but the last of each level,
+//! so a child is found by arithmetic, and every leaf but the last has an even number of keys: whether the count
+//! is odd is seen in one leaf.
+//!
+//! Comparisons are done without branches. Half of them would be mispredicted, and the verifier would follow
+//! each way through every node.
+
+/// An array's element: 32, 16 or 8 keys.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Node(pub [u64; 16]);
+
+/// Where a tree is among the nodes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tree {
+    /// 0: without any key.
+    pub levels: u32,
+    /// 1: the smallest address is listed.
+    pub inverted: u32,
+    /// The first node of each level, beginning with the root's.
+    pub first: [u32; LEVELS],
+}
+
+/// Enough for four million ranges of hosts.
+pub const LEVELS: usize = 7;
+
+const _: () = assert!(size_of::<Node>() == 128);
+
+/// What keys are made of, and how many of them a node has.
+pub trait Key: Copy + Ord {
+    /// An even number.
+    const PER_NODE: usize;
+    /// How many keys of the node are below `self`. Unused places hold the largest key, which is below none.
+    fn above(self, node: &Node) -> u32;
+}
+
+/// A node is missing: the tables are damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged;
+
+impl Tree {
+    pub const EMPTY: Self = Self { levels: 0, inverted: 0, first: [0; LEVELS] };
+
+    /// Whether the address is in one of the ranges.
+    #[inline(always)]
+    pub fn holds<'a, K: Key>(
+        &self,
+        address: K,
+        nodes: impl Fn(u32) -> Option<&'a Node>,
+    ) -> Result<bool, Damaged> {
+        if self.levels == 0 {
+            return Ok(self.inverted != 0);
+        }
+        let mut child = 0_u32;
+        let mut level = 0;
+        while level < LEVELS {
+            let node = nodes(self.first[level].wrapping_add(child)).ok_or(Damaged)?;
+            let below = address.above(node);
+            level += 1;
+            if level as u32 == self.levels {
+                return Ok((below ^ self.inverted) & 1 != 0);
+            }
+            child = child.wrapping_mul(K::PER_NODE as u32 + 1).wrapping_add(below);
+        }
+        Err(Damaged)
+    }
+}
+
+impl Node {
+    #[must_use]
+    pub const fn as_halves_mut(&mut self) -> &mut [u32; 32] {
+        // SAFETY: as large, less aligned, and any bytes are integers, also what is written.
+        unsafe { &mut *(&raw mut *self).cast() }
+    }
+
+    #[inline(always)]
+    const fn as_halves(&self) -> &[u32; 32] {
+        // SAFETY: as large, less aligned, and any bytes are integers.
+        unsafe { &*(&raw const *self).cast() }
+    }
+}
+
+// === impl Key ===
+
+impl Key for u32 {
+    const PER_NODE: usize = 32;
+
+    #[inline(always)]
+    fn above(self, node: &Node) -> u32 {
+        let keys = node.as_halves();
+        let key = |at: usize| u64::from(keys[at & 31]);
+        // Of numbers so small the difference itself shows it.
+        let below = |at: usize| (key(at).wrapping_sub(u64::from(self)) >> 63) as usize;
+        let mut at = 16 * below(15);
+        at += 8 * below(at + 7);
+        at += 4 * below(at + 3);
+        at += 2 * below(at + 1);
+        at += below(at);
+        // 31 keys are told apart by now; the last is left.
+        (at + below(at)) as u32
+    }
+}
+
+impl Key for u64 {
+    const PER_NODE: usize = 16;
+
+    #[inline(always)]
+    fn above(self, node: &Node) -> u32 {
+        let key = |at: usize| node.0[at & 15];
+        let mut at = 8 * below(key(7), self);
+        at += 4 * below(key(at + 3), self);
+        at += 2 * below(key(at + 1), self);
+        at += below(key(at), self);
+        (at + below(key(at), self)) as u32
+    }
+}
+
+/// The upper half and the lower half, because the kernel has no integers of 128 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Whole(pub u64, pub u64);
+
+impl Key for Whole {
+    const PER_NODE: usize = 8;
+
+    #[inline(always)]
+    fn above(self, node: &Node) -> u32 {
+        let below = |at: usize| {
+            let (upper, lower) = (node.0[(at * 2) & 14], node.0[(at * 2) & 14 | 1]);
+            let differs = upper ^ self.0;
+            let equal = (1 ^ ((differs | differs.wrapping_neg()) >> 63)) as usize;
+            below(upper, self.0) | (equal & below(lower, self.1))
+        };
+        let mut at = 4 * below(3);
+        at += 2 * below(at + 1);
+        at += below(at);
+        (at + below(at)) as u32
+    }
+}
+
+/// 1 if `key` is below `address`, else 0: the borrow of their difference.
+#[inline(always)]
+const fn below(key: u64, address: u64) -> usize {
+    ((!key & address | !(key ^ address) & key.wrapping_sub(address)) >> 63) as usize
+}
+
+// SAFETY: `repr(C)`, integers only, every bit pattern valid, no padding.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Node {}

@@ -1,0 +1,154 @@
+//! What the admin API asks the control loop to do, and what it gets for an answer.
+//!
+//! An order travels over a channel into `control.rs`'s loop, which does one thing at a time: an order never meets half
+//! a reload. A new verb is a variant of [`Verb`] here, a route in `admin/verbs.rs`, and an arm in `control::perform`.
+//! Work that waits for others (a fetch, say) takes the [`Order`] along into a task and answers from there.
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use super::guard::Session;
+
+/// So many orders may wait for the loop; more are told to come again.
+const QUEUE: usize = 16;
+
+#[derive(Debug)]
+pub struct Order {
+    pub verb: Verb,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// What can be asked.
+#[derive(Debug)]
+pub enum Verb {
+    /// Read the configuration anew, as after SIGHUP.
+    Reload(Reload),
+    /// Put a configuration in place of the daemon's own.
+    Apply(Apply),
+    /// Keep the configuration that is on trial.
+    Confirm(Confirm),
+    /// Take the configuration that is on trial back.
+    Revert(Revert),
+    /// Tell what a configuration would change.
+    Diff(Diff),
+    /// Fetch allowlists now.
+    RefreshAllowlists(RefreshAllowlists),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reload {}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Apply {
+    /// What the operator calls the configuration: the path of a file.
+    pub name: String,
+    /// The configuration itself: the daemon may not be able to read what the operator can.
+    pub text: String,
+    /// On trial for so long.
+    #[serde(default)]
+    pub confirm_ms: Option<u64>,
+    /// By which a watchdog knows its trial.
+    #[serde(default)]
+    pub id: u64,
+    /// Without asking the lock-out guard.
+    #[serde(default)]
+    pub force: bool,
+    /// The operator's `SSH_CONNECTION`.
+    #[serde(default)]
+    pub ssh: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirm {}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revert {}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Diff {
+    pub name: String,
+    pub text: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefreshAllowlists {
+    /// This one; without it, all that are fetched.
+    pub list: Option<String>,
+    /// Take a list also when it has shrunken below its limit.
+    #[serde(default)]
+    pub accept_shrunken: bool,
+}
+
+/// A JSON object, whose shape is the verb's own, or why not.
+pub type Answer = Result<Value, Refusal>;
+
+/// Why an order was not followed, in a sentence for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// What was sent is at fault: a configuration that isn't valid, an argument that makes no sense.
+    #[error("{0}")]
+    Faulty(String),
+    /// It can't be done as things are.
+    #[error("{0}")]
+    Refused(String),
+    /// The daemon ends, or has more to do than it can.
+    #[error("{0}")]
+    Busy(String),
+}
+
+/// Where orders are given. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Desk(mpsc::Sender<Order>);
+
+/// A desk, and the end at which its orders come out.
+pub fn desk() -> (Desk, mpsc::Receiver<Order>) {
+    let (send, receive) = mpsc::channel(QUEUE);
+    (Desk(send), receive)
+}
+
+// === impl Apply ===
+
+impl Apply {
+    pub fn session(&self) -> Option<Session> {
+        Session::from_ssh(self.ssh.as_deref()?)
+    }
+}
+
+// === impl Order ===
+
+impl Order {
+    /// The verb, and what the answer is given with: for arms that take the verb apart.
+    pub fn open(self) -> (Verb, oneshot::Sender<Answer>) {
+        (self.verb, self.answer)
+    }
+}
+
+// === impl Desk ===
+
+impl Desk {
+    /// Gives an order, and waits until it is followed or refused.
+    ///
+    /// # Errors
+    /// Why it was not followed.
+    pub async fn order(&self, verb: Verb) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        self.0.try_send(Order { verb, answer }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                Refusal::Busy("the daemon has other orders to follow first: try again".into())
+            }
+            mpsc::error::TrySendError::Closed(_) => ends(),
+        })?;
+        answered.await.unwrap_or_else(|_| Err(ends()))
+    }
+}
+
+fn ends() -> Refusal {
+    Refusal::Busy("the daemon is ending, and takes no more orders".into())
+}

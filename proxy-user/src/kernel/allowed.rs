@@ -1,0 +1,248 @@
+//! What the kernel looks sources up in, made whole before it sees it. Pure.
+
+use proxy_common::admission::{
+    DIRECTORY_FROM, Sieve,
+    directory::{BLOCKS, Block, Hosts},
+    tree::{Key, LEVELS, Node, Tree, Whole},
+};
+
+use crate::admission::PrefixSet;
+
+/// The tables of one set of allowlists. There is always a node, and a host in a directory: the kernel has no
+/// empty arrays.
+pub(super) struct Allowed {
+    pub sieve: Box<Sieve>,
+    pub nodes: Vec<Node>,
+    /// For many IPv4 ranges.
+    pub directory: Option<(Vec<Block>, Vec<Hosts>)>,
+}
+
+pub(super) fn tables(set: &PrefixSet) -> Allowed {
+    let mut sieve = sieve(set);
+    let mut nodes = Vec::new();
+    let directory = (set.ranges_v4().len() >= DIRECTORY_FROM).then(|| directory(set.ranges_v4()));
+    if directory.is_some() {
+        sieve.directory = 1;
+    } else {
+        sieve.tree_v4 = tree(set.ranges_v4().iter().copied(), &mut nodes);
+    }
+    let (networks, hosts) = by_networks(set.ranges_v6());
+    sieve.tree_v6 = tree(networks.into_iter(), &mut nodes);
+    sieve.tree_v6_hosts = tree(hosts.into_iter(), &mut nodes);
+    if nodes.is_empty() {
+        nodes.push(Node([u64::MAX; 16]));
+    }
+    Allowed { sieve, nodes, directory }
+}
+
+/// What first 16 bits listed addresses have.
+fn sieve(set: &PrefixSet) -> Box<Sieve> {
+    let mut sieve = Box::new(Sieve::EMPTY);
+    for &(first, last) in set.ranges_v4() {
+        mark(&mut sieve.v4, (first >> 16) as usize, (last >> 16) as usize);
+    }
+    for &(first, last) in set.ranges_v6() {
+        mark(&mut sieve.v6, (first >> 112) as usize, (last >> 112) as usize);
+    }
+    sieve
+}
+
+fn mark(words: &mut [u64; Sieve::WORDS], first: usize, last: usize) {
+    for value in first..=last {
+        words[value >> 6] |= 1 << (value & 63);
+    }
+}
+
+/// What of the ranges is whole /64s, by their first 64 bits; and the rest.
+#[expect(clippy::type_complexity, reason = "two lists of ranges")]
+fn by_networks(ranges: &[(u128, u128)]) -> (Vec<(u64, u64)>, Vec<(Whole, Whole)>) {
+    let network = |address: u128| (address >> 64) as u64;
+    let whole = |address: u128| Whole(network(address), address as u64);
+    let (mut networks, mut hosts) = (Vec::new(), Vec::new());
+    for &(first, last) in ranges {
+        let begins_inside = first as u64 != 0;
+        let ends_inside = last as u64 != u64::MAX;
+        let (mut from, mut to) = (u128::from(network(first)), u128::from(network(last)));
+        if from == to && (begins_inside || ends_inside) {
+            hosts.push((whole(first), whole(last)));
+            continue;
+        }
+        if begins_inside {
+            hosts.push((whole(first), Whole(network(first), u64::MAX)));
+            from += 1;
+        }
+        if ends_inside {
+            hosts.push((Whole(network(last), 0), whole(last)));
+            to -= 1;
+        }
+        if from <= to {
+            networks.push((from as u64, to as u64));
+        }
+    }
+    (networks, hosts)
+}
+
+/// A tree of ranges that are in order and don't touch, added to the nodes.
+fn tree<K: Bound>(ranges: impl Iterator<Item = (K, K)>, nodes: &mut Vec<Node>) -> Tree {
+    // 1. The keys.
+    let mut inverted = 0;
+    let mut keys: Vec<K> = Vec::new();
+    for (first, last) in ranges {
+        match first.before() {
+            Some(before) => keys.push(before),
+            None => inverted = 1,
+        }
+        keys.push(last);
+    }
+    if inverted == 1 && keys == [K::MAX] {
+        keys.clear();
+    }
+
+    // 2. Leaves, and nodes above them until one is enough; the lowest level first. Of each node the largest key
+    //    below it goes up.
+    let mut levels: Vec<Vec<Node>> = Vec::new();
+    let mut largest = keys;
+    let mut per_node = K::PER_NODE;
+    while !largest.is_empty() && levels.last().is_none_or(|level| level.len() > 1) {
+        let is_leaf = levels.is_empty();
+        let groups = largest.chunks(per_node);
+        levels.push(
+            groups.clone().map(|keys| node(if is_leaf { keys } else { &keys[..keys.len() - 1] })).collect(),
+        );
+        largest = groups.filter_map(|keys| keys.last().copied()).collect();
+        per_node = K::PER_NODE + 1;
+    }
+
+    // 3. The root first.
+    let mut tree = Tree { levels: levels.len() as u32, inverted, first: [0; LEVELS] };
+    assert!(levels.len() <= LEVELS, "more ranges than fit in a tree, which validation doesn't let through");
+    for (first, level) in tree.first.iter_mut().zip(levels.into_iter().rev()) {
+        *first = nodes.len() as u32;
+        nodes.extend(level);
+    }
+    tree
+}
+
+fn node<K: Bound>(keys: &[K]) -> Node {
+    let mut node = Node([u64::MAX; 16]);
+    for (place, key) in keys.iter().enumerate() {
+        key.put(&mut node, place);
+    }
+    node
+}
+
+/// A key as it is put into a node.
+trait Bound: Key {
+    const MAX: Self;
+    /// `None`: it is the smallest.
+    fn before(self) -> Option<Self>;
+    fn put(self, node: &mut Node, place: usize);
+}
+
+impl Bound for u32 {
+    const MAX: Self = Self::MAX;
+
+    fn before(self) -> Option<Self> {
+        self.checked_sub(1)
+    }
+
+    fn put(self, node: &mut Node, place: usize) {
+        node.as_halves_mut()[place] = self;
+    }
+}
+
+impl Bound for u64 {
+    const MAX: Self = Self::MAX;
+
+    fn before(self) -> Option<Self> {
+        self.checked_sub(1)
+    }
+
+    fn put(self, node: &mut Node, place: usize) {
+        node.0[place] = self;
+    }
+}
+
+impl Bound for Whole {
+    const MAX: Self = Self(u64::MAX, u64::MAX);
+
+    fn before(self) -> Option<Self> {
+        match self {
+            Self(0, 0) => None,
+            Self(upper, 0) => Some(Self(upper - 1, u64::MAX)),
+            Self(upper, lower) => Some(Self(upper, lower - 1)),
+        }
+    }
+
+    fn put(self, node: &mut Node, place: usize) {
+        node.0[place * 2] = self.0;
+        node.0[place * 2 + 1] = self.1;
+    }
+}
+
+/// Of ranges that are in order and don't touch.
+fn directory(ranges: &[(u32, u32)]) -> (Vec<Block>, Vec<Hosts>) {
+    let mut blocks = vec![Block::default(); BLOCKS];
+    let mut hosts: Vec<(u32, Hosts)> = Vec::new();
+    for &(first, last) in ranges {
+        let (mut from, mut to) = (u64::from(first >> 8), u64::from(last >> 8));
+        // 1. The /24s at its ends, if they aren't whole.
+        let begins_inside = first & 0xff != 0;
+        let ends_inside = last & 0xff != 0xff;
+        if from == to && (begins_inside || ends_inside) {
+            add_hosts(&mut hosts, first, last);
+            continue;
+        }
+        if begins_inside {
+            add_hosts(&mut hosts, first, first | 0xff);
+            from += 1;
+        }
+        if ends_inside {
+            add_hosts(&mut hosts, last & !0xff, last);
+            to -= 1;
+        }
+        // 2. Those between them, up to 64 at a time.
+        while from <= to {
+            let end = to.min(from | 63);
+            blocks[(from >> 6) as usize].whole |= ones(from & 63, end & 63);
+            from = end + 1;
+        }
+    }
+    // 3. They are in order, as the ranges are.
+    for (network, _) in &hosts {
+        blocks[(network >> 6) as usize].partly |= 1 << (network & 63);
+    }
+    let mut before = 0;
+    for block in &mut blocks {
+        block.first = before;
+        before += u64::from(block.partly.count_ones());
+    }
+    let mut hosts: Vec<Hosts> = hosts.into_iter().map(|(_, hosts)| hosts).collect();
+    if hosts.is_empty() {
+        hosts.push(Hosts::default());
+    }
+    (blocks, hosts)
+}
+
+/// Of one /24.
+fn add_hosts(hosts: &mut Vec<(u32, Hosts)>, first: u32, last: u32) {
+    let network = first >> 8;
+    if hosts.last().is_none_or(|(other, _)| *other != network) {
+        hosts.push((network, Hosts::default()));
+    }
+    let Some((_, Hosts(words))) = hosts.last_mut() else { return };
+    let (first, last) = (u64::from(first & 0xff), u64::from(last & 0xff));
+    for (word, start) in words.iter_mut().zip([0, 64, 128, 192]) {
+        if first < start + 64 && last >= start {
+            *word |= ones(first.max(start) - start, last.min(start + 63) - start);
+        }
+    }
+}
+
+/// Bits from one to another, both included.
+const fn ones(from: u64, to: u64) -> u64 {
+    u64::MAX >> (63 - (to - from)) << from
+}
+
+#[cfg(test)]
+mod tests;

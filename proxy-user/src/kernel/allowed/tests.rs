@@ -1,0 +1,191 @@
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use proptest::prelude::*;
+use proxy_common::admission::directory::Listed;
+
+use super::*;
+
+// The questions as the kernel asks them.
+
+fn lists(allowed: &Allowed, address: IpAddr) -> bool {
+    let sieve = &allowed.sieve;
+    let nodes = |at: u32| allowed.nodes.get(at as usize);
+    match (address, &allowed.directory) {
+        (IpAddr::V4(address), Some((blocks, hosts))) => {
+            let address = u32::from(address);
+            match blocks[Block::of(address) as usize].lists(address) {
+                Listed::Yes => true,
+                Listed::No => false,
+                Listed::Partly(place) => hosts[place as usize].list(address),
+            }
+        }
+        (IpAddr::V4(address), None) => {
+            let address = u32::from(address);
+            sieve.may_list_v4((address >> 16) as u16) && sieve.tree_v4.holds(address, nodes).unwrap()
+        }
+        (IpAddr::V6(address), _) => {
+            let address = u128::from(address);
+            let (upper, lower) = ((address >> 64) as u64, address as u64);
+            let listed = sieve.tree_v6.holds(upper, nodes).unwrap()
+                || sieve.tree_v6_hosts.levels != 0
+                    && sieve.tree_v6_hosts.holds(Whole(upper, lower), nodes).unwrap();
+            listed && sieve.may_list_v6((upper >> 48) as u16)
+        }
+    }
+}
+
+fn with_directory(set: &PrefixSet) -> Allowed {
+    let mut allowed = tables(set);
+    allowed.directory = Some(directory(set.ranges_v4()));
+    allowed
+}
+
+fn net(address: impl Into<IpAddr>, length: u8) -> IpNet {
+    IpNet::new(address.into(), length).unwrap().trunc()
+}
+
+/// Its ends, their neighbours outside, and something between.
+fn boundaries(prefix: &IpNet, between: u128) -> Vec<IpAddr> {
+    match prefix {
+        IpNet::V4(prefix) => {
+            let (first, last) = (u32::from(prefix.network()), u32::from(prefix.broadcast()));
+            let inside = first | between as u32 & u32::from(prefix.hostmask());
+            [first, last, inside, first.wrapping_sub(1), last.wrapping_add(1)]
+                .map(|address| IpAddr::V4(address.into()))
+                .to_vec()
+        }
+        IpNet::V6(prefix) => {
+            let (first, last) = (u128::from(prefix.network()), u128::from(prefix.broadcast()));
+            let inside = first | between & u128::from(prefix.hostmask());
+            [first, last, inside, first.wrapping_sub(1), last.wrapping_add(1)]
+                .map(|address| IpAddr::V6(address.into()))
+                .to_vec()
+        }
+    }
+}
+
+fn agrees(prefixes: &[IpNet], asked: &[IpAddr]) -> Result<(), TestCaseError> {
+    let set = PrefixSet::new(prefixes);
+    let (either, directory) = (tables(&set), with_directory(&set));
+    for address in asked {
+        let listed = prefixes.iter().any(|prefix| prefix.contains(address));
+        prop_assert_eq!(lists(&either, *address), listed, "{}", address);
+        prop_assert_eq!(lists(&directory, *address), listed, "{} in a directory", address);
+    }
+    Ok(())
+}
+
+/// Addresses near each other, so that prefixes overlap, touch and share /24s and /64s.
+fn close_v4() -> impl Strategy<Value = u32> {
+    prop_oneof![any::<u32>(), (0..2048_u32).prop_map(|n| 0x0a00_0000 + n), Just(0), Just(u32::MAX)]
+}
+
+fn close_v6() -> impl Strategy<Value = u128> {
+    prop_oneof![
+        any::<u128>(),
+        (0..2048_u128, 0..2048_u128).prop_map(|(network, host)| (0x2001_0db8 << 96) + (network << 64) + host),
+        Just(0),
+        Just(u128::MAX)
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn ipv4_is_listed_as_the_prefixes_say(
+        written in prop::collection::vec((close_v4(), 0..=32_u8), 0..120),
+        strays in prop::collection::vec(close_v4(), 20),
+        between: u128,
+    ) {
+        // Short ones cover everything, so most are long.
+        let prefixes: Vec<_> = written.iter().enumerate()
+            .map(|(n, &(address, length))| {
+                let length = if n % 8 == 0 { length } else { length.max(22) };
+                net(std::net::Ipv4Addr::from(address), length)
+            })
+            .collect();
+        let mut asked: Vec<_> = prefixes.iter().flat_map(|prefix| boundaries(prefix, between)).collect();
+        asked.extend(strays.into_iter().map(|address| IpAddr::V4(address.into())));
+        agrees(&prefixes, &asked)?;
+    }
+
+    #[test]
+    fn ipv6_is_listed_as_the_prefixes_say(
+        written in prop::collection::vec((close_v6(), 0..=128_u8), 0..120),
+        strays in prop::collection::vec(close_v6(), 20),
+        between: u128,
+    ) {
+        let prefixes: Vec<_> = written.iter().enumerate()
+            .map(|(n, &(address, length))| {
+                let length = if n % 8 == 0 { length } else { length.max(54) };
+                net(std::net::Ipv6Addr::from(address), length)
+            })
+            .collect();
+        let mut asked: Vec<_> = prefixes.iter().flat_map(|prefix| boundaries(prefix, between)).collect();
+        asked.extend(strays.into_iter().map(|address| IpAddr::V6(address.into())));
+        agrees(&prefixes, &asked)?;
+    }
+}
+
+#[test]
+fn everybody_and_nobody() {
+    for (set, listed) in [(PrefixSet::everybody(), true), (PrefixSet::default(), false)] {
+        for allowed in [tables(&set), with_directory(&set)] {
+            for address in [
+                "0.0.0.0",
+                "127.0.0.1",
+                "255.255.255.255",
+                "::",
+                "2001:db8::1",
+                "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+            ] {
+                assert_eq!(lists(&allowed, address.parse().unwrap()), listed, "{address}");
+            }
+        }
+    }
+}
+
+#[test]
+fn as_many_ranges_as_cloudflare_has_are_one_node_for_each_family() {
+    // Fourteen and seven ranges: two of the fifteen for IPv4 touch.
+    let prefixes: Vec<IpNet> = (0..14_u32)
+        .map(|n| net(std::net::Ipv4Addr::from(n << 25), 13))
+        .chain((0..7_u128).map(|n| net(std::net::Ipv6Addr::from(0x2400 + n << 112), 32)))
+        .collect();
+    let allowed = tables(&PrefixSet::new(&prefixes));
+    assert_eq!(allowed.nodes.len(), 2);
+    assert!(allowed.directory.is_none());
+}
+
+#[test]
+fn many_ipv4_prefixes_make_a_directory_and_few_do_not() {
+    // Every other /24, so that none merge.
+    let prefixes = |count: u32| -> Vec<IpNet> {
+        (0..count).map(|n| net(std::net::Ipv4Addr::from(0x0b00_0000 + n * 512), 24)).collect()
+    };
+    let below = DIRECTORY_FROM as u32 - 1;
+    assert!(tables(&PrefixSet::new(&prefixes(below))).directory.is_none());
+    assert!(tables(&PrefixSet::new(&prefixes(below + 1))).directory.is_some());
+}
+
+#[test]
+fn trees_of_every_height_agree_with_the_ranges() {
+    for count in [1_u128, 8, 9, 16, 17, 33, 273, 300, 5_000, 90_000] {
+        let hosts: Vec<IpNet> = (0..count)
+            .flat_map(|n| {
+                let host = (0x2001_0db8_u128 << 96) + n * 6;
+                let network = (0x2a00_u128 << 112) + (n << 81);
+                [net(std::net::Ipv6Addr::from(host), 127), net(std::net::Ipv6Addr::from(network), 48)]
+            })
+            .collect();
+        let set = PrefixSet::new(&hosts);
+        let allowed = tables(&set);
+        for prefix in hosts.iter().step_by(hosts.len() / 997 + 1) {
+            for address in boundaries(prefix, u128::MAX / 3) {
+                assert_eq!(lists(&allowed, address), set.contains(address), "{address} of {count}");
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The lists that are measured.
+
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// The ranges that Cloudflare publishes, as of 2026.
+const CLOUDFLARE: [&str; 22] = [
+    "173.245.48.0/20",
+    "103.21.244.0/22",
+    "103.22.200.0/22",
+    "103.31.4.0/22",
+    "141.101.64.0/18",
+    "108.162.192.0/18",
+    "190.93.240.0/20",
+    "188.114.96.0/20",
+    "197.234.240.0/22",
+    "198.41.128.0/17",
+    "162.158.0.0/15",
+    "104.16.0.0/13",
+    "104.24.0.0/14",
+    "172.64.0.0/13",
+    "131.0.72.0/22",
+    "2400:cb00::/32",
+    "2606:4700::/32",
+    "2803:f800::/32",
+    "2405:b500::/32",
+    "2405:8100::/32",
+    "2a06:98c0::/29",
+    "2c0f:f248::/32",
+];
+
+pub fn cloudflare() -> Vec<IpNet> {
+    CLOUDFLARE.iter().filter_map(|prefix| prefix.parse().ok()).collect()
+}
+
+/// Cloudflare's, and so many of each family that are spread over the whole of the address space, always the
+/// same. Of ten, four are networks as they are announced (/24, /48), three single hosts (/32, /64 and /128), and
+/// three of other lengths. Documentation's addresses are none of them.
+pub fn spread(count: usize) -> Vec<IpNet> {
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let reserved: [IpNet; 3] =
+        ["198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32"].map(|net| net.parse().expect("a constant"));
+    let mut seen: HashSet<IpNet> = HashSet::with_capacity(count * 2);
+    for family in [numbers_v4 as fn(&mut Numbers) -> IpNet, numbers_v6] {
+        let until = seen.len() + count;
+        while seen.len() < until {
+            let net = family(&mut numbers);
+            if !reserved.iter().any(|reserved| reserved.contains(&net) || net.contains(reserved)) {
+                seen.insert(net);
+            }
+        }
+    }
+    cloudflare().into_iter().chain(seen).collect()
+}
+
+fn numbers_v4(numbers: &mut Numbers) -> IpNet {
+    let address = Ipv4Addr::from(numbers.next() as u32);
+    let length = match numbers.next() % 10 {
+        0..4 => 24,
+        4..7 => 32,
+        _ => 20 + (numbers.next() % 12) as u8,
+    };
+    Ipv4Net::new_assert(address, length).trunc().into()
+}
+
+fn numbers_v6(numbers: &mut Numbers) -> IpNet {
+    let upper = numbers.next() >> 4 | 0x2 << 60;
+    let address = Ipv6Addr::from(u128::from(upper) << 64 | u128::from(numbers.next()));
+    let length = match numbers.next() % 20 {
+        0..8 => 48,
+        8..13 => 64,
+        13 => 128,
+        _ => 29 + (numbers.next() % 35) as u8,
+    };
+    Ipv6Net::new_assert(address, length).trunc().into()
+}
+
+/// xorshift64*: the same numbers everywhere.
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
