@@ -42,18 +42,19 @@ pub struct WatchArgs {
 }
 
 pub fn run(args: &WatchArgs) -> Result<(), Failure> {
-    let Some(mut watcher) = Watcher::open(&args.place.bpffs).map_err(failed)? else {
+    let Some(mut watcher) = Watcher::open(&args.place.bpffs).map_err(|fault| failed(&fault))? else {
         return Err(Failure::Failed(format!(
             "nothing of Weir's is in the kernel (no pins below {}): there is nothing to watch",
             args.place.bpffs.display()
         )));
     };
-    let mut unshown = Unshown::new(watcher.totals().map_err(failed)?);
+    let mut unshown = Unshown::new(watcher.totals().map_err(|fault| failed(&fault))?);
     let mut interfaces = Interfaces::default();
     let mut left = args.count;
     let mut summed_up = Instant::now();
     loop {
-        let dropped = watcher.wait(SUM_UP.saturating_sub(summed_up.elapsed())).map_err(failed)?;
+        let dropped =
+            watcher.wait(SUM_UP.saturating_sub(summed_up.elapsed())).map_err(|fault| failed(&fault))?;
         let mut text = String::new();
         for event in dropped.iter().filter(|event| args.wants(&event.entrypoint, event.reason)) {
             if left == Some(0) {
@@ -65,7 +66,7 @@ pub fn run(args: &WatchArgs) -> Result<(), Failure> {
         }
         if left == Some(0) || summed_up.elapsed() >= SUM_UP {
             summed_up = Instant::now();
-            let more = unshown.sum_up(&watcher.totals().map_err(failed)?);
+            let more = unshown.sum_up(&watcher.totals().map_err(|fault| failed(&fault))?);
             let wanted = more.into_iter().filter(|total| args.wants(&total.entrypoint, total.reason));
             text.push_str(&args.more(&wanted.collect::<Vec<_>>()));
         }
@@ -192,7 +193,7 @@ fn reason(text: &str) -> Result<&'static str, String> {
     found.ok_or_else(|| format!("reasons are {}", names.join(", ")))
 }
 
-fn failed(fault: KernelFault) -> Failure {
+fn failed(fault: &KernelFault) -> Failure {
     Failure::Failed(fault.to_string())
 }
 

@@ -31,7 +31,7 @@ pub fn of(args: &ExplainArgs, targets: &[Target], whose: &str) -> Result<Vec<Que
         packets.into_iter().map(|packet| Question { frame: packet.frame, cut: packet.cut }).collect()
     } else {
         let source = args.what.as_deref().and_then(|what| what.parse().ok());
-        let source: IpAddr = source.ok_or_else(|| bad("an address, --packet or --pcap is wanted".into()))?;
+        let source: IpAddr = source.ok_or_else(|| bad("an address, --packet or --pcap is wanted"))?;
         addresses(args, source.to_canonical(), targets, whose)?
             .into_iter()
             .map(|to| Ok(Question { frame: packet::syn(source, to).map_err(bad)?, cut: false }))
@@ -86,6 +86,6 @@ fn addresses(
     }))
 }
 
-fn bad(sentence: String) -> Failure {
+fn bad(sentence: impl std::fmt::Display) -> Failure {
     Failure::BadConfig(format!("error: {sentence}"))
 }
