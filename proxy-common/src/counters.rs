@@ -1,6 +1,6 @@
 //! What the gate decided, by entrypoint: one field for each verdict, so that `bpftool map dump` names them.
 
-use core::ops::AddAssign;
+use core::ops::{AddAssign, SubAssign};
 
 use crate::verdict::DropReason;
 
@@ -71,6 +71,23 @@ impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.packets = self.packets.wrapping_add(other.packets);
         self.bytes = self.bytes.wrapping_add(other.bytes);
+    }
+}
+
+impl SubAssign for Tally {
+    /// Not below nothing: what is taken off may have been counted a moment before what it is taken off from.
+    fn sub_assign(&mut self, other: Self) {
+        self.packets = self.packets.saturating_sub(other.packets);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+    }
+}
+
+impl SubAssign for Counters {
+    fn sub_assign(&mut self, other: Self) {
+        self.passed -= other.passed;
+        for reason in DropReason::ALL {
+            *self.dropped_mut(reason) -= *other.dropped(reason);
+        }
     }
 }
 

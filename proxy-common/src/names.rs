@@ -1,7 +1,7 @@
 //! The names of maps, programs and pins, as `bpftool` shows them.
 
 /// The layout of pinned state: the folder below `weir/`. Another layout is another folder.
-pub const LAYOUT: &str = "v2";
+pub const LAYOUT: &str = "v1";
 
 /// Folder below the bpffs mount point that holds everything Weir pins.
 pub const ROOT: &str = "weir";
@@ -37,8 +37,16 @@ pub const GATE_SHADOWED: &str = "GATE_SHADOWED";
 pub const GATE_ENTRYPOINTS: &str = "GATE_ENTRYPOINTS";
 /// By list id: its name and size.
 pub const GATE_LISTS: &str = "GATE_LISTS";
+/// By entrypoint slot and CPU: what `weir explain` has added to [`GATE_COUNTERS`].
+pub const GATE_TRIED: &str = "GATE_TRIED";
+/// Drops, sampled while somebody watches.
+pub const GATE_EVENTS: &str = "GATE_EVENTS";
+/// Until when somebody watches.
+pub const GATE_WATCHED: &str = "GATE_WATCHED";
+/// By CPU: how much it has told of late.
+pub const GATE_BUDGET: &str = "GATE_BUDGET";
 
-pub const GATE_MAPS: [&str; 11] = [
+pub const GATE_MAPS: [&str; 15] = [
     GATE_SCOPE,
     GATE_SIEVES,
     GATE_ALLOW,
@@ -50,12 +58,18 @@ pub const GATE_MAPS: [&str; 11] = [
     GATE_SHADOWED,
     GATE_ENTRYPOINTS,
     GATE_LISTS,
+    GATE_TRIED,
+    GATE_EVENTS,
+    GATE_WATCHED,
+    GATE_BUDGET,
 ];
 
 /// The gate at XDP.
 pub const GATE_XDP: &str = "gate_xdp";
 /// The gate at tcx ingress.
 pub const GATE_TC: &str = "gate_tc";
+/// Judges as the gate does, and says all that it knows. Never attached: `weir explain` runs it.
+pub const GATE_EXPLAIN: &str = "gate_explain";
 /// Returns XDP_DROP and does nothing else: the floor that benchmarks compare the gate with. Never attached.
 pub const FLOOR_DROP: &str = "floor_drop";
 /// The gate, asked about another source each time: for benchmarks. Never attached.

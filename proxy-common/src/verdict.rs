@@ -32,6 +32,12 @@ impl DropReason {
         Self::VlanTags,
     ];
 
+    /// `None`: of another version's.
+    #[must_use]
+    pub fn of_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| *reason as u32 == number)
+    }
+
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -42,6 +48,24 @@ impl DropReason {
             Self::Malformed => "malformed",
             Self::SplitHeader => "split_header",
             Self::VlanTags => "vlan_tags",
+        }
+    }
+
+    /// What follows "dropped:".
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::NotListed => "its source is on none of the allowlists",
+            Self::Truncated => "it ends before its port can be read",
+            Self::ExtensionHeaders => "it has more IPv6 extension headers than the gate looks behind",
+            Self::ListMissing => {
+                "the allowlists are missing in the kernel. That is a fault of Weir's: please report it"
+            }
+            Self::Malformed => "its header has a length that no header has, so its port can't be found",
+            Self::SplitHeader => "it is the first of several fragments, and its port is not in it",
+            Self::VlanTags => {
+                "it has more VLAN tags than the gate looks behind, and one of them names no VLAN"
+            }
         }
     }
 }

@@ -4,6 +4,8 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 #[cfg(target_arch = "bpf")]
+mod events;
+#[cfg(target_arch = "bpf")]
 mod maps;
 
 #[cfg(target_arch = "bpf")]
@@ -11,17 +13,23 @@ mod maps;
 mod programs {
     use aya_ebpf::{
         bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
-        helpers::bpf_get_prandom_u32,
+        helpers::{bpf_get_prandom_u32, bpf_xdp_adjust_head},
         macros::{classifier, xdp},
         programs::{TcContext, XdpContext},
     };
-    use proxy_common::verdict::DropReason;
+    use proxy_common::{
+        answer::{Answer, Outcome},
+        verdict::DropReason,
+    };
     use proxy_ebpf::{
         frame::Frame,
         gate::{Admitted, Stop, judge, source},
     };
 
-    use crate::maps::{GateMaps, report};
+    use crate::{
+        events::{self, Packet},
+        maps::{GateMaps, report},
+    };
 
     /// How much of a packet is made readable when its headers don't lie in one piece: more than the deepest
     /// headers that the gate walks usually take, less than what is dear to copy.
@@ -55,6 +63,22 @@ mod programs {
             Verdict::Pass => TC_ACT_UNSPEC,
             Verdict::Drop => TC_ACT_SHOT,
         }
+    }
+
+    /// The gate's judgement with all that is known about it, put in front of the packet. Never attached.
+    #[xdp]
+    pub fn gate_explain(ctx: XdpContext) -> u32 {
+        let bytes = (ctx.end() - ctx.start()) as u64;
+        let answer = explain(judge(&ctx, &GateMaps), bytes).to_bytes();
+        // SAFETY: `ctx` is what this program was called with. Every address read from it before is stale now.
+        if unsafe { bpf_xdp_adjust_head(ctx.ctx, -(Answer::BYTES as i32)) } != 0
+            || ctx.start() + Answer::BYTES > ctx.end()
+        {
+            return xdp_action::XDP_ABORTED;
+        }
+        // SAFETY: the check above keeps all of the answer inside of the packet, and bytes may lie anywhere.
+        unsafe { (ctx.start() as *mut [u8; Answer::BYTES]).write_unaligned(answer) };
+        xdp_action::XDP_PASS
     }
 
     /// What benchmarks compare the gate with. Never attached.
@@ -110,7 +134,7 @@ mod programs {
     }
 
     #[inline(always)]
-    fn decide(ctx: &impl Frame, judged: Result<Admitted, Stop>, bytes: u64) -> Verdict {
+    fn decide(ctx: &impl Packet, judged: Result<Admitted, Stop>, bytes: u64) -> Verdict {
         match judged {
             Ok(admitted) => {
                 report::passed(admitted.entrypoint, bytes);
@@ -121,6 +145,7 @@ mod programs {
             ) => Verdict::Pass,
             Err(Stop::Dropped { entrypoint, reason }) => {
                 report::dropped(entrypoint, reason, bytes);
+                events::dropped(ctx, entrypoint, reason, bytes);
                 Verdict::Drop
             }
             Err(Stop::Shadowed { entrypoint, reason }) => {
@@ -128,6 +153,34 @@ mod programs {
                 Verdict::Pass
             }
         }
+    }
+
+    #[inline(always)]
+    fn explain(judged: Result<Admitted, Stop>, bytes: u64) -> Answer {
+        let mut answer = Answer { generation: report::generation(), ..Answer::default() };
+        let outcome = match judged {
+            Ok(admitted) => {
+                report::tried(admitted.entrypoint, None, bytes);
+                (answer.entrypoint, answer.list) = (admitted.entrypoint, admitted.list);
+                Outcome::Admitted
+            }
+            Err(Stop::Dropped { entrypoint, reason }) => {
+                report::tried(entrypoint, Some(reason), bytes);
+                (answer.entrypoint, answer.reason) = (entrypoint, reason as u32);
+                Outcome::Dropped
+            }
+            Err(Stop::Shadowed { entrypoint, reason }) => {
+                (answer.entrypoint, answer.reason) = (entrypoint, reason as u32);
+                Outcome::Shadowed
+            }
+            Err(Stop::NotIp) => Outcome::NotIp,
+            Err(Stop::NotAHeader) => Outcome::NotAHeader,
+            Err(Stop::NotGuardable) => Outcome::NotGuardable,
+            Err(Stop::LaterFragment) => Outcome::LaterFragment,
+            Err(Stop::NotGuarded) => Outcome::NotGuarded,
+        };
+        answer.outcome = outcome as u32;
+        answer
     }
 
     #[inline(always)]

@@ -58,6 +58,10 @@ static GATE_ENTRYPOINTS: Array<Label, MAX_ENTRYPOINTS> = Array::new();
 #[btf_map]
 static GATE_LISTS: Array<ListLabel, MAX_LISTS> = Array::new();
 
+/// What `gate_explain` has counted, for packets that the gate's own programs were tried out on.
+#[btf_map]
+static GATE_TRIED: PerCpuArray<Counters, MAX_ENTRYPOINTS> = PerCpuArray::new();
+
 /// The gate's questions, answered by the maps above.
 pub struct GateMaps;
 
@@ -140,7 +144,7 @@ pub mod report {
     };
     use proxy_ebpf::gate::Source;
 
-    use super::{GATE_COUNTERS, GATE_SHADOWED, GATE_WOULD_DROP};
+    use super::{GATE_COUNTERS, GATE_SCOPE, GATE_SHADOWED, GATE_TRIED, GATE_WOULD_DROP};
 
     #[inline(always)]
     pub fn passed(entrypoint: u32, bytes: u64) {
@@ -154,6 +158,24 @@ pub mod report {
         if let Some(counters) = counters(&GATE_COUNTERS, entrypoint) {
             counters.dropped_mut(reason).count(bytes);
         }
+    }
+
+    /// This packet was one that the gate was tried out on.
+    #[inline(always)]
+    pub fn tried(entrypoint: u32, dropped: Option<DropReason>, bytes: u64) {
+        let Some(counters) = GATE_TRIED.get_ptr_mut(entrypoint) else { return };
+        // SAFETY: as for the counters proper.
+        let counters = unsafe { &mut *counters };
+        match dropped {
+            Some(reason) => counters.dropped_mut(reason).count(bytes),
+            None => counters.passed.count(bytes),
+        }
+    }
+
+    /// The snapshot in force; 0: none.
+    #[inline(always)]
+    pub fn generation() -> u64 {
+        GATE_SCOPE.get_value(0, &0).map_or(0, |scope| scope.generation)
     }
 
     /// Would have been dropped: counted by reason, and by where it came from.

@@ -12,6 +12,7 @@ mod kernel;
 mod reload;
 mod run;
 mod status;
+mod watch;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -47,8 +48,10 @@ enum Command {
     /// Show allowlists and how current they are, or fetch them now
     #[command(subcommand)]
     Allowlist(allowlist::AllowlistCommand),
-    /// Say more about a code that `weir check` or the log names
+    /// Say why the gate passes or drops an address or a packet, or more about a code like W012
     Explain(explain::ExplainArgs),
+    /// Show packets that the gate drops, as it drops them
+    Watch(watch::WatchArgs),
     /// Look at, or remove, what Weir keeps in the kernel
     #[command(subcommand)]
     Kernel(kernel::KernelCommand),
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Allowlist(command) => allowlist::run(&command),
         Command::Explain(args) => explain::run(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Kernel(command) => kernel::run(&command),
         Command::Ping(args) => status::ping(&args),
         Command::Version(args) => version(&args),

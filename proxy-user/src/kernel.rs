@@ -2,7 +2,7 @@
 //! else is aya known.
 //!
 //! State lives in the kernel, not in this process. Maps, programs and links are pinned below
-//! `<bpffs>/weir/v2`; a daemon that dies leaves the gate standing, and the next one adopts it. [`Kernel::apply`]
+//! `<bpffs>/weir/v1`; a daemon that dies leaves the gate standing, and the next one adopts it. [`Kernel::apply`]
 //! reconciles: it compares what is wanted with what is there, and does what is missing. A new generation of
 //! lists and scope becomes visible with one map update, so that no packet is judged by parts of two.
 //!
@@ -20,6 +20,7 @@ use crate::config::model::KernelMode;
 pub mod addresses;
 mod allowed;
 mod attach;
+pub mod explain;
 pub mod fault;
 mod interface;
 mod lookup;
@@ -30,6 +31,7 @@ mod privileges;
 pub mod status;
 mod sys;
 mod tables;
+pub mod watch;
 
 pub use attach::Change;
 pub use fault::KernelFault;

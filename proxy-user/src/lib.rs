@@ -27,6 +27,7 @@ pub mod access_log;
 // === What both share ===
 pub mod address;
 pub mod clock;
+pub mod packet;
 pub mod snapshot;
 pub mod health;
 

@@ -105,7 +105,7 @@ fn a_loader_killed_while_it_puts_a_scope_in_place_leaves_what_the_next_can_tell(
         kernel.apply(&desired(1, &["192.0.2.0/24"])).unwrap();
         drop(kernel);
         // As if killed after the update and before the pin took its name.
-        let maps = scratch.bpffs.join("weir/v2/maps");
+        let maps = scratch.bpffs.join("weir/v1/maps");
         std::fs::rename(maps.join(names::RUNNING_SCOPE), maps.join(names::INCOMING_SCOPE)).unwrap();
 
         let observe = || kernel::observe(&scratch.bpffs).unwrap().unwrap();
@@ -266,7 +266,7 @@ fn an_interface_without_ethernet_frames_is_refused() {
 #[test]
 fn pinned_maps_of_another_layout_are_refused_by_name() {
     in_scratch("pinned_maps_of_another_layout_are_refused_by_name", |scratch| {
-        let maps = scratch.bpffs.join("weir/v2/maps");
+        let maps = scratch.bpffs.join("weir/v1/maps");
         std::fs::create_dir_all(&maps).unwrap();
         aya::maps::Array::<_, u64>::create(1, 0).unwrap().pin(maps.join("GATE_COUNTERS")).unwrap();
         let Err(fault) = Kernel::open(&scratch.bpffs) else { panic!("it was taken for ours") };

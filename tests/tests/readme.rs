@@ -146,7 +146,7 @@ fn the_configuration_of_the_readme_is_valid() -> Done {
 #[test]
 fn every_command_of_the_page_about_bpftool_runs() -> Done {
     needs!(Need::Root, Need::Ebpf, Need::Weir, Need::Program("bpftool"), Need::Program("jq"));
-    let page = page("docs/bpftool.md")?;
+    let page = page("docs/inspecting.md")?;
     let stand = Stand::up()?;
     let typed: Vec<_> =
         fenced(&page, "console").into_iter().filter_map(|line| line.strip_prefix("# ")).collect();
@@ -160,9 +160,9 @@ fn every_command_of_the_page_about_bpftool_runs() -> Done {
             .replace("/sys/fs/bpf", &stand.lab.bpffs().to_string_lossy())
             .replace("links/edge0", "links/public");
         let mut shell = stand.lab.edge.command("bash")?;
-        let folder = stand.lab.bpffs().join("weir/v2");
+        let folder = stand.lab.bpffs().join("weir/v1");
         shell.current_dir(&folder).args(["-e", "-o", "pipefail", "-c", &command]);
-        well(&weir::finish(shell)?).with_context(|| format!("`{command}`, as docs/bpftool.md has it"))?;
+        well(&weir::finish(shell)?).with_context(|| format!("`{command}`, as docs/inspecting.md has it"))?;
     }
     Ok(())
 }

@@ -1,24 +1,82 @@
-//! `weir explain`: more about a code that a diagnostic carries.
+//! `weir explain`: why the gate passes or drops an address or a packet, and more about a code that a diagnostic carries.
+
+mod accept;
+mod gate;
+mod lists;
+mod question;
+
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
 use crate::{
-    cli::{Failure, print},
-    config::Code,
+    cli::{Failure, admin::AdminArgs, kernel::Place, print},
+    config::{Code, DEFAULT_PATH},
+    kernel::explain::Explainer,
 };
 
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// A code, like W012
-    code: String,
+    /// A source address (203.0.113.9), or a code that `weir check` or the log names (W012)
+    #[arg(required_unless_present_any = ["packet", "pcap"])]
+    what: Option<String>,
+    /// The entrypoint that the address connects to; without it, each one that is guarded
+    #[arg(long, value_name = "NAME")]
+    entrypoint: Option<String>,
+    /// The address and port that it connects to, instead of an entrypoint
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "entrypoint")]
+    to: Option<SocketAddr>,
+    /// A whole packet in hexadecimal, from its Ethernet header on
+    #[arg(long, value_name = "HEX", conflicts_with_all = ["what", "entrypoint", "to"])]
+    packet: Option<String>,
+    /// The packets of a pcap or pcapng file, a line for each
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["what", "entrypoint", "to", "packet"])]
+    pcap: Option<PathBuf>,
+    /// How many packets of the file
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "pcap")]
+    packets: usize,
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    admin: AdminArgs,
+    /// Configuration to go by where no daemon answers
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+    config: PathBuf,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
-    match Code::parse(&args.code) {
+    if let Some(what) = &args.what {
+        if what.contains("://") {
+            return Err(Failure::BadConfig(
+                "error: which route and service answer a URL can't be explained yet; an address, a packet and a code can"
+                    .into(),
+            ));
+        }
+        if what.parse::<std::net::IpAddr>().is_err() {
+            return code(what);
+        }
+    }
+    match Explainer::open(&args.place.bpffs) {
+        Ok(Some(explainer)) => gate::explain(args, &explainer),
+        Ok(None) => accept::explain(
+            args,
+            &format!("nothing of Weir's is in the kernel (no pins below {})", args.place.bpffs.display()),
+        ),
+        // Where the gate can't be had at all, the check at accept is what there is.
+        Err(fault) if fault.is_unavailable() => accept::explain(args, &fault.to_string()),
+        Err(fault) => Err(Failure::Failed(fault.to_string())),
+    }
+}
+
+fn code(what: &str) -> Result<(), Failure> {
+    match Code::parse(what) {
         Some(code) => print(&format!("{}: {}\n\n{}\n", code, code.title(), code.explanation())),
         None => Err(Failure::BadConfig(format!(
-            "error: `{}` is no code of Weir's; codes look like W012 (docs/configuration.md lists them)",
-            args.code
+            "error: `{what}` is no code of Weir's, and no address; codes look like W012 (docs/configuration.md lists \
+             them), addresses like 203.0.113.9 or 2001:db8::9"
         ))),
     }
 }

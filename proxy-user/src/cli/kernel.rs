@@ -33,10 +33,10 @@ pub struct UnloadArgs {
 }
 
 #[derive(Debug, Args)]
-struct Place {
+pub struct Place {
     /// Where bpffs is mounted
     #[arg(long, env = "WEIR_BPFFS", default_value = "/sys/fs/bpf")]
-    bpffs: PathBuf,
+    pub bpffs: PathBuf,
 }
 
 pub fn run(command: &KernelCommand) -> Result<(), Failure> {

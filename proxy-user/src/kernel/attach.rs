@@ -284,6 +284,9 @@ impl Programs {
         pins::remove(&pins.program(names::GATE_TC))?;
         let tc: &mut SchedClassifier = object::program(&mut self.ebpf, names::GATE_TC)?;
         tc.pin(pins.program(names::GATE_TC)).map_err(|error| failed(&error))?;
+        pins::remove(&pins.program(names::GATE_EXPLAIN))?;
+        let explain: &mut Xdp = object::program(&mut self.ebpf, names::GATE_EXPLAIN)?;
+        explain.pin(pins.program(names::GATE_EXPLAIN)).map_err(|error| failed(&error))?;
         self.pinned = true;
         Ok(())
     }

@@ -14,6 +14,7 @@ use proxy_common::{
         tree::Node,
     },
     counters::Counters,
+    event::{Budget, RING_BYTES, Watched},
     label::{Label, ListLabel},
     names,
     scope::{MAX_ENTRYPOINTS, ScopeTable},
@@ -64,6 +65,8 @@ pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
     xdp.load().map_err(|error| refused(names::GATE_XDP, error))?;
     let tc: &mut SchedClassifier = program(&mut ebpf, names::GATE_TC)?;
     tc.load().map_err(|error| refused(names::GATE_TC, error))?;
+    let explain: &mut Xdp = program(&mut ebpf, names::GATE_EXPLAIN)?;
+    explain.load().map_err(|error| refused(names::GATE_EXPLAIN, error))?;
     Ok(Loaded { programs: Programs::new(ebpf)? })
 }
 
@@ -130,6 +133,10 @@ fn shapes() -> [(&'static str, Shape); names::GATE_MAPS.len()] {
         ),
         (names::GATE_ENTRYPOINTS, shape(MapType::Array, size_of::<Label>(), MAX_ENTRYPOINTS)),
         (names::GATE_LISTS, shape(MapType::Array, size_of::<ListLabel>(), MAX_LISTS)),
+        (names::GATE_TRIED, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),
+        (names::GATE_EVENTS, Shape { kind: MapType::RingBuf, key: 0, value: 0, entries: RING_BYTES }),
+        (names::GATE_WATCHED, shape(MapType::Array, size_of::<Watched>(), 1)),
+        (names::GATE_BUDGET, shape(MapType::PerCpuArray, size_of::<Budget>(), 1)),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! Where state is pinned, and how it is removed.
 //!
-//! `<bpffs>/weir/v2/{maps,progs,links/<interface>}`. bpffs keeps dots in names for itself, and interface names
+//! `<bpffs>/weir/v1/{maps,progs,links/<interface>}`. bpffs keeps dots in names for itself, and interface names
 //! may have them (`eth0.100`) but never colons, so a colon stands for a dot.
 
 use std::{
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_vlan_interface_has_a_pin_that_bpffs_accepts() {
         let pins = Pins::below(Path::new("/sys/fs/bpf"));
-        assert_eq!(pins.link("eth0.100"), Path::new("/sys/fs/bpf/weir/v2/links/eth0:100"));
+        assert_eq!(pins.link("eth0.100"), Path::new("/sys/fs/bpf/weir/v1/links/eth0:100"));
     }
 
     #[test]

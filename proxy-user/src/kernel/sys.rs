@@ -22,6 +22,7 @@ pub mod clsact;
 pub mod link;
 pub mod netlink;
 pub mod present;
+pub mod program;
 pub mod table;
 
 const BPF_OBJ_PIN: libc::c_int = 6;

@@ -30,6 +30,8 @@ pub(super) struct Tables {
     counters: PerCpuArray<MapData, Counters>,
     would_drop: PerCpuArray<MapData, Counters>,
     shadowed: PerCpuHashMap<MapData, ShadowedKey, Shadowed>,
+    /// What of them was only tried out. `None`: the daemon that made the maps tries nothing out.
+    tried: Option<PerCpuArray<MapData, Counters>>,
     entrypoints: Array<MapData, Label>,
     lists: Array<MapData, ListLabel>,
     /// Arrays of maps.
@@ -60,6 +62,7 @@ impl Tables {
             counters: typed(of(names::GATE_COUNTERS)?)?,
             would_drop: typed(of(names::GATE_WOULD_DROP)?)?,
             shadowed: typed(of(names::GATE_SHADOWED)?)?,
+            tried: pins.map(names::GATE_TRIED).exists().then(|| typed(of(names::GATE_TRIED)?)).transpose()?,
             entrypoints: typed(of(names::GATE_ENTRYPOINTS)?)?,
             lists: typed(of(names::GATE_LISTS)?)?,
             slots: Slots {
@@ -147,9 +150,13 @@ impl Tables {
         (0..MAX_LISTS as u32).map(name).collect()
     }
 
-    /// All CPUs' shares together.
+    /// All CPUs' shares together, without what `weir explain` has added to them.
     pub(super) fn counters(&self, entrypoint: u32) -> Result<Counters, KernelFault> {
-        sum(&self.counters, names::GATE_COUNTERS, entrypoint)
+        let mut counters = sum(&self.counters, names::GATE_COUNTERS, entrypoint)?;
+        if let Some(tried) = &self.tried {
+            counters -= sum(tried, names::GATE_TRIED, entrypoint)?;
+        }
+        Ok(counters)
     }
 
     /// Likewise of what would have been dropped.
@@ -285,6 +292,11 @@ impl Tables {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
                 Err(error) => return Err(failed("clear", names::GATE_SHADOWED, &error)),
             }
+        }
+        if let Some(tried) = &mut self.tried {
+            let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus])
+                .map_err(|error| KernelFault::system(doing(), error))?;
+            tried.set(entrypoint, zeros, 0).map_err(|error| failed("write", names::GATE_TRIED, &error))?;
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use anyhow::{Context, ensure};
 use ipnet::IpNet;
 use proxy_user::{
     config::model::KernelMode,
-    kernel::{Desired, Guarded, Kernel, NamedList, observe},
+    kernel::{Desired, Guarded, Kernel, NamedList, Protocol, observe},
 };
 use serde_json::json;
 
@@ -71,7 +71,13 @@ fn measure(host: &Host) -> anyhow::Result<Swapped> {
         generation += 1;
         let lists = vec![NamedList { name: "bench".into(), prefixes }];
         let port = |name: &str, address: String| -> anyhow::Result<Guarded> {
-            Ok(Guarded { entrypoint: name.into(), bind: vec![address.parse()?], lists: lists.clone() })
+            Ok(Guarded {
+                entrypoint: name.into(),
+                bind: vec![address.parse()?],
+                lists: lists.clone(),
+                protocols: vec![Protocol::Tcp],
+                shadow: false,
+            })
         };
         let strangers = EDGE_V4.replace("443", &STRANGERS_PORT.to_string());
         let applied = kernel.apply(&Desired {
