@@ -83,7 +83,8 @@ fn a_second_daemon_for_the_same_gate_is_refused() -> Done {
     let config = lab.folder().join("second.toml");
     let second = toml
         .replace(&format!("\"{EDGE}:443\", \"[{EDGE_V6}]:443\""), &format!("\"{EDGE}:444\""))
-        .replace("[kernel]", "[admin]\nbind = \"127.0.0.1:9191\"\n\n[kernel]");
+        .replace(&weir::ADMIN.to_string(), "127.0.0.1:9191")
+        .replace("admin.sock", "second.sock");
     std::fs::write(&config, second)?;
     let ran = weir::run(&lab, &["run", &config.to_string_lossy()])?;
     assert_ne!(ran.code, 0);
