@@ -22,6 +22,8 @@ pub const GATE_SIEVES: &str = "GATE_SIEVES";
 pub const GATE_ALLOW: &str = "GATE_ALLOW";
 /// By admission slot: who may come in by IPv4, where the lists are long.
 pub const GATE_DIRECTORY: &str = "GATE_DIRECTORY";
+/// By admission slot: what is behind the /24s of a directory.
+pub const GATE_BLOCKS: &str = "GATE_BLOCKS";
 /// By admission slot: the hosts of those /24s of a directory that are listed in part.
 pub const GATE_HOSTS: &str = "GATE_HOSTS";
 /// By entrypoint slot and CPU: what the gate decided.
@@ -36,11 +38,12 @@ pub const GATE_ENTRYPOINTS: &str = "GATE_ENTRYPOINTS";
 /// By list id: its name and size.
 pub const GATE_LISTS: &str = "GATE_LISTS";
 
-pub const GATE_MAPS: [&str; 10] = [
+pub const GATE_MAPS: [&str; 11] = [
     GATE_SCOPE,
     GATE_SIEVES,
     GATE_ALLOW,
     GATE_DIRECTORY,
+    GATE_BLOCKS,
     GATE_HOSTS,
     GATE_COUNTERS,
     GATE_WOULD_DROP,

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use proxy_common::{
     admission::{
         MAX_ADMISSIONS, MAX_LISTS, SOME_LIST, Sieve,
-        directory::{BLOCKS, Block, Hosts, Listed},
+        directory::{BLOCKS, Block, Hosts, Listed, Touched, block, touches},
         tree::{Damaged, Node, Whole},
     },
     counters::Counters,
@@ -32,7 +32,10 @@ static GATE_ALLOW: ArrayOfMaps<Array<Node, 1>, MAX_ADMISSIONS> = ArrayOfMaps::ne
 
 /// Only of sets with many IPv4 prefixes.
 #[btf_map]
-static GATE_DIRECTORY: ArrayOfMaps<Array<Block, BLOCKS>, MAX_ADMISSIONS> = ArrayOfMaps::new();
+static GATE_DIRECTORY: ArrayOfMaps<Array<Touched, BLOCKS>, MAX_ADMISSIONS> = ArrayOfMaps::new();
+
+#[btf_map]
+static GATE_BLOCKS: ArrayOfMaps<Array<Block, BLOCKS>, MAX_ADMISSIONS> = ArrayOfMaps::new();
 
 #[btf_map]
 static GATE_HOSTS: ArrayOfMaps<Array<Hosts, 1>, MAX_ADMISSIONS> = ArrayOfMaps::new();
@@ -98,10 +101,13 @@ impl Tables for GateMaps {
 
 #[inline(always)]
 fn directory_lists(admission: u32, address: u32) -> Result<bool, Damaged> {
-    let block = GATE_DIRECTORY.get_value(admission, &Block::of(address)).ok_or(Damaged)?;
-    match block.lists(address) {
+    let at = block(address);
+    let touched = *GATE_DIRECTORY.get_value(admission, &at).ok_or(Damaged)?;
+    if !touches(touched, address) {
+        return Ok(false);
+    }
+    match GATE_BLOCKS.get_value(admission, &at).ok_or(Damaged)?.lists(touched, address) {
         Listed::Yes => Ok(true),
-        Listed::No => Ok(false),
         Listed::Partly(place) => {
             GATE_HOSTS.get_value(admission, &place).map(|hosts| hosts.list(address)).ok_or(Damaged)
         }

@@ -17,7 +17,7 @@ use proxy_common::{
 
 use super::{
     KernelFault,
-    allowed::{self, Allowed},
+    allowed::{self, Allowed, Directory},
     lookup,
     pins::{self, Pins},
     plan::{Known, Observed, Plan},
@@ -42,6 +42,7 @@ struct Slots {
     sieves: MapData,
     allow: MapData,
     directory: MapData,
+    blocks: MapData,
     hosts: MapData,
 }
 
@@ -66,6 +67,7 @@ impl Tables {
                 sieves: data(names::GATE_SIEVES)?,
                 allow: data(names::GATE_ALLOW)?,
                 directory: data(names::GATE_DIRECTORY)?,
+                blocks: data(names::GATE_BLOCKS)?,
                 hosts: data(names::GATE_HOSTS)?,
             },
         })
@@ -200,9 +202,12 @@ impl Tables {
                 let mut others = vec![
                     threads.spawn(|| put(&slots.allow, Table::filled(c"gate_allow", &nodes, Sizes::Any))),
                 ];
-                if let Some((blocks, hosts)) = &directory {
+                if let Some(Directory { touched, blocks, hosts }) = &directory {
                     others.push(threads.spawn(move || {
-                        put(&slots.directory, Table::filled(c"gate_directory", blocks, Sizes::Same))
+                        put(&slots.directory, Table::filled(c"gate_directory", touched, Sizes::Same))
+                    }));
+                    others.push(threads.spawn(move || {
+                        put(&slots.blocks, Table::filled(c"gate_blocks", blocks, Sizes::Same))
                     }));
                     others.push(
                         threads.spawn(move || {
@@ -249,7 +254,7 @@ impl Tables {
     /// Gives the memory of admissions back that nothing uses. That it fails costs nothing but memory: the slot
     /// is overwritten when it is next used.
     pub(super) fn release(&self, unused: &BTreeSet<u32>) {
-        let Slots { sieves, allow, directory, hosts, .. } = &self.slots;
+        let Slots { sieves, allow, directory, blocks, hosts, .. } = &self.slots;
         let clear = |map: &MapData| {
             for slot in unused {
                 if let Err(error) = table::clear_slot(map.fd().as_fd(), *slot) {
@@ -258,7 +263,7 @@ impl Tables {
             }
         };
         thread::scope(|threads| {
-            for map in [sieves, allow, directory, hosts] {
+            for map in [sieves, allow, directory, blocks, hosts] {
                 threads.spawn(move || clear(map));
             }
         });
