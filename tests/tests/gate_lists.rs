@@ -10,7 +10,7 @@ use proxy_common::names;
 use proxy_user::{
     admission::PrefixSet,
     config::model::KernelMode,
-    kernel::{Desired, Guarded, Kernel, NamedList},
+    kernel::{Desired, Guarded, Kernel, NamedList, Protocol},
 };
 use weir_lab::bench::lists;
 
@@ -57,7 +57,13 @@ fn desired(generation: u64, prefixes: &[IpNet]) -> Desired {
         generation,
         interfaces: Vec::new(),
         mode: KernelMode::Auto,
-        guarded: vec![Guarded { entrypoint: "https".into(), bind, lists }],
+        guarded: vec![Guarded {
+            entrypoint: "https".into(),
+            bind,
+            protocols: vec![Protocol::Tcp],
+            lists,
+            shadow: false,
+        }],
     }
 }
 
