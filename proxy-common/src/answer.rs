@@ -12,6 +12,8 @@ pub enum Outcome {
     NotGuardable = 5,
     LaterFragment = 6,
     NotGuarded = 7,
+    /// It would be dropped, were its entrypoint not shadowed.
+    Shadowed = 8,
 }
 
 /// The answer to one packet, put in front of it.
@@ -35,7 +37,7 @@ const _: () = assert!(size_of::<Answer>() == 24);
 // === impl Outcome ===
 
 impl Outcome {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Admitted,
         Self::Dropped,
         Self::NotIp,
@@ -43,6 +45,7 @@ impl Outcome {
         Self::NotGuardable,
         Self::LaterFragment,
         Self::NotGuarded,
+        Self::Shadowed,
     ];
 
     /// `None`: of another version's.
@@ -61,6 +64,7 @@ impl Outcome {
             Self::NotGuardable => "not_guardable",
             Self::LaterFragment => "later_fragment",
             Self::NotGuarded => "not_guarded",
+            Self::Shadowed => "shadowed",
         }
     }
 }

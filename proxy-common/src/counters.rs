@@ -21,6 +21,9 @@ pub struct Counters {
     pub truncated: Tally,
     pub extension_headers: Tally,
     pub list_missing: Tally,
+    pub malformed: Tally,
+    pub split_header: Tally,
+    pub vlan_tags: Tally,
 }
 
 const _: () = assert!(size_of::<Counters>() == (1 + DropReason::ALL.len()) * size_of::<Tally>());
@@ -34,6 +37,9 @@ impl Counters {
             DropReason::Truncated => &self.truncated,
             DropReason::ExtensionHeaders => &self.extension_headers,
             DropReason::ListMissing => &self.list_missing,
+            DropReason::Malformed => &self.malformed,
+            DropReason::SplitHeader => &self.split_header,
+            DropReason::VlanTags => &self.vlan_tags,
         }
     }
 
@@ -44,6 +50,9 @@ impl Counters {
             DropReason::Truncated => &mut self.truncated,
             DropReason::ExtensionHeaders => &mut self.extension_headers,
             DropReason::ListMissing => &mut self.list_missing,
+            DropReason::Malformed => &mut self.malformed,
+            DropReason::SplitHeader => &mut self.split_header,
+            DropReason::VlanTags => &mut self.vlan_tags,
         }
     }
 }

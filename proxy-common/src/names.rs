@@ -22,10 +22,17 @@ pub const GATE_SIEVES: &str = "GATE_SIEVES";
 pub const GATE_ALLOW: &str = "GATE_ALLOW";
 /// By admission slot: who may come in by IPv4, where the lists are long.
 pub const GATE_DIRECTORY: &str = "GATE_DIRECTORY";
+/// By admission slot: what is behind the /24s of a directory.
+pub const GATE_BLOCKS: &str = "GATE_BLOCKS";
 /// By admission slot: the hosts of those /24s of a directory that are listed in part.
 pub const GATE_HOSTS: &str = "GATE_HOSTS";
 /// By entrypoint slot and CPU: what the gate decided.
 pub const GATE_COUNTERS: &str = "GATE_COUNTERS";
+/// By entrypoint slot and CPU: what the gate let pass and would have dropped, were the entrypoint not shadowed. Its
+/// `passed` stays 0: what is listed is counted in [`GATE_COUNTERS`].
+pub const GATE_WOULD_DROP: &str = "GATE_WOULD_DROP";
+/// Of shadowed entrypoints: whose packets these were.
+pub const GATE_SHADOWED: &str = "GATE_SHADOWED";
 /// By entrypoint slot: its name.
 pub const GATE_ENTRYPOINTS: &str = "GATE_ENTRYPOINTS";
 /// By list id: its name and size.
@@ -39,13 +46,16 @@ pub const GATE_WATCHED: &str = "GATE_WATCHED";
 /// By CPU: how much it has told of late.
 pub const GATE_BUDGET: &str = "GATE_BUDGET";
 
-pub const GATE_MAPS: [&str; 12] = [
+pub const GATE_MAPS: [&str; 15] = [
     GATE_SCOPE,
     GATE_SIEVES,
     GATE_ALLOW,
     GATE_DIRECTORY,
+    GATE_BLOCKS,
     GATE_HOSTS,
     GATE_COUNTERS,
+    GATE_WOULD_DROP,
+    GATE_SHADOWED,
     GATE_ENTRYPOINTS,
     GATE_LISTS,
     GATE_TRIED,

@@ -38,7 +38,9 @@ pub struct ScopeKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Slot in the counters and among the names of entrypoints.
-    pub entrypoint: u32,
+    pub entrypoint: u16,
+    /// Not 0: what would be dropped is counted, and passes.
+    pub shadow: u16,
     /// Slot of the allowlists.
     pub admission: u32,
 }
@@ -84,6 +86,11 @@ impl ScopeKey {
         Self { address, port: 0, protocol: u16::MAX, reserved: 0 }
     }
 
+    /// Is there as soon as anything is guarded, for what hides even its address. No packet asks for it otherwise:
+    /// no transport protocol has this number.
+    pub const ANYTHING: Self = Self { address: [0; 16], port: 1, protocol: u16::MAX, reserved: 0 };
+
+    /// Whether this key stands for more than a port.
     #[inline(always)]
     #[must_use]
     pub const fn is_whole(&self) -> bool {
@@ -101,7 +108,8 @@ impl ScopeKey {
 
 impl ScopeTable {
     pub const EMPTY: Self = {
-        let slot = ScopeSlot { key: ScopeKey::EMPTY, policy: Policy { entrypoint: 0, admission: 0 } };
+        let slot =
+            ScopeSlot { key: ScopeKey::EMPTY, policy: Policy { entrypoint: 0, shadow: 0, admission: 0 } };
         Self { generation: 0, seed: 0, buckets: [[slot; BUCKET_SLOTS]; BUCKETS] }
     };
 

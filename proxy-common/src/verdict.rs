@@ -7,16 +7,30 @@
 pub enum DropReason {
     /// The source is on none of the entrypoint's allowlists.
     NotListed = 1,
-    /// For a guarded address, and it ends before its port can be read.
+    /// For a guarded address, and it ends before its port: the frame does, or the packet by its own length.
     Truncated = 2,
     /// For a guarded address, behind more IPv6 extension headers than the gate walks.
     ExtensionHeaders = 3,
     /// For a guarded entrypoint whose allowlist isn't there. A fault of Weir's: it fails closed.
     ListMissing = 4,
+    /// For a guarded address, with a header length that no header has: where its port is can't be said.
+    Malformed = 5,
+    /// For a guarded address, the first of several fragments, and its port isn't in it.
+    SplitHeader = 6,
+    /// Behind more VLAN tags than the gate looks behind, one of which names no VLAN: the host would take it for its own.
+    VlanTags = 7,
 }
 
 impl DropReason {
-    pub const ALL: [Self; 4] = [Self::NotListed, Self::Truncated, Self::ExtensionHeaders, Self::ListMissing];
+    pub const ALL: [Self; 7] = [
+        Self::NotListed,
+        Self::Truncated,
+        Self::ExtensionHeaders,
+        Self::ListMissing,
+        Self::Malformed,
+        Self::SplitHeader,
+        Self::VlanTags,
+    ];
 
     /// `None`: of another version's.
     #[must_use]
@@ -31,6 +45,9 @@ impl DropReason {
             Self::Truncated => "truncated",
             Self::ExtensionHeaders => "extension_headers",
             Self::ListMissing => "list_missing",
+            Self::Malformed => "malformed",
+            Self::SplitHeader => "split_header",
+            Self::VlanTags => "vlan_tags",
         }
     }
 
@@ -38,6 +55,9 @@ impl DropReason {
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
+            Self::Malformed => "a header in it has a length that no header has",
+            Self::SplitHeader => "it is the first of several fragments, and its port isn't in it",
+            Self::VlanTags => "it has more VLAN tags than the gate looks behind, one of which names no VLAN",
             Self::NotListed => "its source is on none of the allowlists",
             Self::Truncated => "it ends before its port can be read",
             Self::ExtensionHeaders => "it has more IPv6 extension headers than the gate looks behind",

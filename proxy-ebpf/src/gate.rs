@@ -15,7 +15,7 @@ use proxy_common::{
 
 use crate::{
     frame::{Frame, TooShort, read},
-    headers::{Ethernet, VlanTag, ether_type},
+    headers::{Ethernet, Ipv4, Ipv6, VlanTag, ether_type},
 };
 
 /// VLAN tags that are looked behind.
@@ -31,6 +31,9 @@ pub trait Tables {
 /// A source address, as words that hold its bytes in their order.
 pub type SourceV4 = [u32; 1];
 pub type SourceV6 = [u32; 4];
+
+/// A source address of either family, as words that hold its bytes in their order; IPv4 in its IPv6 form.
+pub type Source = [u32; 4];
 
 /// What an entrypoint's allowlists say of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +56,7 @@ pub struct Admitted {
 pub enum Stop {
     /// Neither IPv4 nor IPv6.
     NotIp,
-    /// IP of another version than its Ethernet type says, or a header shorter than a header: for the stack.
+    /// Ends before it has a destination address: for nobody.
     NotAHeader,
     /// Neither TCP nor UDP.
     NotGuardable,
@@ -63,40 +66,94 @@ pub enum Stop {
     NotGuarded,
     /// For this entrypoint (or for its address), and dropped.
     Dropped { entrypoint: u32, reason: DropReason },
+    /// For this entrypoint (or for its address), and dropped if it weren't shadowed.
+    Shadowed { entrypoint: u32, reason: DropReason },
 }
 
 /// Judges one frame.
 #[inline(always)]
 pub fn judge(frame: &impl Frame, tables: &impl Tables) -> Result<Admitted, Stop> {
     // A frame too short to have an address is for nobody.
-    let ethernet: &Ethernet = read(frame, 0)?;
-    let mut ether_type = ethernet.ether_type();
-    let mut offset = size_of::<Ethernet>();
-
-    for _ in 0..VLAN_TAGS {
-        if ether_type != ether_type::VLAN && ether_type != ether_type::PROVIDER_VLAN {
-            break;
-        }
-        let tag: &VlanTag = read(frame, offset)?;
-        ether_type = tag.ether_type();
-        offset += size_of::<VlanTag>();
-    }
-
+    let Tagged { ether_type, offset, has_priority_tag } = behind_tags(frame)?;
     match ether_type {
         ether_type::IPV4 => ipv4::judge(frame, offset, tables),
         ether_type::IPV6 => ipv6::judge(frame, offset, tables),
+        ether_type::VLAN | ether_type::PROVIDER_VLAN => {
+            let tag: &VlanTag = read(frame, offset)?;
+            Err(too_many_tags(tables, has_priority_tag || tag.is_priority()))
+        }
         _ => Err(Stop::NotIp),
     }
+}
+
+/// More tags than are looked behind. If each names a VLAN, the packet is for an interface made for that nesting. But
+/// tags that name none are taken off by the host however many there are, and what is behind them could be for
+/// anybody.
+#[inline(always)]
+fn too_many_tags(tables: &impl Tables, has_priority_tag: bool) -> Stop {
+    match tables.policy(&ScopeKey::ANYTHING) {
+        Some(policy) if has_priority_tag => stopped(policy, DropReason::VlanTags),
+        _ => Stop::NotIp,
+    }
+}
+
+/// Where a frame comes from. Asked again, and only for rehearsals: a verdict that carried it along would cost every
+/// packet something. `::` where it can't be said.
+#[inline(always)]
+pub fn source(frame: &impl Frame) -> Source {
+    let Ok(Tagged { ether_type, offset, .. }) = behind_tags(frame) else { return UNKNOWN_SOURCE };
+    match ether_type {
+        ether_type::IPV4 => read::<Ipv4>(frame, offset).map_or(UNKNOWN_SOURCE, |ip| mapped(ip.source.read())),
+        ether_type::IPV6 => read::<Ipv6>(frame, offset).map_or(UNKNOWN_SOURCE, |ip| ip.source.read()),
+        _ => UNKNOWN_SOURCE,
+    }
+}
+
+const UNKNOWN_SOURCE: Source = [0; 4];
+
+/// What is behind the VLAN tags that are looked behind.
+struct Tagged {
+    ether_type: u16,
+    offset: usize,
+    /// One of the tags names no VLAN.
+    has_priority_tag: bool,
+}
+
+#[inline(always)]
+fn behind_tags(frame: &impl Frame) -> Result<Tagged, TooShort> {
+    let ethernet: &Ethernet = read(frame, 0)?;
+    let (offset, ether_type) = (size_of::<Ethernet>(), ethernet.ether_type());
+    let mut behind = Tagged { ether_type, offset, has_priority_tag: false };
+    for _ in 0..VLAN_TAGS {
+        if behind.ether_type != ether_type::VLAN && behind.ether_type != ether_type::PROVIDER_VLAN {
+            break;
+        }
+        let tag: &VlanTag = read(frame, behind.offset)?;
+        behind.has_priority_tag |= tag.is_priority();
+        behind.ether_type = tag.ether_type();
+        behind.offset += size_of::<VlanTag>();
+    }
+    Ok(behind)
 }
 
 /// What the lists say becomes the verdict.
 #[inline(always)]
 fn admit(policy: Policy, admits: Admits) -> Result<Admitted, Stop> {
-    let entrypoint = policy.entrypoint;
     match admits {
-        Admits::Listed(list) => Ok(Admitted { entrypoint, list }),
-        Admits::NotListed => Err(Stop::Dropped { entrypoint, reason: DropReason::NotListed }),
-        Admits::NoLists => Err(Stop::Dropped { entrypoint, reason: DropReason::ListMissing }),
+        Admits::Listed(list) => Ok(Admitted { entrypoint: policy.entrypoint.into(), list }),
+        Admits::NotListed => Err(stopped(policy, DropReason::NotListed)),
+        Admits::NoLists => Err(stopped(policy, DropReason::ListMissing)),
+    }
+}
+
+/// Dropped, unless this is only a rehearsal.
+#[inline(always)]
+fn stopped(policy: Policy, reason: DropReason) -> Stop {
+    let entrypoint = policy.entrypoint.into();
+    if policy.shadow == 0 {
+        Stop::Dropped { entrypoint, reason }
+    } else {
+        Stop::Shadowed { entrypoint, reason }
     }
 }
 
@@ -127,7 +184,7 @@ fn octets(address: [u32; 4]) -> [u8; 16] {
 #[inline(always)]
 fn unreadable(tables: &impl Tables, address: [u32; 4], reason: DropReason) -> Stop {
     match tables.policy(&ScopeKey::whole(octets(address))) {
-        Some(policy) => Stop::Dropped { entrypoint: policy.entrypoint, reason },
+        Some(policy) => stopped(policy, reason),
         None => Stop::NotGuarded,
     }
 }

@@ -31,7 +31,7 @@ pub struct Ethernet {
 /// What follows an `ether_type` of VLAN: the tag, and the next `ether_type`.
 #[repr(C)]
 pub struct VlanTag {
-    _tag: [u8; 2],
+    tag: [u8; 2],
     ether_type: [u8; 2],
 }
 
@@ -39,7 +39,7 @@ pub struct VlanTag {
 pub struct Ipv4 {
     version_and_length: u8,
     _service: u8,
-    _total_length: [u8; 2],
+    total_length: [u8; 2],
     _identification: [u8; 2],
     flags_and_fragment: [u8; 2],
     _time_to_live: u8,
@@ -52,7 +52,7 @@ pub struct Ipv4 {
 #[repr(C)]
 pub struct Ipv6 {
     _version_class_flow: [u8; 4],
-    _payload_length: [u8; 2],
+    payload_length: [u8; 2],
     pub next_header: u8,
     _hop_limit: u8,
     pub source: Words<4>,
@@ -89,6 +89,13 @@ impl Ethernet {
 }
 
 impl VlanTag {
+    /// Whether it gives a priority and names no VLAN. The host takes such a tag off, however many there are.
+    #[inline(always)]
+    pub fn is_priority(&self) -> bool {
+        let [high, low] = self.tag;
+        (high & 0x0f) | low == 0
+    }
+
     #[inline(always)]
     pub fn ether_type(&self) -> u16 {
         u16::from_be_bytes(self.ether_type)
@@ -102,11 +109,42 @@ impl Ipv4 {
         usize::from(self.version_and_length & 0x0f) * 4
     }
 
+    /// Header and payload in bytes, by what the packet says. 0 says nothing: the kernel itself writes it when it
+    /// has merged packets to more than 64 KiB.
+    #[inline(always)]
+    pub fn total_length(&self) -> usize {
+        told(self.total_length)
+    }
+
+    /// Whether more fragments follow.
+    #[inline(always)]
+    pub fn has_more_fragments(&self) -> bool {
+        self.flags_and_fragment[0] & 0x20 != 0
+    }
+
     /// Whether this is a fragment that isn't the first: it has no ports.
     #[inline(always)]
     pub fn is_later_fragment(&self) -> bool {
         let [high, low] = self.flags_and_fragment;
         (high & 0x1f) | low != 0
+    }
+}
+
+impl Ipv6 {
+    /// What follows this header, in bytes, by what the packet says. 0 says nothing: jumbograms and what the kernel
+    /// has merged to more than 64 KiB.
+    #[inline(always)]
+    pub fn payload_length(&self) -> usize {
+        told(self.payload_length)
+    }
+}
+
+/// A length of which 0 means that there is no bound.
+#[inline(always)]
+fn told(length: [u8; 2]) -> usize {
+    match u16::from_be_bytes(length) {
+        0 => usize::MAX,
+        length => usize::from(length),
     }
 }
 
@@ -125,6 +163,11 @@ impl Extension {
 }
 
 impl Ipv6Fragment {
+    #[inline(always)]
+    pub fn has_more_fragments(&self) -> bool {
+        self.offset_and_more[1] & 1 != 0
+    }
+
     #[inline(always)]
     pub fn is_later_fragment(&self) -> bool {
         u16::from_be_bytes(self.offset_and_more) & 0xfff8 != 0

@@ -23,7 +23,7 @@ mod programs {
     };
     use proxy_ebpf::{
         frame::Frame,
-        gate::{Admitted, Stop, judge},
+        gate::{Admitted, Stop, judge, source},
     };
 
     use crate::{
@@ -134,7 +134,7 @@ mod programs {
     }
 
     #[inline(always)]
-    fn decide(ctx: &impl Packet, judged: Result<Admitted, Stop>, bytes: u64) -> Verdict {
+    fn decide(ctx: &(impl Frame + Packet), judged: Result<Admitted, Stop>, bytes: u64) -> Verdict {
         match judged {
             Ok(admitted) => {
                 report::passed(admitted.entrypoint, bytes);
@@ -147,6 +147,10 @@ mod programs {
                 report::dropped(entrypoint, reason, bytes);
                 events::dropped(ctx, entrypoint, reason, bytes);
                 Verdict::Drop
+            }
+            Err(Stop::Shadowed { entrypoint, reason }) => {
+                report::shadowed(entrypoint, reason, source(ctx), bytes);
+                Verdict::Pass
             }
         }
     }
@@ -165,6 +169,10 @@ mod programs {
                 (answer.entrypoint, answer.reason) = (entrypoint, reason as u32);
                 Outcome::Dropped
             }
+            Err(Stop::Shadowed { entrypoint, reason }) => {
+                (answer.entrypoint, answer.reason) = (entrypoint, reason as u32);
+                Outcome::Shadowed
+            }
             Err(Stop::NotIp) => Outcome::NotIp,
             Err(Stop::NotAHeader) => Outcome::NotAHeader,
             Err(Stop::NotGuardable) => Outcome::NotGuardable,
@@ -178,7 +186,11 @@ mod programs {
     #[inline(always)]
     fn may_be_in_pieces(judged: &Result<Admitted, Stop>) -> bool {
         match judged {
-            Err(Stop::NotAHeader | Stop::Dropped { reason: DropReason::Truncated, .. }) => true,
+            Err(
+                Stop::NotAHeader
+                | Stop::Dropped { reason: DropReason::Truncated | DropReason::SplitHeader, .. }
+                | Stop::Shadowed { reason: DropReason::Truncated | DropReason::SplitHeader, .. },
+            ) => true,
             Ok(_)
             | Err(
                 Stop::NotIp
@@ -186,7 +198,21 @@ mod programs {
                 | Stop::LaterFragment
                 | Stop::NotGuarded
                 | Stop::Dropped {
-                    reason: DropReason::NotListed | DropReason::ExtensionHeaders | DropReason::ListMissing,
+                    reason:
+                        DropReason::NotListed
+                        | DropReason::ExtensionHeaders
+                        | DropReason::ListMissing
+                        | DropReason::Malformed
+                        | DropReason::VlanTags,
+                    ..
+                }
+                | Stop::Shadowed {
+                    reason:
+                        DropReason::NotListed
+                        | DropReason::ExtensionHeaders
+                        | DropReason::ListMissing
+                        | DropReason::Malformed
+                        | DropReason::VlanTags,
                     ..
                 },
             ) => false,

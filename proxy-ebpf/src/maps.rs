@@ -3,18 +3,19 @@
 //! Only `#[btf_map]`: one map of the older kind and libbpf's tools (bpftool among them) refuse the object.
 
 use aya_ebpf::{
-    btf_maps::{Array, ArrayOfMaps, PerCpuArray},
+    btf_maps::{Array, ArrayOfMaps, LruPerCpuHashMap, PerCpuArray},
     macros::btf_map,
 };
 use proxy_common::{
     admission::{
         MAX_ADMISSIONS, MAX_LISTS, SOME_LIST, Sieve,
-        directory::{BLOCKS, Block, Hosts, Listed},
+        directory::{BLOCKS, Block, Hosts, Listed, Touched, block, touches},
         tree::{Damaged, Node, Whole},
     },
     counters::Counters,
     label::{Label, ListLabel},
     scope::{MAX_ENTRYPOINTS, Policy, ScopeKey, ScopeTable},
+    shadow::{MAX_SHADOWED, Shadowed, ShadowedKey},
 };
 use proxy_ebpf::gate::{Admits, SourceV4, SourceV6, Tables};
 
@@ -31,13 +32,24 @@ static GATE_ALLOW: ArrayOfMaps<Array<Node, 1>, MAX_ADMISSIONS> = ArrayOfMaps::ne
 
 /// Only of sets with many IPv4 prefixes.
 #[btf_map]
-static GATE_DIRECTORY: ArrayOfMaps<Array<Block, BLOCKS>, MAX_ADMISSIONS> = ArrayOfMaps::new();
+static GATE_DIRECTORY: ArrayOfMaps<Array<Touched, BLOCKS>, MAX_ADMISSIONS> = ArrayOfMaps::new();
+
+#[btf_map]
+static GATE_BLOCKS: ArrayOfMaps<Array<Block, BLOCKS>, MAX_ADMISSIONS> = ArrayOfMaps::new();
 
 #[btf_map]
 static GATE_HOSTS: ArrayOfMaps<Array<Hosts, 1>, MAX_ADMISSIONS> = ArrayOfMaps::new();
 
 #[btf_map]
 static GATE_COUNTERS: PerCpuArray<Counters, MAX_ENTRYPOINTS> = PerCpuArray::new();
+
+/// What shadowed entrypoints would have dropped: the same counters once more.
+#[btf_map]
+static GATE_WOULD_DROP: PerCpuArray<Counters, MAX_ENTRYPOINTS> = PerCpuArray::new();
+
+/// Of shadowed entrypoints: whose packets those were. Others never look here.
+#[btf_map]
+static GATE_SHADOWED: LruPerCpuHashMap<ShadowedKey, Shadowed, MAX_SHADOWED> = LruPerCpuHashMap::new();
 
 /// Written and read by user space only; here so that the loader makes them with their types.
 #[btf_map]
@@ -93,10 +105,13 @@ impl Tables for GateMaps {
 
 #[inline(always)]
 fn directory_lists(admission: u32, address: u32) -> Result<bool, Damaged> {
-    let block = GATE_DIRECTORY.get_value(admission, &Block::of(address)).ok_or(Damaged)?;
-    match block.lists(address) {
+    let at = block(address);
+    let touched = *GATE_DIRECTORY.get_value(admission, &at).ok_or(Damaged)?;
+    if !touches(touched, address) {
+        return Ok(false);
+    }
+    match GATE_BLOCKS.get_value(admission, &at).ok_or(Damaged)?.lists(touched, address) {
         Listed::Yes => Ok(true),
-        Listed::No => Ok(false),
         Listed::Partly(place) => {
             GATE_HOSTS.get_value(admission, &place).map(|hosts| hosts.list(address)).ok_or(Damaged)
         }
@@ -120,20 +135,27 @@ fn admits(listed: Result<bool, Damaged>) -> Admits {
 
 /// The counters.
 pub mod report {
-    use proxy_common::{counters::Counters, verdict::DropReason};
+    use aya_ebpf::{bindings::BPF_NOEXIST, btf_maps::PerCpuArray};
+    use proxy_common::{
+        counters::Counters,
+        scope::MAX_ENTRYPOINTS,
+        shadow::{PREFIX_V4, PREFIX_V6, Shadowed, ShadowedKey},
+        verdict::DropReason,
+    };
+    use proxy_ebpf::gate::Source;
 
-    use super::{GATE_COUNTERS, GATE_SCOPE, GATE_TRIED};
+    use super::{GATE_COUNTERS, GATE_SCOPE, GATE_SHADOWED, GATE_TRIED, GATE_WOULD_DROP};
 
     #[inline(always)]
     pub fn passed(entrypoint: u32, bytes: u64) {
-        if let Some(counters) = counters(entrypoint) {
+        if let Some(counters) = counters(&GATE_COUNTERS, entrypoint) {
             counters.passed.count(bytes);
         }
     }
 
     #[inline(always)]
     pub fn dropped(entrypoint: u32, reason: DropReason, bytes: u64) {
-        if let Some(counters) = counters(entrypoint) {
+        if let Some(counters) = counters(&GATE_COUNTERS, entrypoint) {
             counters.dropped_mut(reason).count(bytes);
         }
     }
@@ -156,9 +178,49 @@ pub mod report {
         GATE_SCOPE.get_value(0, &0).map_or(0, |scope| scope.generation)
     }
 
+    /// Would have been dropped: counted by reason, and by where it came from.
     #[inline(always)]
-    fn counters(entrypoint: u32) -> Option<&'static mut Counters> {
-        let counters = GATE_COUNTERS.get_ptr_mut(entrypoint)?;
+    pub fn shadowed(entrypoint: u32, reason: DropReason, source: Source, bytes: u64) {
+        if let Some(counters) = counters(&GATE_WOULD_DROP, entrypoint) {
+            counters.dropped_mut(reason).count(bytes);
+        }
+        let key = ShadowedKey { prefix: prefix(source), entrypoint };
+        if add(&key, bytes).is_none() {
+            // Another CPU may be first; then there is something to add to.
+            let first = Shadowed { packets: 1, bytes };
+            if GATE_SHADOWED.insert(key, first, BPF_NOEXIST.into()).is_err() {
+                let _ = add(&key, bytes);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn add(key: &ShadowedKey, bytes: u64) -> Option<()> {
+        let tally = GATE_SHADOWED.get_ptr_mut(key)?;
+        // SAFETY: this CPU's own share, aligned to 8, and never given back to the system while this program runs: an
+        // entry that gives way is only reused, and then at worst the wrong prefix gets a count.
+        unsafe { (*tally).count(bytes) };
+        Some(())
+    }
+
+    /// The first address of the prefix that a source is counted by.
+    #[inline(always)]
+    fn prefix([first, second, third, last]: Source) -> [u8; 16] {
+        let words = if first == 0 && second == 0 && third == u32::from_ne_bytes([0, 0, 0xff, 0xff]) {
+            [first, second, third, last & (u32::MAX << (32 - PREFIX_V4)).to_be()]
+        } else {
+            [first, second & (u32::MAX << (64 - PREFIX_V6)).to_be(), 0, 0]
+        };
+        // SAFETY: four words are sixteen bytes, and any bytes are an address.
+        unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) }
+    }
+
+    #[inline(always)]
+    fn counters(
+        map: &'static PerCpuArray<Counters, MAX_ENTRYPOINTS>,
+        entrypoint: u32,
+    ) -> Option<&'static mut Counters> {
+        let counters = map.get_ptr_mut(entrypoint)?;
         // SAFETY: this CPU's own share. A program isn't interrupted by itself on one CPU at one hook; XDP
         // and tc on one CPU may interleave, and then at worst lose a count. The map is pinned for longer
         // than any program that uses it runs.

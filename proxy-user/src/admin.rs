@@ -118,7 +118,7 @@ async fn ping(State(state): State<Arc<ControlState>>) -> Response {
 }
 
 async fn status(State(state): State<Arc<ControlState>>) -> Response {
-    match status::of(&state) {
+    match status::of(&state).await {
         Some(status) => Json(status).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
     }

@@ -12,6 +12,8 @@ use ipnet::IpNet;
 #[derive(Debug)]
 pub struct Admission {
     listed: Arc<PrefixSet>,
+    /// Nobody is turned away here: those who would be are only counted.
+    pub shadow: bool,
     /// Those that the next configuration lets in. The gate lets them through a moment before that configuration
     /// runs here, and they must not be turned away in between.
     arriving: ArcSwapOption<PrefixSet>,
@@ -29,7 +31,11 @@ pub struct PrefixSet {
 
 impl Admission {
     pub fn new(listed: PrefixSet) -> Self {
-        Self { listed: Arc::new(listed), arriving: ArcSwapOption::empty() }
+        Self { listed: Arc::new(listed), shadow: false, arriving: ArcSwapOption::empty() }
+    }
+
+    pub fn shadowed(self, shadow: bool) -> Self {
+        Self { shadow, ..self }
     }
 
     pub fn admits(&self, address: IpAddr) -> bool {
@@ -39,7 +45,8 @@ impl Admission {
 
     /// From now on admits those of `next` too.
     pub fn expect(&self, next: &Self) {
-        self.arriving.store(Some(next.listed.clone()));
+        let arriving = if next.shadow { Arc::new(PrefixSet::everybody()) } else { next.listed.clone() };
+        self.arriving.store(Some(arriving));
     }
 
     /// The next configuration did not come about.
@@ -147,6 +154,16 @@ mod tests {
         assert!(now.admits(newcomer) && now.admits("10.0.0.1".parse().unwrap()));
         now.expect_nobody();
         assert!(!now.admits(newcomer));
+    }
+
+    #[test]
+    fn everybody_may_come_when_a_rehearsal_begins() {
+        let lists = || set(&["10.0.0.0/8"]);
+        let (now, next) = (Admission::new(lists()), Admission::new(lists()).shadowed(true));
+        let stranger = "192.0.2.1".parse().unwrap();
+        now.expect(&next);
+        assert!(now.admits(stranger));
+        assert!(!next.admits(stranger), "it is judged all the same");
     }
 
     #[test]

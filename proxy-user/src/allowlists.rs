@@ -25,8 +25,9 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::model::{Allowlist, ListSource};
+use crate::config::model::{Allowlist, Config, ListSource};
 use judge::Diff;
+use store::Store;
 
 /// A list as it was fetched, whole and believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +78,8 @@ pub struct Standing {
     pub next_refresh: Option<Timestamp>,
     /// Fetches that failed since the daemon began.
     pub failures: u64,
+    /// Whether the disk was asked for a last good list.
+    looked: bool,
     asks: Option<mpsc::Sender<Ask>>,
 }
 
@@ -130,6 +133,37 @@ impl Board {
             .collect();
         names.sort();
         names
+    }
+
+    /// Puts into a configuration that is about to be judged or to run what is known of its lists: from fetches, else from
+    /// the disk. A list that comes from another source than it used to keeps its last good members until the first fetch.
+    pub fn fill(&self, config: &mut Config) {
+        let store = Store::within(&config.state.dir);
+        for list in config.allowlists.iter_mut().filter(|list| list.fetch.is_some()) {
+            if self.never_looked(&list.name) {
+                self.look_on_disk(&store, &list.name);
+            }
+            list.prefixes = in_force(list, self.good(&list.name).as_deref());
+        }
+    }
+
+    /// From here on only fetches change the list; and a damaged file is complained of once.
+    fn never_looked(&self, list: &Arc<str>) -> bool {
+        let mut board = self.lock();
+        !std::mem::replace(&mut board.entry(list.clone()).or_default().looked, true)
+    }
+
+    fn look_on_disk(&self, store: &Store, list: &Arc<str>) {
+        match store.load(list) {
+            Ok(Some(good)) => self.found_on_disk(list, good),
+            Ok(None) => {}
+            Err(fault) => {
+                tracing::warn!(
+                    "allowlist `{list}`: the last good list is not used: {fault}; it is fetched anew, remove the file \
+                     if this stays"
+                );
+            }
+        }
     }
 
     /// Fetches a list now, whatever its schedule says.

@@ -48,9 +48,12 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
 
     // 2. May it come in? The gate has asked already where it stands; where it doesn't, this is the gate.
     if !entrypoint.admission.admits(peer.ip()) {
-        entrypoint.counters.not_listed.fetch_add(1, Ordering::Relaxed);
-        reset(&stream);
-        return;
+        if !entrypoint.admission.shadow {
+            entrypoint.counters.not_listed.fetch_add(1, Ordering::Relaxed);
+            reset(&stream);
+            return;
+        }
+        entrypoint.counters.would_turn_away.fetch_add(1, Ordering::Relaxed);
     }
     entrypoint.counters.accepted.fetch_add(1, Ordering::Relaxed);
     // Answers are written whole: waiting to fill a segment only delays them. Fails only if the client is gone.

@@ -24,6 +24,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     admin::{self, AdminFault},
+    allowlists::Board,
     config::{self, Diagnostic, Loaded, Report, diff},
     control::{
         apply::{ApplyFault, Fleet},
@@ -71,11 +72,13 @@ pub enum StartFault {
 /// When it can't start; then nothing is left behind.
 pub async fn run(options: Options) -> Result<(), StartFault> {
     let source = options.path.clone().map_or(Source::Embedded, Source::Path);
-    let loaded = first_load(&source).map_err(StartFault::Config)?;
+    let mut loaded = first_load(&source).map_err(StartFault::Config)?;
     warn(&loaded.warnings);
     let mut signals = Signals::new().map_err(|error| StartFault::System { what: "signal handler", error })?;
     let mut files = Files::start();
     files.watch(&watched(&source, &loaded.files));
+    let lists = Arc::<Board>::default();
+    lists.fill(&mut loaded.config);
     let config = Arc::new(loaded.config);
     if let Source::Embedded = source {
         for addr in config.services.iter().flat_map(|service| &service.servers) {
@@ -87,7 +90,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
 
     let guard = Guard::new(options.force, &config.admin.bind);
     guard.check(&config, None, Session::of_this_process()).map_err(StartFault::LockOut)?;
-    let state = Arc::new(ControlState::new(source.clone(), guard));
+    let state = Arc::new(ControlState::new(source.clone(), guard, lists));
     let admin = admin::bind(&config.admin)?;
     let workers = options.workers.unwrap_or_else(cores);
     let mut fleet = Fleet::start(config.clone(), workers, &state).await?;
@@ -159,7 +162,7 @@ async fn perform(
         Verb::Apply(apply) => install::apply(apply, source, state, fleet, files, trials).await,
         Verb::Confirm(_) => install::confirm(state, fleet, trials),
         Verb::Revert(_) => install::revert(source, state, fleet, files, trials).await,
-        Verb::Diff(asked) => difference(source, fleet, &asked.name, &asked.text),
+        Verb::Diff(asked) => difference(source, state, fleet, &asked.name, &asked.text),
         // Fetching takes its time, and what it brings comes back as news.
         Verb::RefreshAllowlists(what) => {
             tokio::spawn(lists::refresh(what, state.lists.clone(), answer));
@@ -171,13 +174,14 @@ async fn perform(
 }
 
 /// What a configuration would change.
-fn difference(source: &Source, fleet: &Fleet, name: &str, text: &str) -> Answer {
+fn difference(source: &Source, state: &ControlState, fleet: &Fleet, name: &str, text: &str) -> Answer {
     let place = match source {
         Source::Embedded => Path::new(config::DEFAULT_PATH),
         Source::Path(path) => path,
     };
-    let loaded =
+    let mut loaded =
         config::load_as(place, Path::new(name), text).map_err(|report| Refusal::Faulty(report.lines()))?;
+    state.lists.fill(&mut loaded.config);
     let changes = diff::of(&fleet.running().load().config, &loaded.config);
     Ok(serde_json::json!({ "changes": changes, "warnings": loaded.warnings }))
 }
@@ -209,7 +213,7 @@ async fn reload_with(
     files: &mut Files,
     guard: &Guard,
 ) -> Result<(), Refusal> {
-    let loaded = match load(source) {
+    let mut loaded = match load(source) {
         Ok(loaded) => loaded,
         Err(report) => {
             files.watch(&watched(source, &report.files));
@@ -224,6 +228,7 @@ async fn reload_with(
     files.watch(&watched(source, &loaded.files));
     warn(&loaded.warnings);
     let running = fleet.running().load_full();
+    state.lists.fill(&mut loaded.config);
     let config = Arc::new(loaded.config);
     let applied = match guard.check(&config, Some(&running.config), None) {
         Ok(()) => fleet.apply(config).await.map_err(|fault| fault.to_string()),

@@ -12,6 +12,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use ipnet::IpNet;
+use proxy_common::scope;
 use serde::Serialize;
 
 use crate::config::model::KernelMode;
@@ -37,7 +38,7 @@ pub use fault::KernelFault;
 pub use interface::Hook;
 pub use object::built_in as object_built_in;
 pub use pins::Unloaded;
-pub use status::KernelStatus;
+pub use status::{KernelStatus, ShadowedSource};
 
 use self::{
     attach::Programs,
@@ -63,7 +64,18 @@ pub struct Guarded {
     pub entrypoint: Arc<str>,
     /// Wildcard addresses stand for every address that the host has when this is applied.
     pub bind: Vec<SocketAddr>,
+    /// By what it can be reached there; at least one.
+    pub protocols: Vec<Protocol>,
     pub lists: Vec<NamedList>,
+    /// A rehearsal: every packet is judged, and those that would be dropped are counted and pass.
+    pub shadow: bool,
+}
+
+/// What has ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    Tcp,
+    Udp,
 }
 
 #[derive(Debug, Clone)]
@@ -110,6 +122,18 @@ const _: () = {
     const fn may_go_to_another_thread<T: Send>() {}
     may_go_to_another_thread::<Kernel>();
 };
+
+// === impl Protocol ===
+
+impl Protocol {
+    /// As it stands in packets and in the scope.
+    fn number(self) -> u8 {
+        match self {
+            Self::Tcp => scope::TCP,
+            Self::Udp => scope::UDP,
+        }
+    }
+}
 
 // === impl Kernel ===
 

@@ -62,6 +62,8 @@ pub struct EntrypointCounters {
     pub accepted: AtomicU64,
     /// Connections of unlisted peers, turned away at accept.
     pub not_listed: AtomicU64,
+    /// Connections of unlisted peers that were let in because the entrypoint is shadowed.
+    pub would_turn_away: AtomicU64,
     /// TLS handshakes that failed.
     pub handshake_failures: AtomicU64,
     pub requests: AtomicU64,
@@ -165,7 +167,8 @@ fn running_entrypoint(
             PrefixSet::everybody()
         } else {
             prefixes(config, &entrypoint.allow)
-        }),
+        })
+        .shadowed(entrypoint.shadow),
         client_ip: entrypoint.client_ip.as_ref().map(|source| TrustedSource {
             header: source.header.clone(),
             peers: prefixes(config, &source.trust),

@@ -335,6 +335,28 @@ fn services_are_checked() {
 }
 
 #[test]
+fn a_shadow_needs_something_to_rehearse() {
+    let entrypoint = "[entrypoint.more]\nbind = '127.0.0.1:90'\n";
+    only(
+        &format!("{entrypoint}shadow = true"),
+        "error[W027]: weir.toml:3:10: entrypoint `more`: `shadow = true` without `allow` has nobody to judge packets by",
+    );
+    let of_type = faults(&format!("{entrypoint}shadow = 'yes'\n{SOUND}"));
+    assert!(of_type.len() == 1 && of_type[0].contains("weir.toml:3:10"), "{of_type:?}");
+}
+
+#[test]
+fn a_guarded_wildcard_and_an_open_address_of_it_are_refused() {
+    // The gate would guard both.
+    let open = "[entrypoint.open]\nbind = '10.0.0.1:443'\n";
+    let guarded = "[entrypoint.guarded]\nallow = 'cloudflare'\nbind = ";
+    for bind in ["'0.0.0.0:443'", "'[::ffff:10.0.0.1]:443'", "'10.0.0.1:443'"] {
+        let found = faults(&format!("{guarded}{bind}\n{open}{SOUND}"));
+        assert!(found.len() == 1 && found[0].starts_with("error[W018]"), "{bind}: {found:?}");
+    }
+}
+
+#[test]
 fn routes_are_checked() {
     let route = |rest: &str| format!("[[route]]\nhost = 'a'\n{rest}");
     only(&route(""), "error[W016]: weir.toml:1:1: route `a` has no `service`");

@@ -40,6 +40,29 @@ fn the_embedded_default_is_valid_and_loopback_only() {
 }
 
 #[test]
+fn a_shadowed_entrypoint_is_warned_of_as_long_as_it_is() {
+    let with = |shadow: bool| {
+        load(&format!(
+            "[entrypoint.web]\nbind = '127.0.0.1:80'\nallow = 'cloudflare'\nshadow = {shadow}\n\
+             [service.app]\nservers = '10.0.0.1:80'\n[[route]]\nservice = 'app'\n"
+        ))
+    };
+    let loaded = with(true);
+    assert!(loaded.config.entrypoints[0].shadow);
+    assert_eq!(loaded.warnings.len(), 1);
+    assert!(
+        loaded
+            .report()
+            .to_string()
+            .contains("warning[W048]: /etc/weir/weir.toml:4:10: entrypoint `web` is shadowed"),
+        "{}",
+        loaded.report()
+    );
+    let loaded = with(false);
+    assert!(!loaded.config.entrypoints[0].shadow && loaded.warnings.is_empty());
+}
+
+#[test]
 fn everything_that_is_written_arrives() {
     let loaded = load(
         r#"

@@ -1,20 +1,20 @@
 //! Benchmarks: ratios against peers in the same run, because the machine is shared and its clock time isn't ours.
 
-//FLOOD
+pub mod flood;
 pub mod gate;
 mod host;
 pub mod http;
-mod lists;
-//RELOAD
+pub mod lists;
+pub mod reload;
 
 use serde_json::{Map, json};
 
 /// Measures the gate; `json`: the figures once more, for programs, as the last line.
 pub fn gate(json: bool) -> anyhow::Result<()> {
     let mut measured = gate::run()?;
-    //F let flooded = flood::run()?;
-    //F measured.figures.extend(flooded.figures);
-    //F measured.ratios.extend(flooded.ratios);
+    let flooded = flood::run()?;
+    measured.figures.extend(flooded.figures);
+    measured.ratios.extend(flooded.ratios);
     if json {
         let figures: Map<_, _> = measured
             .figures

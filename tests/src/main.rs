@@ -50,8 +50,14 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
-    /// ns per packet in the kernel, against a program that only drops
+    /// ns per packet in the kernel, against a program that only drops; under flood, against nftables and ipset
     Gate {
+        /// Print the figures as one JSON object on the last line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Whole lists swapped under a flood: wrong verdicts, and how long a swap takes
+    Reload {
         /// Print the figures as one JSON object on the last line
         #[arg(long)]
         json: bool,
@@ -75,6 +81,7 @@ fn main() -> ExitCode {
         Command::Demo { once, json } => demo::run(&demo::Options { once, json }),
         Command::Lab => demo::lab(),
         Command::Bench { what: Bench::Gate { json } } => bench::gate(json),
+        Command::Bench { what: Bench::Reload { json } } => bench::reload::run(json),
         Command::Bench { what: Bench::Http { json, rounds, seconds } } => {
             bench::http::run(&bench::http::Options { json, rounds, seconds })
         }

@@ -134,6 +134,10 @@ fn a_list_that_is_the_same_is_not_sent_again_and_changes_nothing() -> Done {
     assert!(list["fetched"]["etags"][0].is_string(), "{list}");
     assert_eq!(list["entrypoints"][0], "https");
     assert_eq!(stand.weir.status()?["generation"], generation);
+
+    // What was fetched is no difference between the file and what runs.
+    let ran = weir::run(&stand.lab, &["diff", &stand.weir.config().to_string_lossy()])?;
+    assert_eq!(ran.stdout, "no change to what runs\n", "{ran:?}");
     Ok(())
 }
 

@@ -372,10 +372,16 @@ fn session(
     Ok((client, server, format!("{} {} {} {}", remote.ip(), remote.port(), at.ip(), at.port())))
 }
 
+/// Runs `weir` in a shell that sshd has started.
 fn run_over_ssh(lab: &Lab, ssh: &str, arguments: &[&str]) -> anyhow::Result<Ran> {
-    let mut command = lab.edge.command(weir::program()?)?;
+    run_in_ssh_shell(lab, ssh, "\"$0\" \"$@\"; exit $?", arguments)
+}
+
+fn run_in_ssh_shell(lab: &Lab, ssh: &str, script: &str, arguments: &[&str]) -> anyhow::Result<Ran> {
+    let mut command = lab.edge.command("sh")?;
     let admin = format!("unix:{}", weir::admin_socket(lab).display());
-    command.args(arguments).env("NO_COLOR", "1").env("WEIR_ADMIN", admin).env("SSH_CONNECTION", ssh);
+    command.args(["-c", script]).arg(weir::program()?).args(arguments);
+    command.env("NO_COLOR", "1").env("WEIR_ADMIN", admin).env("SSH_CONNECTION", ssh);
     weir::finish(command)
 }
 
@@ -413,6 +419,9 @@ fn the_operators_own_session_is_not_cut_off_unless_forced() -> Done {
     let own =
         ["`ssh` would guard", ":2222", "your own SSH session", &format!("add \"{STRANGER}\""), "--force"];
     refused(&ran, 1, &own);
+    // As through sudo, which clears the environment.
+    let ran = run_in_ssh_shell(lab, &ssh, "env -u SSH_CONNECTION \"$0\" \"$@\"; exit $?", &["apply", &file])?;
+    refused(&ran, 1, &own);
     assert_eq!(on_disk(&stand.weir)?, weir::standard(lab));
     let ran = run_over_ssh(lab, &listed, &["diff", &file])?;
     assert_eq!(ran.code, 0, "{ran:?}");
@@ -446,7 +455,13 @@ fn a_start_over_ssh_does_not_cut_its_own_session_off() -> Done {
     let file = written(&lab, &weir::standard(&lab))?;
     let ran = run_over_ssh(&lab, &format!("{STRANGER} 50000 {EDGE} 443"), &["run", &file])?;
     refused(&ran, 1, &["`https` would guard", "your own SSH session", "--force"]);
-    until_refused(&lab)
+    until_refused(&lab)?;
+
+    let mut forced = lab.edge.command(weir::program()?)?;
+    forced.args(["run", &file]).env("NO_COLOR", "1").env("WEIR_FORCE", "1");
+    forced.env("SSH_CONNECTION", format!("{STRANGER} 50000 {EDGE} 443"));
+    let _forced = weir_lab::lab::process::Process::start("weir", forced, &lab.folder().join("weir.log"))?;
+    wait::until_true("it runs all the same", PATIENCE, || Ok(weir::run(&lab, &["ping"])?.code == 0))
 }
 
 /// Nothing is guarded: the stranger reaches the edge, where nobody listens.

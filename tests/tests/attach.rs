@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{SchedClassifier, TcAttachType, Xdp, XdpMode, tc::NlOptions, tc::TcAttachOptions},
+    programs::{
+        ProgramInfo, SchedClassifier, TcAttachType, Xdp, XdpMode, tc::NlOptions, tc::TcAttachOptions,
+    },
 };
 use proxy_common::names;
 use proxy_user::{
@@ -214,7 +216,7 @@ fn the_gate_goes_before_others_at_its_hook_and_leaves_them_there() {
         assert_eq!(others, [(tc_hook(), id)]);
         if tc_hook() == Hook::Tcx {
             let (_, order) = SchedClassifier::query_tcx("edge0", TcAttachType::Ingress).unwrap();
-            assert_eq!(order.iter().map(|program| program.id()).collect::<Vec<_>>(), [ours, id]);
+            assert_eq!(order.iter().map(ProgramInfo::id).collect::<Vec<_>>(), [ours, id]);
         }
         lab.comes_in(VISITOR);
         lab.is_dropped(STRANGER, || kernel.status().unwrap());

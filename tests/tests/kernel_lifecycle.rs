@@ -365,7 +365,7 @@ fn two_daemons_do_not_look_after_one_gate() {
 fn what_somebody_else_pinned_in_our_place_is_left_alone_and_told() {
     in_scratch("what_somebody_else_pinned_in_our_place_is_left_alone_and_told", |scratch| {
         let lab = Lab::new(scratch);
-        let links = scratch.bpffs.join("weir/v1/links");
+        let links = scratch.bpffs.join("weir/v2/links");
         std::fs::create_dir_all(&links).unwrap();
         // Of a type whose number is that of a link at XDP.
         let theirs = aya::maps::PerCpuArray::<_, u64>::create(1, 0).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! The same test binaries that `cargo xtask test` runs, and the same `weir`, with the libraries that they ask
 //! for; nothing is installed but the emulator. Outside of the default run, since a VM without hardware help is
-//! slow: about a minute per kernel.
+//! slow: some minutes per kernel.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

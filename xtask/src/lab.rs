@@ -22,8 +22,12 @@ pub fn hand_over(workspace: &Workspace, part: Part, arguments: &[OsString]) -> R
     let asks_for_help = arguments.iter().any(|argument| argument == "--help" || argument == "-h");
     if !asks_for_help {
         setup::ensure(workspace)?;
-        if part == Part::Bench && arguments.iter().any(|argument| argument == "http") {
+        let benches = |what: &str| part == Part::Bench && arguments.iter().any(|argument| argument == what);
+        if benches("http") {
             packages::ensure(packages::FOR_HTTP_BENCH)?;
+        }
+        if benches("gate") {
+            packages::ensure(packages::FOR_GATE_BENCH)?;
         }
     }
     let built = build::all(workspace, part.profile())?;

@@ -17,6 +17,7 @@ use crate::workspace::Workspace;
 mod build;
 mod dist;
 mod docs;
+mod fuzz;
 mod kernels;
 mod lab;
 mod packages;
@@ -53,11 +54,13 @@ enum Task {
     /// Keep a lab of network namespaces for trying things by hand
     #[command(disable_help_flag = true)]
     Lab(Passed),
-    /// Measure (`gate`, `http`)
+    /// Measure (`gate`, `reload`, `http`)
     #[command(disable_help_flag = true)]
     Bench(Passed),
     /// Run every test
     Test(test::Arguments),
+    /// Feed the gate's logic with strange bytes, for a while
+    Fuzz(fuzz::Arguments),
     /// Run the gate's tests on Debian's kernels 6.1 and 6.12, in emulated VMs
     TestKernels(kernels::Arguments),
     /// Write the generated reference pages
@@ -100,6 +103,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Task::Lab(passed) => lab::hand_over(&workspace, lab::Part::Lab, &passed.arguments),
         Task::Bench(passed) => lab::hand_over(&workspace, lab::Part::Bench, &passed.arguments),
         Task::Test(arguments) => test::run(&workspace, &arguments),
+        Task::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
         Task::TestKernels(arguments) => kernels::run(&workspace, &arguments),
         Task::Docs { check } => docs::run(&workspace, check),
         Task::Dist(arguments) => dist::run(&workspace, &arguments),

@@ -33,6 +33,13 @@ pub const FOR_HTTP_BENCH: &[Program] = &[
     Program { name: "wrk", package: "wrk", purpose: "load" },
 ];
 
+/// What `bench gate` measures against.
+pub const FOR_GATE_BENCH: &[Program] = &[
+    Program { name: "nft", package: "nftables", purpose: "peer" },
+    Program { name: "ipset", package: "ipset", purpose: "peer" },
+    Program { name: "iptables", package: "iptables", purpose: "an ipset's rule" },
+];
+
 /// The path of a program. System folders count even where the user's PATH leaves them out.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();

@@ -1,13 +1,15 @@
 //! IPv4, by the first 24 bits.
 
+/// For 64 neighbouring /24s, of which any address is listed. These alone answer for most strangers, and are kept
+/// by themselves, so that they stay in the caches: two megabytes.
+pub type Touched = u64;
+
 /// 64 neighbouring /24s.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Block {
-    /// Of which /24s all addresses are listed.
+    /// Of which /24s all addresses are listed. Of the others that are touched, some are.
     pub whole: u64,
-    /// Of which some are.
-    pub partly: u64,
     /// Where the first of those in part stands among all that are listed in part; the others follow it.
     pub first: u64,
 }
@@ -20,37 +22,39 @@ pub const BLOCKS: usize = 1 << 18;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hosts(pub [u64; 4]);
 
-const _: () = assert!(size_of::<Block>() == 24);
+const _: () = assert!(size_of::<Block>() == 16);
 const _: () = assert!(size_of::<Hosts>() == 32);
 
-/// What a block says of an address.
+/// What a block says of an address in a /24 that is touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listed {
     Yes,
-    No,
     /// The hosts at this place say it.
     Partly(u32),
 }
 
-impl Block {
-    /// The block that an address belongs to.
-    #[inline(always)]
-    #[must_use]
-    pub const fn of(address: u32) -> u32 {
-        address >> 14
-    }
+/// The block that an address belongs to.
+#[inline(always)]
+#[must_use]
+pub const fn block(address: u32) -> u32 {
+    address >> 14
+}
 
+#[inline(always)]
+#[must_use]
+pub const fn touches(touched: Touched, address: u32) -> bool {
+    touched >> (address >> 8 & 63) & 1 != 0
+}
+
+impl Block {
     #[inline(always)]
     #[must_use]
-    pub const fn lists(&self, address: u32) -> Listed {
-        let place = (address >> 8) & 63;
+    pub const fn lists(&self, touched: Touched, address: u32) -> Listed {
+        let place = address >> 8 & 63;
         if self.whole >> place & 1 != 0 {
             return Listed::Yes;
         }
-        if self.partly >> place & 1 == 0 {
-            return Listed::No;
-        }
-        let before = self.partly & ((1 << place) - 1);
+        let before = touched & !self.whole & ((1 << place) - 1);
         Listed::Partly(self.first as u32 + ones(before))
     }
 }

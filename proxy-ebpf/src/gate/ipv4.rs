@@ -19,17 +19,20 @@ pub(super) fn judge(frame: &impl Frame, offset: usize, tables: &impl Tables) -> 
     if protocol != TCP && protocol != UDP {
         return Err(Stop::NotGuardable);
     }
-    let length = header.length();
-    if length < size_of::<Ipv4>() {
-        return Err(Stop::NotAHeader);
-    }
     if header.is_later_fragment() {
         return Err(Stop::LaterFragment);
     }
+    let unreadable = |reason| Err(unreadable(tables, mapped(header.destination.read()), reason));
+    let length = header.length();
+    if length < size_of::<Ipv4>() {
+        return unreadable(DropReason::Malformed);
+    }
 
-    // 2. The port, behind the options if there are any.
-    let Ok(ports) = read::<Ports>(frame, offset + length) else {
-        return Err(unreadable(tables, mapped(header.destination.read()), DropReason::Truncated));
+    // 2. The port, behind the options if there are any. What lies behind the packet's own end is padding, which
+    //    the stack cuts off: a port there is a lie.
+    let Some(ports) = ports(frame, offset, length, header.total_length()) else {
+        let split = header.has_more_fragments();
+        return unreadable(if split { DropReason::SplitHeader } else { DropReason::Truncated });
     };
 
     // 3. Is it guarded?
@@ -38,4 +41,12 @@ pub(super) fn judge(frame: &impl Frame, offset: usize, tables: &impl Tables) -> 
 
     // 4. Is the source listed?
     admit(policy, tables.admits_v4(policy.admission, header.source.read()))
+}
+
+#[inline(always)]
+fn ports(frame: &impl Frame, offset: usize, header: usize, total: usize) -> Option<&Ports> {
+    if header + size_of::<Ports>() > total {
+        return None;
+    }
+    read(frame, offset + header).ok()
 }

@@ -2,7 +2,7 @@
 
 pub mod allowlists;
 
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,8 @@ use crate::{
         kernel_side::State,
         state::{ControlState, Source},
     },
-    snapshot::Snapshot,
+    kernel::{self, KernelStatus},
+    snapshot::{Entrypoint, Snapshot},
 };
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -90,8 +91,30 @@ pub struct EntrypointStatus {
     pub tls: bool,
     pub accepted: u64,
     pub not_listed: u64,
+    /// Only while it is shadowed: what would be dropped and turned away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowStatus>,
     pub handshake_failures: u64,
     pub requests: u64,
+}
+
+/// What a shadowed entrypoint lets pass.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ShadowStatus {
+    /// Connections that would have been turned away at accept.
+    pub would_turn_away: u64,
+    /// Packets that the gate would have dropped, by reason. Empty where the gate isn't in the kernel.
+    pub would_drop: BTreeMap<String, u64>,
+    /// Where most of them came from, the busiest first.
+    pub would_drop_from: Vec<ShadowSource>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ShadowSource {
+    /// IPv4 by /24, IPv6 by /48.
+    pub prefix: String,
+    pub packets: u64,
+    pub bytes: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -115,8 +138,9 @@ pub struct ServerStatus {
 }
 
 /// The status now; `None` while the daemon starts.
-pub fn of(state: &ControlState) -> Option<StatusDocument> {
+pub async fn of(state: &ControlState) -> Option<StatusDocument> {
     let snapshot = state.running()?.load_full();
+    let rehearsed = rehearsed(&snapshot).await;
     let reload = state.last_reload();
     Some(StatusDocument {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -139,7 +163,7 @@ pub fn of(state: &ControlState) -> Option<StatusDocument> {
             }),
         },
         gate: gate(state.kernel()),
-        entrypoints: entrypoints(&snapshot),
+        entrypoints: entrypoints(&snapshot, rehearsed.as_ref()),
         services: services(&snapshot),
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         access_log_dropped: snapshot.access_log.as_ref().map_or(0, |log| log.dropped()),
@@ -170,7 +194,34 @@ fn gate(state: State) -> GateStatus {
     }
 }
 
-fn entrypoints(snapshot: &Snapshot) -> Vec<EntrypointStatus> {
+/// What the gate counted at shadowed entrypoints. The kernel isn't asked where there are none.
+async fn rehearsed(snapshot: &Snapshot) -> Option<KernelStatus> {
+    if !snapshot.entrypoints.iter().any(|entrypoint| entrypoint.admission.shadow) {
+        return None;
+    }
+    let bpffs = snapshot.config.kernel.bpffs.clone();
+    match tokio::task::spawn_blocking(move || kernel::observe(&bpffs)).await {
+        Ok(Ok(status)) => status,
+        // No gate, or no right to look: what was turned away at accept is known all the same.
+        Ok(Err(_)) | Err(_) => None,
+    }
+}
+
+fn shadow(entrypoint: &Entrypoint, kernel: Option<&KernelStatus>) -> ShadowStatus {
+    let would_turn_away = entrypoint.counters.would_turn_away.load(Ordering::Relaxed);
+    let known =
+        kernel.and_then(|kernel| kernel.entrypoints.iter().find(|known| *known.name == *entrypoint.name));
+    let Some(known) = known else { return ShadowStatus { would_turn_away, ..ShadowStatus::default() } };
+    let reasons = known.would_drop.iter().map(|(reason, tally)| ((*reason).to_owned(), tally.packets));
+    let from = known.would_drop_from.iter().map(|from| ShadowSource {
+        prefix: from.prefix.to_string(),
+        packets: from.packets,
+        bytes: from.bytes,
+    });
+    ShadowStatus { would_turn_away, would_drop: reasons.collect(), would_drop_from: from.collect() }
+}
+
+fn entrypoints(snapshot: &Snapshot, kernel: Option<&KernelStatus>) -> Vec<EntrypointStatus> {
     let written = &snapshot.config.entrypoints;
     let lists = &snapshot.config.allowlists;
     snapshot
@@ -184,6 +235,7 @@ fn entrypoints(snapshot: &Snapshot) -> Vec<EntrypointStatus> {
             tls: entrypoint.tls.is_some(),
             accepted: entrypoint.counters.accepted.load(Ordering::Relaxed),
             not_listed: entrypoint.counters.not_listed.load(Ordering::Relaxed),
+            shadow: entrypoint.admission.shadow.then(|| shadow(entrypoint, kernel)),
             handshake_failures: entrypoint.counters.handshake_failures.load(Ordering::Relaxed),
             requests: entrypoint.counters.requests.load(Ordering::Relaxed),
         })

@@ -37,7 +37,7 @@ pub struct News {
 /// The tasks, and what they share.
 #[derive(Debug)]
 pub struct Keeper {
-    board: Arc<Board>,
+    pub board: Arc<Board>,
     tasks: HashMap<Arc<str>, Keeping>,
     news: mpsc::Receiver<News>,
     tell: mpsc::Sender<News>,
@@ -66,31 +66,6 @@ impl Keeper {
     pub fn new(board: Arc<Board>) -> Self {
         let (tell, news) = mpsc::channel(1);
         Self { board, tasks: HashMap::new(), news, tell }
-    }
-
-    /// Puts into a configuration that is about to run what is known of its lists: from fetches, else from the disk.
-    /// A list that comes from another source than it used to keeps its last good members until the first fetch.
-    pub fn fill(&self, config: &mut Config) {
-        let store = Store::within(&config.state.dir);
-        for list in config.allowlists.iter_mut().filter(|list| list.fetch.is_some()) {
-            if self.board.good(&list.name).is_none() {
-                self.look_on_disk(&store, &list.name);
-            }
-            list.prefixes = in_force(list, self.board.good(&list.name).as_deref());
-        }
-    }
-
-    fn look_on_disk(&self, store: &Store, list: &Arc<str>) {
-        match store.load(list) {
-            Ok(Some(good)) => self.board.found_on_disk(list, good),
-            Ok(None) => {}
-            Err(fault) => {
-                tracing::warn!(
-                    "allowlist `{list}`: the last good list is not used: {fault}; it is fetched anew, remove the file \
-                     if this stays"
-                );
-            }
-        }
     }
 
     /// From now on keeps the lists of `config` current, as far as entrypoints use them, and no others.

@@ -109,17 +109,32 @@ fn text(status: &KernelStatus) -> String {
             entrypoint.guards.join(", ")
         };
         let _ = writeln!(text, "entrypoint {} guards {guards}", entrypoint.name);
+        if entrypoint.shadow {
+            let _ = writeln!(text, "  SHADOW: nothing is dropped here");
+        }
         let _ = writeln!(
             text,
-            "  {:<24} {:>14} packets {:>16} bytes",
+            "  {:<30} {:>14} packets {:>16} bytes",
             "passed", entrypoint.passed.packets, entrypoint.passed.bytes
         );
         for (reason, tally) in &entrypoint.dropped {
             if tally.packets > 0 {
                 let reason = format!("dropped: {reason}");
                 let _ =
-                    writeln!(text, "  {reason:<24} {:>14} packets {:>16} bytes", tally.packets, tally.bytes);
+                    writeln!(text, "  {reason:<30} {:>14} packets {:>16} bytes", tally.packets, tally.bytes);
             }
+        }
+        if !entrypoint.shadow {
+            // What an earlier rehearsal counted is in the JSON.
+            continue;
+        }
+        for (reason, tally) in entrypoint.would_drop.iter().filter(|(_, tally)| tally.packets > 0) {
+            let reason = format!("would drop: {reason}");
+            let _ = writeln!(text, "  {reason:<30} {:>14} packets {:>16} bytes", tally.packets, tally.bytes);
+        }
+        for from in &entrypoint.would_drop_from {
+            let prefix = format!("  from {}", from.prefix);
+            let _ = writeln!(text, "  {prefix:<30} {:>14} packets {:>16} bytes", from.packets, from.bytes);
         }
     }
     text

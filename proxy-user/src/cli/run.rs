@@ -26,8 +26,7 @@ pub struct RunArgs {
     #[arg(long, env = "WEIR_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
     /// Without the lock-out guard, which refuses a configuration that would cut the operator off
-    #[arg(long, env = "WEIR_FORCE", num_args = 0..=1, default_missing_value = "true", default_value = "false",
-        value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::Set)]
+    #[arg(long, env = "WEIR_FORCE", value_parser = clap::builder::FalseyValueParser::new())]
     force: bool,
     /// How the daemon's own log (on stderr) is written; RUST_LOG filters it
     #[arg(long, env = "WEIR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
@@ -83,5 +82,26 @@ fn log_to_stderr(format: LogFormat) {
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Alone {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    #[test]
+    fn force_takes_no_value_that_could_be_the_file() {
+        let run = Alone::parse_from(["weir", "--force", "/tmp/weir.toml"]).run;
+        assert!(run.force);
+        assert_eq!(run.file.as_deref(), Some(Path::new("/tmp/weir.toml")));
+        assert!(!Alone::parse_from(["weir", "/tmp/weir.toml"]).run.force);
     }
 }

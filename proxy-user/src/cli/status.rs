@@ -6,7 +6,7 @@ use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
 use crate::{
-    admin::status::{EntrypointStatus, GateStatus, StatusDocument},
+    admin::status::{EntrypointStatus, GateStatus, ShadowStatus, StatusDocument},
     cli::{Failure, admin::AdminArgs, print},
 };
 
@@ -86,7 +86,27 @@ fn text(status: &StatusDocument) -> String {
             writeln!(text, "gate: on {}", on.join(", "))
         }
     };
+    for entrypoint in &status.entrypoints {
+        if let Some(shadow) = &entrypoint.shadow {
+            let _ = write!(text, "{}", rehearsal(&entrypoint.name, shadow));
+        }
+    }
     let _ = writeln!(text, "\n{}\n\n{}", entrypoints(&status.entrypoints), servers(status));
+    text
+}
+
+/// What a shadowed entrypoint lets pass.
+fn rehearsal(name: &str, shadow: &ShadowStatus) -> String {
+    let reasons = shadow.would_drop.iter().filter(|(_, packets)| **packets > 0);
+    let reasons: Vec<_> = reasons.map(|(reason, packets)| format!("{packets} {reason}")).collect();
+    let reasons = if reasons.is_empty() { "none".to_owned() } else { reasons.join(", ") };
+    let mut text = format!("SHADOW: nothing is dropped at `{name}`. It would have been:\n");
+    // Writing to a String can't fail.
+    let _ = writeln!(text, "  packets dropped by the gate: {reasons}");
+    let _ = writeln!(text, "  connections turned away: {}", shadow.would_turn_away);
+    for from in &shadow.would_drop_from {
+        let _ = writeln!(text, "  from {}: {} packets, {} bytes", from.prefix, from.packets, from.bytes);
+    }
     text
 }
 
@@ -94,7 +114,11 @@ fn entrypoints(entrypoints: &[EntrypointStatus]) -> Table {
     let mut table =
         plain_table(["entrypoint", "listens on", "lets in", "accepted", "turned away", "requests"]);
     for one in entrypoints {
-        let lets_in = if one.allow.is_empty() { "everybody".to_owned() } else { one.allow.join(", ") };
+        let lets_in = match (one.allow.is_empty(), &one.shadow) {
+            (true, _) => "everybody".to_owned(),
+            (false, None) => one.allow.join(", "),
+            (false, Some(_)) => format!("everybody (SHADOW of {})", one.allow.join(", ")),
+        };
         table.add_row([
             one.name.clone(),
             one.bind.join("\n"),

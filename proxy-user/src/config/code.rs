@@ -162,6 +162,10 @@ codes! {
     PlainList = 46, "a list is fetched without TLS",
         "A warning. Whoever is on the way to the list's server can put any prefix on the list, and with it let anybody \
          in. Use `https://`; `ca` names the authority of a server of your own.";
+    Shadowed = 48, "an entrypoint that only rehearses its allowlists",
+        "A warning, as long as `shadow = true` stands there. Everybody comes in at this entrypoint; whoever `allow` \
+         would keep out is counted, by reason and by where it came from, and `weir status` and `weir kernel status` \
+         show it. Take `shadow` out to turn them away from then on.";
 }
 
 impl Code {

@@ -116,8 +116,9 @@ fn things(config: &Config) -> Things {
     section("admin", [("bind", joined(config.admin.bind.iter().map(admin)))].into());
     section("log", log(config));
     section("shutdown", [("grace", show(config.shutdown.grace))].into());
+    section("state", [("dir", config.state.dir.display().to_string())].into());
     for one in &config.allowlists {
-        things.insert(("allowlist", one.name.to_string()), Keys::new());
+        things.insert(("allowlist", one.name.to_string()), allowlist(one));
     }
     for one in &config.entrypoints {
         things.insert(("entrypoint", one.name.to_string()), entrypoint(config, one));
@@ -160,6 +161,22 @@ fn log(config: &Config) -> Keys {
         AccessLogFormat::Combined => "combined",
     };
     [("access", access), ("format", format.to_owned())].into()
+}
+
+/// How it is fetched; its prefixes are told apart from its keys.
+fn allowlist(one: &Allowlist) -> Keys {
+    let Some(fetch) = &one.fetch else { return Keys::new() };
+    let mut keys = Keys::from([
+        ("url", joined(&fetch.source.urls)),
+        ("refresh", fetch.refresh.map_or_else(|| "off".to_owned(), show)),
+        ("timeout", show(fetch.timeout)),
+        ("shrink_limit", fetch.shrink_limit.to_string()),
+        ("ca", authorities(&fetch.authorities)),
+    ]);
+    if !fetch.source.json.is_empty() {
+        keys.insert("json", joined(&fetch.source.json));
+    }
+    keys
 }
 
 fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
@@ -205,12 +222,7 @@ fn service(config: &Config, one: &Service) -> Keys {
     }
     if let Some(tls) = &one.tls {
         keys.insert("tls.server_name", tls.server_name.to_str().into_owned());
-        let ca = match &tls.authorities {
-            ServerAuthorities::System => "the operating system's".to_owned(),
-            ServerAuthorities::Own(store) => roots(store),
-            ServerAuthorities::Anybody => "anybody (insecure)".to_owned(),
-        };
-        keys.insert("tls.ca", ca);
+        keys.insert("tls.ca", authorities(&tls.authorities));
     }
     keys
 }
@@ -238,6 +250,14 @@ fn admin(addr: &AdminAddr) -> String {
     match addr {
         AdminAddr::Tcp(addr) => addr.to_string(),
         AdminAddr::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+fn authorities(trusted: &ServerAuthorities) -> String {
+    match trusted {
+        ServerAuthorities::System => "the operating system's".to_owned(),
+        ServerAuthorities::Own(store) => roots(store),
+        ServerAuthorities::Anybody => "anybody (insecure)".to_owned(),
     }
 }
 

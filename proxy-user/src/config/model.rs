@@ -165,6 +165,9 @@ pub struct Entrypoint {
     pub bind: Vec<SocketAddr>,
     /// Who may come in. Empty: anybody, and the kernel doesn't guard this entrypoint.
     pub allow: Vec<AllowlistId>,
+    /// A rehearsal: everybody comes in, and those who otherwise wouldn't are counted. Default false; never without
+    /// `allow`.
+    pub shadow: bool,
     /// Where the client's address comes from when the TCP peer is not the client itself.
     pub client_ip: Option<ClientIpSource>,
     pub tls: Option<EntrypointTls>,

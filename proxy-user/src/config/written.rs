@@ -173,6 +173,10 @@ pub struct Entrypoint {
     /// attached. Without this key anybody may come in.
     #[schemars(example = ["cloudflare"])]
     pub allow: Option<List>,
+    /// Try `allow` out: everybody is judged by it and nobody is turned away. Whoever would be is counted by reason and
+    /// by where it came from, and `weir status` shows it.
+    #[schemars(extend("default" = false))]
+    pub shadow: Option<At<bool>>,
     /// Where the client's address is found when the TCP peer is only a messenger.
     pub client_ip: Option<At<ClientIp>>,
     /// Makes this an HTTPS entrypoint.

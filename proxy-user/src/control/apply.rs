@@ -69,8 +69,8 @@ impl Fleet {
         workers: usize,
         state: &ControlState,
     ) -> Result<Self, ApplyFault> {
+        state.lists.fill(Arc::make_mut(&mut config));
         let mut keeper = Keeper::new(state.lists.clone());
-        keeper.fill(Arc::make_mut(&mut config));
         let snapshot = Snapshot::new(config.clone(), None)?;
         let opened = open(&snapshot, &[], workers)?;
         let mut kernel = KernelSide::default();
@@ -106,7 +106,7 @@ impl Fleet {
     /// # Errors
     /// When it can't run here; then the running one stays as it is.
     pub async fn apply(&mut self, mut config: Arc<Config>) -> Result<(), ApplyFault> {
-        self.keeper.fill(Arc::make_mut(&mut config));
+        self.keeper.board.fill(Arc::make_mut(&mut config));
         self.replace(config.clone()).await?;
         self.keeper.follow(&config);
         Ok(())

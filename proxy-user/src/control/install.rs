@@ -85,8 +85,10 @@ pub async fn apply(
         return Err(Refusal::Faulty(format!("error: a trial takes from 1s to 24h, not {time:?}")));
     }
     let Source::Path(path) = source else { unreachable!("the embedded default has no place") };
-    let loaded = config::load_as(path, Path::new(&order.name), &order.text)
+    let mut loaded = config::load_as(path, Path::new(&order.name), &order.text)
         .map_err(|report| Refusal::Faulty(report.lines()))?;
+    // With what was fetched for its lists: that is what would be enforced.
+    state.lists.fill(&mut loaded.config);
     let unwritable = |error: io::Error| {
         Refusal::Refused(format!(
             "can't write beside {} ({error}): the configuration is put there, so weir must be allowed to",

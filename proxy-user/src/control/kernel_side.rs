@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     config::model::{Config, KernelMode},
-    kernel::{self, Applied, Desired, Guarded, Kernel, KernelFault, NamedList},
+    kernel::{self, Applied, Desired, Guarded, Kernel, KernelFault, NamedList, Protocol},
 };
 
 /// The kernel as far as this daemon has to do with it.
@@ -108,7 +108,10 @@ fn desired(config: &Config, generation: u64) -> Desired {
     let guarded = guarded.map(|entrypoint| Guarded {
         entrypoint: entrypoint.name.clone(),
         bind: entrypoint.bind.clone(),
+        // What Weir serves today is all behind TCP.
+        protocols: vec![Protocol::Tcp],
         lists: entrypoint.allow.iter().map(|list| &config.allowlists[list.0]).map(named).collect(),
+        shadow: entrypoint.shadow,
     });
     Desired {
         generation,

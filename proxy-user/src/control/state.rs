@@ -64,14 +64,14 @@ pub struct Reload {
 }
 
 impl ControlState {
-    pub fn new(source: Source, guard: Guard) -> Self {
+    pub fn new(source: Source, guard: Guard, lists: Arc<Board>) -> Self {
         let started = Timestamp::now();
         let last_reload = Reload { at: started, outcome: Ok(0) };
         Self {
             source,
             started,
             guard,
-            lists: Arc::default(),
+            lists,
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             changing: Mutex::new(Changing { kernel: State::default(), last_reload, trial: None }),

@@ -64,6 +64,9 @@ fn entry(config: &Config, entrypoint: &Entrypoint, kernel: &State) -> String {
     let lists: Vec<_> =
         entrypoint.allow.iter().map(|list| format!("`{}`", config.allowlists[list.0].name)).collect();
     let guard = match (lists.is_empty(), kernel) {
+        (false, _) if entrypoint.shadow => {
+            format!("SHADOW: nothing is dropped, though only {} would come in", lists.join(", "))
+        }
         (true, _) => "open to everybody".to_owned(),
         (false, State::On(_)) => format!("guarded in the kernel: only {} may come in", lists.join(", ")),
         (false, _) => format!("guarded at accept only: only {} may come in", lists.join(", ")),

@@ -15,6 +15,7 @@ use std::{
 
 use crate::{
     admin::client,
+    allowlists::Board,
     config::{self, model::AdminAddr},
     kernel,
 };
@@ -102,7 +103,10 @@ impl Watch {
 /// Makes the kernel enforce a configuration without a daemon.
 async fn reconcile(path: &Path, text: &str) -> Result<(), String> {
     let loaded = config::load_as(path, path, text).map_err(|report| report.lines())?;
-    let config = Arc::new(loaded.config);
+    let mut config = loaded.config;
+    // With what was fetched for its lists last, as the daemon would start with.
+    Board::default().fill(&mut config);
+    let config = Arc::new(config);
     let generation = match kernel::observe(&config.kernel.bpffs) {
         Ok(Some(status)) => status.generation.unwrap_or(0) + 1,
         _ => 1,

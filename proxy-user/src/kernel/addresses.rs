@@ -19,7 +19,7 @@ use nix::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::{Guarded, KernelFault, NamedList};
+use super::{Guarded, KernelFault, NamedList, Protocol};
 
 /// An entrypoint with its wildcards expanded.
 #[derive(Debug, Clone)]
@@ -29,7 +29,9 @@ pub(super) struct GuardedAddresses {
     pub named: Vec<SocketAddr>,
     /// Meant by a wildcard. A socket that is bound to the address itself comes first, so its entrypoint does too.
     pub meant: Vec<SocketAddr>,
+    pub protocols: Vec<Protocol>,
     pub lists: Vec<NamedList>,
+    pub shadow: bool,
 }
 
 pub(super) fn expand(guarded: &[Guarded]) -> Result<Vec<GuardedAddresses>, KernelFault> {
@@ -42,7 +44,9 @@ pub(super) fn expand(guarded: &[Guarded]) -> Result<Vec<GuardedAddresses>, Kerne
             entrypoint: Arc::clone(&entry.entrypoint),
             named: named.iter().map(|bind| SocketAddr::new(bind.ip().to_canonical(), bind.port())).collect(),
             meant: wildcards.iter().flat_map(|bind| meant_by(*bind, &host)).collect(),
+            protocols: entry.protocols.clone(),
             lists: entry.lists.clone(),
+            shadow: entry.shadow,
         }
     });
     Ok(entries.collect())
@@ -151,7 +155,14 @@ mod tests {
     #[test]
     fn a_mapped_address_is_the_ipv4_address_that_it_is() {
         let bind = vec!["[::ffff:10.0.0.1]:443".parse().unwrap()];
-        let guarded = expand(&[Guarded { entrypoint: "a".into(), bind, lists: Vec::new() }]).unwrap();
+        let entry = Guarded {
+            entrypoint: "a".into(),
+            bind,
+            protocols: vec![Protocol::Tcp],
+            lists: Vec::new(),
+            shadow: false,
+        };
+        let guarded = expand(&[entry]).unwrap();
         assert_eq!(guarded[0].named, ["10.0.0.1:443".parse().unwrap()]);
     }
 

@@ -2,7 +2,7 @@
 
 use proxy_common::admission::{
     DIRECTORY_FROM, Sieve,
-    directory::{BLOCKS, Block, Hosts},
+    directory::{BLOCKS, Block, Hosts, Touched},
     tree::{Key, LEVELS, Node, Tree, Whole},
 };
 
@@ -14,7 +14,13 @@ pub(super) struct Allowed {
     pub sieve: Box<Sieve>,
     pub nodes: Vec<Node>,
     /// For many IPv4 ranges.
-    pub directory: Option<(Vec<Block>, Vec<Hosts>)>,
+    pub directory: Option<Directory>,
+}
+
+pub(super) struct Directory {
+    pub touched: Vec<Touched>,
+    pub blocks: Vec<Block>,
+    pub hosts: Vec<Hosts>,
 }
 
 pub(super) fn tables(set: &PrefixSet) -> Allowed {
@@ -181,7 +187,7 @@ impl Bound for Whole {
 }
 
 /// Of ranges that are in order and don't touch.
-fn directory(ranges: &[(u32, u32)]) -> (Vec<Block>, Vec<Hosts>) {
+fn directory(ranges: &[(u32, u32)]) -> Directory {
     let mut blocks = vec![Block::default(); BLOCKS];
     let mut hosts: Vec<(u32, Hosts)> = Vec::new();
     for &(first, last) in ranges {
@@ -208,20 +214,21 @@ fn directory(ranges: &[(u32, u32)]) -> (Vec<Block>, Vec<Hosts>) {
             from = end + 1;
         }
     }
-    // 3. They are in order, as the ranges are.
+    // 3. Those in part: they are in order, as the ranges are.
+    let mut touched: Vec<Touched> = blocks.iter().map(|block| block.whole).collect();
     for (network, _) in &hosts {
-        blocks[(network >> 6) as usize].partly |= 1 << (network & 63);
+        touched[(network >> 6) as usize] |= 1 << (network & 63);
     }
     let mut before = 0;
-    for block in &mut blocks {
+    for (block, touched) in blocks.iter_mut().zip(&touched) {
         block.first = before;
-        before += u64::from(block.partly.count_ones());
+        before += u64::from((touched & !block.whole).count_ones());
     }
     let mut hosts: Vec<Hosts> = hosts.into_iter().map(|(_, hosts)| hosts).collect();
     if hosts.is_empty() {
         hosts.push(Hosts::default());
     }
-    (blocks, hosts)
+    Directory { touched, blocks, hosts }
 }
 
 /// Of one /24.

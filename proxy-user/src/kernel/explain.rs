@@ -224,11 +224,13 @@ impl Explainer {
             program_id: ran.program_id,
             generation: answer.generation,
             outcome,
-            reason: (outcome == Outcome::Dropped).then(|| DropReason::of_number(answer.reason)).flatten(),
+            reason: matches!(outcome, Outcome::Dropped | Outcome::Shadowed)
+                .then(|| DropReason::of_number(answer.reason))
+                .flatten(),
             entrypoint: None,
             added,
         };
-        if matches!(outcome, Outcome::Admitted | Outcome::Dropped) {
+        if matches!(outcome, Outcome::Admitted | Outcome::Dropped | Outcome::Shadowed) {
             explanation.entrypoint =
                 self.tables.entrypoint_names()?.get(answer.entrypoint as usize).cloned().flatten();
         }

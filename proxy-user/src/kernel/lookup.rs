@@ -52,7 +52,7 @@ mod tests {
                 [key(0xffff_0a00_0000 + n, 443), ScopeKey::whole((0xffff_0a00_0000 + n).to_be_bytes())]
             })
             .enumerate()
-            .map(|(n, key)| (key, Policy { entrypoint: n as u32, admission: 0 }))
+            .map(|(n, key)| (key, Policy { entrypoint: n as u16, shadow: 0, admission: 0 }))
             .collect();
         let table = scope(7, &entries).unwrap();
         assert_eq!(table.generation, 7);
@@ -64,13 +64,13 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_in_is_found_and_what_is_not_is_not(
-            entries in proptest::collection::btree_map((any::<u128>(), any::<u16>()), any::<u32>(), 0..200),
+            entries in proptest::collection::btree_map((any::<u128>(), any::<u16>()), any::<u16>(), 0..200),
             stray in (any::<u128>(), any::<u16>()),
         ) {
             let wanted: BTreeMap<ScopeKey, Policy> = entries
                 .iter()
                 .map(|((address, port), entrypoint)| {
-                    (key(*address, *port), Policy { entrypoint: *entrypoint, admission: 0 })
+                    (key(*address, *port), Policy { entrypoint: *entrypoint, shadow: 0, admission: 0 })
                 })
                 .collect();
             let table = scope(1, &wanted).unwrap();

@@ -10,7 +10,7 @@ use aya::{
 use proxy_common::{
     admission::{
         MAX_ADMISSIONS, MAX_LISTS, Sieve,
-        directory::{BLOCKS, Block, Hosts},
+        directory::{BLOCKS, Block, Hosts, Touched},
         tree::Node,
     },
     counters::Counters,
@@ -18,6 +18,7 @@ use proxy_common::{
     label::{Label, ListLabel},
     names,
     scope::{MAX_ENTRYPOINTS, ScopeTable},
+    shadow::{MAX_SHADOWED, Shadowed, ShadowedKey},
 };
 
 use super::{
@@ -96,7 +97,8 @@ fn pin_arrays_of_maps(pins: &Pins) -> Result<(), KernelFault> {
     pin(c"GATE_SCOPE", 1, Table::array::<ScopeTable>(c"gate_scope"))?;
     pin(c"GATE_SIEVES", MAX_ADMISSIONS, Table::array::<Sieve>(c"gate_sieve"))?;
     pin(c"GATE_ALLOW", MAX_ADMISSIONS, Table::sized::<Node>(c"gate_allow", 1, Sizes::Any))?;
-    pin(c"GATE_DIRECTORY", MAX_ADMISSIONS, Table::sized::<Block>(c"gate_directory", BLOCKS, Sizes::Same))?;
+    pin(c"GATE_DIRECTORY", MAX_ADMISSIONS, Table::sized::<Touched>(c"gate_directory", BLOCKS, Sizes::Same))?;
+    pin(c"GATE_BLOCKS", MAX_ADMISSIONS, Table::sized::<Block>(c"gate_blocks", BLOCKS, Sizes::Same))?;
     pin(c"GATE_HOSTS", MAX_ADMISSIONS, Table::sized::<Hosts>(c"gate_hosts", 1, Sizes::Any))
 }
 
@@ -116,8 +118,19 @@ fn shapes() -> [(&'static str, Shape); names::GATE_MAPS.len()] {
         (names::GATE_SIEVES, of_maps(MAX_ADMISSIONS)),
         (names::GATE_ALLOW, of_maps(MAX_ADMISSIONS)),
         (names::GATE_DIRECTORY, of_maps(MAX_ADMISSIONS)),
+        (names::GATE_BLOCKS, of_maps(MAX_ADMISSIONS)),
         (names::GATE_HOSTS, of_maps(MAX_ADMISSIONS)),
         (names::GATE_COUNTERS, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),
+        (names::GATE_WOULD_DROP, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),
+        (
+            names::GATE_SHADOWED,
+            Shape {
+                kind: MapType::LruPerCpuHash,
+                key: size_of::<ShadowedKey>(),
+                value: size_of::<Shadowed>(),
+                entries: MAX_SHADOWED,
+            },
+        ),
         (names::GATE_ENTRYPOINTS, shape(MapType::Array, size_of::<Label>(), MAX_ENTRYPOINTS)),
         (names::GATE_LISTS, shape(MapType::Array, size_of::<ListLabel>(), MAX_LISTS)),
         (names::GATE_TRIED, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),

@@ -9,7 +9,7 @@ use std::{
 use proxy_common::{
     admission::{MAX_ADMISSIONS, MAX_LISTS},
     label::Label,
-    scope::{MAX_ENTRYPOINTS, MAX_SCOPE, Policy, ScopeKey, TCP, UNATTRIBUTED},
+    scope::{MAX_ENTRYPOINTS, MAX_SCOPE, Policy, ScopeKey, UNATTRIBUTED},
 };
 
 use super::{KernelFault, NamedList, addresses::GuardedAddresses};
@@ -100,16 +100,21 @@ pub(super) fn tables(
 
         // 3. The scope: the ports, and the address itself for what hides its port.
         let entrypoint = slot_named(&entrypoints, &entry.entrypoint);
-        let policy = Policy { entrypoint, admission: slot };
-        let whole = Policy { entrypoint: UNATTRIBUTED, ..policy };
-        for address in &entry.named {
-            scope.insert(ScopeKey::new(octets(address), TCP, address.port()), policy);
+        let policy = Policy { entrypoint: entrypoint as u16, shadow: entry.shadow.into(), admission: slot };
+        let whole = Policy { entrypoint: UNATTRIBUTED as u16, ..policy };
+        for protocol in entry.protocols.iter().map(|protocol| protocol.number()) {
+            for address in &entry.named {
+                scope.insert(ScopeKey::new(octets(address), protocol, address.port()), policy);
+            }
+            for address in &entry.meant {
+                meant.push((ScopeKey::new(octets(address), protocol, address.port()), policy));
+            }
         }
-        for address in &entry.meant {
-            meant.push((ScopeKey::new(octets(address), TCP, address.port()), policy));
-        }
-        for address in entry.named.iter().chain(&entry.meant) {
-            scope.entry(ScopeKey::whole(octets(address))).or_insert(whole);
+        // What can't be said to be for one entrypoint passes only if none of them is in earnest.
+        let addresses =
+            entry.named.iter().chain(&entry.meant).map(|address| ScopeKey::whole(octets(address)));
+        for key in addresses.chain([ScopeKey::ANYTHING]) {
+            scope.entry(key).and_modify(|known| known.shadow &= whole.shadow).or_insert(whole);
         }
     }
     for (key, policy) in meant {

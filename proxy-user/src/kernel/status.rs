@@ -1,13 +1,16 @@
 //! What the kernel enforces, read from its pins.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
-    net::{Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
+use ipnet::IpNet;
 use proxy_common::{
-    counters,
+    counters::{self, Counters},
     scope::{ScopeKey, TCP, UDP},
+    shadow::{PREFIX_V4, PREFIX_V6, ShadowedKey},
     verdict::DropReason,
 };
 use serde::Serialize;
@@ -65,7 +68,25 @@ pub struct EntrypointStatus {
     pub passed: Tally,
     /// By the names of the reasons; all of them, also those that never occurred.
     pub dropped: BTreeMap<&'static str, Tally>,
+    /// Nothing is dropped here: what would be is counted below, and passes.
+    pub shadow: bool,
+    /// What would have been dropped while shadowed, now or earlier; by the names of the reasons.
+    pub would_drop: BTreeMap<&'static str, Tally>,
+    /// From where most of that came, the busiest first.
+    pub would_drop_from: Vec<ShadowedSource>,
 }
+
+/// A prefix whose packets would have been dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShadowedSource {
+    /// IPv4 by /24, IPv6 by /48.
+    pub prefix: IpNet,
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// So many prefixes are shown of an entrypoint.
+const SOURCES_SHOWN: usize = 10;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
@@ -96,20 +117,31 @@ pub(super) fn read(pins: &Pins, tables: &Tables) -> Result<KernelStatus, KernelF
         clsact::all_ours().map_err(|error| KernelFault::system("read the filters at clsact", error))?;
     interfaces.extend(filters.into_iter().map(|(name, filter)| filtered(name, filter)));
 
+    let shadowed = tables.shadowed();
     let mut entrypoints = Vec::new();
     for (slot, name) in tables.entrypoint_names()?.into_iter().enumerate() {
         let Some(name) = name else { continue };
         let slot = slot as u32;
         let guarded = running.iter().flat_map(|table| tables::slots(table));
+        let guarded: Vec<_> =
+            guarded.filter(|guarded| u32::from(guarded.policy.entrypoint) == slot).collect();
         let mut guards: Vec<String> = guarded
-            .filter(|guarded| guarded.policy.entrypoint == slot && !guarded.key.is_whole())
+            .iter()
+            .filter(|guarded| !guarded.key.is_whole())
             .map(|guarded| guard(&guarded.key))
             .collect();
         guards.sort_unstable();
         let counters = tables.counters(slot)?;
-        let dropped = DropReason::ALL.map(|reason| (reason.name(), Tally::from(*counters.dropped(reason))));
-        let (passed, dropped) = (Tally::from(counters.passed), dropped.into_iter().collect());
-        entrypoints.push(EntrypointStatus { name, slot, guards, passed, dropped });
+        entrypoints.push(EntrypointStatus {
+            name,
+            slot,
+            guards,
+            passed: counters.passed.into(),
+            dropped: by_reason(&counters),
+            shadow: !guarded.is_empty() && guarded.iter().all(|guarded| guarded.policy.shadow != 0),
+            would_drop: by_reason(&tables.would_drop(slot)?),
+            would_drop_from: busiest(&shadowed, slot),
+        });
     }
 
     let lists = tables.list_names()?.into_iter().enumerate();
@@ -148,6 +180,33 @@ fn others(index: u32, ours: u32) -> Vec<OtherProgram> {
         .filter(|(_, id)| *id != ours)
         .map(|(hook, id)| OtherProgram { hook, id, name: attach::program_name(id) })
         .collect()
+}
+
+fn by_reason(counters: &Counters) -> BTreeMap<&'static str, Tally> {
+    DropReason::ALL.iter().map(|reason| (reason.name(), (*counters.dropped(*reason)).into())).collect()
+}
+
+/// The prefixes that shadowed an entrypoint's slot most.
+fn busiest(shadowed: &[(ShadowedKey, counters::Tally)], slot: u32) -> Vec<ShadowedSource> {
+    let of_slot = shadowed.iter().filter(|(key, _)| key.entrypoint == slot);
+    let mut sources: Vec<_> = of_slot
+        .map(|(key, tally)| ShadowedSource {
+            prefix: prefix(key),
+            packets: tally.packets,
+            bytes: tally.bytes,
+        })
+        .collect();
+    sources.sort_unstable_by_key(|source| (Reverse(source.packets), source.prefix));
+    sources.truncate(SOURCES_SHOWN);
+    sources
+}
+
+fn prefix(key: &ShadowedKey) -> IpNet {
+    let (address, length) = match Ipv6Addr::from(key.prefix).to_canonical() {
+        v4 @ IpAddr::V4(_) => (v4, PREFIX_V4),
+        v6 @ IpAddr::V6(_) => (v6, PREFIX_V6),
+    };
+    IpNet::new_assert(address, length)
 }
 
 /// `192.0.2.1:443/tcp`

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, io, os::fd::AsFd, thread};
 
 use aya::{
-    maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues},
+    maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues},
     util::nr_cpus,
 };
 use proxy_common::{
@@ -12,11 +12,12 @@ use proxy_common::{
     label::{Label, ListLabel},
     names,
     scope::{MAX_ENTRYPOINTS, ScopeKey, ScopeSlot, ScopeTable},
+    shadow::{Shadowed, ShadowedKey},
 };
 
 use super::{
     KernelFault,
-    allowed::{self, Allowed},
+    allowed::{self, Allowed, Directory},
     lookup,
     pins::{self, Pins},
     plan::{Known, Observed, Plan},
@@ -29,6 +30,8 @@ pub(super) struct Tables {
     counters: PerCpuArray<MapData, Counters>,
     /// What of them was only tried out. `None`: the daemon that made the maps tries nothing out.
     tried: Option<PerCpuArray<MapData, Counters>>,
+    would_drop: PerCpuArray<MapData, Counters>,
+    shadowed: PerCpuHashMap<MapData, ShadowedKey, Shadowed>,
     entrypoints: Array<MapData, Label>,
     lists: Array<MapData, ListLabel>,
     /// Arrays of maps.
@@ -41,6 +44,7 @@ struct Slots {
     sieves: MapData,
     allow: MapData,
     directory: MapData,
+    blocks: MapData,
     hosts: MapData,
 }
 
@@ -57,6 +61,8 @@ impl Tables {
             pins: pins.clone(),
             counters: typed(of(names::GATE_COUNTERS)?)?,
             tried: pins.map(names::GATE_TRIED).exists().then(|| typed(of(names::GATE_TRIED)?)).transpose()?,
+            would_drop: typed(of(names::GATE_WOULD_DROP)?)?,
+            shadowed: typed(of(names::GATE_SHADOWED)?)?,
             entrypoints: typed(of(names::GATE_ENTRYPOINTS)?)?,
             lists: typed(of(names::GATE_LISTS)?)?,
             slots: Slots {
@@ -64,6 +70,7 @@ impl Tables {
                 sieves: data(names::GATE_SIEVES)?,
                 allow: data(names::GATE_ALLOW)?,
                 directory: data(names::GATE_DIRECTORY)?,
+                blocks: data(names::GATE_BLOCKS)?,
                 hosts: data(names::GATE_HOSTS)?,
             },
         })
@@ -152,6 +159,22 @@ impl Tables {
         Ok(counters)
     }
 
+    /// Likewise of what would have been dropped.
+    pub(super) fn would_drop(&self, entrypoint: u32) -> Result<Counters, KernelFault> {
+        sum(&self.would_drop, names::GATE_WOULD_DROP, entrypoint)
+    }
+
+    /// Whose packets shadowed entrypoints would have dropped. Entries may come and go while this reads.
+    pub(super) fn shadowed(&self) -> Vec<(ShadowedKey, Shadowed)> {
+        let all = |shares: PerCpuValues<Shadowed>| {
+            shares.iter().fold(Shadowed::default(), |mut sum, share| {
+                sum += *share;
+                sum
+            })
+        };
+        self.shadowed.iter().filter_map(Result::ok).map(|(key, shares)| (key, all(shares))).collect()
+    }
+
     /// Writes all of a plan that no packet sees yet.
     pub(super) fn fill(&mut self, plan: &Plan) -> Result<(), KernelFault> {
         for named in plan.entrypoints.iter().filter(|named| named.fresh) {
@@ -186,9 +209,12 @@ impl Tables {
                 let mut others = vec![
                     threads.spawn(|| put(&slots.allow, Table::filled(c"gate_allow", &nodes, Sizes::Any))),
                 ];
-                if let Some((blocks, hosts)) = &directory {
+                if let Some(Directory { touched, blocks, hosts }) = &directory {
                     others.push(threads.spawn(move || {
-                        put(&slots.directory, Table::filled(c"gate_directory", blocks, Sizes::Same))
+                        put(&slots.directory, Table::filled(c"gate_directory", touched, Sizes::Same))
+                    }));
+                    others.push(threads.spawn(move || {
+                        put(&slots.blocks, Table::filled(c"gate_blocks", blocks, Sizes::Same))
                     }));
                     others.push(
                         threads.spawn(move || {
@@ -235,7 +261,7 @@ impl Tables {
     /// Gives the memory of admissions back that nothing uses. That it fails costs nothing but memory: the slot
     /// is overwritten when it is next used.
     pub(super) fn release(&self, unused: &BTreeSet<u32>) {
-        let Slots { sieves, allow, directory, hosts, .. } = &self.slots;
+        let Slots { sieves, allow, directory, blocks, hosts, .. } = &self.slots;
         let clear = |map: &MapData| {
             for slot in unused {
                 if let Err(error) = table::clear_slot(map.fd().as_fd(), *slot) {
@@ -244,7 +270,7 @@ impl Tables {
             }
         };
         thread::scope(|threads| {
-            for map in [sieves, allow, directory, hosts] {
+            for map in [sieves, allow, directory, blocks, hosts] {
                 threads.spawn(move || clear(map));
             }
         });
@@ -255,31 +281,37 @@ impl Tables {
         let cpus = nr_cpus().map_err(|(_, error)| KernelFault::system(doing(), error))?;
         let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus])
             .map_err(|error| KernelFault::system(doing(), error))?;
-        let zeros_again = PerCpuValues::try_from(vec![Counters::default(); cpus])
-            .map_err(|error| KernelFault::system(doing(), error))?;
         if let Some(tried) = &mut self.tried {
-            tried
-                .set(entrypoint, zeros_again, 0)
-                .map_err(|error| failed("write", names::GATE_TRIED, &error))?;
+            tried.set(entrypoint, zeros, 0).map_err(|error| failed("write", names::GATE_TRIED, &error))?;
         }
-        self.counters.set(entrypoint, zeros, 0).map_err(|error| failed("write", names::GATE_COUNTERS, &error))
+        let counters =
+            [(&mut self.counters, names::GATE_COUNTERS), (&mut self.would_drop, names::GATE_WOULD_DROP)];
+        for (map, name) in counters {
+            let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus])
+                .map_err(|error| KernelFault::system(doing(), error))?;
+            map.set(entrypoint, zeros, 0).map_err(|error| failed("write", name, &error))?;
+        }
+        for (key, _) in self.shadowed().into_iter().filter(|(key, _)| key.entrypoint == entrypoint) {
+            match self.shadowed.remove(&key) {
+                // It gave way to another by itself.
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(failed("clear", names::GATE_SHADOWED, &error)),
+            }
+        }
+        Ok(())
     }
+}
+
+fn sum(map: &PerCpuArray<MapData, Counters>, name: &str, entrypoint: u32) -> Result<Counters, KernelFault> {
+    let shares = map.get(&entrypoint, 0).map_err(|error| failed("read", name, &error))?;
+    let mut sum = Counters::default();
+    shares.iter().for_each(|share| sum += *share);
+    Ok(sum)
 }
 
 /// The occupied slots of a scope.
 pub(super) fn slots(table: &ScopeTable) -> impl Iterator<Item = &ScopeSlot> {
     table.buckets.iter().flatten().filter(|slot| slot.key != ScopeKey::EMPTY)
-}
-
-fn sum(
-    counters: &PerCpuArray<MapData, Counters>,
-    name: &str,
-    entrypoint: u32,
-) -> Result<Counters, KernelFault> {
-    let shares = counters.get(&entrypoint, 0).map_err(|error| failed("read", name, &error))?;
-    let mut sum = Counters::default();
-    shares.iter().for_each(|share| sum += *share);
-    Ok(sum)
 }
 
 fn joined(thread: thread::ScopedJoinHandle<'_, Result<(), KernelFault>>) -> Result<(), KernelFault> {

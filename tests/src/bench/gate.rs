@@ -169,7 +169,7 @@ fn print(figures: &GateFigures) {
     }
 }
 
-fn v4(source: &str, port: u16) -> Vec<u8> {
+pub(super) fn v4(source: &str, port: u16) -> Vec<u8> {
     let edge: SocketAddr = EDGE_V4.parse().expect("a constant");
     let octets = |address: &str| address.parse::<std::net::Ipv4Addr>().expect("a constant").octets();
     let mut packet = vec![0; 12];

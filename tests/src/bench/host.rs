@@ -11,7 +11,7 @@ use nix::{
 use proxy_common::names;
 use proxy_user::{
     config::model::KernelMode,
-    kernel::{Applied, Desired, Guarded, Kernel, NamedList, object_built_in},
+    kernel::{Applied, Desired, Guarded, Kernel, NamedList, Protocol, object_built_in},
 };
 
 pub const EDGE_V4: &str = "203.0.113.1:443";
@@ -65,6 +65,8 @@ pub fn allow(
         interfaces: interface.into_iter().map(Into::into).collect(),
         mode: KernelMode::Xdp,
         guarded: vec![Guarded {
+            protocols: vec![Protocol::Tcp],
+            shadow: false,
             entrypoint: "bench".into(),
             bind: vec![EDGE_V4.parse()?, EDGE_V6.parse()?],
             lists: vec![NamedList { name: "bench".into(), prefixes: prefixes.into() }],

@@ -58,23 +58,23 @@ pub fn spread(count: usize) -> Vec<IpNet> {
 }
 
 fn numbers_v4(numbers: &mut Numbers) -> IpNet {
-    let address = Ipv4Addr::from(numbers.next() as u32);
-    let length = match numbers.next() % 10 {
+    let address = Ipv4Addr::from(numbers.draw() as u32);
+    let length = match numbers.draw() % 10 {
         0..4 => 24,
         4..7 => 32,
-        _ => 20 + (numbers.next() % 12) as u8,
+        _ => 20 + (numbers.draw() % 12) as u8,
     };
     Ipv4Net::new_assert(address, length).trunc().into()
 }
 
 fn numbers_v6(numbers: &mut Numbers) -> IpNet {
-    let upper = numbers.next() >> 4 | 0x2 << 60;
-    let address = Ipv6Addr::from(u128::from(upper) << 64 | u128::from(numbers.next()));
-    let length = match numbers.next() % 20 {
+    let upper = numbers.draw() >> 4 | 0x2 << 60;
+    let address = Ipv6Addr::from(u128::from(upper) << 64 | u128::from(numbers.draw()));
+    let length = match numbers.draw() % 20 {
         0..8 => 48,
         8..13 => 64,
         13 => 128,
-        _ => 29 + (numbers.next() % 35) as u8,
+        _ => 29 + (numbers.draw() % 35) as u8,
     };
     Ipv6Net::new_assert(address, length).trunc().into()
 }
@@ -83,7 +83,7 @@ fn numbers_v6(numbers: &mut Numbers) -> IpNet {
 pub struct Numbers(pub u64);
 
 impl Numbers {
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

@@ -11,7 +11,7 @@ use std::{
 use proxy_common::verdict::DropReason;
 use proxy_user::{
     config::model::KernelMode,
-    kernel::{Desired, Guarded, KernelStatus, NamedList},
+    kernel::{Desired, Guarded, KernelStatus, NamedList, Protocol},
 };
 
 use crate::scratch::{Neighbour, Scratch, ip};
@@ -89,6 +89,12 @@ pub fn desired(generation: u64, prefixes: &[&str]) -> Desired {
         generation,
         interfaces: vec!["edge0".into()],
         mode: KernelMode::Auto,
-        guarded: vec![Guarded { entrypoint: "https".into(), bind: vec![EDGE.parse().unwrap()], lists }],
+        guarded: vec![Guarded {
+            entrypoint: "https".into(),
+            bind: vec![EDGE.parse().unwrap()],
+            protocols: vec![Protocol::Tcp],
+            lists,
+            shadow: false,
+        }],
     }
 }

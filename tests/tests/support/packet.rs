@@ -29,7 +29,12 @@ pub fn ipv6(source: &str, destination: &str, next_header: u8) -> Packet {
 
 impl Packet {
     pub fn vlan(self, ether_type: u16) -> Self {
-        self.then(&[0, 100]).then(&ether_type.to_be_bytes())
+        self.tag(100, ether_type)
+    }
+
+    /// A VLAN's number, and what follows.
+    pub fn tag(self, number: u16, ether_type: u16) -> Self {
+        self.then(&number.to_be_bytes()).then(&ether_type.to_be_bytes())
     }
 
     pub fn ipv4(self, source: &str, destination: &str, protocol: u8, options: &[u8], fragment: u16) -> Self {
@@ -76,8 +81,36 @@ impl Packet {
         self.then(&40_000_u16.to_be_bytes()).then(&port.to_be_bytes()).then(&[0, 8, 0, 0])
     }
 
+    /// More of the packet: the IP header's own idea of its length grows with it.
     pub fn then(mut self, bytes: &[u8]) -> Self {
         self.0.extend_from_slice(bytes);
+        let length = self.0.len().saturating_sub(self.ip());
+        self.with_ip_length(length)
+    }
+
+    /// More bytes in the frame that the IP header knows nothing of.
+    pub fn padded(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// Has the IP header say that it and what follows are so long.
+    pub fn with_ip_length(mut self, length: usize) -> Self {
+        let ip = self.ip();
+        match (self.ether_type(), self.0.len().saturating_sub(ip)) {
+            (0x0800, 20..) => self.0[ip + 2..ip + 4].copy_from_slice(&(length as u16).to_be_bytes()),
+            (0x86dd, 40..) => {
+                self.0[ip + 4..ip + 6].copy_from_slice(&(length as u16).saturating_sub(40).to_be_bytes());
+            }
+            _ => {}
+        }
+        self
+    }
+
+    /// Has the IPv4 header say that it is so many words long.
+    pub fn with_header_words(mut self, words: u8) -> Self {
+        let ip = self.ip();
+        self.0[ip] = 0x40 | words;
         self
     }
 
@@ -87,6 +120,17 @@ impl Packet {
             [0x86, 0xdd] => self.0.len() < 14 + 40,
             _ => false,
         }
+    }
+
+    /// Where the IP header begins, or would.
+    fn ip(&self) -> usize {
+        let is_tag = |at: &usize| matches!(self.0.get(*at..*at + 2), Some([0x81, 0x00] | [0x88, 0xa8]));
+        14 + 4 * (12..).step_by(4).take_while(is_tag).count()
+    }
+
+    fn ether_type(&self) -> u16 {
+        let at = self.ip() - 2;
+        self.0.get(at..at + 2).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 
     /// Ends `less` bytes early.

@@ -13,8 +13,8 @@ use crate::{packages, progress};
 /// What the tests need and Debian builds as modules, in an order in which each finds what it depends on. Those
 /// that a kernel has built in are not there as files.
 const MODULES: [&str; 22] = [
-    "virtio",
     "virtio_ring",
+    "virtio",
     "virtio_pci_modern_dev",
     "virtio_pci_legacy_dev",
     "virtio_pci",

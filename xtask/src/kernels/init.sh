@@ -12,7 +12,10 @@ mount -t bpf bpf /sys/fs/bpf
 stty -F /dev/ttyS1 raw -echo
 exec 3>/dev/ttyS1
 for module in $(cat /modules/order); do
-    insmod /modules/$module || echo "@note module $module is refused" >&3
+    insmod /modules/$module 2>/tmp/log && continue
+    echo "@begin module $module" >&3
+    cat /tmp/log >&3
+    echo "@failed 1" >&3
 done
 ip link set lo up
 echo "@kernel $(uname -r)" >&3

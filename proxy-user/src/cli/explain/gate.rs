@@ -139,6 +139,14 @@ fn sentences(Explained { question, explanation, because }: &Explained) -> String
             let meaning = reason.map_or("for a reason of another version's", DropReason::meaning);
             format!("It is for entrypoint `{entrypoint}`, and dropped: {meaning}.")
         }
+        (Outcome::Shadowed, reason) => {
+            let name = reason.map_or("?", DropReason::name);
+            let _ = writeln!(text, ": passes, would be dropped, {name}");
+            let meaning = reason.map_or("for a reason of another version's", DropReason::meaning);
+            format!(
+                "It is for entrypoint `{entrypoint}`, which is shadowed, and would be dropped else: {meaning}."
+            )
+        }
         (Outcome::NotIp, _) => {
             passes(&mut text, "It is neither IPv4 nor IPv6, or behind more than two VLAN tags.")
         }

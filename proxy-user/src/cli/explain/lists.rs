@@ -1,7 +1,7 @@
 //! Which list and prefix it is by. The kernel holds membership only; the daemon has the lists, and where none answers,
 //! the configuration and what was kept of fetched lists.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::ExplainArgs;
 use crate::{
     admin::status::{StatusDocument, allowlists::AllowlistsDocument},
-    allowlists::{Board, keeper::Keeper},
+    allowlists::Board,
     config::{self, model::Config},
 };
 
@@ -118,7 +118,7 @@ impl Lists {
 /// The configuration that the arguments name, with what was fetched last for its lists.
 pub fn load(args: &ExplainArgs) -> Result<Config, config::Report> {
     let mut config = config::load(&args.config)?.config;
-    Keeper::new(Arc::<Board>::default()).fill(&mut config);
+    Board::default().fill(&mut config);
     Ok(config)
 }
 

@@ -31,6 +31,7 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
             name: item.name.value.as_str().into(),
             bind: bind(item, &mut taken, findings),
             allow: allow(item, written, findings),
+            shadow: shadow(item, findings),
             client_ip: client_ip(item, written, findings),
             tls: item.body.tls.as_ref().and_then(|tls| self::tls(item, tls, findings)),
         })
@@ -69,12 +70,15 @@ impl<'a> Taken<'a> {
 
 /// Whether one listener would get in the other's way. A wildcard is every address of its family; IPv6 listeners take
 /// IPv6 only; port 0 is always a free one.
+///
+/// The gate relies on it: were `0.0.0.0:443` guarded and `10.0.0.1:443` open, it would guard the open one too.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let wildcard = one.ip().is_unspecified() || other.ip().is_unspecified();
+    let (one_ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let wildcard = one_ip.is_unspecified() || other_ip.is_unspecified();
     one.port() == other.port()
         && one.port() != 0
-        && one.is_ipv4() == other.is_ipv4()
-        && (wildcard || one.ip() == other.ip())
+        && one_ip.is_ipv4() == other_ip.is_ipv4()
+        && (wildcard || one_ip == other_ip)
 }
 
 fn bind<'a>(
@@ -139,6 +143,25 @@ fn allow(
     }
     let by = format!("entrypoint `{}` allows", item.name.value);
     lists(item.file, list, &by, written, findings)
+}
+
+fn shadow(item: &Item<'_, written::Entrypoint>, findings: &mut Findings) -> bool {
+    let Some(shadow) = item.body.shadow.as_ref().filter(|shadow| shadow.value) else { return false };
+    let (name, path) = (&item.name.value, format!("entrypoint.{}.allow", item.name.value));
+    if item.body.allow.is_none() && !findings.lost(&path) {
+        let message =
+            format!("entrypoint `{name}`: `shadow = true` without `allow` has nobody to judge packets by");
+        findings
+            .error(Code::Contradiction, item.file, &shadow.span, message)
+            .hint("name the lists that are to be tried, `allow = [\"cloudflare\"]`, or take `shadow` out");
+    } else {
+        let message =
+            format!("entrypoint `{name}` is shadowed: nothing is dropped there, whatever `allow` says");
+        findings
+            .warning(Code::Shadowed, item.file, &shadow.span, message)
+            .hint("`weir status` shows what would be; take `shadow` out when it is what you want");
+    }
+    true
 }
 
 fn lists(
@@ -283,6 +306,8 @@ mod tests {
             ("10.0.0.1:443", "10.0.0.2:443", false),
             ("0.0.0.0:443", "0.0.0.0:80", false),
             ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("[::ffff:10.0.0.1]:443", "10.0.0.1:443", true),
+            ("[::ffff:10.0.0.1]:443", "0.0.0.0:443", true),
         ] {
             assert_eq!(overlap(one.parse().unwrap(), other.parse().unwrap()), expected, "{one} {other}");
         }

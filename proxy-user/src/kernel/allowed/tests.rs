@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use proptest::prelude::*;
-use proxy_common::admission::directory::Listed;
+use proxy_common::admission::directory::{Listed, block, touches};
 
 use super::*;
 
@@ -12,13 +12,14 @@ fn lists(allowed: &Allowed, address: IpAddr) -> bool {
     let sieve = &allowed.sieve;
     let nodes = |at: u32| allowed.nodes.get(at as usize);
     match (address, &allowed.directory) {
-        (IpAddr::V4(address), Some((blocks, hosts))) => {
+        (IpAddr::V4(address), Some(Directory { touched, blocks, hosts })) => {
             let address = u32::from(address);
-            match blocks[Block::of(address) as usize].lists(address) {
-                Listed::Yes => true,
-                Listed::No => false,
-                Listed::Partly(place) => hosts[place as usize].list(address),
-            }
+            let at = block(address) as usize;
+            touches(touched[at], address)
+                && match blocks[at].lists(touched[at], address) {
+                    Listed::Yes => true,
+                    Listed::Partly(place) => hosts[place as usize].list(address),
+                }
         }
         (IpAddr::V4(address), None) => {
             let address = u32::from(address);
@@ -152,7 +153,7 @@ fn as_many_ranges_as_cloudflare_has_are_one_node_for_each_family() {
     // Fourteen and seven ranges: two of the fifteen for IPv4 touch.
     let prefixes: Vec<IpNet> = (0..14_u32)
         .map(|n| net(std::net::Ipv4Addr::from(n << 25), 13))
-        .chain((0..7_u128).map(|n| net(std::net::Ipv6Addr::from(0x2400 + n << 112), 32)))
+        .chain((0..7_u128).map(|n| net(std::net::Ipv6Addr::from((0x2400 + n) << 112), 32)))
         .collect();
     let allowed = tables(&PrefixSet::new(&prefixes));
     assert_eq!(allowed.nodes.len(), 2);

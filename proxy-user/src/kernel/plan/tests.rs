@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
+use proxy_common::scope::{TCP, UDP};
+
 use super::*;
+use crate::kernel::Protocol;
 
 fn list(name: &str, prefixes: &[&str]) -> NamedList {
     NamedList { name: name.into(), prefixes: prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect() }
@@ -11,7 +14,9 @@ fn guarded(entrypoint: &str, address: &str, lists: &[NamedList]) -> GuardedAddre
         entrypoint: Arc::from(entrypoint),
         named: vec![address.parse().unwrap()],
         meant: Vec::new(),
+        protocols: vec![Protocol::Tcp],
         lists: lists.to_vec(),
+        shadow: false,
     }
 }
 
@@ -42,7 +47,7 @@ fn an_entrypoint_is_guarded_at_its_port_and_its_address_where_the_port_hides() {
 
     assert_eq!(policy(&plan, "10.0.0.1", 443).unwrap().entrypoint, 1);
     let whole = ScopeKey::whole(octets(&"10.0.0.1:0".parse().unwrap()));
-    assert_eq!(plan.scope[&whole].entrypoint, UNATTRIBUTED);
+    assert_eq!(u32::from(plan.scope[&whole].entrypoint), UNATTRIBUTED);
     assert_eq!(plan.generation, 7);
     assert_eq!(policy(&plan, "10.0.0.1", 22), None);
     assert_eq!(guarded_entries(&plan.scope), 1);
@@ -105,7 +110,7 @@ fn an_address_that_is_named_is_not_taken_by_a_wildcard() {
     wide.meant = vec!["10.0.0.1:443".parse().unwrap(), "10.0.0.3:443".parse().unwrap()];
     for wanted in [[strict.clone(), wide.clone()], [wide, strict]] {
         let plan = tables(1, &wanted, &Observed::default()).unwrap();
-        let of = |address: &str| policy(&plan, address, 443).unwrap().entrypoint;
+        let of = |address: &str| u32::from(policy(&plan, address, 443).unwrap().entrypoint);
         assert_eq!(of("10.0.0.1"), slot_named(&plan.entrypoints, "strict"));
         assert_eq!(of("10.0.0.3"), slot_named(&plan.entrypoints, "wide"));
     }
@@ -140,4 +145,35 @@ fn a_name_that_is_too_long_is_refused_by_name() {
     let long = "x".repeat(64);
     let fault = tables(1, &[guarded(&long, "10.0.0.1:443", &[])], &Observed::default()).unwrap_err();
     assert!(fault.to_string().contains(&long));
+}
+
+#[test]
+fn each_protocol_is_guarded_for_itself() {
+    let mut quic = guarded("quic", "10.0.0.1:443", &[list("x", &["192.0.2.0/24"])]);
+    quic.protocols = vec![Protocol::Udp];
+    let plan = tables(1, &[quic], &Observed::default()).unwrap();
+    assert_eq!(policy(&plan, "10.0.0.1", 443), None);
+    let address = octets(&"10.0.0.1:443".parse().unwrap());
+    assert!(plan.scope.contains_key(&ScopeKey::new(address, UDP, 443)));
+    assert_eq!(guarded_entries(&plan.scope), 1);
+}
+
+#[test]
+fn what_is_for_an_address_is_only_rehearsed_if_all_of_its_entrypoints_are() {
+    let cf = || [list("cf", &["192.0.2.0/24"])];
+    let shadowed = |port| {
+        let mut entry = guarded(&format!("shadowed-{port}"), &format!("10.0.0.1:{port}"), &cf());
+        entry.shadow = true;
+        entry
+    };
+    let whole = ScopeKey::whole(octets(&"10.0.0.1:0".parse().unwrap()));
+    let shadow_of = |wanted: &[GuardedAddresses]| {
+        let plan = tables(1, wanted, &Observed::default()).unwrap();
+        let shadow = |key: ScopeKey| plan.scope[&key].shadow != 0;
+        (policy(&plan, "10.0.0.1", 1).unwrap().shadow != 0, shadow(whole), shadow(ScopeKey::ANYTHING))
+    };
+    assert_eq!(shadow_of(&[shadowed(1), shadowed(2)]), (true, true, true));
+    let earnest = guarded("earnest", "10.0.0.1:3", &cf());
+    assert_eq!(shadow_of(&[shadowed(1), earnest.clone()]), (true, false, false));
+    assert_eq!(shadow_of(&[earnest, shadowed(1)]), (true, false, false));
 }

@@ -79,7 +79,7 @@ impl Table {
         // SAFETY: the mapping is new, writable and as long as `elements`, whose values follow each other there
         // as here (`sized`), and any values are good there. Nobody else knows the map yet.
         unsafe {
-            mapping.cast::<T>().copy_from_nonoverlapping(NonNull::from(elements).cast(), elements.len())
+            mapping.cast::<T>().copy_from_nonoverlapping(NonNull::from(elements).cast(), elements.len());
         };
         // SAFETY: made above, of this length, and not used any more.
         unsafe { munmap(mapping, bytes.get()) }?;

@@ -1,0 +1,91 @@
+//! Trying an allowlist out: everybody is served, and whoever would not have been is counted.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::Value;
+use weir_lab::{
+    lab::{
+        addresses::{HTTPS, HTTPS_V6},
+        client::Browser,
+        knock::{knock, until_connected, until_silent},
+        namespace::As,
+        stand::{PATIENCE, Stand},
+        wait, weir,
+    },
+    needs,
+    needs::Need,
+};
+
+type Done = anyhow::Result<()>;
+
+fn shadowed(toml: &str) -> String {
+    toml.replace("allow = [\"cloudflare\"]", "allow = [\"cloudflare\"]\nshadow = true")
+}
+
+#[test]
+fn a_stranger_is_served_and_counted_until_the_shadow_ends() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir);
+    let stand = Stand::up_with(|_, toml| shadowed(&toml))?;
+    let stranger = Browser::of_site(&stand.lab, &stand.lab.stranger)?;
+    assert_eq!(stranger.get("/")?.status, 200);
+    assert_eq!(knock(&stand.lab.stranger, HTTPS_V6, 3, Duration::from_secs(2))?.connected, 3);
+    assert_eq!(stand.visitor.get("/")?.status, 200);
+
+    let shadow = shadow_of(&stand.weir.status()?)?;
+    let would_drop = shadow["would_drop"]["not_listed"].as_u64().context("no count")?;
+    // A connection that carries a request has at least a SYN, an ACK and a packet with data.
+    assert!(would_drop >= 6, "{shadow}");
+    assert!(shadow["would_turn_away"].as_u64() >= Some(1), "{shadow}");
+    let from = shadow["would_drop_from"].to_string();
+    assert!(from.contains("203.0.113.0/24") && from.contains("2001:db8:bad::/48"), "{from}");
+    assert!(!from.contains("173.245.48"), "a visitor is counted: {from}");
+
+    let bpffs = stand.lab.bpffs();
+    let kernel = weir::run(&stand.lab, &["kernel", "status", "--bpffs", &bpffs.to_string_lossy()])?.stdout;
+    for text in [&kernel, &weir::run(&stand.lab, &["status"])?.stdout, &stand.weir.log_text()] {
+        assert!(text.contains("SHADOW: nothing is dropped"), "{text}");
+    }
+    assert!(kernel.contains("would drop: not_listed") && kernel.contains("from 203.0.113.0/24"), "{kernel}");
+    assert!(!kernel.contains("  dropped: not_listed"), "{kernel}");
+
+    stand.weir.rewrite_config(&weir::standard(&stand.lab))?;
+    until_silent(&stand.lab.stranger, HTTPS, PATIENCE)?;
+    assert_eq!(knock(&stand.lab.stranger, HTTPS, 5, Duration::from_millis(400))?.silent, 5);
+    assert_eq!(stand.visitor.get("/")?.status, 200);
+    assert!(shadow_of(&stand.weir.status()?).is_err(), "the status still speaks of a shadow");
+
+    // And back again.
+    stand.weir.rewrite_config(&shadowed(&weir::standard(&stand.lab)))?;
+    until_connected(&stand.lab.stranger, HTTPS, PATIENCE)?;
+    wait::until_true("the stranger is served again", PATIENCE, || {
+        Ok(stranger.get("/").is_ok_and(|reply| reply.status == 200))
+    })
+}
+
+#[test]
+fn without_the_gate_a_stranger_is_served_and_counted_at_accept() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = Stand::up_as(As::Nobody, |lab, toml| {
+        let log = format!("access = \"{}/access.log\"", lab.folder().display());
+        shadowed(&toml.replace(&log, "access = \"stdout\""))
+    })?;
+    let before = shadow_of(&stand.weir.status()?)?["would_turn_away"].as_u64();
+    let stranger = Browser::of_site(&stand.lab, &stand.lab.stranger)?;
+    assert_eq!(stranger.get("/")?.status, 200);
+    let status = stand.weir.status()?;
+    assert!(shadow_of(&status)?["would_turn_away"].as_u64() > before, "{status}");
+    assert_eq!(entrypoint(&status)?["not_listed"].as_u64(), Some(0));
+    Ok(())
+}
+
+fn entrypoint(status: &Value) -> anyhow::Result<&Value> {
+    let entrypoints = status["entrypoints"].as_array().context("no entrypoints")?;
+    entrypoints.iter().find(|one| one["name"] == "https").context("no entrypoint `https`")
+}
+
+fn shadow_of(status: &Value) -> anyhow::Result<Value> {
+    let shadow = &entrypoint(status)?["shadow"];
+    anyhow::ensure!(shadow.is_object(), "it isn't shadowed: {status}");
+    Ok(shadow.clone())
+}
