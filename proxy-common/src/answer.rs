@@ -12,7 +12,7 @@ pub enum Outcome {
     NotGuardable = 5,
     LaterFragment = 6,
     NotGuarded = 7,
-    /// Would be dropped, but its entrypoint is only shadowed.
+    /// It would be dropped, were its entrypoint not shadowed.
     Shadowed = 8,
 }
 
@@ -24,9 +24,9 @@ pub struct Answer {
     pub generation: u64,
     /// An [`Outcome`].
     pub outcome: u32,
-    /// A [`DropReason`](crate::verdict::DropReason), if it was dropped, or would have been.
+    /// A [`DropReason`](crate::verdict::DropReason), if it was dropped.
     pub reason: u32,
-    /// Slot among the names of entrypoints, unless the gate left it alone.
+    /// Slot among the names of entrypoints, if it was admitted or dropped.
     pub entrypoint: u32,
     /// The list that let it in, if it was admitted.
     pub list: u32,

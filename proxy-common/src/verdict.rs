@@ -55,16 +55,14 @@ impl DropReason {
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
+            Self::Malformed => "a header in it has a length that no header has",
+            Self::SplitHeader => "it is the first of several fragments, and its port isn't in it",
+            Self::VlanTags => "it has more VLAN tags than the gate looks behind, one of which names no VLAN",
             Self::NotListed => "its source is on none of the allowlists",
             Self::Truncated => "it ends before its port can be read",
             Self::ExtensionHeaders => "it has more IPv6 extension headers than the gate looks behind",
             Self::ListMissing => {
                 "the allowlists are missing in the kernel. That is a fault of Weir's: please report it"
-            }
-            Self::Malformed => "its header has a length that no header has, so its port can't be found",
-            Self::SplitHeader => "it is the first of several fragments, and its port is not in it",
-            Self::VlanTags => {
-                "it has more VLAN tags than the gate looks behind, and one of them names no VLAN"
             }
         }
     }

@@ -134,7 +134,7 @@ mod programs {
     }
 
     #[inline(always)]
-    fn decide(ctx: &(impl Packet + Frame), judged: Result<Admitted, Stop>, bytes: u64) -> Verdict {
+    fn decide(ctx: &(impl Frame + Packet), judged: Result<Admitted, Stop>, bytes: u64) -> Verdict {
         match judged {
             Ok(admitted) => {
                 report::passed(admitted.entrypoint, bytes);

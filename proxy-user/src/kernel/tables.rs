@@ -28,10 +28,10 @@ use super::{
 const RUNNING: u32 = 0;
 pub(super) struct Tables {
     counters: PerCpuArray<MapData, Counters>,
-    would_drop: PerCpuArray<MapData, Counters>,
-    shadowed: PerCpuHashMap<MapData, ShadowedKey, Shadowed>,
     /// What of them was only tried out. `None`: the daemon that made the maps tries nothing out.
     tried: Option<PerCpuArray<MapData, Counters>>,
+    would_drop: PerCpuArray<MapData, Counters>,
+    shadowed: PerCpuHashMap<MapData, ShadowedKey, Shadowed>,
     entrypoints: Array<MapData, Label>,
     lists: Array<MapData, ListLabel>,
     /// Arrays of maps.
@@ -60,9 +60,9 @@ impl Tables {
         Ok(Self {
             pins: pins.clone(),
             counters: typed(of(names::GATE_COUNTERS)?)?,
+            tried: pins.map(names::GATE_TRIED).exists().then(|| typed(of(names::GATE_TRIED)?)).transpose()?,
             would_drop: typed(of(names::GATE_WOULD_DROP)?)?,
             shadowed: typed(of(names::GATE_SHADOWED)?)?,
-            tried: pins.map(names::GATE_TRIED).exists().then(|| typed(of(names::GATE_TRIED)?)).transpose()?,
             entrypoints: typed(of(names::GATE_ENTRYPOINTS)?)?,
             lists: typed(of(names::GATE_LISTS)?)?,
             slots: Slots {
@@ -279,6 +279,11 @@ impl Tables {
     fn reset(&mut self, entrypoint: u32) -> Result<(), KernelFault> {
         let doing = || "reset the counters".to_owned();
         let cpus = nr_cpus().map_err(|(_, error)| KernelFault::system(doing(), error))?;
+        let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus])
+            .map_err(|error| KernelFault::system(doing(), error))?;
+        if let Some(tried) = &mut self.tried {
+            tried.set(entrypoint, zeros, 0).map_err(|error| failed("write", names::GATE_TRIED, &error))?;
+        }
         let counters =
             [(&mut self.counters, names::GATE_COUNTERS), (&mut self.would_drop, names::GATE_WOULD_DROP)];
         for (map, name) in counters {
@@ -292,11 +297,6 @@ impl Tables {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
                 Err(error) => return Err(failed("clear", names::GATE_SHADOWED, &error)),
             }
-        }
-        if let Some(tried) = &mut self.tried {
-            let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus])
-                .map_err(|error| KernelFault::system(doing(), error))?;
-            tried.set(entrypoint, zeros, 0).map_err(|error| failed("write", names::GATE_TRIED, &error))?;
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use anyhow::{Context, ensure};
 use ipnet::IpNet;
 use proxy_user::{
     config::model::KernelMode,
-    kernel::{Desired, Guarded, Kernel, NamedList, Protocol, observe},
+    kernel::{Desired, Guarded, Kernel, NamedList, observe},
 };
 use serde_json::json;
 
@@ -75,7 +75,7 @@ fn measure(host: &Host) -> anyhow::Result<Swapped> {
                 entrypoint: name.into(),
                 bind: vec![address.parse()?],
                 lists: lists.clone(),
-                protocols: vec![Protocol::Tcp],
+                protocols: vec![proxy_user::kernel::Protocol::Tcp],
                 shadow: false,
             })
         };

@@ -141,10 +141,10 @@ fn sentences(Explained { question, explanation, because }: &Explained) -> String
         }
         (Outcome::Shadowed, reason) => {
             let name = reason.map_or("?", DropReason::name);
-            let _ = writeln!(text, ": passes, but only since its entrypoint is shadowed: {name}");
+            let _ = writeln!(text, ": passes, would be dropped, {name}");
             let meaning = reason.map_or("for a reason of another version's", DropReason::meaning);
             format!(
-                "It is for entrypoint `{entrypoint}`, and would be dropped without `shadow = true`: {meaning}."
+                "It is for entrypoint `{entrypoint}`, which is shadowed, and would be dropped else: {meaning}."
             )
         }
         (Outcome::NotIp, _) => {
