@@ -67,7 +67,7 @@ mod tests {
         let text = String::from_utf8(bytes).expect("it holds nothing but text");
         assert!(text.starts_with("07070100000001000041ed"), "{text}");
         let file = text.find("a/b\0").expect("its name");
-        assert_eq!(&text[file..file + 16], "a/b\0\0\0hello\0\0\x000");
+        assert_eq!(&text[file..file + 16], "a/b\0\0\0hello\0\0\x0007");
         assert!(text.ends_with("TRAILER!!!\0\0\0\0"), "{text}");
     }
 }
