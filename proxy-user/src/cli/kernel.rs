@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, path::PathBuf};
 
 use clap::{Args, Subcommand};
+use proxy_common::scope::UNATTRIBUTED;
 
 use crate::{
     cli::{Failure, print},
@@ -103,12 +104,13 @@ fn text(status: &KernelStatus) -> String {
         let _ = writeln!(text, "list {}: {} prefixes", list.name, list.prefixes);
     }
     for entrypoint in &status.entrypoints {
-        let guards = if entrypoint.guards.is_empty() {
-            "nothing any more".into()
-        } else {
-            entrypoint.guards.join(", ")
+        let counted = entrypoint.dropped.values().any(|tally| tally.packets > 0);
+        let _ = match (entrypoint.slot, entrypoint.guards.as_slice()) {
+            (UNATTRIBUTED, _) if !counted => continue,
+            (UNATTRIBUTED, _) => writeln!(text, "for guarded addresses, with no port that can be read"),
+            (_, []) => writeln!(text, "entrypoint {}: not guarded any more", entrypoint.name),
+            (_, guards) => writeln!(text, "entrypoint {} guards {}", entrypoint.name, guards.join(", ")),
         };
-        let _ = writeln!(text, "entrypoint {} guards {guards}", entrypoint.name);
         if entrypoint.shadow {
             let _ = writeln!(text, "  SHADOW: nothing is dropped here");
         }

@@ -51,6 +51,10 @@ pub async fn deliver(
         let Some(picked) = service.pick(tried) else {
             return Err(fault.map_or(Undelivered::NoServer, Undelivered::Failed));
         };
+        if fault.is_some() {
+            service.counters.retries.fetch_add(1, Ordering::Relaxed);
+            exchange.flags.retries = exchange.flags.retries.saturating_add(1);
+        }
         tried.insert(picked.index);
         let server = picked.server;
         server.counters.requests.fetch_add(1, Ordering::Relaxed);
@@ -81,8 +85,6 @@ pub async fn deliver(
                 None => return Err(Undelivered::Failed(failed.fault)),
             }
         }
-        service.counters.retries.fetch_add(1, Ordering::Relaxed);
-        exchange.flags.retries = exchange.flags.retries.saturating_add(1);
         fault = Some(failed.fault);
         request = again;
     }
