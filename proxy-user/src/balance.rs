@@ -12,6 +12,13 @@ impl Tried {
         }
     }
 
+    /// The server may be tried once more.
+    pub fn remove(&mut self, index: usize) {
+        if index < 128 {
+            self.0 &= !(1 << index);
+        }
+    }
+
     pub fn contains(self, index: usize) -> bool {
         index < 128 && self.0 & (1 << index) != 0
     }

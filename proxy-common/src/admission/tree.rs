@@ -79,6 +79,12 @@ impl Node {
     }
 
     #[inline(always)]
+    const fn as_pairs(&self) -> &[[u64; 2]; 8] {
+        // SAFETY: as large, as aligned, and any bytes are integers.
+        unsafe { &*(&raw const *self).cast() }
+    }
+
+    #[inline(always)]
     const fn as_halves(&self) -> &[u32; 32] {
         // SAFETY: as large, less aligned, and any bytes are integers.
         unsafe { &*(&raw const *self).cast() }
@@ -92,17 +98,10 @@ impl Key for u32 {
 
     #[inline(always)]
     fn above(self, node: &Node) -> u32 {
-        let keys = node.as_halves();
-        let key = |at: usize| u64::from(keys[at & 31]);
         // Of numbers so small the difference itself shows it.
-        let below = |at: usize| (key(at).wrapping_sub(u64::from(self)) >> 63) as usize;
-        let mut at = 16 * below(15);
-        at += 8 * below(at + 7);
-        at += 4 * below(at + 3);
-        at += 2 * below(at + 1);
-        at += below(at);
-        // 31 keys are told apart by now; the last is left.
-        (at + below(at)) as u32
+        let below = |key: u32| (u64::from(key).wrapping_sub(u64::from(self)) >> 63) as usize;
+        // SAFETY: one bit is 0 or 1.
+        unsafe { count(node.as_halves(), [16, 8, 4, 2, 1], below) }
     }
 }
 
@@ -111,12 +110,8 @@ impl Key for u64 {
 
     #[inline(always)]
     fn above(self, node: &Node) -> u32 {
-        let key = |at: usize| node.0[at & 15];
-        let mut at = 8 * below(key(7), self);
-        at += 4 * below(key(at + 3), self);
-        at += 2 * below(key(at + 1), self);
-        at += below(key(at), self);
-        (at + below(key(at), self)) as u32
+        // SAFETY: one bit is 0 or 1.
+        unsafe { count(&node.0, [8, 4, 2, 1], |key| below(key, self)) }
     }
 }
 
@@ -129,17 +124,44 @@ impl Key for Whole {
 
     #[inline(always)]
     fn above(self, node: &Node) -> u32 {
-        let below = |at: usize| {
-            let (upper, lower) = (node.0[(at * 2) & 14], node.0[(at * 2) & 14 | 1]);
+        let below = |[upper, lower]: [u64; 2]| {
             let differs = upper ^ self.0;
             let equal = (1 ^ ((differs | differs.wrapping_neg()) >> 63)) as usize;
             below(upper, self.0) | (equal & below(lower, self.1))
         };
-        let mut at = 4 * below(3);
-        at += 2 * below(at + 1);
-        at += below(at);
-        (at + below(at)) as u32
+        // SAFETY: single bits, also when they are combined.
+        unsafe { count(node.as_pairs(), [4, 2, 1], below) }
     }
+}
+
+/// How many of a node's keys are below, where `below` says 1 for a key that is and 0 for one that isn't, and never 1
+/// again behind a 0. `steps` halve the node down to 1.
+///
+/// The place is kept as an address, to which each step is added. As an index it would be put together with bitwise
+/// ors, of which Linux 6.1 forgets all bounds, and refuses the program.
+///
+/// # Safety
+/// `below` must return 0 or 1.
+#[inline(always)]
+unsafe fn count<K: Copy, const KEYS: usize, const STEPS: usize>(
+    keys: &[K; KEYS],
+    steps: [usize; STEPS],
+    below: impl Fn(K) -> usize,
+) -> u32 {
+    const { assert!(KEYS == 1 << STEPS) };
+    let mut at = keys.as_ptr();
+    let mut count = 0;
+    for step in steps {
+        // SAFETY: the steps taken before are different halvings of the node, all larger than this one; together
+        // with this one they stay below its length.
+        let passed = step * below(unsafe { *at.add(step - 1) });
+        // SAFETY: as above.
+        at = unsafe { at.add(passed) };
+        count += passed;
+    }
+    // All but one are told apart by now; the last is left.
+    // SAFETY: all steps together are one less than the node's length.
+    (count + below(unsafe { *at })) as u32
 }
 
 /// 1 if `key` is below `address`, else 0: the borrow of their difference.

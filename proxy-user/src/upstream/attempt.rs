@@ -30,6 +30,9 @@ pub struct Failed {
     pub fault: AttemptFault,
     /// The request, when not a byte of it has left: any server may have it next.
     pub unsent: Option<Request<RequestBody>>,
+    /// It broke on a connection from the pool: most likely the server closed that while the request was on its way, and
+    /// has never read it.
+    pub stale: bool,
 }
 
 /// Why an attempt failed. It is the server's fault, or the network's on the way to it.
@@ -54,27 +57,43 @@ pub struct Means<'a> {
     pub waiting: &'a WaitingRoom,
 }
 
+/// Which connections an attempt may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connections {
+    PooledOrNew,
+    New,
+}
+
 /// Sends `request` to the server that was picked and waits for the head of its answer.
 pub async fn attempt(
     means: Means<'_>,
     service: &Service,
     picked: Picked<'_>,
+    connections: Connections,
     mut request: Request<RequestBody>,
 ) -> Result<Answer, Failed> {
     let server = picked.server;
     // A pooled connection may turn out to be closed by the server. What was not sent goes to the next one; the
     // pool is finite, so this ends.
-    while let Some(sender) = means.pool.take(server.pool_key) {
+    let pooled = || match connections {
+        Connections::PooledOrNew => means.pool.take(server.pool_key),
+        Connections::New => None,
+    };
+    while let Some(sender) = pooled() {
         match exchange(means, service, picked, sender, request).await {
-            Err(Failed { fault: AttemptFault::Broke(_), unsent: Some(unsent) }) => request = unsent,
-            finished => return finished,
+            Err(Failed { fault: AttemptFault::Broke(_), unsent: Some(unsent), .. }) => request = unsent,
+            Err(failed) => {
+                let stale = matches!(failed.fault, AttemptFault::Broke(_));
+                return Err(Failed { stale, ..failed });
+            }
+            answered => return answered,
         }
     }
     match connect::connect(server.addr, service.tls.as_ref(), service.timeouts.connect).await {
         Ok(sender) => exchange(means, service, picked, sender, request).await,
         Err(fault) => {
             server.health.suspect();
-            Err(Failed { fault: AttemptFault::Connect(fault), unsent: Some(request) })
+            Err(Failed { fault: AttemptFault::Connect(fault), unsent: Some(request), stale: false })
         }
     }
 }
@@ -106,17 +125,17 @@ async fn exchange(
         }
         Ok(Err((error, unsent))) if error.is_user() => {
             // The only input of ours that can fail is the client's body.
-            Err(Failed { fault: AttemptFault::ClientBroke(error), unsent })
+            Err(Failed { fault: AttemptFault::ClientBroke(error), unsent, stale: false })
         }
         Ok(Err((error, unsent))) => {
             server.health.suspect();
-            Err(Failed { fault: AttemptFault::Broke(error), unsent })
+            Err(Failed { fault: AttemptFault::Broke(error), unsent, stale: false })
         }
-        Err(GaveUp::ServerSilent) => Err(Failed { fault: AttemptFault::Silent, unsent: None }),
+        Err(GaveUp::ServerSilent) => Err(Failed { fault: AttemptFault::Silent, unsent: None, stale: false }),
         Err(GaveUp::FirstByteTimeout) => {
             server.health.suspect();
             let fault = AttemptFault::FirstByteTimeout(service.timeouts.first_byte);
-            Err(Failed { fault, unsent: None })
+            Err(Failed { fault, unsent: None, stale: false })
         }
     }
 }

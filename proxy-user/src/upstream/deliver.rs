@@ -17,7 +17,7 @@ use crate::{
     body::RequestBody,
     health::Status,
     service::{Server, Service},
-    upstream::attempt::{Answer, AttemptFault, Failed, Means, attempt},
+    upstream::attempt::{Answer, AttemptFault, Connections, Failed, Means, attempt},
 };
 
 /// How long the verdict on a server that broke a connection may take. Two refused probes take a few ms.
@@ -46,6 +46,7 @@ pub async fn deliver(
     let began = Instant::now();
     let mut tried = Tried::default();
     let mut fault = None;
+    let mut connections = Connections::PooledOrNew;
     let mut permits = Vec::new();
     loop {
         let Some(picked) = service.pick(tried) else {
@@ -61,7 +62,7 @@ pub async fn deliver(
         exchange.server = Some(server.label.clone());
 
         let spare = repeatable(&request);
-        let failed = match attempt(means, service, picked, request).await {
+        let failed = match attempt(means, service, picked, connections, request).await {
             Ok(answer) => {
                 exchange.server_took = Some(began.elapsed());
                 return Ok(answer);
@@ -70,6 +71,16 @@ pub async fn deliver(
             Err(failed) => failed,
         };
 
+        if failed.stale
+            && let Some(spare) = spare
+        {
+            // That says nothing of the server: it may have the request again, but not over a connection as old.
+            connections = Connections::New;
+            tried.remove(picked.index);
+            fault = Some(failed.fault);
+            request = spare;
+            continue;
+        }
         server.counters.failures.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(service = %service.name, server = %server.addr, fault = %failed.fault, "attempt failed");
         // What cost no server any work, or is taken away from a server that is out, is no repetition but the first
