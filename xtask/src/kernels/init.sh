@@ -26,6 +26,8 @@ for program in /tests/*; do
         # No test, but a process that tests start.
         [ "$line" = loader ] && continue
         case "$suite::$line" in *@FILTER@*) ;; *) continue ;; esac
+        # What compares with files of the workspace says nothing about a kernel, and they are not here.
+        case "$line" in *_the_documentation_*) continue ;; esac
         echo "@begin $suite::$line" >&3
         timeout -s KILL 240 $program --exact "$line" --include-ignored --test-threads=1 >/tmp/log 2>&1 </dev/null
         code=$?
