@@ -14,6 +14,7 @@ use weir_lab::{
     lab::{
         addresses::{EDGE, HTTPS, HTTPS_V6, STRANGER, STRANGER_V6, VISITOR, VISITOR_V6},
         knock::{Knocks, knock},
+        pinned,
         process::Process,
         stand::{PATIENCE, Stand},
         wait,
@@ -259,7 +260,7 @@ fn watch_shows_a_strangers_drop() -> Done {
 #[test]
 fn a_flood_is_told_in_samples_and_the_rest_in_numbers() -> Done {
     const FLOOD: u64 = 30_000;
-    needs!(Need::Root, Need::Ebpf, Need::Weir);
+    needs!(Need::Root, Need::Ebpf, Need::Weir, Need::Program("bpftool"));
     let stand = Stand::up()?;
     let lab = &stand.lab;
     let mut watch = Watch::start(lab, &["--json"])?;
@@ -270,10 +271,13 @@ fn a_flood_is_told_in_samples_and_the_rest_in_numbers() -> Done {
             |line: &Value| line["packets"].as_u64().unwrap_or_else(|| u64::from(line["event"] == "drop"));
         lines.iter().map(told).sum()
     };
-    // Nothing is lost: what isn't shown is counted.
-    wait::until_true("all of the flood is told", PATIENCE, || Ok(told(&watch.lines()?) >= FLOOD))?;
+    // Nothing is lost: what isn't shown is counted. (On a busy machine the way to the gate may lose some: what counts
+    // is what came as far.)
+    wait::until_true("all that was dropped is told", PATIENCE, || {
+        let dropped = pinned::packets(lab, "https", "not_listed")?;
+        Ok(dropped > FLOOD / 10 && told(&watch.lines()?) == dropped)
+    })?;
     let took = begun.elapsed();
-    assert_eq!(told(&watch.lines()?), FLOOD);
     let drops = watch.drops()?.len() as u128;
     let cpus = std::thread::available_parallelism()?.get() as u128;
     let windows = took.as_nanos() / u128::from(WINDOW) + 2;
