@@ -34,6 +34,9 @@ pub(crate) use value::{prefix as parse_prefix, quoted, show as show_duration};
 /// What `weir run` uses without being told.
 pub const DEFAULT_PATH: &str = "/etc/weir/weir.toml";
 
+/// What the built-in allowlist `cloudflare` holds before its first fetch.
+pub const BUILT_IN_PREFIXES: &[&str] = default::CLOUDFLARE_PREFIXES;
+
 /// Where commands find the daemon without being told.
 pub const DEFAULT_ADMIN_SOCKET: &str = default::ADMIN_SOCKET;
 pub const DEFAULT_ADMIN_TCP: &str = default::ADMIN;
