@@ -77,13 +77,13 @@ impl<T> Paths<T> {
 }
 
 /// Whether `path` is `prefix` or lies below it, by whole segments.
-fn is_under(path: &str, prefix: &str) -> bool {
+pub fn is_under(path: &str, prefix: &str) -> bool {
     let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The host without port and root dot, in lower case; borrowed when it already is so.
-fn canonical(host: &str) -> Cow<'_, str> {
+pub fn canonical(host: &str) -> Cow<'_, str> {
     let name = if host.starts_with('[') {
         // An IPv6 literal: `[::1]:443`.
         host.split_inclusive(']').next().unwrap_or(host)
