@@ -66,7 +66,8 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
         return speak_http1(stream, Rc::new(caller)).await;
     };
     match timeout(HANDSHAKE, tls.accept(stream)).await {
-        Ok(Ok((stream, session))) => {
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some((stream, session)))) => {
             let http2 = session.http2;
             let caller = Rc::new(Caller { worker, entrypoint, peer, at, session: Some(session) });
             if http2 {

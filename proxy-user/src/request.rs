@@ -56,6 +56,8 @@ enum Refusal<'a> {
     ToHttps(StatusCode, HeaderValue),
     /// The client's fault, or a gap in the configuration.
     NoRoute,
+    /// Nobody's fault: an ACME authority asks for the proof of an order.
+    Challenge(String),
     /// The servers' fault.
     Undelivered(&'a Service, Undelivered),
 }
@@ -117,6 +119,9 @@ async fn answered(
     if !https::well_directed(&caller, entrypoint, host_name) {
         return Ok(refuse(&Refusal::Misdirected, taste, exchange));
     }
+    if let Some(proof) = snapshot.acme.answer(head.uri.path()) {
+        return Ok(refuse(&Refusal::Challenge(proof), taste, exchange));
+    }
     if let Some(redirect) = &entrypoint.redirect {
         match https::onward(redirect, host_name, &head.uri) {
             _ if host_name.is_empty() => return Ok(refuse(&Refusal::BadRequest, taste, exchange)),
@@ -177,6 +182,7 @@ fn refuse(refusal: &Refusal<'_>, taste: Taste, mut exchange: Box<Exchange>) -> R
         Refusal::BadRequest => page::plain(StatusCode::BAD_REQUEST, request_id),
         Refusal::ConnectRefused => page::plain(StatusCode::METHOD_NOT_ALLOWED, request_id),
         Refusal::NoRoute => page::plain(StatusCode::NOT_FOUND, request_id),
+        Refusal::Challenge(proof) => page::plain(StatusCode::OK, request_id).map(|_| proof.clone().into()),
         Refusal::Misdirected => {
             https::misdirected(page::plain(StatusCode::MISDIRECTED_REQUEST, request_id), exchange.version)
         }

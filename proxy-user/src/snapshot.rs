@@ -16,6 +16,7 @@ use http::HeaderValue;
 
 use crate::{
     access_log::sink::Sink,
+    acme::Board,
     address::{EntrypointAddr, ServerAddr},
     admission::{Admission, PrefixSet},
     config::model::{self, AllowlistId, Config, RedirectToHttps},
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub entrypoints: Vec<Arc<Entrypoint>>,
     pub services: Vec<Arc<Service>>,
     pub access_log: Option<Arc<Sink>>,
+    /// Where certificates hang that were ordered, and challenges while they are.
+    pub acme: Arc<Board>,
     by_address: HashMap<EntrypointAddr, usize>,
 }
 
@@ -91,7 +94,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// When TLS settings are refused, or the access log can't be opened.
-    pub fn new(config: Arc<Config>, before: Option<&Self>) -> Result<Self, SnapshotFault> {
+    pub fn new(config: Arc<Config>, acme: &Arc<Board>, before: Option<&Self>) -> Result<Self, SnapshotFault> {
         let pages: Vec<Arc<Page>> = config
             .pages
             .iter()
@@ -103,7 +106,7 @@ impl Snapshot {
             .map(|service| running_service(service, &pages, before).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
         let entrypoints = (0..config.entrypoints.len())
-            .map(|index| running_entrypoint(&config, index, &services, before).map(Arc::new))
+            .map(|index| running_entrypoint(&config, index, &services, acme, before).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
         let by_address = entrypoints
             .iter()
@@ -113,6 +116,7 @@ impl Snapshot {
         Ok(Self {
             generation: before.map_or(1, |before| before.generation + 1),
             access_log: access_log(&config, before)?,
+            acme: acme.clone(),
             config,
             entrypoints,
             services,
@@ -146,6 +150,7 @@ fn running_entrypoint(
     config: &Config,
     index: usize,
     services: &[Arc<Service>],
+    acme: &Arc<Board>,
     before: Option<&Snapshot>,
 ) -> Result<Entrypoint, SnapshotFault> {
     let entrypoint = &config.entrypoints[index];
@@ -155,7 +160,7 @@ fn running_entrypoint(
     let tls = entrypoint
         .tls
         .as_ref()
-        .map(|tls| Terminator::new(tls, known.and_then(|known| known.tls.as_deref())).map(Arc::new))
+        .map(|tls| Terminator::new(tls, acme, known.and_then(|known| known.tls.as_deref())).map(Arc::new))
         .transpose()
         .map_err(|error| SnapshotFault::EntrypointTls { entrypoint: entrypoint.name.clone(), error })?;
     let routes = config

@@ -5,7 +5,10 @@ pub mod gate;
 mod host;
 pub mod http;
 pub mod lists;
+pub mod memory;
 pub mod reload;
+mod terminators;
+pub mod tls;
 
 use serde_json::{Map, json};
 

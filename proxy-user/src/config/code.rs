@@ -166,6 +166,9 @@ codes! {
         "A warning, as long as `shadow = true` stands there. Everybody comes in at this entrypoint; whoever `allow` \
          would keep out is counted, by reason and by where it came from, and `weir status` and `weir kernel status` \
          show it. Take `shadow` out to turn them away from then on.";
+    UnansweredChallenge = 58, "a challenge that nobody would answer",
+        "A warning. The ACME authority proves a name by HTTP-01, which asks port 80 of that name over plain HTTP, and no \
+         entrypoint speaks that. Whatever else listens there would have to pass `/.well-known/acme-challenge/` on.";
 }
 
 impl Code {

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     model::{
-        AccessLogFormat, AccessLogTarget, AdminAddr, Allowlist, Config, Entrypoint, HostMatch, KernelMode,
-        Page, Route, Service, WhenAllDown,
+        AccessLogFormat, AccessLogTarget, Acme, AcmeChallenge, AdminAddr, Allowlist, Config, Entrypoint,
+        HostMatch, KernelMode, Page, Route, Service, WhenAllDown,
     },
     value::show,
 };
@@ -119,6 +119,9 @@ fn things(config: &Config) -> Things {
     section("log", log(config));
     section("shutdown", [("grace", show(config.shutdown.grace))].into());
     section("state", [("dir", config.state.dir.display().to_string())].into());
+    if let Some(acme) = &config.acme {
+        things.insert(("acme", String::new()), self::acme(acme));
+    }
     for one in &config.allowlists {
         things.insert(("allowlist", one.name.to_string()), allowlist(one));
     }
@@ -163,6 +166,20 @@ fn log(config: &Config) -> Keys {
         AccessLogFormat::Combined => "combined",
     };
     [("access", access), ("format", format.to_owned())].into()
+}
+
+fn acme(acme: &Acme) -> Keys {
+    let challenge = match acme.challenge {
+        AcmeChallenge::Http01 => "http-01",
+        AcmeChallenge::TlsAlpn01 => "tls-alpn-01",
+    };
+    [
+        ("directory", acme.directory.to_string()),
+        ("contact", joined(&acme.contact)),
+        ("ca", authorities(&acme.authorities)),
+        ("challenge", challenge.to_owned()),
+    ]
+    .into()
 }
 
 /// How it is fetched; its prefixes are told apart from its keys.

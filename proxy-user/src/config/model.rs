@@ -12,8 +12,10 @@ use ipnet::IpNet;
 
 use crate::tls::certificates::ServerAuthorities;
 
+mod acme;
 mod tls;
 
+pub use acme::{Acme, AcmeChallenge};
 pub use tls::{
     Alpn, CipherSuites, ClientAuth, EntrypointTls, HostTls, Need, RedirectToHttps, ServiceTls, TlsVersion,
     UnknownHost,
@@ -28,6 +30,7 @@ pub struct Config {
     pub log: Log,
     pub shutdown: Shutdown,
     pub state: StateFolder,
+    pub acme: Option<Acme>,
     pub allowlists: Vec<Allowlist>,
     pub entrypoints: Vec<Entrypoint>,
     pub services: Vec<Service>,

@@ -21,7 +21,6 @@ const ALL: &[Unsupported] = &[
     entry("entrypoint.NAME", "http3", "take it out"),
     entry("entrypoint.NAME", "rate_limit", "take it out"),
     entry("entrypoint.NAME", "protocol", "an entrypoint speaks HTTP, and with `tls` HTTPS"),
-    entry("entrypoint.NAME.tls", "acme", "`certificates` names files"),
     entry("service.NAME", "balance", "every server gets the same share, in turn"),
     entry("service.NAME", "weights", "every server gets the same share, in turn"),
     entry("service.NAME", "sticky", "every server gets the same share, in turn"),

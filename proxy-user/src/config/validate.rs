@@ -4,6 +4,7 @@
 //! A faulty value gives way to a harmless stand-in, so that what comes after it is looked at too. The stand-ins never
 //! get out: with a single error there is no [`Config`].
 
+mod acme;
 mod allowlists;
 mod entrypoints;
 mod fetch;
@@ -32,6 +33,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         log: globals::log(&written, findings),
         shutdown: globals::shutdown(&written, findings),
         state: globals::state(&written, findings),
+        acme: acme::acme(&written, findings),
         allowlists: allowlists::all(&written, findings),
         pages: pages::all(&written, findings),
         services: services::all(&written, findings),
@@ -46,6 +48,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
             .error_without_place(Code::NoEntrypoint, Some(&first), message)
             .hint("add one: `[entrypoint.http]` with `bind = \"0.0.0.0:80\"`");
     }
+    acme::warn(&written, &config, findings);
     unused::warn(&written, &config, findings);
     (!findings.failed()).then_some(config)
 }

@@ -4,7 +4,7 @@
 //! server behind (an nginx) another. The proxies are measured in turn, round after round, so that whatever else the
 //! machine does hits all of them; noise only ever adds, so the smallest value of the rounds counts.
 
-mod peers;
+pub mod peers;
 
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
@@ -208,4 +208,4 @@ fn say(options: &Options, line: &str) {
 }
 
 /// How long a proxy may take until it serves.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);

@@ -19,6 +19,9 @@ pub fn entrypoint(one: &Entrypoint, keys: &mut Keys) {
     }
     let Some(tls) = &one.tls else { return };
     keys.insert("tls.certificates", joined(tls.certificates.entries.iter().map(certificate)));
+    if !tls.acme.is_empty() {
+        keys.insert("tls.acme", joined(&tls.acme));
+    }
     keys.insert("tls.alpn", joined(tls.alpn.iter().copied().map(Alpn::name)));
     let version = match tls.min_version {
         TlsVersion::V1_2 => "1.2",

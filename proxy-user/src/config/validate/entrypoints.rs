@@ -31,7 +31,7 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
             allow: allow(item, written, findings),
             shadow: shadow(item, findings),
             client_ip: client_ip(item, written, findings),
-            tls: item.body.tls.as_ref().and_then(|tls| tls::entrypoint(item, tls, findings)),
+            tls: item.body.tls.as_ref().and_then(|tls| tls::entrypoint(item, tls, written, findings)),
             hsts: https::hsts(item, findings),
             redirect: https::redirect(item, findings),
         })
