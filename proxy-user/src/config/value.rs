@@ -260,7 +260,9 @@ mod tests {
         assert_eq!(duration("1s"), Ok(Duration::from_secs(1)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
-        for wrong in ["", "5", "s", "1.5s", "-1s", " 1s", "1 s", "1S", "1d", "1m30s"] {
+        assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 24 * 3600)));
+        assert_eq!(duration("1y"), Ok(Duration::from_secs(365 * 24 * 3600)));
+        for wrong in ["", "5", "s", "1.5s", "-1s", " 1s", "1 s", "1S", "1w", "1m30s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
         assert!(duration("99999999999999999999h").is_ok_and(|all| all > Duration::from_secs(1 << 40)));
