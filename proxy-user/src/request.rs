@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request, uri::Scheme,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request, uri::Scheme,
 };
 use hyper::body::Incoming;
 
@@ -24,7 +24,10 @@ use crate::{
     service::Service,
     snapshot::Entrypoint,
     upgrade::Wish,
-    upstream::deliver::{Undelivered, deliver},
+    upstream::{
+        attempt::Answer,
+        deliver::{Undelivered, deliver},
+    },
     worker::Worker,
 };
 
@@ -121,23 +124,25 @@ pub async fn answer(
         wish.pass_on(&mut head.headers);
     }
     let body = RequestBody::new(incoming, &exchange.bytes_in);
-    let onward = onward(head, host, body);
+    for_server(&mut head, host);
 
     // 4. A server answers, or a page does.
     let service = &destination.service;
-    match deliver(caller.worker.means(), service, onward, &mut exchange).await {
+    match deliver(caller.worker.means(), service, &head, body, &mut exchange).await {
         Ok(answer) => {
-            let (mut head, incoming) = answer.response.into_parts();
+            let Answer { mut head, lease } = answer;
             let protocol = head.headers.get(header::UPGRADE).cloned();
             forwarding::towards_client(&mut head.headers, &request_id);
             exchange.status = head.status;
-            if let Some(tunnel) = wish.and_then(|wish| wish.granted(&mut head, protocol)) {
-                tunnel.carry(&caller.worker, exchange);
+            if head.status == StatusCode::SWITCHING_PROTOCOLS
+                && let Some(wish) = wish
+            {
+                wish.granted(&mut head, protocol, lease).carry(&caller.worker, exchange);
                 return Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)));
             }
             // The answer is spoken in the client's version, whatever the server's was.
             head.version = Version::HTTP_11;
-            Ok(Response::from_parts(head, ResponseBody::of_server(incoming, answer.lease, exchange)))
+            Ok(Response::from_parts(head, ResponseBody::of_server(lease, exchange)))
         }
         Err(fault) => Ok(refuse(&Refusal::Undelivered(service, fault), taste, exchange)),
     }
@@ -178,19 +183,11 @@ fn host(head: &request::Parts) -> Result<Option<HeaderValue>, HostFault> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct HostFault;
 
-/// The request as it goes to a server: HTTP/1.1, target in origin form.
-fn onward(head: request::Parts, host: Option<HeaderValue>, body: RequestBody) -> Request<RequestBody> {
-    let mut request = Request::new(body);
-    *request.method_mut() = head.method;
-    if let Some(target) = head.uri.path_and_query() {
-        *request.uri_mut() = Uri::from(target.clone());
-    }
-    let mut headers: HeaderMap = head.headers;
+/// Makes of a client's request the one that a server gets: with a host, and one Cookie field.
+fn for_server(head: &mut request::Parts, host: Option<HeaderValue>) {
     // An HTTP/1.0 client may name no host, but the server must be asked for one.
-    headers.insert(header::HOST, host.unwrap_or(HeaderValue::from_static("localhost")));
-    merge_cookies(&mut headers, head.version);
-    *request.headers_mut() = headers;
-    request
+    head.headers.insert(header::HOST, host.unwrap_or(HeaderValue::from_static("localhost")));
+    merge_cookies(&mut head.headers, head.version);
 }
 
 /// HTTP/2 may split the Cookie field to compress it better; HTTP/1.1 allows only one (RFC 9113 §8.2.3).
@@ -235,10 +232,10 @@ mod tests {
 
     #[test]
     fn cookies_split_by_http2_are_joined() {
-        let head = head(Version::HTTP_2, "https://a.example/x?y", &[("cookie", "a=1"), ("cookie", "b=2")]);
-        let request = onward(head, Some(HeaderValue::from_static("a.example")), RequestBody::Empty);
-        assert_eq!(request.headers()[header::COOKIE], "a=1; b=2");
-        assert_eq!(request.headers().get_all(header::COOKIE).iter().count(), 1);
-        assert_eq!(request.uri(), "/x?y");
+        let mut head =
+            head(Version::HTTP_2, "https://a.example/x?y", &[("cookie", "a=1"), ("cookie", "b=2")]);
+        for_server(&mut head, Some(HeaderValue::from_static("a.example")));
+        assert_eq!(head.headers[header::COOKIE], "a=1; b=2");
+        assert_eq!(head.headers.get_all(header::COOKIE).iter().count(), 1);
     }
 }
