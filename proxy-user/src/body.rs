@@ -13,7 +13,6 @@ use hyper::body::Incoming;
 
 use crate::{
     access_log::Exchange,
-    clock::Moment,
     upstream::{Lease, http1},
 };
 
@@ -175,7 +174,7 @@ impl Body for ResponseBody {
                 let frame = ready!(server.connection_mut().poll_frame(cx));
                 match &frame {
                     Some(Ok(frame)) => {
-                        server.health().heard(Moment::now());
+                        server.heard();
                         let length = frame.data_ref().map_or(0, Bytes::len);
                         this.count(length);
                         if this.is_end_stream() {

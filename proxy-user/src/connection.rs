@@ -1,5 +1,7 @@
 //! The life of a connection, from accept to its end. A table of contents: the stages are elsewhere.
 
+mod gathered;
+
 use std::{
     pin::{Pin, pin},
     rc::Rc,
@@ -21,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     address::{EntrypointAddr, PeerAddr},
+    connection::gathered::Gathered,
     identity::spell_peer,
     request::{self, Caller},
     worker::{LocalExecutor, Worker},
@@ -88,7 +91,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .serve_connection(
-            TokioIo::new(stream),
+            TokioIo::new(Gathered(stream)),
             service_fn(move |request| request::answer(caller.clone(), request)),
         )
         .with_upgrades();

@@ -130,7 +130,7 @@ pub async fn answer(
     let service = &destination.service;
     match deliver(caller.worker.means(), service, &head, body, &mut exchange).await {
         Ok(answer) => {
-            let Answer { mut head, lease } = answer;
+            let Answer { mut head, lease, .. } = answer;
             let protocol = head.headers.get(header::UPGRADE).cloned();
             forwarding::towards_client(&mut head.headers, &request_id);
             exchange.status = head.status;

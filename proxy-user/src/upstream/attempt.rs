@@ -1,7 +1,10 @@
 //! One attempt to have a request answered by one server: a pooled or new connection, the request, the head of the
 //! answer. What to make of a failure is decided in [`crate::request`].
 
-use std::{rc::Rc, time::Duration};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use http::{request, response};
 
@@ -21,6 +24,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Answer {
     pub head: response::Parts,
+    /// When it came.
+    pub at: Instant,
     pub lease: Lease,
 }
 
@@ -114,9 +119,10 @@ async fn exchange(
         .await;
     match answered {
         Ok(Ok(head)) => {
-            server.health.heard(Moment::now());
+            let at = Instant::now();
+            server.health.heard(Moment::of(at));
             let lease = Lease::new(server.pool_key, means.pool.clone(), connection, server.health.clone());
-            Ok(Answer { head, lease })
+            Ok(Answer { head, at, lease })
         }
         Ok(Err(fault @ (Fault::Client(_) | Fault::WrongLength))) => {
             Err(Failed { fault: AttemptFault::ClientBroke(fault), unsent: None, stale: false })

@@ -65,7 +65,7 @@ pub async fn deliver(
         let spare = is_repeatable(&head.method, &body).then_some(RequestBody::Empty);
         let failed = match attempt(means, service, picked, connections, head, body).await {
             Ok(answer) => {
-                exchange.server_took = Some(began.elapsed());
+                exchange.server_took = Some(answer.at.duration_since(began));
                 return Ok(answer);
             }
             Err(Failed { fault: AttemptFault::ClientBroke(_), .. }) => return Err(Undelivered::ClientLeft),

@@ -6,6 +6,8 @@
 mod answer;
 mod ask;
 mod framing;
+#[cfg(test)]
+mod tests;
 
 use std::{
     future::poll_fn,

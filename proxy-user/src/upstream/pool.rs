@@ -1,18 +1,17 @@
 //! Connections to servers that wait for their next request. One pool per worker: no lock, no other thread.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant},
 };
 
-use crate::{health::Health, upstream::http1::Connection};
+use crate::{clock::Moment, health::Health, upstream::http1::Connection};
 
-/// Idle connections are closed after this: shorter than the 5 s after which widespread servers (Node.js) close
+/// Idle connections are closed after so many milliseconds: shorter than the 5 s after which widespread servers (Node.js) close
 /// theirs, since a request sent into a closing connection may be lost.
-const LONGEST_IDLE: Duration = Duration::from_secs(4);
+const LONGEST_IDLE: u64 = 4_000;
 
 /// Idle connections kept per server and worker.
 const MOST_IDLE: usize = 256;
@@ -24,12 +23,14 @@ pub struct PoolKey(pub u64);
 #[derive(Debug, Default)]
 pub struct Pool {
     idle: RefCell<HashMap<PoolKey, Vec<Idle>>>,
+    /// As of the last tick: precise enough for seconds, and free.
+    now: Cell<Moment>,
 }
 
 #[derive(Debug)]
 struct Idle {
     connection: Box<Connection>,
-    since: Instant,
+    since: Moment,
 }
 
 /// A connection in use, and where it belongs when its answer has been read to the end. Dropped instead of given
@@ -48,7 +49,7 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.get_mut(&key)?;
         while let Some(mut idle) = connections.pop() {
-            if idle.is_fit() {
+            if idle.is_fit(self.now.get()) {
                 return Some(idle.connection);
             }
         }
@@ -59,14 +60,20 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.entry(key).or_default();
         if connections.len() < MOST_IDLE {
-            connections.push(Idle { connection, since: Instant::now() });
+            connections.push(Idle { connection, since: self.now.get() });
         }
+    }
+
+    /// To be called with each tick of the worker.
+    pub fn tick(&self, now: Moment) {
+        self.now.set(now);
     }
 
     /// Closes what has been idle for too long, or was closed by the server. Called every second or so.
     pub fn prune(&self) {
+        let now = self.now.get();
         self.idle.borrow_mut().retain(|_, connections| {
-            connections.retain_mut(Idle::is_fit);
+            connections.retain_mut(|idle| idle.is_fit(now));
             !connections.is_empty()
         });
     }
@@ -78,8 +85,8 @@ impl Pool {
 }
 
 impl Idle {
-    fn is_fit(&mut self) -> bool {
-        self.since.elapsed() < LONGEST_IDLE && self.connection.is_quiet()
+    fn is_fit(&mut self, now: Moment) -> bool {
+        now.since(self.since) < LONGEST_IDLE && self.connection.is_quiet()
     }
 }
 
@@ -88,8 +95,9 @@ impl Lease {
         Self { key, pool, connection, health }
     }
 
-    pub fn health(&self) -> &Health {
-        &self.health
+    /// Something came from the server. When, is known to a tick: a body comes in many pieces.
+    pub fn heard(&self) {
+        self.health.heard(self.pool.now.get());
     }
 
     pub fn connection(&self) -> &Connection {

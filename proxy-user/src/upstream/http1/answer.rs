@@ -100,7 +100,9 @@ fn framing(parts: &Parts, asked: &Method) -> Result<Framing, Malformed> {
         if length.is_some() {
             return Err(Malformed::TwoLengths);
         }
-        if codings > 1 || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || parts.version != Version::HTTP_11
+        if codings > 1
+            || !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+            || parts.version != Version::HTTP_11
         {
             return Err(Malformed::Coding);
         }
