@@ -21,6 +21,7 @@ use crate::{
     forwarding::{self, Origin},
     identity::{self, Spelled, TrustedSource},
     page::{self, Taste},
+    routing::rule::Asked,
     service::Service,
     snapshot::Entrypoint,
     upgrade::Wish,
@@ -101,7 +102,15 @@ pub async fn answer(
         return Ok(refuse(&Refusal::ConnectRefused, taste, exchange));
     }
     let host_name = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let Some(destination) = entrypoint.router.find(host_name, head.uri.path()) else {
+    let asked = Asked {
+        host: host_name,
+        path: head.uri.path(),
+        query: head.uri.query(),
+        method: &head.method,
+        headers: &head.headers,
+        client: client.addr.0,
+    };
+    let Some(destination) = entrypoint.router.find(&asked) else {
         return Ok(refuse(&Refusal::NoRoute, taste, exchange));
     };
     exchange.route = Some(destination.route.clone());

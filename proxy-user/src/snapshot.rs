@@ -18,11 +18,15 @@ use crate::{
     access_log::sink::Sink,
     address::{EntrypointAddr, ServerAddr},
     admission::{Admission, PrefixSet},
-    config::model::{self, AllowlistId, Config},
+    config::model::{self, AllowlistId, Config, Network},
     health::{Health, Status},
     identity::TrustedSource,
     page::Page,
-    routing::Router,
+    routing::{
+        Router,
+        order::Order,
+        rule::{Rule, Test},
+    },
     service::{Server, ServerCounters, Service, Turn, WhenAllDown},
     tls,
     upstream::pool::PoolKey,
@@ -151,11 +155,7 @@ fn running_entrypoint(
         .routes
         .iter()
         .filter(|route| route.entrypoints.is_empty() || route.entrypoints.contains(&id))
-        .map(|route| {
-            let service = services[route.service.0].clone();
-            let destination = Destination { route: route.name.clone(), service };
-            (route.host.clone(), route.path_prefix.clone(), destination)
-        });
+        .flat_map(|route| rules(config, route, &services[route.service.0]));
     let counters = before
         .and_then(|before| before.entrypoints.iter().find(|known| known.name == entrypoint.name))
         .map(|known| known.counters.clone())
@@ -177,6 +177,39 @@ fn running_entrypoint(
         router: Router::new(routes),
         counters,
     })
+}
+
+/// A rule for each of a route's hosts.
+fn rules<'a>(
+    config: &'a Config,
+    route: &'a model::Route,
+    service: &'a Arc<Service>,
+) -> impl Iterator<Item = Rule<Destination>> + 'a {
+    let test = |condition: &model::Condition| Test {
+        condition: condition.clone(),
+        clients: match condition {
+            model::Condition::Client(networks) => Some(networks_of(config, networks)),
+            _ => None,
+        },
+    };
+    let when: Box<[Test]> = route.when.iter().map(test).collect();
+    let not: Box<[Test]> = route.not.iter().map(test).collect();
+    route.hosts.iter().map(move |host| Rule {
+        order: Order::of(route, host),
+        host: host.clone(),
+        path: route.path.clone(),
+        when: when.clone(),
+        not: not.clone(),
+        target: Destination { route: route.name.clone(), service: service.clone() },
+    })
+}
+
+/// All of `networks`, with who is on the lists now.
+fn networks_of(config: &Config, networks: &[Network]) -> PrefixSet {
+    PrefixSet::new(networks.iter().flat_map(|network| match network {
+        Network::List(list) => config.allowlists[list.0].prefixes.as_slice(),
+        Network::Prefix(prefix) => std::slice::from_ref(prefix),
+    }))
 }
 
 fn running_service(

@@ -4,11 +4,15 @@
 //! files that are named were read. Nothing here has a position in a file any more, and nothing here runs:
 //! [`crate::snapshot`] makes the running form of it.
 
+mod route;
+
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderName;
 use ipnet::IpNet;
+
+pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 
 use crate::tls::certificates::{Certificates, ClientAuthorities, ServerAuthorities};
 
@@ -253,26 +257,28 @@ pub struct Page {
     pub retry_after: Duration,
 }
 
-/// `[[route]]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
-    /// For logs, metrics and `explain`: as written, or made from host and path.
-    pub name: Arc<str>,
-    /// Only requests of these entrypoints; empty: of all.
-    pub entrypoints: Vec<EntrypointId>,
-    pub host: HostMatch,
-    /// Matches on whole segments: `/a` matches `/a` and `/a/b`, never `/ab`. `/` matches everything.
-    pub path_prefix: Arc<str>,
-    pub service: ServiceId,
+// === impl Config ===
+
+impl Config {
+    /// Whether anything depends on who is on the list.
+    #[must_use]
+    pub fn refers_to(&self, list: AllowlistId) -> bool {
+        self.entrypoints.iter().any(|entrypoint| entrypoint.refers_to(list))
+            || self.routes.iter().any(|route| route.refers_to(list))
+    }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HostMatch {
-    Any,
-    /// Lower case, without a port.
-    Exact(Arc<str>),
-    /// `*.example.com` is kept as `example.com`: one or more labels in front of it.
-    Wildcard(Arc<str>),
+// === impl Route ===
+
+impl Route {
+    /// Whether the list decides which requests the route is for.
+    #[must_use]
+    pub fn refers_to(&self, list: AllowlistId) -> bool {
+        self.when.iter().chain(&self.not).any(|condition| match condition {
+            Condition::Client(networks) => networks.contains(&Network::List(list)),
+            _ => false,
+        })
+    }
 }
 
 // === impl Entrypoint ===

@@ -211,6 +211,13 @@ pub fn path_prefix(text: &str) -> Result<String, Refusal> {
     Ok(if kept.is_empty() { "/".to_owned() } else { kept.to_owned() })
 }
 
+/// A route's whole path.
+pub fn path_exact(text: &str) -> Result<String, Refusal> {
+    // Its last slash counts; anything else is as for prefixes.
+    path_prefix(text)?;
+    Ok(text.to_owned())
+}
+
 /// The candidate that was probably meant.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
