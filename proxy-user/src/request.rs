@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::TryFutureExt as _;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request, uri::Scheme,
 };
@@ -19,11 +20,13 @@ use crate::{
     address::{EntrypointAddr, PeerAddr},
     body::{RequestBody, ResponseBody},
     forwarding::{self, Origin},
+    https,
     identity::{self, Spelled, TrustedSource},
     page::{self, Taste},
     routing::rule::Asked,
     service::Service,
     snapshot::Entrypoint,
+    tls::handshake::Session,
     upgrade::Wish,
     upstream::{
         attempt::Answer,
@@ -40,6 +43,8 @@ pub struct Caller {
     pub entrypoint: Arc<Entrypoint>,
     pub peer: Spelled<PeerAddr>,
     pub at: EntrypointAddr,
+    /// What the TLS handshake has told; `None`: it is a plain connection.
+    pub session: Option<Session>,
 }
 
 /// Why Weir answers itself. One place, [`refuse`], turns it into a response.
@@ -49,6 +54,10 @@ enum Refusal<'a> {
     BadRequest,
     /// Nobody's fault: CONNECT is not for a reverse proxy.
     ConnectRefused,
+    /// The client's fault, or a reload's: the connection was made for another host.
+    Misdirected,
+    /// Nobody's fault: the request is plain, and belongs on HTTPS.
+    ToHttps(StatusCode, HeaderValue),
     /// The client's fault, or a gap in the configuration.
     NoRoute,
     /// The servers' fault.
@@ -56,7 +65,14 @@ enum Refusal<'a> {
 }
 
 /// Answers one request.
-pub async fn answer(
+pub fn answer(
+    caller: Rc<Caller>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    answered(caller.clone(), request).map_ok(move |response| https::strict(&caller, response))
+}
+
+async fn answered(
     caller: Rc<Caller>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
@@ -102,6 +118,16 @@ pub async fn answer(
         return Ok(refuse(&Refusal::ConnectRefused, taste, exchange));
     }
     let host_name = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if !https::well_directed(&caller, entrypoint, host_name) {
+        return Ok(refuse(&Refusal::Misdirected, taste, exchange));
+    }
+    if let Some(redirect) = &entrypoint.redirect {
+        match https::onward(redirect, host_name, &head.uri) {
+            _ if host_name.is_empty() => return Ok(refuse(&Refusal::BadRequest, taste, exchange)),
+            Some(to) => return Ok(refuse(&Refusal::ToHttps(redirect.status, to), taste, exchange)),
+            None => {}
+        }
+    }
     let asked = Asked {
         host: host_name,
         path: head.uri.path(),
@@ -116,7 +142,7 @@ pub async fn answer(
     exchange.route = Some(destination.route.clone());
 
     // 3. What does the server get to see?
-    let scheme = if entrypoint.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    let scheme = if caller.session.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let wish = Wish::of(&mut head);
     forwarding::towards_server(
         &mut head.headers,
@@ -129,6 +155,7 @@ pub async fn answer(
             request_id: &request_id,
         },
     );
+    https::tell_of_client(&caller, entrypoint, &mut head.headers);
     if let Some(wish) = &wish {
         wish.pass_on(&mut head.headers);
     }
@@ -164,6 +191,10 @@ fn refuse(refusal: &Refusal<'_>, taste: Taste, mut exchange: Box<Exchange>) -> R
         Refusal::BadRequest => page::plain(StatusCode::BAD_REQUEST, request_id),
         Refusal::ConnectRefused => page::plain(StatusCode::METHOD_NOT_ALLOWED, request_id),
         Refusal::NoRoute => page::plain(StatusCode::NOT_FOUND, request_id),
+        Refusal::Misdirected => {
+            https::misdirected(page::plain(StatusCode::MISDIRECTED_REQUEST, request_id), exchange.version)
+        }
+        Refusal::ToHttps(status, to) => https::sent_on(page::plain(*status, request_id), to.clone()),
         Refusal::Undelivered(_, Undelivered::ClientLeft) => page::plain(StatusCode::BAD_REQUEST, request_id),
         Refusal::Undelivered(service, Undelivered::NoServer | Undelivered::Failed(_)) => {
             exchange.flags.page = true;
