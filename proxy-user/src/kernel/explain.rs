@@ -159,7 +159,7 @@ impl Explainer {
             let before = self.generation()?;
             let ran = self.run_live(frame)?;
             let (answer, outcome) = self.ask(frame)?;
-            added += u32::from(matches!(outcome, Outcome::Admitted | Outcome::Dropped));
+            added += u32::from(matches!(outcome, Outcome::Admitted | Outcome::Dropped | Outcome::Shadowed));
             let agree = (ran.verdict == Verdict::Drop) == (outcome == Outcome::Dropped);
             if agree && before == answer.generation {
                 return self.put_in_words(&ran, &answer, outcome, added);

@@ -17,7 +17,7 @@ use proxy_common::{
     event::{Budget, RING_BYTES, Watched},
     label::{Label, ListLabel},
     names,
-    scope::{MAX_ENTRYPOINTS, ScopeTable},
+    scope::{MAX_ENTRYPOINTS, MAX_TRIED, ScopeTable},
     shadow::{MAX_SHADOWED, Shadowed, ShadowedKey},
 };
 
@@ -133,7 +133,7 @@ fn shapes() -> [(&'static str, Shape); names::GATE_MAPS.len()] {
         ),
         (names::GATE_ENTRYPOINTS, shape(MapType::Array, size_of::<Label>(), MAX_ENTRYPOINTS)),
         (names::GATE_LISTS, shape(MapType::Array, size_of::<ListLabel>(), MAX_LISTS)),
-        (names::GATE_TRIED, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),
+        (names::GATE_TRIED, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_TRIED)),
         (names::GATE_EVENTS, Shape { kind: MapType::RingBuf, key: 0, value: 0, entries: RING_BYTES }),
         (names::GATE_WATCHED, shape(MapType::Array, size_of::<Watched>(), 1)),
         (names::GATE_BUDGET, shape(MapType::PerCpuArray, size_of::<Budget>(), 1)),
