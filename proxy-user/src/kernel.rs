@@ -72,7 +72,7 @@ pub struct Guarded {
 }
 
 /// What has ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
     Tcp,
     Udp,
@@ -133,6 +133,10 @@ impl Protocol {
             Self::Udp => scope::UDP,
         }
     }
+
+    fn of_number(number: u16) -> Option<Self> {
+        [Self::Tcp, Self::Udp].into_iter().find(|protocol| u16::from(protocol.number()) == number)
+    }
 }
 
 // === impl Kernel ===
@@ -187,6 +191,11 @@ impl Kernel {
             detached: attached.detached,
             guarded: plan::guarded_entries(&plan.scope),
         })
+    }
+
+    /// Makes the gate ready to be asked for its reasons ([`explain`]). It judges without.
+    pub fn make_explainable(&mut self) -> Result<(), KernelFault> {
+        self.programs.pin_explain(&self.pins)
     }
 
     /// Whether an interface of the last [`Self::apply`] has vanished, come back, or is another one now.

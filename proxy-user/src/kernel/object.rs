@@ -47,7 +47,7 @@ pub fn built_in() -> Option<&'static [u8]> {
     (!OBJECT.bytes.is_empty()).then_some(&OBJECT.bytes)
 }
 
-/// Loads the programs onto the pinned maps; maps that aren't pinned yet are made and pinned.
+/// Loads the programs that judge onto the pinned maps; maps that aren't pinned yet are made and pinned.
 pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
     let object = built_in().ok_or(KernelFault::NoObject)?;
     for (name, shape) in shapes() {
@@ -65,9 +65,14 @@ pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
     xdp.load().map_err(|error| refused(names::GATE_XDP, error))?;
     let tc: &mut SchedClassifier = program(&mut ebpf, names::GATE_TC)?;
     tc.load().map_err(|error| refused(names::GATE_TC, error))?;
-    let explain: &mut Xdp = program(&mut ebpf, names::GATE_EXPLAIN)?;
-    explain.load().map_err(|error| refused(names::GATE_EXPLAIN, error))?;
     Ok(Loaded { programs: Programs::new(ebpf)? })
+}
+
+/// Loads `gate_explain`, onto the same maps.
+pub(super) fn load_explain(ebpf: &mut aya::Ebpf) -> Result<&mut Xdp, KernelFault> {
+    let explain: &mut Xdp = program(ebpf, names::GATE_EXPLAIN)?;
+    explain.load().map_err(|error| refused(names::GATE_EXPLAIN, error))?;
+    Ok(explain)
 }
 
 /// A program of the object, as the kind that it is.
