@@ -24,6 +24,7 @@ pub mod explain;
 pub mod fault;
 mod interface;
 mod lookup;
+pub mod meter;
 mod object;
 mod pins;
 mod plan;
@@ -205,7 +206,7 @@ impl Kernel {
     }
 
     pub fn status(&self) -> Result<KernelStatus, KernelFault> {
-        status::read(&self.pins, &self.tables)
+        status::read(&self.pins, &self.tables, status::SOURCES_SHOWN)
     }
 }
 
@@ -216,7 +217,7 @@ pub fn observe(bpffs: &Path) -> Result<Option<KernelStatus>, KernelFault> {
         return Ok(None);
     }
     let tables = Tables::open(&pins)?;
-    status::read(&pins, &tables).map(Some)
+    status::read(&pins, &tables, status::SOURCES_SHOWN).map(Some)
 }
 
 /// Removes links, programs and maps: nothing is guarded by the kernel any more.

@@ -347,7 +347,7 @@ fn two_do_not_watch_at_once() -> Done {
     let _first = Watch::start(&stand.lab, &[])?;
     let second = weir_of(&stand.lab, &["watch"])?;
     assert_eq!(second.code, 1);
-    assert!(second.stderr.contains("another `weir watch` does"), "{}", second.stderr);
+    assert!(second.stderr.contains("another `weir watch` or `weir top` does"), "{}", second.stderr);
     Ok(())
 }
 

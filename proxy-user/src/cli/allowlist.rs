@@ -145,7 +145,7 @@ fn fetched_rows(fetched: &FetchedStatus, unused: bool, mut row: impl FnMut(&str,
 }
 
 /// The two greatest units.
-fn ago(seconds: u64) -> String {
+pub fn ago(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds}s"),

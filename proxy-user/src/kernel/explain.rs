@@ -124,7 +124,7 @@ impl Explainer {
         let (xdp, tc) = (program(names::GATE_XDP)?, program(names::GATE_TC)?);
         let explain = program(names::GATE_EXPLAIN)?;
         let tables = Tables::open(&pins)?;
-        let attached = status::read(&pins, &tables)?.interfaces.into_iter();
+        let attached = status::read(&pins, &tables, 0)?.interfaces.into_iter();
         let attached: Vec<_> = attached.filter(|interface| interface.index.is_some()).collect();
         Ok(Some(Self {
             tables,

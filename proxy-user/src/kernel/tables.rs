@@ -164,6 +164,13 @@ impl Tables {
         Ok(counters)
     }
 
+    /// What each CPU has counted, with what was only tried out.
+    pub(super) fn counters_by_cpu(&self, entrypoint: u32) -> Result<Vec<Counters>, KernelFault> {
+        let shares = self.counters.get(&entrypoint, 0);
+        let shares = shares.map_err(|error| failed("read", names::GATE_COUNTERS, &error))?;
+        Ok(shares.iter().copied().collect())
+    }
+
     /// Likewise of what would have been dropped.
     pub(super) fn would_drop(&self, entrypoint: u32) -> Result<Counters, KernelFault> {
         let mut counters = sum(&self.would_drop, names::GATE_WOULD_DROP, entrypoint)?;

@@ -83,7 +83,7 @@ impl Watcher {
             .map_err(|error| KernelFault::system(format!("open {}", folder.display()), error))?;
         let turn = Flock::lock(turn, FlockArg::LockExclusiveNonblock).map_err(|_| KernelFault::Other {
             doing: "watch the gate".into(),
-            why: "another `weir watch` does, and two would take each other's events".into(),
+            why: "another `weir watch` or `weir top` does, and two would take each other's events".into(),
         })?;
         let mut watcher = Self {
             ring: open(&pins, names::GATE_EVENTS)?,
