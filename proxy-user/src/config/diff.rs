@@ -3,6 +3,8 @@
 //! Everything of the model is taken apart without `..`: a key that is new there doesn't compile until it is told here, or
 //! left out with a reason.
 
+mod tls;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -14,8 +16,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     model::{
         AccessLog, AccessLogFormat, AccessLogTarget, Admin, AdminAddr, Allowlist, AllowlistId,
-        ClientIpSource, Config, Entrypoint, EntrypointTls, Fetch, HealthCheck, HostMatch, Kernel, KernelMode,
-        ListSource, Log, Page, Route, Service, ServiceTls, Shutdown, StateFolder, Timeouts, WhenAllDown,
+        ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel, KernelMode,
+        ListSource, Log, Network, Page, Route, Service, ServiceTls, Shutdown, StateFolder, Timeouts,
+        WhenAllDown,
     },
     value::show,
 };
@@ -198,7 +201,7 @@ fn allowlist(Allowlist { name: _, prefixes: _, written: _, fetch }: &Allowlist) 
 }
 
 fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
-    let Entrypoint { name: _, bind, allow, shadow, client_ip, tls } = one;
+    let Entrypoint { name: _, bind, allow, shadow, client_ip, tls, hsts, redirect } = one;
     let lists = |ids: &[AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
     let mut keys = Keys::from([("bind", joined(bind))]);
     keys.insert("allow", if allow.is_empty() { "everybody".to_owned() } else { lists(allow) });
@@ -206,16 +209,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
     if let Some(ClientIpSource { header, trust }) = client_ip {
         keys.insert("client_ip", format!("{header} from {}", lists(trust)));
     }
-    if let Some(EntrypointTls { certificates, client_ca }) = tls {
-        let certificates = certificates.entries.iter().map(|entry| {
-            let leaf = entry.key.cert.first().map_or(&[][..], |leaf| leaf.as_ref());
-            format!("{} for {} ({})", entry.file.display(), entry.names.join(" and "), fingerprint(leaf))
-        });
-        keys.insert("tls.certificates", joined(certificates));
-        if let Some(authorities) = client_ca {
-            keys.insert("tls.client_ca", roots(&authorities.0));
-        }
-    }
+    tls::entrypoint(tls.as_ref(), hsts.as_ref(), redirect.as_ref(), &mut keys);
     keys
 }
 
@@ -241,9 +235,12 @@ fn service(config: &Config, one: &Service) -> Keys {
         keys.insert("health.fall", fall.to_string());
         keys.insert("health.rise", rise.to_string());
     }
-    if let Some(ServiceTls { server_name, authorities }) = tls {
+    if let Some(ServiceTls { server_name, authorities, certificate }) = tls {
         keys.insert("tls.server_name", server_name.to_str().into_owned());
         keys.insert("tls.ca", self::authorities(authorities));
+        keys.extend(
+            certificate.as_ref().map(|own| ("tls.client_certificate", tls::certificate(own.as_ref()))),
+        );
     }
     keys
 }
@@ -254,18 +251,34 @@ fn page(Page { name: _, html, retry_after }: &Page) -> Keys {
 }
 
 fn route(config: &Config, one: &Route) -> Keys {
-    let Route { name: _, entrypoints, host, path_prefix, service } = one;
-    let host = match host {
-        HostMatch::Any => "any".to_owned(),
-        HostMatch::Exact(host) => host.to_string(),
-        HostMatch::Wildcard(host) => format!("*.{host}"),
+    let Route { name: _, entrypoints, hosts, path, when, not, priority, service } = one;
+    let host = match hosts.as_slice() {
+        [HostMatch::Any] => "any".to_owned(),
+        hosts => joined(hosts),
     };
-    let mut keys = Keys::from([("host", host), ("path", path_prefix.to_string())]);
+    let mut keys = Keys::from([("host", host), ("path", path.to_string())]);
+    for (key, conditions) in [("when", when), ("not", not)] {
+        if !conditions.is_empty() {
+            keys.insert(key, joined(conditions.iter().map(|condition| shown(config, condition))));
+        }
+    }
+    if *priority != 0 {
+        keys.insert("priority", priority.to_string());
+    }
     keys.insert("service", config.services[service.0].name.to_string());
     if !entrypoints.is_empty() {
         keys.insert("entrypoint", joined(entrypoints.iter().map(|id| &config.entrypoints[id.0].name)));
     }
     keys
+}
+
+fn shown(config: &Config, condition: &Condition) -> String {
+    let Condition::Client(networks) = condition else { return condition.to_string() };
+    let network = |network: &Network| match network {
+        Network::List(id) => config.allowlists[id.0].name.to_string(),
+        Network::Prefix(prefix) => prefix.to_string(),
+    };
+    format!("client in {}", joined(networks.iter().map(network)))
 }
 
 fn admin_address(addr: &AdminAddr) -> String {
