@@ -37,7 +37,8 @@ pub const GATE_SHADOWED: &str = "GATE_SHADOWED";
 pub const GATE_ENTRYPOINTS: &str = "GATE_ENTRYPOINTS";
 /// By list id: its name and size.
 pub const GATE_LISTS: &str = "GATE_LISTS";
-/// By entrypoint slot and CPU: what `weir explain` has added to [`GATE_COUNTERS`].
+/// By entrypoint slot and CPU: what `weir explain` has added to [`GATE_COUNTERS`] and, behind that, to
+/// [`GATE_WOULD_DROP`].
 pub const GATE_TRIED: &str = "GATE_TRIED";
 /// Drops, sampled while somebody watches.
 pub const GATE_EVENTS: &str = "GATE_EVENTS";

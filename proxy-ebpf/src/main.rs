@@ -27,7 +27,7 @@ mod programs {
     };
 
     use crate::{
-        events::{self, Packet},
+        events::{self, Decided, Packet},
         maps::{GateMaps, report},
     };
 
@@ -69,7 +69,7 @@ mod programs {
     #[xdp]
     pub fn gate_explain(ctx: XdpContext) -> u32 {
         let bytes = (ctx.end() - ctx.start()) as u64;
-        let answer = explain(judge(&ctx, &GateMaps), bytes).to_bytes();
+        let answer = explain(&ctx, judge(&ctx, &GateMaps), bytes).to_bytes();
         // SAFETY: `ctx` is what this program was called with. Every address read from it before is stale now.
         if unsafe { bpf_xdp_adjust_head(ctx.ctx, -(Answer::BYTES as i32)) } != 0
             || ctx.start() + Answer::BYTES > ctx.end()
@@ -145,18 +145,19 @@ mod programs {
             ) => Verdict::Pass,
             Err(Stop::Dropped { entrypoint, reason }) => {
                 report::dropped(entrypoint, reason, bytes);
-                events::dropped(ctx, entrypoint, reason, bytes);
+                events::tell_if_watched(ctx, &Decided { entrypoint, reason, bytes, shadowed: false });
                 Verdict::Drop
             }
             Err(Stop::Shadowed { entrypoint, reason }) => {
                 report::shadowed(entrypoint, reason, source(ctx), bytes);
+                events::tell_if_watched(ctx, &Decided { entrypoint, reason, bytes, shadowed: true });
                 Verdict::Pass
             }
         }
     }
 
     #[inline(always)]
-    fn explain(judged: Result<Admitted, Stop>, bytes: u64) -> Answer {
+    fn explain(ctx: &impl Frame, judged: Result<Admitted, Stop>, bytes: u64) -> Answer {
         let mut answer = Answer { generation: report::generation(), ..Answer::default() };
         let outcome = match judged {
             Ok(admitted) => {
@@ -170,6 +171,7 @@ mod programs {
                 Outcome::Dropped
             }
             Err(Stop::Shadowed { entrypoint, reason }) => {
+                report::tried_shadowed(entrypoint, reason, source(ctx), bytes);
                 (answer.entrypoint, answer.reason) = (entrypoint, reason as u32);
                 Outcome::Shadowed
             }

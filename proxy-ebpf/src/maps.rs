@@ -14,7 +14,7 @@ use proxy_common::{
     },
     counters::Counters,
     label::{Label, ListLabel},
-    scope::{MAX_ENTRYPOINTS, Policy, ScopeKey, ScopeTable},
+    scope::{MAX_ENTRYPOINTS, MAX_TRIED, Policy, ScopeKey, ScopeTable},
     shadow::{MAX_SHADOWED, Shadowed, ShadowedKey},
 };
 use proxy_ebpf::gate::{Admits, SourceV4, SourceV6, Tables};
@@ -60,7 +60,7 @@ static GATE_LISTS: Array<ListLabel, MAX_LISTS> = Array::new();
 
 /// What `gate_explain` has counted, for packets that the gate's own programs were tried out on.
 #[btf_map]
-static GATE_TRIED: PerCpuArray<Counters, MAX_ENTRYPOINTS> = PerCpuArray::new();
+static GATE_TRIED: PerCpuArray<Counters, MAX_TRIED> = PerCpuArray::new();
 
 /// The gate's questions, answered by the maps above.
 pub struct GateMaps;
@@ -138,8 +138,8 @@ pub mod report {
     use aya_ebpf::{bindings::BPF_NOEXIST, btf_maps::PerCpuArray};
     use proxy_common::{
         counters::Counters,
-        scope::MAX_ENTRYPOINTS,
-        shadow::{PREFIX_V4, PREFIX_V6, Shadowed, ShadowedKey},
+        scope::{MAX_ENTRYPOINTS, TRIED_SHADOWED},
+        shadow::{PREFIX_V4, PREFIX_V6, Shadowed, ShadowedKey, TRIED},
         verdict::DropReason,
     };
     use proxy_ebpf::gate::Source;
@@ -172,6 +172,13 @@ pub mod report {
         }
     }
 
+    /// Likewise, at a shadowed entrypoint.
+    #[inline(always)]
+    pub fn tried_shadowed(entrypoint: u32, reason: DropReason, source: Source, bytes: u64) {
+        tried(entrypoint + TRIED_SHADOWED, Some(reason), bytes);
+        count_source(entrypoint | TRIED, source, bytes);
+    }
+
     /// The snapshot in force; 0: none.
     #[inline(always)]
     pub fn generation() -> u64 {
@@ -184,6 +191,11 @@ pub mod report {
         if let Some(counters) = counters(&GATE_WOULD_DROP, entrypoint) {
             counters.dropped_mut(reason).count(bytes);
         }
+        count_source(entrypoint, source, bytes);
+    }
+
+    #[inline(always)]
+    fn count_source(entrypoint: u32, source: Source, bytes: u64) {
         let key = ShadowedKey { prefix: prefix(source), entrypoint };
         if add(&key, bytes).is_none() {
             // Another CPU may be first; then there is something to add to.

@@ -17,7 +17,7 @@ use proxy_common::{
     event::{Budget, RING_BYTES, Watched},
     label::{Label, ListLabel},
     names,
-    scope::{MAX_ENTRYPOINTS, ScopeTable},
+    scope::{MAX_ENTRYPOINTS, MAX_TRIED, ScopeTable},
     shadow::{MAX_SHADOWED, Shadowed, ShadowedKey},
 };
 
@@ -47,7 +47,7 @@ pub fn built_in() -> Option<&'static [u8]> {
     (!OBJECT.bytes.is_empty()).then_some(&OBJECT.bytes)
 }
 
-/// Loads the programs onto the pinned maps; maps that aren't pinned yet are made and pinned.
+/// Loads the programs that judge onto the pinned maps; maps that aren't pinned yet are made and pinned.
 pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
     let object = built_in().ok_or(KernelFault::NoObject)?;
     for (name, shape) in shapes() {
@@ -65,9 +65,14 @@ pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
     xdp.load().map_err(|error| refused(names::GATE_XDP, error))?;
     let tc: &mut SchedClassifier = program(&mut ebpf, names::GATE_TC)?;
     tc.load().map_err(|error| refused(names::GATE_TC, error))?;
-    let explain: &mut Xdp = program(&mut ebpf, names::GATE_EXPLAIN)?;
-    explain.load().map_err(|error| refused(names::GATE_EXPLAIN, error))?;
     Ok(Loaded { programs: Programs::new(ebpf)? })
+}
+
+/// Loads `gate_explain`, onto the same maps.
+pub(super) fn load_explain(ebpf: &mut aya::Ebpf) -> Result<&mut Xdp, KernelFault> {
+    let explain: &mut Xdp = program(ebpf, names::GATE_EXPLAIN)?;
+    explain.load().map_err(|error| refused(names::GATE_EXPLAIN, error))?;
+    Ok(explain)
 }
 
 /// A program of the object, as the kind that it is.
@@ -133,7 +138,7 @@ fn shapes() -> [(&'static str, Shape); names::GATE_MAPS.len()] {
         ),
         (names::GATE_ENTRYPOINTS, shape(MapType::Array, size_of::<Label>(), MAX_ENTRYPOINTS)),
         (names::GATE_LISTS, shape(MapType::Array, size_of::<ListLabel>(), MAX_LISTS)),
-        (names::GATE_TRIED, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),
+        (names::GATE_TRIED, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_TRIED)),
         (names::GATE_EVENTS, Shape { kind: MapType::RingBuf, key: 0, value: 0, entries: RING_BYTES }),
         (names::GATE_WATCHED, shape(MapType::Array, size_of::<Watched>(), 1)),
         (names::GATE_BUDGET, shape(MapType::PerCpuArray, size_of::<Budget>(), 1)),
