@@ -26,7 +26,7 @@ pub const fn source(number: u32) -> u32 {
     // Multiples of the golden section lie evenly, however many they are. Of this number close to it none of them is
     // one of Cloudflare's.
     let spread = number.wrapping_mul(0x9e37_98f1) as u64;
-    let address = (1 << 24) + (spread * ADDRESSES >> 32);
+    let address = (1 << 24) + ((spread * ADDRESSES) >> 32);
     (if address < 127 << 24 { address } else { address + (1 << 24) }) as u32
 }
 

@@ -92,7 +92,7 @@ impl Index {
     #[inline(always)]
     #[must_use]
     pub const fn word(&self, of: Hashed) -> u32 {
-        ((of.hash >> 32) * self.filter as u64 >> 32) as u32
+        (((of.hash >> 32) * self.filter as u64) >> 32) as u32
     }
 
     /// The buckets that may have a place's start.
@@ -101,7 +101,7 @@ impl Index {
     pub const fn buckets(&self, of: Hashed) -> [u32; 2] {
         let buckets = self.buckets as u64;
         let other = of.hash.wrapping_mul(0xc2b2_ae3d_27d4_eb4f) >> 32;
-        [((of.hash & 0xffff_ffff) * buckets >> 32) as u32, (other * buckets >> 32) as u32]
+        [(((of.hash & 0xffff_ffff) * buckets) >> 32) as u32, ((other * buckets) >> 32) as u32]
     }
 
     /// Where to begin looking for an address in a place. `None`: nothing there is listed.
