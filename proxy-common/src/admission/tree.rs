@@ -119,7 +119,8 @@ impl At {
     const PLACE: u32 = (1 << 29) - 1;
 
     #[inline(always)]
-    const fn level(self) -> usize {
+    #[must_use]
+    pub const fn level(self) -> usize {
         (self.0 >> Self::PLACE.count_ones()) as usize
     }
 
