@@ -101,6 +101,9 @@ impl Sieve {
                 return Ok(true);
             }
             at = self.index_v6.find(Place::Allocation(first), &filter, &buckets)?;
+            if at == Some(At::DEEPER) {
+                at = self.index_v6.find(Place::Site(upper >> 16), &filter, &buckets)?;
+            }
         } else if !self.may_list_v6((upper >> 48) as u16) {
             return Ok(false);
         }

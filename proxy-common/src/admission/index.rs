@@ -2,7 +2,8 @@
 //!
 //! A tree of a million ranges is six nodes high, and the lowest are in no cache. But all that is listed within one
 //! /32 (or, of single hosts, within one /64) is mostly in one leaf, so each such *place* of which any address is
-//! listed has a [`Start`]: the lowest node that has all there is to know about it. Starts are found by hashing.
+//! listed has a [`Start`]: the lowest node that has all there is to know about it. Starts are found by hashing. A /32 of
+//! which more is listed than one leaf holds says no more than that its /48s have starts of their own.
 //!
 //! - A word of the *filter* has three bits set for each place that is hashed to it. Most strangers are known by one
 //!   word: two megabytes in all, a quarter of a word for each place.
@@ -20,6 +21,8 @@ pub const BUCKET_STARTS: usize = 4;
 pub enum Place {
     /// A /32, by its first 32 bits.
     Allocation(u32),
+    /// A /48 of a /32 of which much is listed, by its first 48 bits.
+    Site(u64),
     /// A /64, by its first 64 bits, of which single addresses are listed.
     Network(u64),
 }
@@ -71,6 +74,7 @@ impl Place {
         match self {
             Self::Allocation(first) => (first as u64, 1),
             Self::Network(upper) => (upper, 2),
+            Self::Site(first) => (first, 3),
         }
     }
 }

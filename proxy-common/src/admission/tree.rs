@@ -105,6 +105,8 @@ impl At {
     pub const ROOT: Self = Self(0);
     /// Everything there is listed.
     pub const WHOLE: Self = Self(u32::MAX);
+    /// At no node: smaller places say more.
+    pub const DEEPER: Self = Self(u32::MAX - 1);
 
     /// A node by its level, the root's being 0, and its place there. `None`: there are no such large trees.
     #[must_use]

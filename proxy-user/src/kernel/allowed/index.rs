@@ -9,8 +9,11 @@ use proxy_common::admission::{
 
 use super::tree::{Bound, Keys};
 
-/// A range of more whole /32s than this isn't written as places: one prefix could be millions of them.
-const WIDE: u32 = 64;
+/// A range of more whole /32s isn't written as places: one prefix could be millions of them. Where ranges are so large
+/// that there would be many places for each, the smaller limits hold.
+const WIDE: [u64; 3] = [64, 8, 1];
+/// A /32 of which much is listed is divided into /48s if these are not many more than the ranges.
+const SITES_PER_RANGE: u64 = 2;
 /// A quarter of the places in buckets stay free, so that every start soon finds one.
 const STARTS_PER_BUCKET: usize = BUCKET_STARTS * 3 / 4;
 /// So often starts make room for each other. Where they still go round, another seed is tried.
@@ -48,13 +51,29 @@ fn try_build(
     let keys = Keys::of(networks.iter().copied());
     let leaves = keys.grouped_leaves(|key| key >> 32);
     let tree_v6 = keys.tree(&leaves, nodes);
-    let Allocations { places, wide } = allocations(networks);
+    let Parts { parts, wide } = parts(networks, 32, wide(networks));
     let mut cursor = Cursor::new(&keys.keys, &leaves, &tree_v6);
-    let mut starts: Vec<Start> = Vec::with_capacity(places.len());
-    for (first, whole) in places {
-        let from = u64::from(first) << 32;
-        let at = if whole { At::WHOLE } else { cursor.at(from, from | u64::from(u32::MAX))? };
-        starts.push(start(Place::Allocation(first), at));
+    let mut of_sites = Cursor::new(&keys.keys, &leaves, &tree_v6);
+    let mut starts: Vec<Start> = Vec::with_capacity(parts.len());
+    for Part { prefix, whole } in parts {
+        let place = Place::Allocation(prefix as u32);
+        let (first, last) = (prefix << 32, prefix << 32 | u64::from(u32::MAX));
+        let at = if whole { At::WHOLE } else { cursor.at(first, last)? };
+        if whole || at.level() + 1 == tree_v6.levels as usize {
+            starts.push(start(place, at));
+            continue;
+        }
+        match sites(networks, first, last) {
+            Some(sites) => {
+                starts.push(start(place, At::DEEPER));
+                for Part { prefix, whole } in sites {
+                    let (first, last) = (prefix << 16, prefix << 16 | u64::from(u16::MAX));
+                    let at = if whole { At::WHOLE } else { of_sites.at(first, last)? };
+                    starts.push(start(Place::Site(prefix), at));
+                }
+            }
+            None => starts.push(start(place, at)),
+        }
     }
 
     // 2. Hosts, by /64s.
@@ -84,21 +103,50 @@ fn start(place: Place, at: At) -> Start {
     Start { prefix, kind, at }
 }
 
-/// The /32s of which any address is listed.
+/// From how many whole /32s on a range is too wide for places.
+fn wide(networks: &[(u64, u64)]) -> u64 {
+    let places = |wide: u64| -> u64 {
+        let spans = networks.iter().map(|(first, last)| (last >> 32) - (first >> 32) + 1);
+        spans.filter(|span| *span <= wide + 2).sum()
+    };
+    let [.., least] = WIDE;
+    WIDE.into_iter().find(|wide| places(*wide) <= networks.len() as u64 * 2).unwrap_or(least)
+}
+
+/// The /48s of a /32 of which any address is listed. `None`: these are so many more than the ranges that one of those
+/// must be large, and they would only take memory.
+fn sites(networks: &[(u64, u64)], first: u64, last: u64) -> Option<Vec<Part>> {
+    let from = networks.partition_point(|range| range.1 < first);
+    let to = networks.partition_point(|range| range.0 <= last);
+    let within: Vec<_> =
+        networks[from..to].iter().map(|range| (range.0.max(first), range.1.min(last))).collect();
+    let spanned: u64 = within.iter().map(|(first, last)| (last >> 16) - (first >> 16) + 1).sum();
+    (spanned <= within.len() as u64 * SITES_PER_RANGE).then(|| parts(&within, 16, u64::MAX).parts)
+}
+
+/// What has so many bits less than a /64, and of which any address is listed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Part {
+    prefix: u64,
+    /// All of it is listed.
+    whole: bool,
+}
+
 #[derive(Default)]
-struct Allocations {
-    /// In order, each once, and whether all of it is listed.
-    places: Vec<(u32, bool)>,
-    /// Ranges of so many whole ones that they aren't among the places.
+struct Parts {
+    /// In order, each once.
+    parts: Vec<Part>,
+    /// Ranges of so many whole ones that they aren't among the parts.
     wide: Vec<(u32, u32)>,
 }
 
-fn allocations(networks: &[(u64, u64)]) -> Allocations {
-    let mut of = Allocations::default();
-    for &(first, last) in networks {
-        let (mut from, mut to) = (first >> 32, last >> 32);
-        let begins_inside = first as u32 != 0;
-        let ends_inside = last as u32 != u32::MAX;
+fn parts(ranges: &[(u64, u64)], bits: u32, wide: u64) -> Parts {
+    let mut of = Parts::default();
+    let inside = (1 << bits) - 1;
+    for &(first, last) in ranges {
+        let (mut from, mut to) = (first >> bits, last >> bits);
+        let begins_inside = first & inside != 0;
+        let ends_inside = last & inside != inside;
         if from == to && (begins_inside || ends_inside) {
             of.add_part(from);
             continue;
@@ -107,15 +155,15 @@ fn allocations(networks: &[(u64, u64)]) -> Allocations {
             of.add_part(from);
             from += 1;
         }
-        // Below zero there is nothing: a range that ends inside the first /32 begins there too.
+        // Not below zero: a range that ends inside of the first part begins there too.
         if ends_inside {
             to -= 1;
         }
         if from <= to {
-            if to - from >= u64::from(WIDE) {
+            if to - from >= wide {
                 of.wide.push((from as u32, to as u32));
             } else {
-                of.places.extend((from..=to).map(|place| (place as u32, true)));
+                of.parts.extend((from..=to).map(|prefix| Part { prefix, whole: true }));
             }
         }
         if ends_inside {
@@ -125,11 +173,11 @@ fn allocations(networks: &[(u64, u64)]) -> Allocations {
     of
 }
 
-impl Allocations {
-    fn add_part(&mut self, place: u64) {
-        let place = (place as u32, false);
-        if self.places.last() != Some(&place) {
-            self.places.push(place);
+impl Parts {
+    fn add_part(&mut self, prefix: u64) {
+        let part = Part { prefix, whole: false };
+        if self.parts.last() != Some(&part) {
+            self.parts.push(part);
         }
     }
 }

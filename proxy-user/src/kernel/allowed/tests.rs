@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use proxy_common::admission::{
     directory::{Listed, block, touches},
     index::Place,
+    tree::At,
 };
 
 use super::*;
@@ -179,7 +180,7 @@ fn many_ipv4_prefixes_make_a_directory_and_few_do_not() {
 fn large_sets_of_every_shape_agree_with_the_ranges() {
     let v6 = |address: u128, length| net(std::net::Ipv6Addr::from(address), length);
     let base = 0x2001_0db8_u128 << 96;
-    let shapes: [(&str, Vec<IpNet>); 8] = [
+    let shapes: [(&str, Vec<IpNet>); 9] = [
         ("one /32 for each", (0..3_000).map(|n| v6((0x2a00 << 112) + (n << 96) + (n << 80), 48)).collect()),
         ("every other /32, whole", (0..3_000).map(|n| v6((0x2a00 << 112) + (n << 97), 32)).collect()),
         ("/33s that end where the next /32 begins", {
@@ -187,6 +188,10 @@ fn large_sets_of_every_shape_agree_with_the_ranges() {
             (0..3_000).flat_map(|n| [v6(upper(n), 33), v6(upper(n) + (3 << 95), 33)]).collect()
         }),
         ("all in one /32", (0..40_000).map(|n| v6(base + (n << 65), 64)).collect()),
+        ("much in each of some /32s, one of which has a half that is whole", {
+            let much = |n: u128| (0..700).map(move |site| v6(base + (n << 96) + (site << 79), 50));
+            (0..5).flat_map(much).chain([v6(base + (1 << 95), 33)]).collect()
+        }),
         ("hosts of one /64", (0..40_000).map(|n| v6(base + n * 2, 128)).collect()),
         ("from one to forty in a /32", {
             let within = |n: u128| (0..n % 40 + 1).map(move |site| v6(base + (n << 96) + (site << 81), 48));
@@ -229,6 +234,35 @@ fn what_is_listed_in_a_place_is_mostly_in_one_leaf() {
     let (at_leaves, higher): (Vec<_>, Vec<_>) =
         starts.filter(|start| start.kind != 0).partition(|start| start.at.level() == leaves);
     assert_eq!((at_leaves.len(), higher.len()), (20_000, 0));
+}
+
+#[test]
+fn a_crowded_network_is_divided_and_begins_near_the_leaves_too() {
+    let prefixes: Vec<IpNet> = (0..60_000_u128)
+        .map(|n| net(std::net::Ipv6Addr::from((0x2001_0db8 << 96) + (n << 80) + (7 << 64)), 64))
+        .collect();
+    let allowed = tables(&PrefixSet::new(&prefixes));
+    let leaves = allowed.sieve.tree_v6.levels as usize - 1;
+    let starts = allowed.index.as_ref().unwrap().buckets.iter().flat_map(|bucket| bucket.0);
+    let starts: Vec<_> = starts.filter(|start| start.kind != 0).collect();
+    assert_eq!(starts.iter().filter(|start| start.at == At::DEEPER).count(), 1);
+    assert_eq!(starts.iter().filter(|start| start.at.level() == leaves).count(), 60_000);
+}
+
+#[test]
+fn however_the_ranges_lie_places_are_not_many_more() {
+    let v6 = |n: u128, length: u32| {
+        net(std::net::Ipv6Addr::from((0x2000 << 112) + (n << (129 - length))), length as u8)
+    };
+    for length in [26, 28, 29, 31, 32, 40, 47, 48, 64] {
+        let prefixes: Vec<IpNet> = (0..3_000).map(|n| v6(n, length)).collect();
+        let set = PrefixSet::new(&prefixes);
+        let allowed = tables(&set);
+        assert!(allowed.index.as_ref().unwrap().buckets.len() * 4 < 3_000 * 5, "/{length}");
+        for address in prefixes.iter().step_by(37).flat_map(|prefix| boundaries(prefix, u128::MAX / 3)) {
+            assert_eq!(lists(&allowed, address), set.contains(address), "{address} among /{length}s");
+        }
+    }
 }
 
 #[test]
