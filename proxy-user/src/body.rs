@@ -11,7 +11,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::{access_log::Exchange, clock::Moment, upstream::Lease};
+use crate::{
+    access_log::Exchange,
+    upstream::{Lease, http1},
+};
 
 /// A request's body on its way to a server.
 #[derive(Debug)]
@@ -31,7 +34,7 @@ pub struct ResponseBody {
 #[derive(Debug)]
 enum Source {
     /// From a server: the lease gives its connection back to the pool at a clean end, and closes it otherwise.
-    Server { incoming: Incoming, lease: Option<Lease> },
+    Server(Option<Lease>),
     /// Made by Weir.
     Whole(Option<Bytes>),
 }
@@ -92,9 +95,8 @@ impl Body for RequestBody {
 // === impl ResponseBody ===
 
 impl ResponseBody {
-    pub fn of_server(incoming: Incoming, lease: Lease, exchange: Box<Exchange>) -> Self {
-        let mut body =
-            Self { source: Source::Server { incoming, lease: Some(lease) }, exchange: Some(exchange) };
+    pub fn of_server(lease: Lease, exchange: Box<Exchange>) -> Self {
+        let mut body = Self { source: Source::Server(Some(lease)), exchange: Some(exchange) };
         if body.is_end_stream() {
             body.ended();
         }
@@ -105,15 +107,15 @@ impl ResponseBody {
         Self { source: Source::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())), exchange }
     }
 
-    fn count(&mut self, data: &Bytes) {
+    fn count(&mut self, length: usize) {
         if let Some(exchange) = &mut self.exchange {
-            exchange.bytes_out += data.len() as u64;
+            exchange.bytes_out += length as u64;
         }
     }
 
     /// The body came to its proper end.
     fn ended(&mut self) {
-        if let Source::Server { lease, .. } = &mut self.source
+        if let Source::Server(lease) = &mut self.source
             && let Some(lease) = lease.take()
         {
             lease.give_back();
@@ -125,7 +127,7 @@ impl ResponseBody {
 
     /// The server broke off in the middle.
     fn broke(&mut self) {
-        if let Source::Server { lease, .. } = &mut self.source {
+        if let Source::Server(lease) = &mut self.source {
             *lease = None;
         }
         if let Some(mut exchange) = self.exchange.take() {
@@ -150,7 +152,7 @@ impl Drop for ResponseBody {
 impl ResponseBody {
     fn source_is_at_end(&self) -> bool {
         match &self.source {
-            Source::Server { incoming, .. } => incoming.is_end_stream(),
+            Source::Server(lease) => lease.as_ref().is_none_or(|lease| lease.connection().is_at_end()),
             // Pages are small and whole: whether the client read them to the end is not known here.
             Source::Whole(_) => true,
         }
@@ -159,25 +161,22 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = http1::Fault;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, http1::Fault>>> {
         let this = &mut *self;
         match &mut this.source {
-            Source::Server { incoming, lease } => {
-                let frame = ready!(Pin::new(incoming).poll_frame(cx));
+            Source::Server(lease) => {
+                let Some(server) = lease else { return Poll::Ready(None) };
+                let frame = ready!(server.connection_mut().poll_frame(cx));
                 match &frame {
                     Some(Ok(frame)) => {
-                        if let Some(lease) = lease {
-                            lease.health().heard(Moment::now());
-                        }
-                        if let Some(data) = frame.data_ref() {
-                            let data = data.clone();
-                            this.count(&data);
-                        }
+                        server.heard();
+                        let length = frame.data_ref().map_or(0, Bytes::len);
+                        this.count(length);
                         if this.is_end_stream() {
                             this.ended();
                         }
@@ -189,7 +188,7 @@ impl Body for ResponseBody {
             }
             Source::Whole(bytes) => match bytes.take() {
                 Some(bytes) => {
-                    this.count(&bytes);
+                    this.count(bytes.len());
                     this.ended();
                     Poll::Ready(Some(Ok(Frame::data(bytes))))
                 }
@@ -203,14 +202,17 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Server { incoming, .. } => incoming.is_end_stream(),
+            Source::Server(lease) => lease.as_ref().is_none_or(|lease| lease.connection().is_at_end()),
             Source::Whole(bytes) => bytes.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Server { incoming, .. } => incoming.size_hint(),
+            Source::Server(lease) => {
+                let left = lease.as_ref().map_or(Some(0), |lease| lease.connection().remaining());
+                left.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
             Source::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }

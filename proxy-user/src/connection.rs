@@ -1,5 +1,7 @@
 //! The life of a connection, from accept to its end. A table of contents: the stages are elsewhere.
 
+mod gathered;
+
 use std::{
     pin::{Pin, pin},
     rc::Rc,
@@ -17,10 +19,10 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
 
 use crate::{
     address::{EntrypointAddr, PeerAddr},
+    connection::gathered::Gathered,
     identity::spell_peer,
     request::{self, Caller},
     worker::{LocalExecutor, Worker},
@@ -61,21 +63,28 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
 
     // 3. TLS, then HTTP.
     let tls = entrypoint.tls.clone();
-    let caller = Rc::new(Caller { worker, entrypoint: entrypoint.clone(), peer: spell_peer(peer), at });
-    match tls {
-        None => speak_http1(stream, caller).await,
-        Some(tls) => match timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await {
-            Ok(Ok(stream)) => {
-                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                    speak_http2(stream, caller).await;
-                } else {
-                    speak_http1(stream, caller).await;
-                }
+    let peer = spell_peer(peer);
+    let Some(tls) = tls else {
+        let caller = Caller { worker, entrypoint, peer, at, session: None };
+        return speak_http1(stream, Rc::new(caller)).await;
+    };
+    match timeout(HANDSHAKE, tls.accept(stream)).await {
+        Ok(Ok((stream, session))) => {
+            let http2 = session.http2;
+            let caller = Rc::new(Caller { worker, entrypoint, peer, at, session: Some(session) });
+            if http2 {
+                speak_http2(stream, caller).await;
+            } else {
+                speak_http1(stream, caller).await;
             }
-            Ok(Err(_)) | Err(_) => {
-                entrypoint.counters.handshake_failures.fetch_add(1, Ordering::Relaxed);
-            }
-        },
+        }
+        failed @ (Ok(Err(_)) | Err(_)) => {
+            entrypoint.counters.handshake_failures.fetch_add(1, Ordering::Relaxed);
+            let why = failed.map_or("it took too long".to_owned(), |failed| {
+                failed.err().map_or_else(String::new, |error| error.to_string())
+            });
+            tracing::debug!(entrypoint = %entrypoint.name, why, "a TLS handshake failed");
+        }
     }
 }
 
@@ -88,7 +97,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .serve_connection(
-            TokioIo::new(stream),
+            TokioIo::new(Gathered(stream)),
             service_fn(move |request| request::answer(caller.clone(), request)),
         )
         .with_upgrades();

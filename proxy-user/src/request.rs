@@ -9,8 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::TryFutureExt as _;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request, uri::Scheme,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request, uri::Scheme,
 };
 use hyper::body::Incoming;
 
@@ -19,12 +20,18 @@ use crate::{
     address::{EntrypointAddr, PeerAddr},
     body::{RequestBody, ResponseBody},
     forwarding::{self, Origin},
+    https,
     identity::{self, Spelled, TrustedSource},
     page::{self, Taste},
+    routing::rule::Asked,
     service::Service,
     snapshot::Entrypoint,
+    tls::handshake::Session,
     upgrade::Wish,
-    upstream::deliver::{Undelivered, deliver},
+    upstream::{
+        attempt::Answer,
+        deliver::{Undelivered, deliver},
+    },
     worker::Worker,
 };
 
@@ -36,6 +43,8 @@ pub struct Caller {
     pub entrypoint: Arc<Entrypoint>,
     pub peer: Spelled<PeerAddr>,
     pub at: EntrypointAddr,
+    /// What the TLS handshake has told; `None`: it is a plain connection.
+    pub session: Option<Session>,
 }
 
 /// Why Weir answers itself. One place, [`refuse`], turns it into a response.
@@ -45,6 +54,10 @@ enum Refusal<'a> {
     BadRequest,
     /// Nobody's fault: CONNECT is not for a reverse proxy.
     ConnectRefused,
+    /// The client's fault, or a reload's: the connection was made for another host.
+    Misdirected,
+    /// Nobody's fault: the request is plain, and belongs on HTTPS.
+    ToHttps(StatusCode, HeaderValue),
     /// The client's fault, or a gap in the configuration.
     NoRoute,
     /// The servers' fault.
@@ -52,7 +65,14 @@ enum Refusal<'a> {
 }
 
 /// Answers one request.
-pub async fn answer(
+pub fn answer(
+    caller: Rc<Caller>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    answered(caller.clone(), request).map_ok(move |response| https::strict(&caller, response))
+}
+
+async fn answered(
     caller: Rc<Caller>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
@@ -98,13 +118,31 @@ pub async fn answer(
         return Ok(refuse(&Refusal::ConnectRefused, taste, exchange));
     }
     let host_name = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let Some(destination) = entrypoint.router.find(host_name, head.uri.path()) else {
+    if !https::well_directed(&caller, entrypoint, host_name) {
+        return Ok(refuse(&Refusal::Misdirected, taste, exchange));
+    }
+    if let Some(redirect) = &entrypoint.redirect {
+        match https::onward(redirect, host_name, &head.uri) {
+            _ if host_name.is_empty() => return Ok(refuse(&Refusal::BadRequest, taste, exchange)),
+            Some(to) => return Ok(refuse(&Refusal::ToHttps(redirect.status, to), taste, exchange)),
+            None => {}
+        }
+    }
+    let asked = Asked {
+        host: host_name,
+        path: head.uri.path(),
+        query: head.uri.query(),
+        method: &head.method,
+        headers: &head.headers,
+        client: client.addr.0,
+    };
+    let Some(destination) = entrypoint.router.find(&asked) else {
         return Ok(refuse(&Refusal::NoRoute, taste, exchange));
     };
     exchange.route = Some(destination.route.clone());
 
     // 3. What does the server get to see?
-    let scheme = if entrypoint.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    let scheme = if caller.session.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let wish = Wish::of(&mut head);
     forwarding::towards_server(
         &mut head.headers,
@@ -117,27 +155,30 @@ pub async fn answer(
             request_id: &request_id,
         },
     );
+    https::tell_of_client(&caller, entrypoint, &mut head.headers);
     if let Some(wish) = &wish {
         wish.pass_on(&mut head.headers);
     }
     let body = RequestBody::new(incoming, &exchange.bytes_in);
-    let onward = onward(head, host, body);
+    for_server(&mut head, host);
 
     // 4. A server answers, or a page does.
     let service = &destination.service;
-    match deliver(caller.worker.means(), service, onward, &mut exchange).await {
+    match deliver(caller.worker.means(), service, &head, body, &mut exchange).await {
         Ok(answer) => {
-            let (mut head, incoming) = answer.response.into_parts();
+            let Answer { mut head, lease, .. } = answer;
             let protocol = head.headers.get(header::UPGRADE).cloned();
             forwarding::towards_client(&mut head.headers, &request_id);
             exchange.status = head.status;
-            if let Some(tunnel) = wish.and_then(|wish| wish.granted(&mut head, protocol)) {
-                tunnel.carry(&caller.worker, exchange);
+            if head.status == StatusCode::SWITCHING_PROTOCOLS
+                && let Some(wish) = wish
+            {
+                wish.granted(&mut head, protocol, lease).carry(&caller.worker, exchange);
                 return Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)));
             }
             // The answer is spoken in the client's version, whatever the server's was.
             head.version = Version::HTTP_11;
-            Ok(Response::from_parts(head, ResponseBody::of_server(incoming, answer.lease, exchange)))
+            Ok(Response::from_parts(head, ResponseBody::of_server(lease, exchange)))
         }
         Err(fault) => Ok(refuse(&Refusal::Undelivered(service, fault), taste, exchange)),
     }
@@ -150,6 +191,10 @@ fn refuse(refusal: &Refusal<'_>, taste: Taste, mut exchange: Box<Exchange>) -> R
         Refusal::BadRequest => page::plain(StatusCode::BAD_REQUEST, request_id),
         Refusal::ConnectRefused => page::plain(StatusCode::METHOD_NOT_ALLOWED, request_id),
         Refusal::NoRoute => page::plain(StatusCode::NOT_FOUND, request_id),
+        Refusal::Misdirected => {
+            https::misdirected(page::plain(StatusCode::MISDIRECTED_REQUEST, request_id), exchange.version)
+        }
+        Refusal::ToHttps(status, to) => https::sent_on(page::plain(*status, request_id), to.clone()),
         Refusal::Undelivered(_, Undelivered::ClientLeft) => page::plain(StatusCode::BAD_REQUEST, request_id),
         Refusal::Undelivered(service, Undelivered::NoServer | Undelivered::Failed(_)) => {
             exchange.flags.page = true;
@@ -178,19 +223,11 @@ fn host(head: &request::Parts) -> Result<Option<HeaderValue>, HostFault> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct HostFault;
 
-/// The request as it goes to a server: HTTP/1.1, target in origin form.
-fn onward(head: request::Parts, host: Option<HeaderValue>, body: RequestBody) -> Request<RequestBody> {
-    let mut request = Request::new(body);
-    *request.method_mut() = head.method;
-    if let Some(target) = head.uri.path_and_query() {
-        *request.uri_mut() = Uri::from(target.clone());
-    }
-    let mut headers: HeaderMap = head.headers;
+/// Makes of a client's request the one that a server gets: with a host, and one Cookie field.
+fn for_server(head: &mut request::Parts, host: Option<HeaderValue>) {
     // An HTTP/1.0 client may name no host, but the server must be asked for one.
-    headers.insert(header::HOST, host.unwrap_or(HeaderValue::from_static("localhost")));
-    merge_cookies(&mut headers, head.version);
-    *request.headers_mut() = headers;
-    request
+    head.headers.insert(header::HOST, host.unwrap_or(HeaderValue::from_static("localhost")));
+    merge_cookies(&mut head.headers, head.version);
 }
 
 /// HTTP/2 may split the Cookie field to compress it better; HTTP/1.1 allows only one (RFC 9113 §8.2.3).
@@ -235,10 +272,10 @@ mod tests {
 
     #[test]
     fn cookies_split_by_http2_are_joined() {
-        let head = head(Version::HTTP_2, "https://a.example/x?y", &[("cookie", "a=1"), ("cookie", "b=2")]);
-        let request = onward(head, Some(HeaderValue::from_static("a.example")), RequestBody::Empty);
-        assert_eq!(request.headers()[header::COOKIE], "a=1; b=2");
-        assert_eq!(request.headers().get_all(header::COOKIE).iter().count(), 1);
-        assert_eq!(request.uri(), "/x?y");
+        let mut head =
+            head(Version::HTTP_2, "https://a.example/x?y", &[("cookie", "a=1"), ("cookie", "b=2")]);
+        for_server(&mut head, Some(HeaderValue::from_static("a.example")));
+        assert_eq!(head.headers[header::COOKIE], "a=1; b=2");
+        assert_eq!(head.headers.get_all(header::COOKIE).iter().count(), 1);
     }
 }

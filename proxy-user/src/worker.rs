@@ -294,7 +294,9 @@ async fn tick(worker: Rc<Worker>) {
     loop {
         ticks.tick().await;
         count = count.wrapping_add(1);
-        worker.waiting.look(Moment::now());
+        let now = Moment::now();
+        worker.pool.tick(now);
+        worker.waiting.look(now);
         if count.is_multiple_of(FLUSH_TICKS) {
             worker.log.flush();
         }

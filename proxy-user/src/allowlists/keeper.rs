@@ -68,16 +68,14 @@ impl Keeper {
         Self { board, tasks: HashMap::new(), news, tell }
     }
 
-    /// From now on keeps the lists of `config` current, as far as entrypoints use them, and no others.
+    /// From now on keeps the lists of `config` current, as far as they are used, and no others.
     pub fn follow(&mut self, config: &Config) {
         let store = Store::within(&config.state.dir);
         let wanted: HashMap<&Arc<str>, (&Allowlist, &Fetch)> = config
             .allowlists
             .iter()
             .enumerate()
-            .filter(|(id, _)| {
-                config.entrypoints.iter().any(|entrypoint| entrypoint.refers_to(AllowlistId(*id)))
-            })
+            .filter(|(id, _)| config.refers_to(AllowlistId(*id)))
             .filter_map(|(_, list)| Some((&list.name, (list, list.fetch.as_ref()?))))
             .collect();
         let board = &self.board;

@@ -91,6 +91,9 @@ fn text(status: &StatusDocument) -> String {
             let _ = write!(text, "{}", rehearsal(&entrypoint.name, shadow));
         }
     }
+    for warning in &status.warnings {
+        let _ = writeln!(text, "WARNING: {warning}");
+    }
     let _ = writeln!(text, "\n{}\n\n{}", entrypoints(&status.entrypoints), servers(status));
     text
 }

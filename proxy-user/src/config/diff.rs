@@ -1,5 +1,7 @@
 //! What one configuration changes against another: by section and name, key by key, lists prefix by prefix. Pure.
 
+mod tls;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -10,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     model::{
-        AccessLogFormat, AccessLogTarget, AdminAddr, Allowlist, Config, Entrypoint, HostMatch, KernelMode,
-        Page, Route, Service, WhenAllDown,
+        AccessLogFormat, AccessLogTarget, AdminAddr, Allowlist, Condition, Config, Entrypoint, HostMatch,
+        KernelMode, Network, Page, Route, Service, WhenAllDown,
     },
     value::show,
 };
@@ -187,16 +189,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
     if let Some(client) = &one.client_ip {
         keys.insert("client_ip", format!("{} from {}", client.header, lists(&client.trust)));
     }
-    if let Some(tls) = &one.tls {
-        let certificates = tls.certificates.entries.iter().map(|entry| {
-            let leaf = entry.key.cert.first().map_or(&[][..], |leaf| leaf.as_ref());
-            format!("{} for {} ({})", entry.file.display(), entry.names.join(" and "), fingerprint(leaf))
-        });
-        keys.insert("tls.certificates", joined(certificates));
-        if let Some(authorities) = &tls.client_ca {
-            keys.insert("tls.client_ca", roots(&authorities.0));
-        }
-    }
+    tls::entrypoint(one, &mut keys);
     keys
 }
 
@@ -223,6 +216,9 @@ fn service(config: &Config, one: &Service) -> Keys {
     if let Some(tls) = &one.tls {
         keys.insert("tls.server_name", tls.server_name.to_str().into_owned());
         keys.insert("tls.ca", authorities(&tls.authorities));
+        keys.extend(
+            tls.certificate.as_ref().map(|own| ("tls.client_certificate", tls::certificate(own.as_ref()))),
+        );
     }
     keys
 }
@@ -233,17 +229,33 @@ fn page(one: &Page) -> Keys {
 }
 
 fn route(config: &Config, one: &Route) -> Keys {
-    let host = match &one.host {
-        HostMatch::Any => "any".to_owned(),
-        HostMatch::Exact(host) => host.to_string(),
-        HostMatch::Wildcard(host) => format!("*.{host}"),
+    let host = match one.hosts.as_slice() {
+        [HostMatch::Any] => "any".to_owned(),
+        hosts => joined(hosts),
     };
-    let mut keys = Keys::from([("host", host), ("path", one.path_prefix.to_string())]);
+    let mut keys = Keys::from([("host", host), ("path", one.path.to_string())]);
+    for (key, conditions) in [("when", &one.when), ("not", &one.not)] {
+        if !conditions.is_empty() {
+            keys.insert(key, joined(conditions.iter().map(|condition| shown(config, condition))));
+        }
+    }
+    if one.priority != 0 {
+        keys.insert("priority", one.priority.to_string());
+    }
     keys.insert("service", config.services[one.service.0].name.to_string());
     if !one.entrypoints.is_empty() {
         keys.insert("entrypoint", joined(one.entrypoints.iter().map(|id| &config.entrypoints[id.0].name)));
     }
     keys
+}
+
+fn shown(config: &Config, condition: &Condition) -> String {
+    let Condition::Client(networks) = condition else { return condition.to_string() };
+    let network = |network: &Network| match network {
+        Network::List(id) => config.allowlists[id.0].name.to_string(),
+        Network::Prefix(prefix) => prefix.to_string(),
+    };
+    format!("client in {}", joined(networks.iter().map(network)))
 }
 
 fn admin(addr: &AdminAddr) -> String {

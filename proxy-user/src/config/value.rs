@@ -16,7 +16,7 @@ pub struct Refusal {
     pub hint: Option<String>,
 }
 
-/// `250ms`, `1s`, `5m`, `1h`
+/// `250ms`, `1s`, `5m`, `1h`; for long times `30d`, and `1y` of 365 days
 pub fn duration(text: &str) -> Result<Duration, Refusal> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
@@ -26,6 +26,8 @@ pub fn duration(text: &str) -> Result<Duration, Refusal> {
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
+        "y" => 365 * 86_400_000,
         "" if digits > 0 => {
             return Err(refusal("has no unit", Some(format!("seconds are written `{number}s`"))));
         }
@@ -209,6 +211,13 @@ pub fn path_prefix(text: &str) -> Result<String, Refusal> {
         return Err(refusal("holds an empty, `.` or `..` segment", Some(hint.into())));
     }
     Ok(if kept.is_empty() { "/".to_owned() } else { kept.to_owned() })
+}
+
+/// A route's whole path.
+pub fn path_exact(text: &str) -> Result<String, Refusal> {
+    // Its last slash counts; anything else is as for prefixes.
+    path_prefix(text)?;
+    Ok(text.to_owned())
 }
 
 /// The candidate that was probably meant.
