@@ -249,3 +249,32 @@ fn ipset(interface: &str, ranges: &[String]) -> anyhow::Result<()> {
         "-t raw -A PREROUTING -p tcp -d 203.0.113.1 --dport 443 -m set ! --match-set allowed src -j DROP";
     command("iptables", &rule.split_whitespace().collect::<Vec<_>>())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, net::Ipv4Addr};
+
+    use proxy_common::flood::checksum;
+
+    use super::*;
+
+    #[test]
+    fn the_sources_are_different_strangers_whom_the_stack_would_not_refuse() {
+        let listed = lists::cloudflare();
+        let sources: HashSet<Ipv4Addr> = (0..SOURCES).map(|number| source(number).into()).collect();
+        assert_eq!(sources.len(), SOURCES as usize);
+        for source in sources {
+            assert!(
+                !source.is_loopback() && !source.is_multicast() && (1..224).contains(&source.octets()[0])
+            );
+            assert!(!listed.iter().any(|net| net.contains(&std::net::IpAddr::V4(source))), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_header_with_its_checksum_adds_up_to_nothing() {
+        let packet = packet(Ipv4Addr::new(198, 51, 100, 7), 443);
+        assert_eq!(checksum(sum(&packet)), 0);
+        assert_ne!(packet[24..26], [0, 0]);
+    }
+}
