@@ -13,12 +13,13 @@ mod maps;
 mod programs {
     use aya_ebpf::{
         bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
-        helpers::{bpf_get_prandom_u32, bpf_xdp_adjust_head},
+        helpers::{bpf_get_prandom_u32, bpf_redirect, bpf_xdp_adjust_head},
         macros::{classifier, xdp},
         programs::{TcContext, XdpContext},
     };
     use proxy_common::{
         answer::{Answer, Outcome},
+        flood,
         verdict::DropReason,
     };
     use proxy_ebpf::{
@@ -126,6 +127,29 @@ mod programs {
         } else {
             put(SOURCE_V4, random());
         }
+    }
+
+    /// Sends a frame that benchmarks have made out of the interface that it names, from one of their sources: run on
+    /// frames as a driver has them, before they are socket buffers. Never attached.
+    #[xdp]
+    pub fn flood_send(ctx: XdpContext) -> u32 {
+        let at = ctx.start();
+        if at + flood::LENGTH > ctx.end() {
+            return xdp_action::XDP_ABORTED;
+        }
+        // SAFETY: the helper has no conditions.
+        let source = flood::source(unsafe { bpf_get_prandom_u32() } & (flood::SOURCES - 1));
+        // SAFETY: here and below, the check above keeps the words inside of the frame; they may lie anywhere for the
+        // kernel's machine, and volatile accesses stay whole.
+        let read = |offset: usize| unsafe { core::ptr::read_volatile((at + offset) as *const u32) };
+        let sum = read(flood::SUM) + (source >> 16) + (source & 0xffff);
+        // SAFETY: as above.
+        unsafe {
+            core::ptr::write_volatile((at + flood::SOURCE) as *mut u32, source.to_be());
+            core::ptr::write_volatile((at + flood::CHECKSUM) as *mut u16, flood::checksum(sum).to_be());
+        }
+        // SAFETY: an interface that isn't there is an error at run time, and the frame is dropped.
+        unsafe { bpf_redirect(read(flood::INTERFACE), 0) as u32 }
     }
 
     enum Verdict {

@@ -10,7 +10,8 @@ use proxy_common::{
     admission::{
         MAX_ADMISSIONS, MAX_LISTS, SOME_LIST, Sieve,
         directory::{BLOCKS, Block, Hosts, Listed, Touched, block, touches},
-        tree::{Damaged, Node, Whole},
+        index::{Bucket, FILTER_WORDS},
+        tree::{Damaged, Node},
     },
     counters::Counters,
     label::{Label, ListLabel},
@@ -39,6 +40,13 @@ static GATE_BLOCKS: ArrayOfMaps<Array<Block, BLOCKS>, MAX_ADMISSIONS> = ArrayOfM
 
 #[btf_map]
 static GATE_HOSTS: ArrayOfMaps<Array<Hosts, 1>, MAX_ADMISSIONS> = ArrayOfMaps::new();
+
+/// Only of sets with many IPv6 prefixes.
+#[btf_map]
+static GATE_FILTER: ArrayOfMaps<Array<u64, FILTER_WORDS>, MAX_ADMISSIONS> = ArrayOfMaps::new();
+
+#[btf_map]
+static GATE_INDEX: ArrayOfMaps<Array<Bucket, 1>, MAX_ADMISSIONS> = ArrayOfMaps::new();
 
 #[btf_map]
 static GATE_COUNTERS: PerCpuArray<Counters, MAX_ENTRYPOINTS> = PerCpuArray::new();
@@ -89,17 +97,14 @@ impl Tables for GateMaps {
     #[inline(always)]
     fn admits_v6(&self, admission: u32, source: SourceV6) -> Admits {
         let Some(sieve) = GATE_SIEVES.get_value(admission, &0) else { return Admits::NoLists };
-        let [upper, lower] = [joined(source[0], source[1]), joined(source[2], source[3])];
-        if !sieve.may_list_v6((upper >> 48) as u16) {
-            return Admits::NotListed;
-        }
         let Some(nodes) = GATE_ALLOW.get(admission) else { return Admits::NoLists };
-        match sieve.tree_v6.holds(upper, |node| nodes.get(node)) {
-            Ok(false) if sieve.tree_v6_hosts.levels != 0 => {
-                admits(sieve.tree_v6_hosts.holds(Whole(upper, lower), |node| nodes.get(node)))
-            }
-            listed => admits(listed),
-        }
+        let address = [joined(source[0], source[1]), joined(source[2], source[3])];
+        admits(sieve.lists_v6(
+            address,
+            |node| nodes.get(node),
+            |word| GATE_FILTER.get_value(admission, &word),
+            |bucket| GATE_INDEX.get_value(admission, &bucket),
+        ))
     }
 }
 

@@ -11,6 +11,7 @@ use proxy_common::{
     admission::{
         MAX_ADMISSIONS, MAX_LISTS, Sieve,
         directory::{BLOCKS, Block, Hosts, Touched},
+        index::{Bucket, FILTER_WORDS},
         tree::Node,
     },
     counters::Counters,
@@ -104,7 +105,9 @@ fn pin_arrays_of_maps(pins: &Pins) -> Result<(), KernelFault> {
     pin(c"GATE_ALLOW", MAX_ADMISSIONS, Table::sized::<Node>(c"gate_allow", 1, Sizes::Any))?;
     pin(c"GATE_DIRECTORY", MAX_ADMISSIONS, Table::sized::<Touched>(c"gate_directory", BLOCKS, Sizes::Same))?;
     pin(c"GATE_BLOCKS", MAX_ADMISSIONS, Table::sized::<Block>(c"gate_blocks", BLOCKS, Sizes::Same))?;
-    pin(c"GATE_HOSTS", MAX_ADMISSIONS, Table::sized::<Hosts>(c"gate_hosts", 1, Sizes::Any))
+    pin(c"GATE_HOSTS", MAX_ADMISSIONS, Table::sized::<Hosts>(c"gate_hosts", 1, Sizes::Any))?;
+    pin(c"GATE_FILTER", MAX_ADMISSIONS, Table::sized::<u64>(c"gate_filter", FILTER_WORDS, Sizes::Same))?;
+    pin(c"GATE_INDEX", MAX_ADMISSIONS, Table::sized::<Bucket>(c"gate_index", 1, Sizes::Any))
 }
 
 struct Shape {
@@ -125,6 +128,8 @@ fn shapes() -> [(&'static str, Shape); names::GATE_MAPS.len()] {
         (names::GATE_DIRECTORY, of_maps(MAX_ADMISSIONS)),
         (names::GATE_BLOCKS, of_maps(MAX_ADMISSIONS)),
         (names::GATE_HOSTS, of_maps(MAX_ADMISSIONS)),
+        (names::GATE_FILTER, of_maps(MAX_ADMISSIONS)),
+        (names::GATE_INDEX, of_maps(MAX_ADMISSIONS)),
         (names::GATE_COUNTERS, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),
         (names::GATE_WOULD_DROP, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),
         (

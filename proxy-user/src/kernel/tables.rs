@@ -22,7 +22,7 @@ use proxy_common::{
 
 use super::{
     KernelFault,
-    allowed::{self, Allowed, Directory},
+    allowed::{self, Allowed, Directory, Index},
     lookup,
     pins::{self, Pins},
     plan::{Known, Observed, Plan},
@@ -51,6 +51,8 @@ struct Slots {
     directory: MapData,
     blocks: MapData,
     hosts: MapData,
+    filter: MapData,
+    index: MapData,
 }
 
 impl Tables {
@@ -77,6 +79,8 @@ impl Tables {
                 directory: data(names::GATE_DIRECTORY)?,
                 blocks: data(names::GATE_BLOCKS)?,
                 hosts: data(names::GATE_HOSTS)?,
+                filter: data(names::GATE_FILTER)?,
+                index: data(names::GATE_INDEX)?,
             },
         })
     }
@@ -223,7 +227,7 @@ impl Tables {
     /// uses: some ten milliseconds each. So the arrays wait at the same time.
     fn fill_admissions(&mut self, admissions: &Known) -> Result<(), KernelFault> {
         for (slot, admission) in admissions {
-            let Allowed { sieve, nodes, directory } = allowed::tables(admission);
+            let Allowed { sieve, nodes, directory, index } = allowed::tables(admission);
             let put = |outer: &MapData, table: io::Result<Table>| {
                 table
                     .and_then(|table| table::set_slot(outer.fd().as_fd(), *slot, &table))
@@ -244,6 +248,16 @@ impl Tables {
                     others.push(
                         threads.spawn(move || {
                             put(&slots.hosts, Table::filled(c"gate_hosts", hosts, Sizes::Any))
+                        }),
+                    );
+                }
+                if let Some(Index { filter, buckets }) = &index {
+                    others.push(threads.spawn(move || {
+                        put(&slots.filter, Table::filled(c"gate_filter", filter, Sizes::Same))
+                    }));
+                    others.push(
+                        threads.spawn(move || {
+                            put(&slots.index, Table::filled(c"gate_index", buckets, Sizes::Any))
                         }),
                     );
                 }
@@ -286,7 +300,7 @@ impl Tables {
     /// Gives the memory of admissions back that nothing uses. That it fails costs nothing but memory: the slot
     /// is overwritten when it is next used.
     pub(super) fn release(&self, unused: &BTreeSet<u32>) {
-        let Slots { sieves, allow, directory, blocks, hosts, .. } = &self.slots;
+        let Slots { sieves, allow, directory, blocks, hosts, filter, index, .. } = &self.slots;
         let clear = |map: &MapData| {
             for slot in unused {
                 if let Err(error) = table::clear_slot(map.fd().as_fd(), *slot) {
@@ -295,7 +309,7 @@ impl Tables {
             }
         };
         thread::scope(|threads| {
-            for map in [sieves, allow, directory, blocks, hosts] {
+            for map in [sieves, allow, directory, blocks, hosts, filter, index] {
                 threads.spawn(move || clear(map));
             }
         });
