@@ -19,11 +19,17 @@ use crate::{
     acme::Board,
     address::{EntrypointAddr, ServerAddr},
     admission::{Admission, PrefixSet},
-    config::model::{self, AllowlistId, Config, RedirectToHttps},
+    config::model::{self, AllowlistId, Config, Limits, Network, RedirectToHttps},
+    connection::crowd::Crowd,
     health::{Health, Status},
+    hygiene::Faults,
     identity::TrustedSource,
     page::Page,
-    routing::Router,
+    routing::{
+        Router,
+        order::Order,
+        rule::{Rule, Test},
+    },
     service::{Server, ServerCounters, Service, Turn, WhenAllDown},
     tls::{entrypoint::Terminator, server::ServerTls},
     upstream::pool::PoolKey,
@@ -52,6 +58,8 @@ pub struct Entrypoint {
     pub hsts: Option<HeaderValue>,
     pub redirect: Option<RedirectToHttps>,
     pub router: Router<Destination>,
+    pub limits: Limits,
+    pub crowd: Arc<Crowd>,
     pub counters: Arc<EntrypointCounters>,
 }
 
@@ -72,6 +80,8 @@ pub struct EntrypointCounters {
     /// TLS handshakes that failed.
     pub handshake_failures: AtomicU64,
     pub requests: AtomicU64,
+    /// Clients that broke a rule or a limit.
+    pub faults: Faults,
 }
 
 /// A configuration that is valid in itself, but can't run here.
@@ -167,12 +177,7 @@ fn running_entrypoint(
         .routes
         .iter()
         .filter(|route| route.entrypoints.is_empty() || route.entrypoints.contains(&id))
-        .map(|route| {
-            let service = services[route.service.0].clone();
-            let destination = Destination { route: route.name.clone(), service };
-            (route.host.clone(), route.path_prefix.clone(), destination)
-        });
-    let counters = known.map(|known| known.counters.clone()).unwrap_or_default();
+        .flat_map(|route| rules(config, route, &services[route.service.0]));
     Ok(Entrypoint {
         name: entrypoint.name.clone(),
         bind: entrypoint.bind.iter().copied().map(EntrypointAddr).collect(),
@@ -190,8 +195,43 @@ fn running_entrypoint(
         hsts: entrypoint.hsts.clone(),
         redirect: entrypoint.redirect.clone(),
         router: Router::new(routes),
-        counters,
+        limits: entrypoint.limits.clone(),
+        crowd: known.map(|known| known.crowd.clone()).unwrap_or_default(),
+        counters: known.map(|known| known.counters.clone()).unwrap_or_default(),
     })
+}
+
+/// A rule for each of a route's hosts.
+fn rules<'a>(
+    config: &'a Config,
+    route: &'a model::Route,
+    service: &'a Arc<Service>,
+) -> impl Iterator<Item = Rule<Destination>> + 'a {
+    let test = |condition: &model::Condition| Test {
+        condition: condition.clone(),
+        clients: match condition {
+            model::Condition::Client(networks) => Some(networks_of(config, networks)),
+            _ => None,
+        },
+    };
+    let when: Box<[Test]> = route.when.iter().map(test).collect();
+    let not: Box<[Test]> = route.not.iter().map(test).collect();
+    route.hosts.iter().map(move |host| Rule {
+        order: Order::of(route, host),
+        host: host.clone(),
+        path: route.path.clone(),
+        when: when.clone(),
+        not: not.clone(),
+        target: Destination { route: route.name.clone(), service: service.clone() },
+    })
+}
+
+/// All of `networks`, with who is on the lists now.
+fn networks_of(config: &Config, networks: &[Network]) -> PrefixSet {
+    PrefixSet::new(networks.iter().flat_map(|network| match network {
+        Network::List(list) => config.allowlists[list.0].prefixes.as_slice(),
+        Network::Prefix(prefix) => std::slice::from_ref(prefix),
+    }))
 }
 
 fn running_service(

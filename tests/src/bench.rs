@@ -7,6 +7,7 @@ pub mod http;
 pub mod lists;
 pub mod memory;
 pub mod reload;
+mod sending;
 mod terminators;
 pub mod tls;
 
@@ -18,6 +19,17 @@ pub fn gate(json: bool) -> anyhow::Result<()> {
     let flooded = flood::run()?;
     measured.figures.extend(flooded.figures);
     measured.ratios.extend(flooded.ratios);
+    tell("gate", &measured, json);
+    Ok(())
+}
+
+/// Measures only the flood.
+pub fn flood(json: bool) -> anyhow::Result<()> {
+    tell("flood", &flood::run()?, json);
+    Ok(())
+}
+
+fn tell(bench: &str, measured: &gate::GateFigures, json: bool) {
     if json {
         let figures: Map<_, _> = measured
             .figures
@@ -26,9 +38,8 @@ pub fn gate(json: bool) -> anyhow::Result<()> {
             .collect();
         let ratios: Map<_, _> =
             measured.ratios.iter().map(|(name, ratio)| ((*name).to_owned(), rounded(*ratio))).collect();
-        anstream::println!("{}", json!({ "bench": "gate", "ratios": ratios, "figures": figures }));
+        anstream::println!("{}", json!({ "bench": bench, "ratios": ratios, "figures": figures }));
     }
-    Ok(())
 }
 
 /// To a thousandth.

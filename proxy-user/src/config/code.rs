@@ -101,8 +101,8 @@ codes! {
         "A service lists the same server twice. It would get twice the share, and twice the probes. Weights are \
          not yet supported; list it once.";
     DuplicateRoute = 20, "two routes for the same requests",
-        "Two routes match the same host and the same path at the same entrypoint, so one of them could never be \
-         taken. A route without `entrypoint` matches at all of them.";
+        "Two routes match the same host and the same path at the same entrypoint, under the same conditions and with the \
+         same priority, so one of them could never be taken. A route without `entrypoint` matches at all of them.";
     BadCertificate = 21, "a certificate or key can't be used",
         "`certificates` names a PEM file that holds chain and key, or a folder of `NAME.crt` or `NAME.pem` with \
          `NAME.key` beside each. Every file must be readable, every key must belong to its certificate. The leaf \
@@ -145,6 +145,10 @@ codes! {
         "A JSON pointer says where in a document something stands: `/result/ipv4_cidrs` is `ipv4_cidrs` within \
          `result`. It begins with `/`; in keys, `~1` is a slash and `~0` a tilde. `*` stands for every element of \
          a list.";
+    BadSize = 39, "not a size, or out of range",
+        "A size is a whole number with a unit, in quotes: `\"512B\"`, `\"64KiB\"`, `\"1MiB\"`. `K` and `kB` mean 1000 to \
+         some and 1024 to others, so they are not taken. Each setting has a range, which the reference states; the \
+         message says it too.";
     Unused = 40, "defined but never used",
         "A warning. No route leads to this service, or no entrypoint refers to this allowlist, or no service to \
          this page. It does no harm (its servers are not probed either), but mostly a name is wrong somewhere.";
@@ -169,6 +173,17 @@ codes! {
     UnansweredChallenge = 58, "a challenge that nobody would answer",
         "A warning. The ACME authority proves a name by HTTP-01, which asks port 80 of that name over plain HTTP, and no \
          entrypoint speaks that. Whatever else listens there would have to pass `/.well-known/acme-challenge/` on.";
+    BadPattern = 60, "not a regular expression",
+        "Regular expressions are those of Rust's `regex` crate: Perl's syntax without look-around and \
+         back-references, so that no text can make one slow. They must match the whole of what they are held against; \
+         begin and end with `.*` to look for a part. The longest has 1000 characters.";
+    BadMethod = 61, "not a method",
+        "HTTP's methods are compared exactly, also in case: `GET`, `POST`. A method of your own is taken as well, in \
+         upper case.";
+    UnreachableRoute = 62, "a route that no request can take",
+        "A warning. Another route matches everything that this one matches and goes before it, by its `priority` or since \
+         a regular expression goes before a prefix. `docs/routing.md` has the order in which routes are tried. Not \
+         every route that can't be taken is found: what two regular expressions have in common is not worked out.";
 }
 
 impl Code {

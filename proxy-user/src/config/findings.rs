@@ -116,6 +116,12 @@ impl Findings {
         self.lost.iter().any(|lost| lost.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
     }
 
+    /// Whether there is a finding about this part of a file. What is missing there may be what that one took out.
+    #[must_use]
+    pub fn found_within(&self, file: FileId, part: &Range<usize>) -> bool {
+        self.diagnostics.iter().any(|diagnostic| diagnostic.is_within(file, part))
+    }
+
     #[must_use]
     pub fn failed(&self) -> bool {
         self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)

@@ -4,6 +4,11 @@
 //! files that are named were read. Nothing here has a position in a file any more, and nothing here runs:
 //! [`crate::snapshot`] makes the running form of it.
 
+mod acme;
+mod limits;
+mod route;
+mod tls;
+
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -12,14 +17,14 @@ use ipnet::IpNet;
 
 use crate::tls::certificates::ServerAuthorities;
 
-mod acme;
-mod tls;
-
 pub use acme::{Acme, AcmeChallenge};
+pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 pub use tls::{
     Alpn, CipherSuites, ClientAuth, EntrypointTls, HostTls, Need, RedirectToHttps, ServiceTls, TlsVersion,
     UnknownHost,
 };
+
+pub use limits::Limits;
 
 /// A whole configuration, valid in itself. Whether its ports are free and its interfaces exist only the host
 /// can say: that is found out when it is applied.
@@ -185,6 +190,7 @@ pub struct Entrypoint {
     pub hsts: Option<HeaderValue>,
     /// Never with `tls`.
     pub redirect: Option<RedirectToHttps>,
+    pub limits: Limits,
 }
 
 /// `client_ip = { header = "CF-Connecting-IP", trust = ["cloudflare"] }`
@@ -250,26 +256,28 @@ pub struct Page {
     pub retry_after: Duration,
 }
 
-/// `[[route]]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
-    /// For logs, metrics and `explain`: as written, or made from host and path.
-    pub name: Arc<str>,
-    /// Only requests of these entrypoints; empty: of all.
-    pub entrypoints: Vec<EntrypointId>,
-    pub host: HostMatch,
-    /// Matches on whole segments: `/a` matches `/a` and `/a/b`, never `/ab`. `/` matches everything.
-    pub path_prefix: Arc<str>,
-    pub service: ServiceId,
+// === impl Config ===
+
+impl Config {
+    /// Whether anything depends on who is on the list.
+    #[must_use]
+    pub fn refers_to(&self, list: AllowlistId) -> bool {
+        self.entrypoints.iter().any(|entrypoint| entrypoint.refers_to(list))
+            || self.routes.iter().any(|route| route.refers_to(list))
+    }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HostMatch {
-    Any,
-    /// Lower case, without a port.
-    Exact(Arc<str>),
-    /// `*.example.com` is kept as `example.com`: one or more labels in front of it.
-    Wildcard(Arc<str>),
+// === impl Route ===
+
+impl Route {
+    /// Whether the list decides which requests the route is for.
+    #[must_use]
+    pub fn refers_to(&self, list: AllowlistId) -> bool {
+        self.when.iter().chain(&self.not).any(|condition| match condition {
+            Condition::Client(networks) => networks.contains(&Network::List(list)),
+            _ => false,
+        })
+    }
 }
 
 // === impl Entrypoint ===

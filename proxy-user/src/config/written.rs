@@ -5,6 +5,9 @@
 //! missing better than serde, and go on to the next fault.
 
 mod acme;
+mod limits;
+mod pattern;
+mod route;
 mod tls;
 mod value;
 
@@ -14,6 +17,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use acme::{Acme, AcmeChallenge};
+pub use limits::Limits;
+pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
+pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
 pub use value::{At, List};
 
@@ -52,8 +58,9 @@ pub struct Written {
     /// Responses that Weir serves itself. `maintenance` is built in; a written `[page.maintenance]` replaces it.
     #[serde(default)]
     pub page: BTreeMap<Name, At<Page>>,
-    /// Which requests lead where. The most specific match wins: an exact host before a wildcard before none, then the
-    /// longest path. Their order in the file doesn't matter.
+    /// Which requests lead where. Of the routes that match a request the most specific one wins: an exact host before a
+    /// wildcard before a regular expression before none, then the path, then the number of other conditions.
+    /// `docs/routing.md` has the whole order.
     #[serde(default)]
     pub route: Vec<At<Route>>,
 }
@@ -201,6 +208,8 @@ pub struct Entrypoint {
     /// checks of a load balancer, say.
     #[schemars(example = ["/health"])]
     pub redirect_except: Option<List>,
+    /// What a client may send at most, and how long it may take.
+    pub limits: Option<At<Limits>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -277,27 +286,4 @@ pub struct Page {
     /// When a visitor's browser should ask again: a duration in whole seconds, 1s to 24h.
     #[schemars(extend("default" = default::RETRY_AFTER))]
     pub retry_after: Option<At<String>>,
-}
-
-/// A match and where it leads.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Route {
-    /// What logs and metrics call it. Without it, a name made of host and path.
-    #[schemars(example = &"shop")]
-    pub name: Option<At<String>>,
-    /// Only requests that came in there. Without it, at any entrypoint.
-    #[schemars(example = &"https")]
-    pub entrypoint: Option<List>,
-    /// Another way to write `entrypoint`.
-    pub entrypoints: Option<List>,
-    /// The host that is asked for: a name, or `*.example.com` for all names below it. Without it, any.
-    #[schemars(example = "shop.example.com")]
-    pub host: Option<At<String>>,
-    /// The path, or what it begins with, in whole segments: `/shop` matches `/shop` and `/shop/cart`, never `/shopping`.
-    #[schemars(extend("default" = "/"), example = "/shop")]
-    pub path: Option<At<String>>,
-    /// The service that answers.
-    #[schemars(required, example = &"shop")]
-    pub service: Option<At<String>>,
 }

@@ -73,7 +73,7 @@ impl Terminator {
             match &host.host {
                 HostMatch::Exact(name) => exact.insert(name.clone(), rules),
                 HostMatch::Wildcard(suffix) => wildcard.insert(suffix.clone(), rules),
-                HostMatch::Any => None,
+                HostMatch::Any | HostMatch::Regex(_) => None,
             };
         }
         let ordered = (!tls.acme.is_empty()).then(|| board.clone());

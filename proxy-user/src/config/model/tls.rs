@@ -27,7 +27,7 @@ pub struct EntrypointTls {
     pub clients: Option<ClientAuth>,
     /// Tell servers of the client's certificate. Default false.
     pub client_headers: bool,
-    /// What differs for hosts; each host once, never [`HostMatch::Any`].
+    /// What differs for hosts; each host once, always exact or a wildcard.
     pub hosts: Vec<HostTls>,
 }
 
