@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn an_ordered_certificate_goes_before_a_wildcard_and_waits_for_its_coming() {
         let wildcard = certificate("wildcard", &["*.example.com"], EC, 2030);
-        let by_sni = by_sni(&[wildcard.clone()], UnknownHost::Refuse);
+        let by_sni = by_sni(std::slice::from_ref(&wildcard), UnknownHost::Refuse);
         let shown = |name: &str| by_sni.choice(Some(name)).map(|choice| Arc::as_ptr(&choice[0].key));
         let ordered = certificate("ordered", &["ordered.example.com"], EC, 2030);
         assert_eq!(shown("ordered.example.com"), Some(Arc::as_ptr(&wildcard.key)));

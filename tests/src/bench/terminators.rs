@@ -72,7 +72,7 @@ impl Field {
             let up =
                 crate::lab::wait::until(&format!("{} is up", terminator.name), super::http::PATIENCE, || {
                     let config = config.clone();
-                    Ok(field.station.run(async move { connect(address, &config).await.ok().map(drop) })?)
+                    field.station.run(async move { connect(address, &config).await.ok().map(drop) })
                 });
             up.with_context(|| terminator.process.log_text())?;
         }
@@ -100,6 +100,7 @@ access = "{folder}/weir-access.log"
 [entrypoint.https]
 bind = ["{at}"]
 tls = {{ certificates = "{folder}/certs" }}
+limits = {{ connections_per_client = 0, keep_alive = "5m" }}
 
 [service.app]
 servers = ["127.0.0.1:{}"]
