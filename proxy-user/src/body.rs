@@ -1,10 +1,11 @@
-//! The bodies that travel: what goes to a server, and what goes to a client. Both stream; both count bytes.
+//! The bodies that travel: what goes to a server, and what goes to a client. Both stream, both count bytes, and both are
+//! given up when they stand still for too long.
 
 use std::{
     cell::Cell,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -13,14 +14,41 @@ use hyper::body::Incoming;
 
 use crate::{
     access_log::Exchange,
+    hygiene::patience::Stall,
     upstream::{Lease, http1},
 };
+
+/// What came of a request's body.
+#[derive(Debug, Default)]
+pub struct Received {
+    pub bytes: Cell<u64>,
+    /// The client stopped in the middle of it.
+    pub stood_still: Cell<bool>,
+}
+
+/// Why a request's body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestFault {
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    #[error("it stood still for too long")]
+    StoodStill,
+}
+
+/// Why an answer's body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerFault {
+    #[error(transparent)]
+    Server(http1::Fault),
+    #[error("the server stood still for too long")]
+    StoodStill,
+}
 
 /// A request's body on its way to a server.
 #[derive(Debug)]
 pub enum RequestBody {
     Empty,
-    Streaming { incoming: Incoming, counted: Rc<Cell<u64>> },
+    Streaming { incoming: Incoming, received: Rc<Received>, stall: Stall },
 }
 
 /// A response's body on its way to the client. When it ends, or is dropped because the client left, the exchange
@@ -34,7 +62,7 @@ pub struct ResponseBody {
 #[derive(Debug)]
 enum Source {
     /// From a server: the lease gives its connection back to the pool at a clean end, and closes it otherwise.
-    Server(Option<Lease>),
+    Server { lease: Option<Lease>, stall: Stall },
     /// Made by Weir.
     Whole(Option<Bytes>),
 }
@@ -42,11 +70,12 @@ enum Source {
 // === impl RequestBody ===
 
 impl RequestBody {
-    pub fn new(incoming: Incoming, counted: &Rc<Cell<u64>>) -> Self {
+    /// `stall` watches over the client while the server waits for more.
+    pub fn new(incoming: Incoming, received: &Rc<Received>, stall: impl FnOnce() -> Stall) -> Self {
         if incoming.is_end_stream() {
             Self::Empty
         } else {
-            Self::Streaming { incoming, counted: counted.clone() }
+            Self::Streaming { incoming, received: received.clone(), stall: stall() }
         }
     }
 
@@ -57,22 +86,29 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = RequestFault;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestFault>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
-            Self::Streaming { incoming, counted } => {
-                let frame = ready!(Pin::new(incoming).poll_frame(cx));
+            Self::Streaming { incoming, received, stall } => {
+                let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) else {
+                    if !stall.is_over(cx) {
+                        return Poll::Pending;
+                    }
+                    received.stood_still.set(true);
+                    return Poll::Ready(Some(Err(RequestFault::StoodStill)));
+                };
+                stall.moves();
                 if let Some(Ok(frame)) = &frame
                     && let Some(data) = frame.data_ref()
                 {
-                    counted.set(counted.get() + data.len() as u64);
+                    received.bytes.set(received.bytes.get() + data.len() as u64);
                 }
-                Poll::Ready(frame)
+                Poll::Ready(frame.map(|frame| frame.map_err(RequestFault::Http)))
             }
         }
     }
@@ -95,8 +131,10 @@ impl Body for RequestBody {
 // === impl ResponseBody ===
 
 impl ResponseBody {
-    pub fn of_server(lease: Lease, exchange: Box<Exchange>) -> Self {
-        let mut body = Self { source: Source::Server(Some(lease)), exchange: Some(exchange) };
+    /// `stall` watches over the server while the client waits for more.
+    pub fn of_server(lease: Lease, stall: Stall, exchange: Box<Exchange>) -> Self {
+        let mut body =
+            Self { source: Source::Server { lease: Some(lease), stall }, exchange: Some(exchange) };
         if body.is_end_stream() {
             body.ended();
         }
@@ -115,7 +153,7 @@ impl ResponseBody {
 
     /// The body came to its proper end.
     fn ended(&mut self) {
-        if let Source::Server(lease) = &mut self.source
+        if let Source::Server { lease, .. } = &mut self.source
             && let Some(lease) = lease.take()
         {
             lease.give_back();
@@ -127,7 +165,7 @@ impl ResponseBody {
 
     /// The server broke off in the middle.
     fn broke(&mut self) {
-        if let Source::Server(lease) = &mut self.source {
+        if let Source::Server { lease, .. } = &mut self.source {
             *lease = None;
         }
         if let Some(mut exchange) = self.exchange.take() {
@@ -152,7 +190,7 @@ impl Drop for ResponseBody {
 impl ResponseBody {
     fn source_is_at_end(&self) -> bool {
         match &self.source {
-            Source::Server(lease) => lease.as_ref().is_none_or(|lease| lease.connection().is_at_end()),
+            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.connection().is_at_end()),
             // Pages are small and whole: whether the client read them to the end is not known here.
             Source::Whole(_) => true,
         }
@@ -161,17 +199,22 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = http1::Fault;
+    type Error = AnswerFault;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, http1::Fault>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerFault>>> {
         let this = &mut *self;
         match &mut this.source {
-            Source::Server(lease) => {
+            Source::Server { lease, stall } => {
                 let Some(server) = lease else { return Poll::Ready(None) };
-                let frame = ready!(server.connection_mut().poll_frame(cx));
+                let frame = match server.connection_mut().poll_frame(cx) {
+                    Poll::Ready(frame) => frame.map(|frame| frame.map_err(AnswerFault::Server)),
+                    Poll::Pending if stall.is_over(cx) => Some(Err(AnswerFault::StoodStill)),
+                    Poll::Pending => return Poll::Pending,
+                };
+                stall.moves();
                 match &frame {
                     Some(Ok(frame)) => {
                         server.heard();
@@ -202,14 +245,14 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Server(lease) => lease.as_ref().is_none_or(|lease| lease.connection().is_at_end()),
+            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.connection().is_at_end()),
             Source::Whole(bytes) => bytes.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Server(lease) => {
+            Source::Server { lease, .. } => {
                 let left = lease.as_ref().map_or(Some(0), |lease| lease.connection().remaining());
                 left.map_or_else(SizeHint::default, SizeHint::with_exact)
             }

@@ -18,8 +18,10 @@ use crate::{
     access_log::sink::Sink,
     address::{EntrypointAddr, ServerAddr},
     admission::{Admission, PrefixSet},
-    config::model::{self, AllowlistId, Config, Network, RedirectToHttps},
+    config::model::{self, AllowlistId, Config, Limits, Network, RedirectToHttps},
+    connection::crowd::Crowd,
     health::{Health, Status},
+    hygiene::Faults,
     identity::TrustedSource,
     page::Page,
     routing::{
@@ -53,6 +55,8 @@ pub struct Entrypoint {
     pub hsts: Option<HeaderValue>,
     pub redirect: Option<RedirectToHttps>,
     pub router: Router<Destination>,
+    pub limits: Limits,
+    pub crowd: Arc<Crowd>,
     pub counters: Arc<EntrypointCounters>,
 }
 
@@ -73,6 +77,8 @@ pub struct EntrypointCounters {
     /// TLS handshakes that failed.
     pub handshake_failures: AtomicU64,
     pub requests: AtomicU64,
+    /// Clients that broke a rule or a limit.
+    pub faults: Faults,
 }
 
 /// A configuration that is valid in itself, but can't run here.
@@ -167,7 +173,6 @@ fn running_entrypoint(
         .iter()
         .filter(|route| route.entrypoints.is_empty() || route.entrypoints.contains(&id))
         .flat_map(|route| rules(config, route, &services[route.service.0]));
-    let counters = known.map(|known| known.counters.clone()).unwrap_or_default();
     Ok(Entrypoint {
         name: entrypoint.name.clone(),
         bind: entrypoint.bind.iter().copied().map(EntrypointAddr).collect(),
@@ -185,7 +190,9 @@ fn running_entrypoint(
         hsts: entrypoint.hsts.clone(),
         redirect: entrypoint.redirect.clone(),
         router: Router::new(routes),
-        counters,
+        limits: entrypoint.limits.clone(),
+        crowd: known.map(|known| known.crowd.clone()).unwrap_or_default(),
+        counters: known.map(|known| known.counters.clone()).unwrap_or_default(),
     })
 }
 

@@ -94,6 +94,13 @@ fn text(status: &StatusDocument) -> String {
     for warning in &status.warnings {
         let _ = writeln!(text, "WARNING: {warning}");
     }
+    for entrypoint in &status.entrypoints {
+        if !entrypoint.refused.is_empty() {
+            let met: Vec<_> =
+                entrypoint.refused.iter().map(|(name, count)| format!("{count} {name}")).collect();
+            let _ = writeln!(text, "refused at `{}`: {}", entrypoint.name, met.join(", "));
+        }
+    }
     let _ = writeln!(text, "\n{}\n\n{}", entrypoints(&status.entrypoints), servers(status));
     text
 }

@@ -17,10 +17,10 @@ use super::{
     model::{
         AccessLog, AccessLogFormat, AccessLogTarget, Admin, AdminAddr, Allowlist, AllowlistId,
         ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel, KernelMode,
-        ListSource, Log, Network, Page, Route, Service, ServiceTls, Shutdown, StateFolder, Timeouts,
+        Limits, ListSource, Log, Network, Page, Route, Service, ServiceTls, Shutdown, StateFolder, Timeouts,
         WhenAllDown,
     },
-    value::show,
+    value::{show, show_size},
 };
 use crate::tls::certificates::ServerAuthorities;
 
@@ -201,7 +201,7 @@ fn allowlist(Allowlist { name: _, prefixes: _, written: _, fetch }: &Allowlist) 
 }
 
 fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
-    let Entrypoint { name: _, bind, allow, shadow, client_ip, tls, hsts, redirect } = one;
+    let Entrypoint { name: _, bind, allow, shadow, client_ip, tls, hsts, redirect, limits } = one;
     let lists = |ids: &[AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
     let mut keys = Keys::from([("bind", joined(bind))]);
     keys.insert("allow", if allow.is_empty() { "everybody".to_owned() } else { lists(allow) });
@@ -210,7 +210,34 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
         keys.insert("client_ip", format!("{header} from {}", lists(trust)));
     }
     tls::entrypoint(tls.as_ref(), hsts.as_ref(), redirect.as_ref(), &mut keys);
+    self::limits(limits, &mut keys);
     keys
+}
+
+fn limits(limits: &Limits, keys: &mut Keys) {
+    let Limits {
+        fields,
+        head,
+        head_time,
+        body_idle,
+        stream_idle,
+        keep_alive,
+        streams,
+        connections,
+        connections_per_client,
+    } = limits;
+    let count = |limit: Option<u32>| limit.unwrap_or(0).to_string();
+    keys.extend([
+        ("limits.fields", fields.to_string()),
+        ("limits.head", show_size(*head as u64)),
+        ("limits.head_time", show(*head_time)),
+        ("limits.body_idle", show(*body_idle)),
+        ("limits.stream_idle", show(*stream_idle)),
+        ("limits.keep_alive", show(*keep_alive)),
+        ("limits.streams", streams.to_string()),
+        ("limits.connections", count(*connections)),
+        ("limits.connections_per_client", count(*connections_per_client)),
+    ]);
 }
 
 fn service(config: &Config, one: &Service) -> Keys {

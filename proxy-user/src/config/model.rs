@@ -4,6 +4,7 @@
 //! files that are named were read. Nothing here has a position in a file any more, and nothing here runs:
 //! [`crate::snapshot`] makes the running form of it.
 
+mod limits;
 mod route;
 mod tls;
 
@@ -20,6 +21,8 @@ pub use tls::{
 };
 
 use crate::tls::certificates::ServerAuthorities;
+
+pub use limits::Limits;
 
 /// A whole configuration, valid in itself. Whether its ports are free and its interfaces exist only the host
 /// can say: that is found out when it is applied.
@@ -184,6 +187,7 @@ pub struct Entrypoint {
     pub hsts: Option<HeaderValue>,
     /// Never with `tls`.
     pub redirect: Option<RedirectToHttps>,
+    pub limits: Limits,
 }
 
 /// `client_ip = { header = "CF-Connecting-IP", trust = ["cloudflare"] }`

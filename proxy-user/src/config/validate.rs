@@ -9,6 +9,7 @@ mod entrypoints;
 mod fetch;
 mod globals;
 mod https;
+mod limits;
 mod merge;
 mod pages;
 mod routes;

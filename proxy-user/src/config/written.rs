@@ -4,6 +4,7 @@
 //! required by these types, and hardly anything is parsed: that is for [`super::validate`], which can say what is
 //! missing better than serde, and go on to the next fault.
 
+mod limits;
 mod pattern;
 mod route;
 mod tls;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use limits::Limits;
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
@@ -202,6 +204,8 @@ pub struct Entrypoint {
     /// checks of a load balancer, say.
     #[schemars(example = ["/health"])]
     pub redirect_except: Option<List>,
+    /// What a client may send at most, and how long it may take.
+    pub limits: Option<At<Limits>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -25,7 +25,10 @@ use self::{
     ask::Asking,
     framing::{Framing, Piece},
 };
-use crate::{body::RequestBody, upstream::stream::Stream};
+use crate::{
+    body::{RequestBody, RequestFault},
+    upstream::stream::Stream,
+};
 
 /// As much as is read at first: a head, and a small body behind it.
 const FIRST_READ: usize = 8 * 1024;
@@ -43,7 +46,7 @@ pub enum Fault {
     #[error("the server's answer is malformed: {0}")]
     Malformed(Malformed),
     #[error("the client's request broke off: {0}")]
-    Client(hyper::Error),
+    Client(RequestFault),
     #[error("the request's body is not as long as its head says")]
     WrongLength,
 }

@@ -1,11 +1,6 @@
 //! Connections to servers that wait for their next request. One pool per worker: no lock, no other thread.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    rc::Rc,
-    sync::Arc,
-};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
 use crate::{clock::Moment, health::Health, upstream::http1::Connection};
 
@@ -23,8 +18,6 @@ pub struct PoolKey(pub u64);
 #[derive(Debug, Default)]
 pub struct Pool {
     idle: RefCell<HashMap<PoolKey, Vec<Idle>>>,
-    /// As of the last tick: precise enough for seconds, and free.
-    now: Cell<Moment>,
 }
 
 #[derive(Debug)]
@@ -49,7 +42,7 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.get_mut(&key)?;
         while let Some(mut idle) = connections.pop() {
-            if idle.is_fit(self.now.get()) {
+            if idle.is_fit(Moment::recent()) {
                 return Some(idle.connection);
             }
         }
@@ -60,18 +53,13 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.entry(key).or_default();
         if connections.len() < MOST_IDLE {
-            connections.push(Idle { connection, since: self.now.get() });
+            connections.push(Idle { connection, since: Moment::recent() });
         }
-    }
-
-    /// To be called with each tick of the worker.
-    pub fn tick(&self, now: Moment) {
-        self.now.set(now);
     }
 
     /// Closes what has been idle for too long, or was closed by the server. Called every second or so.
     pub fn prune(&self) {
-        let now = self.now.get();
+        let now = Moment::recent();
         self.idle.borrow_mut().retain(|_, connections| {
             connections.retain_mut(|idle| idle.is_fit(now));
             !connections.is_empty()
@@ -97,7 +85,7 @@ impl Lease {
 
     /// Something came from the server. When, is known to a tick: a body comes in many pieces.
     pub fn heard(&self) {
-        self.health.heard(self.pool.now.get());
+        self.health.heard(Moment::recent());
     }
 
     pub fn connection(&self) -> &Connection {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use http::HeaderName;
 
 use super::{
-    globals, https,
+    globals, https, limits,
     merge::{Item, Merged},
     tls,
 };
@@ -34,6 +34,7 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
             tls: item.body.tls.as_ref().and_then(|tls| tls::entrypoint(item, tls, findings)),
             hsts: https::hsts(item, findings),
             redirect: https::redirect(item, findings),
+            limits: limits::limits(item, findings),
         })
         .collect()
 }
