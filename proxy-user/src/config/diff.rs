@@ -226,7 +226,7 @@ fn limits(limits: &Limits, keys: &mut Keys) {
         connections,
         connections_per_client,
     } = limits;
-    let count = |limit: &Option<u32>| limit.unwrap_or(0).to_string();
+    let count = |limit: Option<u32>| limit.unwrap_or(0).to_string();
     keys.extend([
         ("limits.fields", fields.to_string()),
         ("limits.head", show_size(*head as u64)),
@@ -235,8 +235,8 @@ fn limits(limits: &Limits, keys: &mut Keys) {
         ("limits.stream_idle", show(*stream_idle)),
         ("limits.keep_alive", show(*keep_alive)),
         ("limits.streams", streams.to_string()),
-        ("limits.connections", count(connections)),
-        ("limits.connections_per_client", count(connections_per_client)),
+        ("limits.connections", count(*connections)),
+        ("limits.connections_per_client", count(*connections_per_client)),
     ]);
 }
 
