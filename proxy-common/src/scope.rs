@@ -40,9 +40,20 @@ pub struct Policy {
     /// Slot in the counters and among the names of entrypoints.
     pub entrypoint: u16,
     /// Not 0: what would be dropped is counted, and passes.
-    pub shadow: u16,
+    pub shadow: u8,
+    /// What is asked beside the allowlists: flags of [`protect`]. 0 almost always, and then nothing is.
+    pub protect: u8,
     /// Slot of the allowlists.
-    pub admission: u32,
+    pub admission: u16,
+    /// Slot of those of them that are a CDN's: many visitors share each of its addresses, so what protects from a
+    /// single source is not meant for them. [`Policy::NO_CDN`]: none is.
+    pub cdn: u16,
+}
+
+/// What an entrypoint may be protected by, beside its allowlists.
+pub mod protect {
+    /// It has no allowlist: everybody comes in, and `admission` is no slot.
+    pub const OPEN: u8 = 1;
 }
 
 #[repr(C)]
@@ -66,6 +77,27 @@ const _: () = assert!(size_of::<ScopeKey>() == 24); // 16 + 2 + 2 + 4: nothing h
 const _: () = assert!(size_of::<Policy>() == 8);
 const _: () = assert!(size_of::<ScopeSlot>() == 32); // a bucket is two cache lines
 const _: () = assert!(size_of::<ScopeTable>() == 16 + BUCKETS * BUCKET_SLOTS * 32);
+
+// === impl Policy ===
+
+impl Policy {
+    /// In `cdn`: no list is a CDN's.
+    pub const NO_CDN: u16 = u16::MAX;
+
+    const NONE: Self = Self { entrypoint: 0, shadow: 0, protect: 0, admission: 0, cdn: Self::NO_CDN };
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(&self, flag: u8) -> bool {
+        self.protect & flag != 0
+    }
+
+    /// The slots that it refers to.
+    pub fn admissions(&self) -> impl Iterator<Item = u16> + use<> {
+        let admission = (!self.has(protect::OPEN)).then_some(self.admission);
+        admission.into_iter().chain((self.cdn != Self::NO_CDN).then_some(self.cdn))
+    }
+}
 
 // === impl ScopeKey ===
 
@@ -108,8 +140,7 @@ impl ScopeKey {
 
 impl ScopeTable {
     pub const EMPTY: Self = {
-        let slot =
-            ScopeSlot { key: ScopeKey::EMPTY, policy: Policy { entrypoint: 0, shadow: 0, admission: 0 } };
+        let slot = ScopeSlot { key: ScopeKey::EMPTY, policy: Policy::NONE };
         Self { generation: 0, seed: 0, buckets: [[slot; BUCKET_SLOTS]; BUCKETS] }
     };
 

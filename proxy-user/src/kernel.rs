@@ -81,6 +81,8 @@ pub enum Protocol {
 #[derive(Debug, Clone)]
 pub struct NamedList {
     pub name: Arc<str>,
+    /// Its members are a CDN's.
+    pub cdn: bool,
     pub prefixes: Arc<[IpNet]>,
 }
 

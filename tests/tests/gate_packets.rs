@@ -299,6 +299,7 @@ impl Gate {
 fn desired(shadow: bool) -> Desired {
     let lists = vec![NamedList {
         name: "visitors".into(),
+        cdn: false,
         prefixes: ["192.0.2.0/24", "2001:db8:c1::/48"].iter().map(|prefix| prefix.parse().unwrap()).collect(),
     }];
     let guarded = |entrypoint: &str, port: u16, protocol| Guarded {

@@ -39,7 +39,7 @@ pub(super) fn judge(frame: &impl Frame, offset: usize, tables: &impl Tables) -> 
     let policy = tables.policy(&key).ok_or(Stop::NotGuarded)?;
 
     // 4. Is the source listed?
-    admit(policy, tables.admits_v6(policy.admission, header.source.read()))
+    admit(policy, tables.admits_v6(policy.admission.into(), header.source.read()))
 }
 
 /// Where we are behind the fixed header.

@@ -165,8 +165,10 @@ fn log(config: &Config) -> Keys {
 
 /// How it is fetched; its prefixes are told apart from its keys.
 fn allowlist(one: &Allowlist) -> Keys {
-    let Some(fetch) = &one.fetch else { return Keys::new() };
+    let cdn = ("cdn", one.cdn.to_string());
+    let Some(fetch) = &one.fetch else { return [cdn].into() };
     let mut keys = Keys::from([
+        cdn,
         ("url", joined(&fetch.source.urls)),
         ("refresh", fetch.refresh.map_or_else(|| "off".to_owned(), show)),
         ("timeout", show(fetch.timeout)),

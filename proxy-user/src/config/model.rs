@@ -117,6 +117,9 @@ pub struct Allowlist {
     /// What the configuration and the list's file say, in the order in which they say it. Always on the list.
     pub written: Vec<IpNet>,
     pub fetch: Option<Fetch>,
+    /// Its members are a CDN's: each stands for many visitors, and what protects from a single source spares them.
+    /// Default false; of the built-in `cloudflare` true.
+    pub cdn: bool,
 }
 
 /// How a list keeps itself current.

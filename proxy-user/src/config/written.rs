@@ -160,6 +160,10 @@ pub struct Allowlist {
     /// A PEM file of the authorities to trust for `url`. Without it, those of the operating system.
     #[schemars(example = "/etc/weir/lists-ca.pem")]
     pub ca: Option<At<String>>,
+    /// Its members are a CDN's, so that many visitors share each address: what protects from a single source
+    /// (`source_limit`, `weir block`) spares them unless it is asked not to. Without the key: true for `cloudflare`, false
+    /// for any other list.
+    pub cdn: Option<At<bool>>,
 }
 
 /// An address and port that Weir listens on, and who may come in there.

@@ -122,7 +122,7 @@ fn desired(config: &Config, generation: u64) -> Desired {
 }
 
 fn named(list: &crate::config::model::Allowlist) -> NamedList {
-    NamedList { name: list.name.clone(), prefixes: list.prefixes.as_slice().into() }
+    NamedList { name: list.name.clone(), cdn: list.cdn, prefixes: list.prefixes.as_slice().into() }
 }
 
 async fn blocking<T: Send + 'static>(

@@ -40,6 +40,10 @@ mod tests {
 
     use super::*;
 
+    fn policy(entrypoint: u16) -> Policy {
+        Policy { entrypoint, shadow: 0, protect: 0, admission: 0, cdn: Policy::NO_CDN }
+    }
+
     fn key(address: u128, port: u16) -> ScopeKey {
         ScopeKey::new(address.to_be_bytes(), TCP, port)
     }
@@ -52,7 +56,7 @@ mod tests {
                 [key(0xffff_0a00_0000 + n, 443), ScopeKey::whole((0xffff_0a00_0000 + n).to_be_bytes())]
             })
             .enumerate()
-            .map(|(n, key)| (key, Policy { entrypoint: n as u16, shadow: 0, admission: 0 }))
+            .map(|(n, key)| (key, policy(n as u16)))
             .collect();
         let table = scope(7, &entries).unwrap();
         assert_eq!(table.generation, 7);
@@ -70,7 +74,7 @@ mod tests {
             let wanted: BTreeMap<ScopeKey, Policy> = entries
                 .iter()
                 .map(|((address, port), entrypoint)| {
-                    (key(*address, *port), Policy { entrypoint: *entrypoint, shadow: 0, admission: 0 })
+                    (key(*address, *port), policy(*entrypoint))
                 })
                 .collect();
             let table = scope(1, &wanted).unwrap();

@@ -82,25 +82,14 @@ pub(super) fn tables(
     let mut scope = BTreeMap::new();
     let mut meant = Vec::new();
     for entry in guarded {
-        let admission = union(&entry.lists);
-        let slot = match slot_of(&plan.known, &admission).or_else(|| slot_of(&observed.known, &admission)) {
-            Some(slot) => slot,
-            None => {
-                let free = (0..MAX_ADMISSIONS as u32).find(|slot| !taken.contains(slot));
-                let slot = free.ok_or_else(|| KernelFault::TooMany {
-                    what: "the different sets of allowlists of guarded entrypoints, old and new,".into(),
-                    limit: MAX_ADMISSIONS,
-                })?;
-                plan.fill.insert(slot, admission.clone());
-                slot
-            }
-        };
-        taken.insert(slot);
-        plan.known.insert(slot, admission);
+        let mut slot = |lists: &[&NamedList]| slot_for(union(lists), &mut plan, observed, &mut taken);
+        let admission = slot(&entry.lists.iter().collect::<Vec<_>>())?;
+        let cdns: Vec<_> = entry.lists.iter().filter(|list| list.cdn).collect();
+        let cdn = if cdns.is_empty() { Policy::NO_CDN } else { slot(&cdns)? };
 
         // 3. The scope: the ports, and the address itself for what hides its port.
-        let entrypoint = slot_named(&entrypoints, &entry.entrypoint);
-        let policy = Policy { entrypoint: entrypoint as u16, shadow: entry.shadow.into(), admission: slot };
+        let entrypoint = slot_named(&entrypoints, &entry.entrypoint) as u16;
+        let policy = Policy { entrypoint, shadow: entry.shadow.into(), protect: 0, admission, cdn };
         let whole = Policy { entrypoint: UNATTRIBUTED as u16, ..policy };
         for protocol in entry.protocols.iter().map(|protocol| protocol.number()) {
             for address in &entry.named {
@@ -188,7 +177,31 @@ fn distinct_lists(guarded: &[GuardedAddresses]) -> Vec<&NamedList> {
     lists
 }
 
-fn union(lists: &[NamedList]) -> Admission {
+/// The slot of an admission: the one that it has, else one that nothing uses, which is to be filled with it.
+fn slot_for(
+    admission: Admission,
+    plan: &mut Plan,
+    observed: &Observed,
+    taken: &mut BTreeSet<u32>,
+) -> Result<u16, KernelFault> {
+    let slot = match slot_of(&plan.known, &admission).or_else(|| slot_of(&observed.known, &admission)) {
+        Some(slot) => slot,
+        None => {
+            let free = (0..MAX_ADMISSIONS as u32).find(|slot| !taken.contains(slot));
+            let slot = free.ok_or_else(|| KernelFault::TooMany {
+                what: "the different sets of allowlists of guarded entrypoints, old and new,".into(),
+                limit: MAX_ADMISSIONS,
+            })?;
+            plan.fill.insert(slot, admission.clone());
+            slot
+        }
+    };
+    taken.insert(slot);
+    plan.known.insert(slot, admission);
+    Ok(slot as u16)
+}
+
+fn union(lists: &[&NamedList]) -> Admission {
     Arc::new(PrefixSet::new(lists.iter().flat_map(|list| &*list.prefixes)))
 }
 

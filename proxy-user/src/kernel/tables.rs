@@ -80,8 +80,11 @@ impl Tables {
     /// written.
     pub(super) fn observe(&self, known: &Known) -> Result<Observed, KernelFault> {
         let running = self.running()?;
-        let in_use: BTreeSet<u32> =
-            running.iter().flat_map(|table| slots(table)).map(|slot| slot.policy.admission).collect();
+        let in_use: BTreeSet<u32> = running
+            .iter()
+            .flat_map(|table| slots(table))
+            .flat_map(|slot| slot.policy.admissions().map(u32::from))
+            .collect();
         // What nothing uses may have been given back, or filled by somebody else.
         let still = known.iter().filter(|(slot, _)| in_use.contains(slot));
         let known = still.map(|(slot, admission)| (*slot, admission.clone())).collect();

@@ -69,7 +69,7 @@ pub fn allow(
             shadow: false,
             entrypoint: "bench".into(),
             bind: vec![EDGE_V4.parse()?, EDGE_V6.parse()?],
-            lists: vec![NamedList { name: "bench".into(), prefixes: prefixes.into() }],
+            lists: vec![NamedList { name: "bench".into(), cdn: false, prefixes: prefixes.into() }],
         }],
     })?)
 }

@@ -73,7 +73,8 @@ impl Plain {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
             IpAddr::V6(v6) => v6.octets(),
         };
-        let policy = |entrypoint| Policy { entrypoint, shadow: 0, admission: 0 };
+        let policy =
+            |entrypoint| Policy { entrypoint, shadow: 0, protect: 0, admission: 0, cdn: Policy::NO_CDN };
         let scope = HashMap::from([
             (ScopeKey::new(octets, TCP, port), policy(1)),
             (ScopeKey::whole(octets), policy(0)),
@@ -138,7 +139,13 @@ pub fn disagreement(frame: &[u8], shadow: bool) -> Option<String> {
 }
 
 fn tables(shadow: bool) -> Plain {
-    let policy = |entrypoint| Policy { entrypoint, shadow: shadow.into(), admission: 0 };
+    let policy = |entrypoint| Policy {
+        entrypoint,
+        shadow: shadow.into(),
+        protect: 0,
+        admission: 0,
+        cdn: Policy::NO_CDN,
+    };
     let mut scope = HashMap::from([(ScopeKey::ANYTHING, policy(0))]);
     for octets in [EDGE_V4.to_ipv6_mapped().octets(), EDGE_V6.octets()] {
         scope.insert(ScopeKey::whole(octets), policy(0));

@@ -6,7 +6,11 @@ use super::*;
 use crate::kernel::Protocol;
 
 fn list(name: &str, prefixes: &[&str]) -> NamedList {
-    NamedList { name: name.into(), prefixes: prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect() }
+    NamedList {
+        name: name.into(),
+        cdn: false,
+        prefixes: prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect(),
+    }
 }
 
 fn guarded(entrypoint: &str, address: &str, lists: &[NamedList]) -> GuardedAddresses {
@@ -61,11 +65,11 @@ fn a_changed_list_goes_to_a_slot_that_nothing_uses_and_frees_the_old_one() {
         &Observed::default(),
     )
     .unwrap();
-    let old = policy(&before, "10.0.0.1", 443).unwrap().admission;
+    let old = u32::from(policy(&before, "10.0.0.1", 443).unwrap().admission);
 
     let changed = [guarded("https", "10.0.0.1:443", &[list("cf", &["198.51.100.0/24"])])];
     let after = tables(2, &changed, &applied(&before)).unwrap();
-    let new = policy(&after, "10.0.0.1", 443).unwrap().admission;
+    let new = u32::from(policy(&after, "10.0.0.1", 443).unwrap().admission);
 
     assert_ne!(old, new);
     assert_eq!(after.free, BTreeSet::from([old]));
@@ -138,6 +142,27 @@ fn an_entrypoint_admits_who_is_on_any_of_its_lists() {
     for (address, admitted) in [("192.0.2.1", true), ("198.51.100.1", true), ("203.0.113.1", false)] {
         assert_eq!(admission.contains(address.parse().unwrap()), admitted, "{address}");
     }
+}
+
+#[test]
+fn a_cdns_lists_stand_in_a_slot_of_their_own_that_is_shared_where_it_can_be() {
+    let cdn = || NamedList { cdn: true, ..list("cdn", &["192.0.2.0/24"]) };
+    let office = || list("office", &["198.51.100.0/24"]);
+    let wanted = [
+        guarded("mixed", "10.0.0.1:1", &[cdn(), office()]),
+        guarded("cdn", "10.0.0.1:2", &[cdn()]),
+        guarded("office", "10.0.0.1:3", &[office()]),
+    ];
+    let before = tables(1, &wanted, &Observed::default()).unwrap();
+    let [mixed, only, office] = [1, 2, 3].map(|port| policy(&before, "10.0.0.1", port).unwrap());
+    assert_eq!((only.cdn, office.cdn), (only.admission, Policy::NO_CDN));
+    assert_eq!((mixed.cdn, before.fill.len()), (only.admission, 3));
+
+    // While something refers to them they are kept, and let go with the last.
+    let same = tables(2, &wanted, &applied(&before)).unwrap();
+    assert!(same.fill.is_empty() && same.free.is_empty());
+    let less = tables(3, &wanted[..1], &applied(&before)).unwrap();
+    assert_eq!(less.free, BTreeSet::from([office.admission.into()]));
 }
 
 #[test]
