@@ -4,11 +4,16 @@
 //! it whole, with a seed for which no bucket overflows, and puts it in the place of the one before; it is never
 //! changed.
 
+use crate::limit::SourceLimit;
+
 /// Slots for entrypoints, the reserved one included.
 pub const MAX_ENTRYPOINTS: usize = 256;
 
 /// Counts what is for a guarded address but can't be said to be for one entrypoint: its port can't be read.
 pub const UNATTRIBUTED: u32 = 0;
+
+/// How many prefixes of CDNs are known to the kernel.
+pub const MAX_CDN: usize = 65_536;
 
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
@@ -54,6 +59,14 @@ pub struct Policy {
 pub mod protect {
     /// It has no allowlist: everybody comes in, and `admission` is no slot.
     pub const OPEN: u8 = 1;
+    /// Somebody is blocked whom its lists let in.
+    pub const BLOCKS: u8 = 2;
+    /// The packets of each source are limited.
+    pub const PACKETS: u8 = 4;
+    /// The new connections of each source are limited. Only where the protocol is TCP.
+    pub const CONNECTIONS: u8 = 8;
+    /// Those limits hold for a CDN's sources too.
+    pub const LIMITS_CDN: u8 = 16;
 }
 
 #[repr(C)]
@@ -71,12 +84,14 @@ pub struct ScopeTable {
     pub generation: u64,
     pub seed: u64,
     pub buckets: [[ScopeSlot; BUCKET_SLOTS]; BUCKETS],
+    /// By entrypoint: how much each source may send there.
+    pub limits: [SourceLimit; MAX_ENTRYPOINTS],
 }
 
 const _: () = assert!(size_of::<ScopeKey>() == 24); // 16 + 2 + 2 + 4: nothing hidden
 const _: () = assert!(size_of::<Policy>() == 8);
 const _: () = assert!(size_of::<ScopeSlot>() == 32); // a bucket is two cache lines
-const _: () = assert!(size_of::<ScopeTable>() == 16 + BUCKETS * BUCKET_SLOTS * 32);
+const _: () = assert!(size_of::<ScopeTable>() == 16 + BUCKETS * BUCKET_SLOTS * 32 + MAX_ENTRYPOINTS * 32);
 
 // === impl Policy ===
 
@@ -129,6 +144,12 @@ impl ScopeKey {
         self.protocol == u16::MAX
     }
 
+    /// Whether this key stands for a port.
+    #[must_use]
+    pub fn is_port(&self) -> bool {
+        *self != Self::EMPTY && !self.is_whole()
+    }
+
     #[inline(always)]
     const fn words(&self) -> [u64; 3] {
         // SAFETY: 24 bytes without padding (asserted above), and any bytes are integers.
@@ -141,7 +162,8 @@ impl ScopeKey {
 impl ScopeTable {
     pub const EMPTY: Self = {
         let slot = ScopeSlot { key: ScopeKey::EMPTY, policy: Policy::NONE };
-        Self { generation: 0, seed: 0, buckets: [[slot; BUCKET_SLOTS]; BUCKETS] }
+        let (buckets, limits) = ([[slot; BUCKET_SLOTS]; BUCKETS], [SourceLimit::NONE; MAX_ENTRYPOINTS]);
+        Self { generation: 0, seed: 0, buckets, limits }
     };
 
     #[inline(always)]

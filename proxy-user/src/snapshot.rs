@@ -18,6 +18,7 @@ use crate::{
     access_log::sink::Sink,
     address::{EntrypointAddr, ServerAddr},
     admission::{Admission, PrefixSet},
+    blocklist::Blocks,
     config::model::{self, AllowlistId, Config},
     health::{Health, Status},
     identity::TrustedSource,
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub entrypoints: Vec<Arc<Entrypoint>>,
     pub services: Vec<Arc<Service>>,
     pub access_log: Option<Arc<Sink>>,
+    /// One and the same for all snapshots.
+    pub blocks: Arc<Blocks>,
     by_address: HashMap<EntrypointAddr, usize>,
 }
 
@@ -44,6 +47,8 @@ pub struct Entrypoint {
     pub name: Arc<str>,
     pub bind: Vec<EntrypointAddr>,
     pub admission: Admission,
+    /// The members of its allowlists that are a CDN's.
+    pub cdn: PrefixSet,
     pub client_ip: Option<TrustedSource>,
     pub tls: Option<Arc<ServerConfig>>,
     pub router: Router<Destination>,
@@ -62,6 +67,8 @@ pub struct EntrypointCounters {
     pub accepted: AtomicU64,
     /// Connections of unlisted peers, turned away at accept.
     pub not_listed: AtomicU64,
+    /// Connections of blocked peers, turned away at accept.
+    pub blocked: AtomicU64,
     /// Connections of unlisted peers that were let in because the entrypoint is shadowed.
     pub would_turn_away: AtomicU64,
     /// TLS handshakes that failed.
@@ -111,6 +118,7 @@ impl Snapshot {
         Ok(Self {
             generation: before.map_or(1, |before| before.generation + 1),
             access_log: access_log(&config, before)?,
+            blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
             config,
             entrypoints,
             services,
@@ -156,6 +164,8 @@ fn running_entrypoint(
             let destination = Destination { route: route.name.clone(), service };
             (route.host.clone(), route.path_prefix.clone(), destination)
         });
+    let cdns: Vec<_> =
+        entrypoint.allow.iter().copied().filter(|list| config.allowlists[list.0].cdn).collect();
     let counters = before
         .and_then(|before| before.entrypoints.iter().find(|known| known.name == entrypoint.name))
         .map(|known| known.counters.clone())
@@ -169,6 +179,7 @@ fn running_entrypoint(
             prefixes(config, &entrypoint.allow)
         })
         .shadowed(entrypoint.shadow),
+        cdn: prefixes(config, &cdns),
         client_ip: entrypoint.client_ip.as_ref().map(|source| TrustedSource {
             header: source.header.clone(),
             peers: prefixes(config, &source.trust),

@@ -63,6 +63,7 @@ fn desired(generation: u64, prefixes: &[IpNet]) -> Desired {
             protocols: vec![Protocol::Tcp],
             lists,
             shadow: false,
+            limit: None,
         }],
     }
 }

@@ -145,6 +145,9 @@ codes! {
         "A JSON pointer says where in a document something stands: `/result/ipv4_cidrs` is `ipv4_cidrs` within \
          `result`. It begins with `/`; in keys, `~1` is a slash and `~0` a tilde. `*` stands for every element of \
          a list.";
+    BadRate = 37, "not a rate, or out of range",
+        "A rate is a whole number per second or minute, in quotes: `\"50/s\"`, `\"600/m\"`. It goes from 1 to \
+         1000000 per second or minute.";
     Unused = 40, "defined but never used",
         "A warning. No route leads to this service, or no entrypoint refers to this allowlist, or no service to \
          this page. It does no harm (its servers are not probed either), but mostly a name is wrong somewhere.";
@@ -166,6 +169,10 @@ codes! {
         "A warning, as long as `shadow = true` stands there. Everybody comes in at this entrypoint; whoever `allow` \
          would keep out is counted, by reason and by where it came from, and `weir status` and `weir kernel status` \
          show it. Take `shadow` out to turn them away from then on.";
+    NeverApplies = 49, "a limit that nobody would ever meet",
+        "A warning. A CDN's sources are spared by `source_limit`, each being many visitors; where an entrypoint allows \
+         nobody else, the limit does nothing. Nor does it where the gate is attached nowhere: packets and connections \
+         are counted by the gate alone.";
 }
 
 impl Code {

@@ -9,6 +9,8 @@ pub const STATE: &str = "/var/lib/weir";
 pub const LIST_REFRESH: &str = "12h";
 pub const LIST_TIMEOUT: &str = "15s";
 pub const LIST_SHRINK_LIMIT: u32 = 50;
+/// A `source_limit` lets so many come at once, however low its rate.
+pub const LEAST_BURST: u32 = 10;
 pub const HEALTH_EVERY: &str = "1s";
 pub const HEALTH_TIMEOUT: &str = "250ms";
 pub const HEALTH_FALL: u32 = 2;

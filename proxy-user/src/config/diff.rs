@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     model::{
         AccessLogFormat, AccessLogTarget, AdminAddr, Allowlist, Config, Entrypoint, HostMatch, KernelMode,
-        Page, Route, Service, WhenAllDown,
+        Page, Rate, Route, Service, WhenAllDown,
     },
-    value::show,
+    value::{show, show_rate},
 };
 use crate::tls::certificates::ServerAuthorities;
 
@@ -186,6 +186,12 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
         |ids: &[super::model::AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
     let mut keys = Keys::from([("bind", joined(&one.bind))]);
     keys.insert("allow", if one.allow.is_empty() { "everybody".to_owned() } else { lists(&one.allow) });
+    if let Some(limit) = &one.source_limit {
+        let rate = |rate: &Rate| format!("{}, {} at once", show_rate(rate.count, rate.per), rate.burst);
+        keys.extend(limit.connections.as_ref().map(|limit| ("source_limit.connections", rate(limit))));
+        keys.extend(limit.packets.as_ref().map(|limit| ("source_limit.packets", rate(limit))));
+        keys.insert("source_limit.cdn", limit.cdn.to_string());
+    }
     if let Some(client) = &one.client_ip {
         keys.insert("client_ip", format!("{} from {}", client.header, lists(&client.trust)));
     }

@@ -10,6 +10,8 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
+use ipnet::IpNet;
+
 use crate::{
     admission::PrefixSet,
     config::model::{AdminAddr, Config, Entrypoint, KernelMode},
@@ -238,6 +240,67 @@ impl Guard {
             new.join("; ")
         ))
     }
+}
+
+impl Guard {
+    /// Says whom a block would cut off who should not be: whoever asks for it, and who uses the admin address.
+    ///
+    /// # Errors
+    /// The sentence for the operator.
+    pub fn check_block(
+        &self,
+        prefix: IpNet,
+        cdn: bool,
+        config: &Config,
+        operator: Option<Session>,
+    ) -> Result<(), String> {
+        if self.off {
+            return Ok(());
+        }
+        let sockets = Sockets { operator, admin: self.admin.clone(), ..read() };
+        match cut_off_by(prefix, cdn, config, &sockets) {
+            None => Ok(()),
+            Some(fault) => Err(format!(
+                "{fault}. This would lock somebody out, so it is refused; `--force` does it all the same"
+            )),
+        }
+    }
+}
+
+/// Whom a block would cut off.
+pub fn cut_off_by(prefix: IpNet, cdn: bool, config: &Config, sockets: &Sockets) -> Option<String> {
+    config.entrypoints.iter().find_map(|one| {
+        let spared = PrefixSet::new(
+            one.allow
+                .iter()
+                .map(|list| &config.allowlists[list.0])
+                .filter(|list| list.cdn && !cdn)
+                .flat_map(|list| &list.prefixes),
+        );
+        let hits = |session: &Session| {
+            let remote = session.remote.ip().to_canonical();
+            prefix.contains(&remote)
+                && !spared.contains(remote)
+                && one.bind.iter().any(|bind| covers(*bind, session.local))
+        };
+        let name = &one.name;
+        if let Some(session) = sockets.operator.filter(hits) {
+            return Some(format!(
+                "{prefix} has {}, from where your own SSH session comes in at entrypoint `{name}`",
+                session.remote.ip().to_canonical()
+            ));
+        }
+        let uses_admin = |session: &&Session| {
+            sockets.admin.iter().any(|admin| covers(*admin, session.local)) && hits(session)
+        };
+        sockets.established.iter().find(uses_admin).map(|session| {
+            format!(
+                "{prefix} has {}, which is connected to the admin address {} at entrypoint `{name}`",
+                session.remote.ip().to_canonical(),
+                session.local
+            )
+        })
+    })
 }
 
 // === /proc ===

@@ -77,6 +77,7 @@ fn measure(host: &Host) -> anyhow::Result<Swapped> {
                 lists: lists.clone(),
                 protocols: vec![proxy_user::kernel::Protocol::Tcp],
                 shadow: false,
+                limit: None,
             })
         };
         let strangers = EDGE_V4.replace("443", &STRANGERS_PORT.to_string());

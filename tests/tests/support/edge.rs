@@ -96,6 +96,7 @@ pub fn desired(generation: u64, prefixes: &[&str]) -> Desired {
             protocols: vec![Protocol::Tcp],
             lists,
             shadow: false,
+            limit: None,
         }],
     }
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 use http::HeaderName;
 
 use super::{
-    globals,
+    globals, limits,
     merge::{Item, Merged},
 };
 use crate::{
@@ -32,6 +32,7 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
             bind: bind(item, &mut taken, findings),
             allow: allow(item, written, findings),
             shadow: shadow(item, findings),
+            source_limit: limits::of(item, findings),
             client_ip: client_ip(item, written, findings),
             tls: item.body.tls.as_ref().and_then(|tls| self::tls(item, tls, findings)),
         })
@@ -148,7 +149,7 @@ fn allow(
 fn shadow(item: &Item<'_, written::Entrypoint>, findings: &mut Findings) -> bool {
     let Some(shadow) = item.body.shadow.as_ref().filter(|shadow| shadow.value) else { return false };
     let (name, path) = (&item.name.value, format!("entrypoint.{}.allow", item.name.value));
-    if item.body.allow.is_none() && !findings.lost(&path) {
+    if item.body.allow.is_none() && item.body.source_limit.is_none() && !findings.lost(&path) {
         let message =
             format!("entrypoint `{name}`: `shadow = true` without `allow` has nobody to judge packets by");
         findings
