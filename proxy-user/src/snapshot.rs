@@ -18,6 +18,7 @@ use crate::{
     access_log::sink::Sink,
     address::{EntrypointAddr, ServerAddr},
     admission::{Admission, PrefixSet},
+    blocklist::Blocks,
     config::model::{self, AllowlistId, Config, Limits, Network, RedirectToHttps},
     connection::crowd::Crowd,
     health::{Health, Status},
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub entrypoints: Vec<Arc<Entrypoint>>,
     pub services: Vec<Arc<Service>>,
     pub access_log: Option<Arc<Sink>>,
+    /// One and the same for all snapshots.
+    pub blocks: Arc<Blocks>,
     by_address: HashMap<EntrypointAddr, usize>,
 }
 
@@ -50,6 +53,8 @@ pub struct Entrypoint {
     pub name: Arc<str>,
     pub bind: Vec<EntrypointAddr>,
     pub admission: Admission,
+    /// The members of its allowlists that are a CDN's.
+    pub cdn: PrefixSet,
     pub client_ip: Option<TrustedSource>,
     pub tls: Option<Arc<Terminator>>,
     pub hsts: Option<HeaderValue>,
@@ -72,6 +77,8 @@ pub struct EntrypointCounters {
     pub accepted: AtomicU64,
     /// Connections of unlisted peers, turned away at accept.
     pub not_listed: AtomicU64,
+    /// Connections of blocked peers, turned away at accept.
+    pub blocked: AtomicU64,
     /// Connections of unlisted peers that were let in because the entrypoint is shadowed.
     pub would_turn_away: AtomicU64,
     /// TLS handshakes that failed.
@@ -123,6 +130,7 @@ impl Snapshot {
         Ok(Self {
             generation: before.map_or(1, |before| before.generation + 1),
             access_log: access_log(&config, before)?,
+            blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
             config,
             entrypoints,
             services,
@@ -173,6 +181,8 @@ fn running_entrypoint(
         .iter()
         .filter(|route| route.entrypoints.is_empty() || route.entrypoints.contains(&id))
         .flat_map(|route| rules(config, route, &services[route.service.0]));
+    let cdns: Vec<_> =
+        entrypoint.allow.iter().copied().filter(|list| config.allowlists[list.0].cdn).collect();
     Ok(Entrypoint {
         name: entrypoint.name.clone(),
         bind: entrypoint.bind.iter().copied().map(EntrypointAddr).collect(),
@@ -182,6 +192,7 @@ fn running_entrypoint(
             prefixes(config, &entrypoint.allow)
         })
         .shadowed(entrypoint.shadow),
+        cdn: prefixes(config, &cdns),
         client_ip: entrypoint.client_ip.as_ref().map(|source| TrustedSource {
             header: source.header.clone(),
             peers: prefixes(config, &source.trust),

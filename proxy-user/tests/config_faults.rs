@@ -335,6 +335,14 @@ fn services_are_checked() {
 }
 
 #[test]
+fn whether_a_list_is_a_cdns_is_yes_or_no() {
+    only(
+        "[allowlist.x]\nprefixes = '192.0.2.0/24'\ncdn = 'yes'",
+        "error[W005]: weir.toml:3:7: `allowlist.x.cdn` must be `true` or `false`, not a string",
+    );
+}
+
+#[test]
 fn a_shadow_needs_something_to_rehearse() {
     let entrypoint = "[entrypoint.more]\nbind = '127.0.0.1:90'\n";
     only(

@@ -17,10 +17,10 @@ use super::{
     model::{
         AccessLog, AccessLogFormat, AccessLogTarget, Admin, AdminAddr, Allowlist, AllowlistId,
         ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel, KernelMode,
-        Limits, ListSource, Log, Network, Page, Route, Service, ServiceTls, Shutdown, StateFolder, Timeouts,
-        WhenAllDown,
+        Limits, ListSource, Log, Network, Page, Rate, Route, Service, ServiceTls, Shutdown, SourceLimit,
+        StateFolder, Timeouts, WhenAllDown,
     },
-    value::{show, show_size},
+    value::{show, show_rate, show_size},
 };
 use crate::tls::certificates::ServerAuthorities;
 
@@ -182,12 +182,14 @@ fn log(Log { access: AccessLog { to, format } }: &Log) -> Keys {
 
 /// How it is fetched. What is on it is told apart from its keys, prefix by prefix: as it is in force, not as it is
 /// written.
-fn allowlist(Allowlist { name: _, prefixes: _, written: _, fetch }: &Allowlist) -> Keys {
-    let Some(fetch) = fetch else { return Keys::new() };
+fn allowlist(Allowlist { name: _, prefixes: _, written: _, fetch, cdn }: &Allowlist) -> Keys {
+    let cdn = ("cdn", cdn.to_string());
+    let Some(fetch) = fetch else { return [cdn].into() };
     // The floor comes with the version, and is among the prefixes while it counts.
     let Fetch { source, refresh, timeout, shrink_limit, authorities, floor: _ } = fetch;
     let ListSource { urls, json } = source;
     let mut keys = Keys::from([
+        cdn,
         ("url", joined(urls)),
         ("refresh", refresh.map_or_else(|| "off".to_owned(), show)),
         ("timeout", show(*timeout)),
@@ -201,11 +203,19 @@ fn allowlist(Allowlist { name: _, prefixes: _, written: _, fetch }: &Allowlist) 
 }
 
 fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
-    let Entrypoint { name: _, bind, allow, shadow, client_ip, tls, hsts, redirect, limits } = one;
+    let Entrypoint { name: _, bind, allow, shadow, source_limit, client_ip, tls, hsts, redirect, limits } =
+        one;
     let lists = |ids: &[AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
     let mut keys = Keys::from([("bind", joined(bind))]);
     keys.insert("allow", if allow.is_empty() { "everybody".to_owned() } else { lists(allow) });
     keys.insert("shadow", shadow.to_string());
+    if let Some(SourceLimit { packets, connections, cdn }) = source_limit {
+        let rate =
+            |Rate { count, per, burst }: &Rate| format!("{}, {burst} at once", show_rate(*count, *per));
+        keys.extend(connections.as_ref().map(|limit| ("source_limit.connections", rate(limit))));
+        keys.extend(packets.as_ref().map(|limit| ("source_limit.packets", rate(limit))));
+        keys.insert("source_limit.cdn", cdn.to_string());
+    }
     if let Some(ClientIpSource { header, trust }) = client_ip {
         keys.insert("client_ip", format!("{header} from {}", lists(trust)));
     }
