@@ -8,7 +8,7 @@ mod allowlists;
 mod entrypoints;
 mod fetch;
 mod globals;
-mod limits;
+mod source_limit;
 mod merge;
 mod pages;
 mod routes;
@@ -45,7 +45,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
             .error_without_place(Code::NoEntrypoint, Some(&first), message)
             .hint("add one: `[entrypoint.http]` with `bind = \"0.0.0.0:80\"`");
     }
-    limits::that_never_apply(&written, &config, findings);
+    source_limit::that_never_apply(&written, &config, findings);
     unused::warn(&written, &config, findings);
     (!findings.failed()).then_some(config)
 }

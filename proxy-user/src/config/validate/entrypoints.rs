@@ -5,8 +5,9 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 use http::HeaderName;
 
 use super::{
-    globals, limits,
+    globals,
     merge::{Item, Merged},
+    source_limit,
 };
 use crate::{
     config::{
@@ -32,7 +33,7 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
             bind: bind(item, &mut taken, findings),
             allow: allow(item, written, findings),
             shadow: shadow(item, findings),
-            source_limit: limits::of(item, findings),
+            source_limit: source_limit::of(item, findings),
             client_ip: client_ip(item, written, findings),
             tls: item.body.tls.as_ref().and_then(|tls| self::tls(item, tls, findings)),
         })
