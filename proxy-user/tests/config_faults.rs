@@ -343,6 +343,36 @@ fn whether_a_list_is_a_cdns_is_yes_or_no() {
 }
 
 #[test]
+fn limits_of_sources_are_rates_in_their_range() {
+    let with = |limit: &str| {
+        format!(
+            "[entrypoint.more]\nbind = '127.0.0.1:90'\nsource_limit = {{ {limit} }}\n[kernel]\ninterfaces = 'eth0'"
+        )
+    };
+    for (limit, line) in [
+        ("", "W016]: weir.toml:3:16: entrypoint `more`: `source_limit` limits nothing"),
+        (
+            "connections = '50'",
+            "W037]: weir.toml:3:32: entrypoint `more`: source_limit.connections: `50` is not a rate",
+        ),
+        (
+            "packets = '0/s'",
+            "W037]: weir.toml:3:28: entrypoint `more`: source_limit.packets: `0/s` is out of range",
+        ),
+        (
+            "packets = '1/m', packet_burst = 0",
+            "W024]: weir.toml:3:50: entrypoint `more`: source_limit.packet_burst is `0`, out of range",
+        ),
+        (
+            "packets = '1/m', connection_burst = 5",
+            "W027]: weir.toml:3:54: entrypoint `more`: source_limit.connection_burst says nothing without `connections`",
+        ),
+    ] {
+        only(&with(limit), &format!("error[{line}"));
+    }
+}
+
+#[test]
 fn a_shadow_needs_something_to_rehearse() {
     let entrypoint = "[entrypoint.more]\nbind = '127.0.0.1:90'\n";
     only(

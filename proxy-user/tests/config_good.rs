@@ -57,6 +57,28 @@ fn cloudflare_is_a_cdn_and_other_lists_are_when_they_say_so() {
 }
 
 #[test]
+fn a_limit_that_nobody_meets_is_warned_of() {
+    let warned = |kernel: &str, allow: &str, cdn: bool| {
+        let loaded = load(&format!(
+            "{kernel}[entrypoint.web]\nbind = '127.0.0.1:80'\n{allow}source_limit = {{ packets = '600/m', cdn = {cdn} }}\n\
+             [service.app]\nservers = '10.0.0.1:80'\n[[route]]\nservice = 'app'\n"
+        ));
+        let limit = loaded.config.entrypoints[0].source_limit.unwrap();
+        assert_eq!((limit.packets.unwrap().burst, limit.connections), (20, None));
+        loaded.report().to_string()
+    };
+    let kernel = "[kernel]\ninterfaces = 'eth0'\n";
+    let cloudflare = "allow = 'cloudflare'\n";
+    assert!(
+        warned(kernel, cloudflare, false)
+            .contains("warning[W049]: /etc/weir/weir.toml:6:16: entrypoint `web`")
+    );
+    assert_eq!(warned(kernel, cloudflare, true), "");
+    assert_eq!(warned(kernel, "", false), "");
+    assert!(warned("", "", false).contains("`source_limit` is not enforced"));
+}
+
+#[test]
 fn a_shadowed_entrypoint_is_warned_of_as_long_as_it_is() {
     let with = |shadow: bool| {
         load(&format!(
