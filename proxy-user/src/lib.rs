@@ -9,6 +9,7 @@ pub mod listen;
 pub mod worker;
 pub mod connection;
 pub mod admission;
+pub mod proxy_protocol;
 pub mod hygiene;
 pub mod tls;
 

@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     convert::Infallible,
+    net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::{Instant, SystemTime},
@@ -16,7 +17,7 @@ use hyper::body::Incoming;
 
 use crate::{
     access_log::{Exchange, Flags, format::unix_millis},
-    address::{EntrypointAddr, PeerAddr},
+    address::{ClientAddr, EntrypointAddr, PeerAddr},
     body::{RequestBody, ResponseBody},
     connection::crowd::Place,
     forwarding::{self, Origin},
@@ -27,6 +28,7 @@ use crate::{
     },
     identity::{self, Spelled, TrustedSource},
     page::{self, Taste},
+    proxy_protocol::Ends,
     service::Service,
     snapshot::Entrypoint,
     upgrade::Wish,
@@ -42,6 +44,8 @@ pub struct Caller {
     pub entrypoint: Arc<Entrypoint>,
     pub peer: Spelled<PeerAddr>,
     pub at: EntrypointAddr,
+    /// The address that it was accepted on; `at`, unless that is a wildcard.
+    pub local: SocketAddr,
     /// What its stream has to say.
     pub link: Arc<Link>,
     /// So many requests have come over it.
@@ -49,6 +53,15 @@ pub struct Caller {
     /// Kept until the last of its requests is over.
     pub attended: Attended,
     pub place: Place,
+}
+
+impl Caller {
+    /// Whose request it is, and where it came in: for servers that are told by the PROXY protocol.
+    fn ends(&self, client: ClientAddr) -> Ends {
+        // Of a client that somebody else speaks for, no port is known.
+        let port = if client.0 == self.peer.addr.ip() { self.peer.addr.0.port() } else { 0 };
+        Ends { source: SocketAddr::new(client.0, port), destination: self.local }
+    }
 }
 
 /// Why Weir answers itself. One place, [`refuse`], turns it into a response.
@@ -140,15 +153,21 @@ pub async fn answer(
 
     // 4. A server answers, or a page does.
     let service = &destination.service;
-    match deliver(caller.worker.means(), service, onward, &mut exchange).await {
+    match deliver(caller.worker.means(caller.ends(client.addr)), service, onward, &mut exchange).await {
         Ok(answer) => {
             let (mut head, incoming) = answer.response.into_parts();
             let protocol = head.headers.get(header::UPGRADE).cloned();
             forwarding::towards_client(&mut head.headers, &request_id);
             exchange.status = head.status;
+            let connects = wish.as_ref().is_some_and(Wish::is_connect);
             if let Some(tunnel) = wish.and_then(|wish| wish.granted(&mut head, protocol)) {
                 tunnel.carry(&caller, exchange);
                 return Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)));
+            }
+            if connects && head.status.is_success() {
+                // To the client that would mean that it has its WebSocket, but the server didn't switch.
+                head.status = StatusCode::BAD_GATEWAY;
+                exchange.status = head.status;
             }
             // The answer is spoken in the client's version, whatever the server's was.
             head.version = Version::HTTP_11;

@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use rustls::ServerConfig;
@@ -50,8 +51,16 @@ pub struct Entrypoint {
     pub tls: Option<Arc<ServerConfig>>,
     pub router: Router<Destination>,
     pub limits: Limits,
+    pub proxies: Option<Proxies>,
     pub crowd: Arc<Crowd>,
     pub counters: Arc<EntrypointCounters>,
+}
+
+/// Whose connections begin with a header of the PROXY protocol.
+#[derive(Debug)]
+pub struct Proxies {
+    pub from: PrefixSet,
+    pub timeout: Duration,
 }
 
 /// Where a route leads.
@@ -180,6 +189,10 @@ fn running_entrypoint(
         tls,
         router: Router::new(routes),
         limits: entrypoint.limits.clone(),
+        proxies: entrypoint
+            .proxy_protocol
+            .as_ref()
+            .map(|proxies| Proxies { from: prefixes(config, &proxies.from), timeout: proxies.timeout }),
         crowd: known.map(|known| known.crowd.clone()).unwrap_or_default(),
         counters: known.map(|known| known.counters.clone()).unwrap_or_default(),
     })
@@ -200,12 +213,14 @@ fn running_service(
     let servers = service.servers.iter().map(|addr| {
         let addr = ServerAddr(*addr);
         let known_server = known.and_then(|known| known.servers.iter().find(|server| server.addr == addr));
-        running_server(addr, service.health.is_some(), tls.is_some(), known, known_server)
+        running_server(addr, service, known, known_server)
     });
     let fallback = |page: model::PageId| pages[page.0].clone();
     Ok(Service {
         name: service.name.clone(),
         servers: servers.collect(),
+        protocol: service.protocol,
+        send_proxy: service.send_proxy,
         check: service.health.clone(),
         timeouts: service.timeouts.clone(),
         when_all_down: match service.when_all_down {
@@ -221,20 +236,24 @@ fn running_service(
 
 fn running_server(
     addr: ServerAddr,
-    checked: bool,
-    encrypted: bool,
+    service: &model::Service,
     known_service: Option<&Service>,
     known: Option<&Server>,
 ) -> Server {
+    let (checked, encrypted) = (service.health.is_some(), service.tls.is_some());
     let fresh = if checked { Status::Starting } else { Status::Unchecked };
     let health = known
         .map(|known| known.health.clone())
         .filter(|health| (health.status() == Status::Unchecked) != checked)
         .unwrap_or_else(|| Arc::new(Health::new(fresh)));
-    // Connections stay with their server as long as they are plain; TLS settings may have changed in ways that
+    // Connections stay with their server as long as they are plain and speak what is wanted; TLS settings may have changed in ways that
     // only a new handshake proves, so those are made anew.
     let pool_key = known
-        .filter(|_| !encrypted && known_service.is_some_and(|service| service.tls.is_none()))
+        .filter(|_| {
+            !encrypted
+                && known_service
+                    .is_some_and(|known| known.tls.is_none() && known.protocol == service.protocol)
+        })
         .map_or_else(new_pool_key, |known| known.pool_key);
     let counters: Arc<ServerCounters> = known.map(|known| known.counters.clone()).unwrap_or_default();
     Server { addr, label: addr.to_string().into(), health, pool_key, counters }
@@ -249,7 +268,7 @@ fn new_pool_key() -> PoolKey {
 fn maintenance(pages: &[Arc<Page>]) -> Arc<Page> {
     pages.iter().find(|page| &*page.name == "maintenance").cloned().unwrap_or_else(|| {
         let html = bytes::Bytes::from_static(crate::page::MAINTENANCE_HTML.as_bytes());
-        Arc::new(Page::new("maintenance".into(), &html, std::time::Duration::from_secs(30)))
+        Arc::new(Page::new("maintenance".into(), &html, Duration::from_secs(30)))
     })
 }
 

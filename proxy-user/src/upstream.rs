@@ -7,6 +7,8 @@ pub mod budget;
 pub mod connect;
 pub mod deliver;
 pub mod pool;
+pub mod sender;
+pub mod stream;
 pub mod waiting;
 
 pub use pool::Lease;

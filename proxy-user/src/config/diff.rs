@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     model::{
         AccessLogFormat, AccessLogTarget, AdminAddr, Allowlist, Config, Entrypoint, HostMatch, KernelMode,
-        Limits, Page, Route, Service, WhenAllDown,
+        Limits, Page, Route, ServerProtocol, Service, WhenAllDown,
     },
     value::{show, show_size},
 };
@@ -197,6 +197,12 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
             keys.insert("tls.client_ca", roots(&authorities.0));
         }
     }
+    if let Some(proxies) = &one.proxy_protocol {
+        keys.insert(
+            "proxy_protocol",
+            format!("from {} within {}", lists(&proxies.from), show(proxies.timeout)),
+        );
+    }
     limits(&one.limits, &mut keys);
     keys
 }
@@ -227,6 +233,15 @@ fn service(config: &Config, one: &Service) -> Keys {
         WhenAllDown::Try => "try".to_owned(),
     };
     keys.insert("when_all_down", all_down);
+    let protocol = match one.protocol {
+        ServerProtocol::Http1 => "http1",
+        ServerProtocol::Http2 => "http2",
+        ServerProtocol::Auto => "auto",
+    };
+    keys.insert("protocol", protocol.to_owned());
+    if let Some(version) = one.send_proxy {
+        keys.insert("send_proxy", format!("{version:?}").to_lowercase());
+    }
     if let Some(health) = &one.health {
         let host = health.host.as_ref().map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
         keys.insert("health.path", health.path.to_string());

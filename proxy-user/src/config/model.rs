@@ -12,7 +12,10 @@ use bytes::Bytes;
 use http::HeaderName;
 use ipnet::IpNet;
 
-use crate::tls::certificates::{Certificates, ClientAuthorities, ServerAuthorities};
+use crate::{
+    proxy_protocol,
+    tls::certificates::{Certificates, ClientAuthorities, ServerAuthorities},
+};
 
 pub use limits::Limits;
 
@@ -176,6 +179,17 @@ pub struct Entrypoint {
     pub client_ip: Option<ClientIpSource>,
     pub tls: Option<EntrypointTls>,
     pub limits: Limits,
+    /// Who must say, with the PROXY protocol, whose connection it brings.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// `proxy_protocol = { from = ["balancers"], timeout = "5s" }`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// At least one.
+    pub from: Vec<AllowlistId>,
+    /// For the header. Default 5 s.
+    pub timeout: Duration,
 }
 
 /// `client_ip = { header = "CF-Connecting-IP", trust = ["cloudflare"] }`
@@ -200,9 +214,22 @@ pub struct Service {
     /// At least one, each once.
     pub servers: Vec<SocketAddr>,
     pub tls: Option<ServiceTls>,
+    pub protocol: ServerProtocol,
+    /// Tells the servers with the PROXY protocol who the client is.
+    pub send_proxy: Option<proxy_protocol::Version>,
     pub health: Option<HealthCheck>,
     pub timeouts: Timeouts,
     pub when_all_down: WhenAllDown,
+}
+
+/// `protocol = "http1" | "http2" | "auto"`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ServerProtocol {
+    Http1,
+    /// Agreed on in TLS; without TLS, known beforehand.
+    Http2,
+    /// What the server chooses in TLS; without TLS, HTTP/1. The default.
+    Auto,
 }
 
 /// `tls = { server_name = "app.example.com", ca = "…", insecure = false }`
@@ -288,6 +315,7 @@ impl Entrypoint {
     pub fn refers_to(&self, list: AllowlistId) -> bool {
         self.allow.contains(&list)
             || self.client_ip.as_ref().is_some_and(|source| source.trust.contains(&list))
+            || self.proxy_protocol.as_ref().is_some_and(|proxies| proxies.from.contains(&list))
     }
 }
 

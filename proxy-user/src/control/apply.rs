@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::{
     address::{EntrypointAddr, ServerAddr},
     allowlists::keeper::Keeper,
-    config::model::{Config, HealthCheck},
+    config::model::{Config, HealthCheck, ServerProtocol},
     control::{
         kernel_side::{KernelSide, State},
         state::ControlState,
@@ -25,6 +25,7 @@ use crate::{
     health::{Status, probe::Target, watcher::Watcher},
     kernel::{KernelFault, addresses::Changed},
     listen::{self, ListenFault},
+    proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
     worker::{Running, WorkerHandle},
 };
@@ -50,12 +51,15 @@ pub struct Fleet {
     running: Running,
     workers: Vec<WorkerHandle>,
     listening: Vec<EntrypointAddr>,
-    watchers: HashMap<WatcherKey, (HealthCheck, Watcher)>,
+    watchers: HashMap<WatcherKey, (Asked, Watcher)>,
     pub kernel: KernelSide,
     pub keeper: Keeper,
 }
 
 type WatcherKey = (Arc<str>, ServerAddr);
+
+/// What a watcher asks, and how.
+type Asked = (HealthCheck, ServerProtocol, Option<proxy_protocol::Version>);
 
 type Opened = Vec<(EntrypointAddr, Vec<TcpListener>)>;
 
@@ -196,16 +200,24 @@ impl Fleet {
             for server in &service.servers {
                 let key = (service.name.clone(), server.addr);
                 // A check that speaks TLS is started anew with each configuration: its certificates may be others.
-                if service.tls.is_none() && self.watchers.get(&key).is_some_and(|(known, _)| known == check) {
+                let asked = (check.clone(), service.protocol, service.send_proxy);
+                if service.tls.is_none() && self.watchers.get(&key).is_some_and(|(known, _)| *known == asked)
+                {
                     continue;
                 }
-                let target = Target { addr: server.addr, tls: service.tls.clone(), check: check.clone() };
+                let target = Target {
+                    addr: server.addr,
+                    tls: service.tls.clone(),
+                    protocol: service.protocol,
+                    send_proxy: service.send_proxy,
+                    check: check.clone(),
+                };
                 let unknown = server.health.status() == Status::Starting;
                 let watcher = Watcher::start(service.name.clone(), target, server.health.clone());
                 if unknown {
                     new.push(watcher.first_probe());
                 }
-                self.watchers.insert(key, (check.clone(), watcher));
+                self.watchers.insert(key, (asked, watcher));
             }
         }
         let all = futures_util::future::join_all(new);

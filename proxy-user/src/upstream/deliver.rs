@@ -61,7 +61,8 @@ pub async fn deliver(
         server.counters.requests.fetch_add(1, Ordering::Relaxed);
         exchange.server = Some(server.label.clone());
 
-        let spare = repeatable(&request);
+        let spare = copy(&request);
+        let repeatable = is_idempotent(request.method());
         let failed = match attempt(means, service, picked, connections, request).await {
             Ok(answer) => {
                 exchange.server_took = Some(began.elapsed());
@@ -72,6 +73,7 @@ pub async fn deliver(
         };
 
         if failed.stale
+            && (repeatable || failed.refused)
             && let Some(spare) = spare
         {
             // That says nothing of the server: it may have the request again, but not over a connection as old.
@@ -85,7 +87,8 @@ pub async fn deliver(
         tracing::debug!(service = %service.name, server = %server.addr, fault = %failed.fault, "attempt failed");
         // What cost no server any work, or is taken away from a server that is out, is no repetition but the first
         // delivery: only the rest is rationed.
-        let rationed = failed.unsent.is_none() && server.health.status().usable();
+        let rationed = failed.unsent.is_none() && !failed.refused && server.health.status().usable();
+        let spare = spare.filter(|_| repeatable || failed.refused);
         let Some(again) = failed.unsent.or(spare) else {
             return Err(Undelivered::Failed(failed.fault));
         };
@@ -109,13 +112,17 @@ async fn is_taken_out(server: &Server) -> bool {
     timeout(VERDICT, verdict).await.is_ok_and(|status| status == Status::Down)
 }
 
-/// A copy to send again, where sending twice does no harm.
-fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let idempotent = matches!(
-        *request.method(),
+/// Whether sending it twice does no harm.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    );
-    if !idempotent || !request.body().is_empty() {
+    )
+}
+
+/// A copy to send again, where there is no body that has gone.
+fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    if !request.body().is_empty() {
         return None;
     }
     let mut copy = Request::new(RequestBody::Empty);
@@ -129,19 +136,13 @@ fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
 mod tests {
     use super::*;
 
-    fn copied(method: Method) -> bool {
-        let mut request = Request::new(RequestBody::Empty);
-        *request.method_mut() = method;
-        repeatable(&request).is_some()
-    }
-
     #[test]
     fn only_idempotent_requests_are_repeated() {
         for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS] {
-            assert!(copied(method.clone()), "{method}");
+            assert!(is_idempotent(&method), "{method}");
         }
         for method in [Method::POST, Method::PATCH, Method::CONNECT, Method::from_bytes(b"LOCK").unwrap()] {
-            assert!(!copied(method.clone()), "{method}");
+            assert!(!is_idempotent(&method), "{method}");
         }
     }
 }

@@ -7,13 +7,14 @@ use http::HeaderName;
 use super::{
     globals, limits,
     merge::{Item, Merged},
+    scalar::{self, MILLISECOND, MINUTE},
 };
 use crate::{
     config::{
         code::Code,
         default,
         findings::Findings,
-        model::{AllowlistId, ClientIpSource, Entrypoint, EntrypointTls},
+        model::{AllowlistId, ClientIpSource, Entrypoint, EntrypointTls, ProxyProtocol},
         source::FileId,
         value::{self, quoted},
         written::{self, At, List},
@@ -35,6 +36,7 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
             client_ip: client_ip(item, written, findings),
             tls: item.body.tls.as_ref().and_then(|tls| self::tls(item, tls, findings)),
             limits: limits::limits(item, findings),
+            proxy_protocol: proxy_protocol(item, written, findings),
         })
         .collect()
 }
@@ -223,6 +225,38 @@ fn client_ip(
         return None;
     };
     Some(ClientIpSource { header: name, trust })
+}
+
+fn proxy_protocol(
+    item: &Item<'_, written::Entrypoint>,
+    written: &Merged<'_>,
+    findings: &mut Findings,
+) -> Option<ProxyProtocol> {
+    let setting = item.body.proxy_protocol.as_ref()?;
+    let what = format!("entrypoint `{}`: proxy_protocol", item.name.value);
+    let from = match &setting.value.from {
+        Some(list) if !list.items.is_empty() => {
+            lists(item.file, list, &format!("{what} is taken from"), written, findings)
+        }
+        empty => {
+            if !findings.lost(&format!("entrypoint.{}.proxy_protocol.from", item.name.value)) {
+                let span = empty.as_ref().map_or(&setting.span, |list| &list.span);
+                findings
+                    .error(Code::Missing, item.file, span, format!("{what} is taken from nobody"))
+                    .hint("name the allowlists of the proxies that speak it: `from = [\"balancers\"]`");
+            }
+            Vec::new()
+        }
+    };
+    let timeout = scalar::duration(
+        item.file,
+        &format!("{what}.timeout"),
+        setting.value.timeout.as_ref(),
+        default::PROXY_TIMEOUT,
+        100 * MILLISECOND..=MINUTE,
+        findings,
+    );
+    Some(ProxyProtocol { from, timeout })
 }
 
 fn tls(

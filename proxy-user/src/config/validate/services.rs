@@ -13,10 +13,11 @@ use crate::{
         code::Code,
         default,
         findings::Findings,
-        model::{HealthCheck, PageId, Service, ServiceTls, Timeouts, WhenAllDown},
+        model::{HealthCheck, PageId, ServerProtocol, Service, ServiceTls, Timeouts, WhenAllDown},
         value::{self, nearest, quoted},
         written::{self, At},
     },
+    proxy_protocol,
     tls::certificates::{self, ServerAuthorities},
 };
 
@@ -29,6 +30,11 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Service> {
             name: item.name.value.as_str().into(),
             servers: servers(item, findings),
             tls: tls(item, findings),
+            protocol: protocol(item),
+            send_proxy: item.body.send_proxy.as_ref().map(|version| match version.value {
+                written::ProxyVersion::V1 => proxy_protocol::Version::V1,
+                written::ProxyVersion::V2 => proxy_protocol::Version::V2,
+            }),
             health: item.body.health.as_ref().map(|health| self::health(item, health, findings)),
             timeouts: timeouts(item, findings),
             when_all_down: when_all_down(item, written, findings),
@@ -115,6 +121,14 @@ fn tls(item: &Item<'_, written::Service>, findings: &mut Findings) -> Option<Ser
         (None, None) => ServerAuthorities::System,
     };
     Some(ServiceTls { server_name: server_name(item, tls, findings)?, authorities })
+}
+
+fn protocol(item: &Item<'_, written::Service>) -> ServerProtocol {
+    match item.body.protocol.as_ref().map(|protocol| protocol.value) {
+        Some(written::ServerProtocol::Http1) => ServerProtocol::Http1,
+        Some(written::ServerProtocol::Http2) => ServerProtocol::Http2,
+        Some(written::ServerProtocol::Auto) | None => ServerProtocol::Auto,
+    }
 }
 
 fn server_name(
