@@ -203,6 +203,9 @@ async fn exchange(
         }
         Ok(Err((error, unsent))) => {
             let refused = was_refused(&error);
+            if refused || !was_reset(&error) {
+                sender.spend();
+            }
             if !refused {
                 server.health.suspect();
             }
@@ -231,11 +234,18 @@ fn malformed(response: &Response<Incoming>, asked_to_switch: bool) -> Option<&'s
     None
 }
 
+/// Whether only this one stream ended, and the connection goes on.
+fn was_reset(error: &hyper::Error) -> bool {
+    http2_error(error).is_some_and(h2::Error::is_reset)
+}
+
+fn http2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source()?.downcast_ref()
+}
+
 /// Whether the server has promised not to have looked at the request (RFC 9113 §8.7).
 fn was_refused(error: &hyper::Error) -> bool {
-    let Some(error) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else {
-        return false;
-    };
+    let Some(error) = http2_error(error) else { return false };
     match error.reason() {
         Some(h2::Reason::REFUSED_STREAM) => true,
         // The last stream that it looked at is named in it, and those after that one get this error.

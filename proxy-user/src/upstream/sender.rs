@@ -24,6 +24,7 @@ pub enum Sender {
 pub struct Stream {
     sender: http2::SendRequest<RequestBody>,
     encrypted: bool,
+    spent: Rc<Cell<bool>>,
     _taken: Taken,
 }
 
@@ -36,6 +37,8 @@ pub struct Shared {
     sender: http2::SendRequest<RequestBody>,
     encrypted: bool,
     wanted: Rc<Cell<usize>>,
+    /// The server refused a request on it, or it broke: others go elsewhere.
+    spent: Rc<Cell<bool>>,
     taken: Rc<Cell<usize>>,
 }
 
@@ -48,11 +51,12 @@ impl Drop for Taken {
 impl Shared {
     /// `wanted` is how many requests the server takes at a time, which it may change.
     pub fn new(sender: http2::SendRequest<RequestBody>, encrypted: bool, wanted: Rc<Cell<usize>>) -> Self {
-        Self { sender, encrypted, wanted, taken: Rc::default() }
+        Self { sender, encrypted, wanted, spent: Rc::default(), taken: Rc::default() }
     }
 
+    /// Whether it takes no more requests.
     pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.spent.get() || self.sender.is_closed()
     }
 
     /// How many requests it carries now.
@@ -67,7 +71,12 @@ impl Shared {
 
     pub fn stream(&self) -> Stream {
         self.taken.set(self.taken.get() + 1);
-        Stream { sender: self.sender.clone(), encrypted: self.encrypted, _taken: Taken(self.taken.clone()) }
+        Stream {
+            sender: self.sender.clone(),
+            encrypted: self.encrypted,
+            spent: self.spent.clone(),
+            _taken: Taken(self.taken.clone()),
+        }
     }
 }
 
@@ -80,6 +89,13 @@ impl Sender {
         match self {
             Self::Http1(sender) => sender.ready().await,
             Self::Http2(stream) => stream.sender.ready().await,
+        }
+    }
+
+    /// Nobody else is to use this connection.
+    pub fn spend(&self) {
+        if let Self::Http2(stream) = self {
+            stream.spent.set(true);
         }
     }
 
