@@ -7,6 +7,10 @@
 /// Slots for entrypoints, the reserved one included.
 pub const MAX_ENTRYPOINTS: usize = 256;
 
+/// What `weir explain` has added to the counters of dropped packets, and from here on to those of shadowed ones.
+pub const TRIED_SHADOWED: u32 = MAX_ENTRYPOINTS as u32;
+pub const MAX_TRIED: usize = 2 * MAX_ENTRYPOINTS;
+
 /// Counts what is for a guarded address but can't be said to be for one entrypoint: its port can't be read.
 pub const UNATTRIBUTED: u32 = 0;
 

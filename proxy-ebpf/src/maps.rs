@@ -10,11 +10,12 @@ use proxy_common::{
     admission::{
         MAX_ADMISSIONS, MAX_LISTS, SOME_LIST, Sieve,
         directory::{BLOCKS, Block, Hosts, Listed, Touched, block, touches},
-        tree::{Damaged, Node, Whole},
+        index::{Bucket, FILTER_WORDS},
+        tree::{Damaged, Node},
     },
     counters::Counters,
     label::{Label, ListLabel},
-    scope::{MAX_ENTRYPOINTS, Policy, ScopeKey, ScopeTable},
+    scope::{MAX_ENTRYPOINTS, MAX_TRIED, Policy, ScopeKey, ScopeTable},
     shadow::{MAX_SHADOWED, Shadowed, ShadowedKey},
 };
 use proxy_ebpf::gate::{Admits, SourceV4, SourceV6, Tables};
@@ -40,6 +41,13 @@ static GATE_BLOCKS: ArrayOfMaps<Array<Block, BLOCKS>, MAX_ADMISSIONS> = ArrayOfM
 #[btf_map]
 static GATE_HOSTS: ArrayOfMaps<Array<Hosts, 1>, MAX_ADMISSIONS> = ArrayOfMaps::new();
 
+/// Only of sets with many IPv6 prefixes.
+#[btf_map]
+static GATE_FILTER: ArrayOfMaps<Array<u64, FILTER_WORDS>, MAX_ADMISSIONS> = ArrayOfMaps::new();
+
+#[btf_map]
+static GATE_INDEX: ArrayOfMaps<Array<Bucket, 1>, MAX_ADMISSIONS> = ArrayOfMaps::new();
+
 #[btf_map]
 static GATE_COUNTERS: PerCpuArray<Counters, MAX_ENTRYPOINTS> = PerCpuArray::new();
 
@@ -60,7 +68,7 @@ static GATE_LISTS: Array<ListLabel, MAX_LISTS> = Array::new();
 
 /// What `gate_explain` has counted, for packets that the gate's own programs were tried out on.
 #[btf_map]
-static GATE_TRIED: PerCpuArray<Counters, MAX_ENTRYPOINTS> = PerCpuArray::new();
+static GATE_TRIED: PerCpuArray<Counters, MAX_TRIED> = PerCpuArray::new();
 
 /// The gate's questions, answered by the maps above.
 pub struct GateMaps;
@@ -89,17 +97,14 @@ impl Tables for GateMaps {
     #[inline(always)]
     fn admits_v6(&self, admission: u32, source: SourceV6) -> Admits {
         let Some(sieve) = GATE_SIEVES.get_value(admission, &0) else { return Admits::NoLists };
-        let [upper, lower] = [joined(source[0], source[1]), joined(source[2], source[3])];
-        if !sieve.may_list_v6((upper >> 48) as u16) {
-            return Admits::NotListed;
-        }
         let Some(nodes) = GATE_ALLOW.get(admission) else { return Admits::NoLists };
-        match sieve.tree_v6.holds(upper, |node| nodes.get(node)) {
-            Ok(false) if sieve.tree_v6_hosts.levels != 0 => {
-                admits(sieve.tree_v6_hosts.holds(Whole(upper, lower), |node| nodes.get(node)))
-            }
-            listed => admits(listed),
-        }
+        let address = [joined(source[0], source[1]), joined(source[2], source[3])];
+        admits(sieve.lists_v6(
+            address,
+            |node| nodes.get(node),
+            |word| GATE_FILTER.get_value(admission, &word),
+            |bucket| GATE_INDEX.get_value(admission, &bucket),
+        ))
     }
 }
 
@@ -138,8 +143,8 @@ pub mod report {
     use aya_ebpf::{bindings::BPF_NOEXIST, btf_maps::PerCpuArray};
     use proxy_common::{
         counters::Counters,
-        scope::MAX_ENTRYPOINTS,
-        shadow::{PREFIX_V4, PREFIX_V6, Shadowed, ShadowedKey},
+        scope::{MAX_ENTRYPOINTS, TRIED_SHADOWED},
+        shadow::{PREFIX_V4, PREFIX_V6, Shadowed, ShadowedKey, TRIED},
         verdict::DropReason,
     };
     use proxy_ebpf::gate::Source;
@@ -172,6 +177,13 @@ pub mod report {
         }
     }
 
+    /// Likewise, at a shadowed entrypoint.
+    #[inline(always)]
+    pub fn tried_shadowed(entrypoint: u32, reason: DropReason, source: Source, bytes: u64) {
+        tried(entrypoint + TRIED_SHADOWED, Some(reason), bytes);
+        count_source(entrypoint | TRIED, source, bytes);
+    }
+
     /// The snapshot in force; 0: none.
     #[inline(always)]
     pub fn generation() -> u64 {
@@ -184,6 +196,11 @@ pub mod report {
         if let Some(counters) = counters(&GATE_WOULD_DROP, entrypoint) {
             counters.dropped_mut(reason).count(bytes);
         }
+        count_source(entrypoint, source, bytes);
+    }
+
+    #[inline(always)]
+    fn count_source(entrypoint: u32, source: Source, bytes: u64) {
         let key = ShadowedKey { prefix: prefix(source), entrypoint };
         if add(&key, bytes).is_none() {
             // Another CPU may be first; then there is something to add to.

@@ -12,7 +12,11 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::{access_log::Exchange, clock::Moment, hygiene::patience::Stall, upstream::Lease};
+use crate::{
+    access_log::Exchange,
+    hygiene::patience::Stall,
+    upstream::{Lease, http1},
+};
 
 /// What came of a request's body.
 #[derive(Debug, Default)]
@@ -22,12 +26,21 @@ pub struct Received {
     pub stood_still: Cell<bool>,
 }
 
-/// Why a body breaks off.
+/// Why a request's body breaks off.
 #[derive(Debug, thiserror::Error)]
-pub enum BodyFault {
+pub enum RequestFault {
     #[error(transparent)]
     Http(#[from] hyper::Error),
     #[error("it stood still for too long")]
+    StoodStill,
+}
+
+/// Why an answer's body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerFault {
+    #[error(transparent)]
+    Server(http1::Fault),
+    #[error("the server stood still for too long")]
     StoodStill,
 }
 
@@ -49,7 +62,7 @@ pub struct ResponseBody {
 #[derive(Debug)]
 enum Source {
     /// From a server: the lease gives its connection back to the pool at a clean end, and closes it otherwise.
-    Server { incoming: Incoming, lease: Option<Lease>, stall: Stall },
+    Server { lease: Option<Lease>, stall: Stall },
     /// Made by Weir.
     Whole(Option<Bytes>),
 }
@@ -73,12 +86,12 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = BodyFault;
+    type Error = RequestFault;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestFault>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Streaming { incoming, received, stall } => {
@@ -87,7 +100,7 @@ impl Body for RequestBody {
                         return Poll::Pending;
                     }
                     received.stood_still.set(true);
-                    return Poll::Ready(Some(Err(BodyFault::StoodStill)));
+                    return Poll::Ready(Some(Err(RequestFault::StoodStill)));
                 };
                 stall.moves();
                 if let Some(Ok(frame)) = &frame
@@ -95,7 +108,7 @@ impl Body for RequestBody {
                 {
                     received.bytes.set(received.bytes.get() + data.len() as u64);
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyFault::Http)))
+                Poll::Ready(frame.map(|frame| frame.map_err(RequestFault::Http)))
             }
         }
     }
@@ -119,9 +132,9 @@ impl Body for RequestBody {
 
 impl ResponseBody {
     /// `stall` watches over the server while the client waits for more.
-    pub fn of_server(incoming: Incoming, lease: Lease, stall: Stall, exchange: Box<Exchange>) -> Self {
-        let source = Source::Server { incoming, lease: Some(lease), stall };
-        let mut body = Self { source, exchange: Some(exchange) };
+    pub fn of_server(lease: Lease, stall: Stall, exchange: Box<Exchange>) -> Self {
+        let mut body =
+            Self { source: Source::Server { lease: Some(lease), stall }, exchange: Some(exchange) };
         if body.is_end_stream() {
             body.ended();
         }
@@ -132,9 +145,9 @@ impl ResponseBody {
         Self { source: Source::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())), exchange }
     }
 
-    fn count(&mut self, data: &Bytes) {
+    fn count(&mut self, length: usize) {
         if let Some(exchange) = &mut self.exchange {
-            exchange.bytes_out += data.len() as u64;
+            exchange.bytes_out += length as u64;
         }
     }
 
@@ -177,7 +190,7 @@ impl Drop for ResponseBody {
 impl ResponseBody {
     fn source_is_at_end(&self) -> bool {
         match &self.source {
-            Source::Server { incoming, .. } => incoming.is_end_stream(),
+            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.carrier.is_at_end()),
             // Pages are small and whole: whether the client read them to the end is not known here.
             Source::Whole(_) => true,
         }
@@ -186,30 +199,27 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = BodyFault;
+    type Error = AnswerFault;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerFault>>> {
         let this = &mut *self;
         match &mut this.source {
-            Source::Server { incoming, lease, stall } => {
-                let frame = match Pin::new(incoming).poll_frame(cx) {
-                    Poll::Ready(frame) => frame.map(|frame| frame.map_err(BodyFault::Http)),
-                    Poll::Pending if stall.is_over(cx) => Some(Err(BodyFault::StoodStill)),
+            Source::Server { lease, stall } => {
+                let Some(server) = lease else { return Poll::Ready(None) };
+                let frame = match server.carrier.poll_frame(cx) {
+                    Poll::Ready(frame) => frame.map(|frame| frame.map_err(AnswerFault::Server)),
+                    Poll::Pending if stall.is_over(cx) => Some(Err(AnswerFault::StoodStill)),
                     Poll::Pending => return Poll::Pending,
                 };
                 stall.moves();
                 match &frame {
                     Some(Ok(frame)) => {
-                        if let Some(lease) = lease {
-                            lease.health().heard(Moment::now());
-                        }
-                        if let Some(data) = frame.data_ref() {
-                            let data = data.clone();
-                            this.count(&data);
-                        }
+                        server.heard();
+                        let length = frame.data_ref().map_or(0, Bytes::len);
+                        this.count(length);
                         if this.is_end_stream() {
                             this.ended();
                         }
@@ -221,7 +231,7 @@ impl Body for ResponseBody {
             }
             Source::Whole(bytes) => match bytes.take() {
                 Some(bytes) => {
-                    this.count(&bytes);
+                    this.count(bytes.len());
                     this.ended();
                     Poll::Ready(Some(Ok(Frame::data(bytes))))
                 }
@@ -235,14 +245,17 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Server { incoming, .. } => incoming.is_end_stream(),
+            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.carrier.is_at_end()),
             Source::Whole(bytes) => bytes.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Server { incoming, .. } => incoming.size_hint(),
+            Source::Server { lease, .. } => {
+                let left = lease.as_ref().map_or(Some(0), |lease| lease.carrier.remaining());
+                left.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
             Source::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }

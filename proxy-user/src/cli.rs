@@ -12,6 +12,7 @@ mod kernel;
 mod reload;
 mod run;
 mod status;
+mod top;
 mod watch;
 
 use std::{io::Write as _, process::ExitCode};
@@ -52,6 +53,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Show packets that the gate drops, as it drops them
     Watch(watch::WatchArgs),
+    /// Show per second what passes, what is dropped and where that comes from, and how the servers are
+    Top(top::TopArgs),
     /// Look at, or remove, what Weir keeps in the kernel
     #[command(subcommand)]
     Kernel(kernel::KernelCommand),
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Allowlist(command) => allowlist::run(&command),
         Command::Explain(args) => explain::run(&args),
         Command::Watch(args) => watch::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Kernel(command) => kernel::run(&command),
         Command::Ping(args) => status::ping(&args),
         Command::Version(args) => version(&args),

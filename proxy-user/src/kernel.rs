@@ -24,6 +24,7 @@ pub mod explain;
 pub mod fault;
 mod interface;
 mod lookup;
+pub mod meter;
 mod object;
 mod pins;
 mod plan;
@@ -72,7 +73,7 @@ pub struct Guarded {
 }
 
 /// What has ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
     Tcp,
     Udp,
@@ -133,6 +134,10 @@ impl Protocol {
             Self::Udp => scope::UDP,
         }
     }
+
+    fn of_number(number: u16) -> Option<Self> {
+        [Self::Tcp, Self::Udp].into_iter().find(|protocol| u16::from(protocol.number()) == number)
+    }
 }
 
 // === impl Kernel ===
@@ -189,6 +194,11 @@ impl Kernel {
         })
     }
 
+    /// Makes the gate ready to be asked for its reasons ([`explain`]). It judges without.
+    pub fn make_explainable(&mut self) -> Result<(), KernelFault> {
+        self.programs.pin_explain(&self.pins)
+    }
+
     /// Whether an interface of the last [`Self::apply`] has vanished, come back, or is another one now.
     #[must_use]
     pub fn interfaces_changed(&self) -> bool {
@@ -196,7 +206,7 @@ impl Kernel {
     }
 
     pub fn status(&self) -> Result<KernelStatus, KernelFault> {
-        status::read(&self.pins, &self.tables)
+        status::read(&self.pins, &self.tables, status::SOURCES_SHOWN)
     }
 }
 
@@ -207,7 +217,7 @@ pub fn observe(bpffs: &Path) -> Result<Option<KernelStatus>, KernelFault> {
         return Ok(None);
     }
     let tables = Tables::open(&pins)?;
-    status::read(&pins, &tables).map(Some)
+    status::read(&pins, &tables, status::SOURCES_SHOWN).map(Some)
 }
 
 /// Removes links, programs and maps: nothing is guarded by the kernel any more.

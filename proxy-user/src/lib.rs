@@ -16,6 +16,7 @@ pub mod tls;
 // === The way of a request: identity → route → forwarding → server, or page ===
 pub mod request;
 pub mod identity;
+pub mod https;
 pub mod routing;
 pub mod forwarding;
 pub mod service;

@@ -10,9 +10,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request, uri::Scheme,
-};
+use futures_util::TryFutureExt as _;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request, uri::Scheme};
 use hyper::body::Incoming;
 
 use crate::{
@@ -21,6 +20,7 @@ use crate::{
     body::{RequestBody, ResponseBody},
     connection::crowd::Place,
     forwarding::{self, Origin},
+    https,
     hygiene::{
         self, Fault, Judged,
         patience::{Attended, Stall},
@@ -29,10 +29,15 @@ use crate::{
     identity::{self, Spelled, TrustedSource},
     page::{self, Taste},
     proxy_protocol::Ends,
+    routing::rule::Asked,
     service::Service,
     snapshot::Entrypoint,
+    tls::handshake::Session,
     upgrade::Wish,
-    upstream::deliver::{Undelivered, deliver},
+    upstream::{
+        attempt::Answer,
+        deliver::{Undelivered, deliver},
+    },
     worker::Worker,
 };
 
@@ -46,6 +51,8 @@ pub struct Caller {
     pub at: EntrypointAddr,
     /// The address that it was accepted on; `at`, unless that is a wildcard.
     pub local: SocketAddr,
+    /// What the TLS handshake has told; `None`: it is a plain connection.
+    pub session: Option<Session>,
     /// What its stream has to say.
     pub link: Arc<Link>,
     /// So many requests have come over it.
@@ -69,6 +76,10 @@ impl Caller {
 enum Refusal<'a> {
     /// The client's fault.
     Client(Fault),
+    /// The client's fault, or a reload's: the connection was made for another host.
+    Misdirected,
+    /// Nobody's fault: the request is plain, and belongs on HTTPS.
+    ToHttps(StatusCode, HeaderValue),
     /// The client's fault, or a gap in the configuration.
     NoRoute,
     /// The servers' fault.
@@ -76,7 +87,14 @@ enum Refusal<'a> {
 }
 
 /// Answers one request.
-pub async fn answer(
+pub fn answer(
+    caller: Rc<Caller>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    answered(caller.clone(), request).map_ok(move |response| https::strict(&caller, response))
+}
+
+async fn answered(
     caller: Rc<Caller>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
@@ -124,14 +142,35 @@ pub async fn answer(
         Err(fault) => return Ok(refuse(&Refusal::Client(fault), entrypoint, taste, exchange)),
     };
     let host_name = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let Some(destination) = entrypoint.router.find(host_name, path.as_deref().unwrap_or(head.uri.path()))
-    else {
+    if !https::well_directed(&caller, entrypoint, host_name) {
+        return Ok(refuse(&Refusal::Misdirected, entrypoint, taste, exchange));
+    }
+    if let Some(redirect) = &entrypoint.redirect {
+        match https::onward(redirect, host_name, &head.uri) {
+            _ if host_name.is_empty() => {
+                return Ok(refuse(&Refusal::Client(Fault::Host), entrypoint, taste, exchange));
+            }
+            Some(to) => {
+                return Ok(refuse(&Refusal::ToHttps(redirect.status, to), entrypoint, taste, exchange));
+            }
+            None => {}
+        }
+    }
+    let asked = Asked {
+        host: host_name,
+        path: path.as_deref().unwrap_or(head.uri.path()),
+        query: head.uri.query(),
+        method: &head.method,
+        headers: &head.headers,
+        client: client.addr.0,
+    };
+    let Some(destination) = entrypoint.router.find(&asked) else {
         return Ok(refuse(&Refusal::NoRoute, entrypoint, taste, exchange));
     };
     exchange.route = Some(destination.route.clone());
 
     // 3. What does the server get to see?
-    let scheme = if entrypoint.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    let scheme = if caller.session.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let wish = Wish::of(&mut head);
     forwarding::towards_server(
         &mut head.headers,
@@ -144,24 +183,30 @@ pub async fn answer(
             request_id: &request_id,
         },
     );
+    https::tell_of_client(&caller, entrypoint, &mut head.headers);
     if let Some(wish) = &wish {
         wish.pass_on(&mut head.headers);
     }
     let stall = |limit| Stall::new(caller.worker.patience.clone(), limit);
     let body = RequestBody::new(incoming, &exchange.received, || stall(entrypoint.limits.body_idle));
-    let onward = onward(head, host, body);
+    for_server(&mut head, host);
 
     // 4. A server answers, or a page does.
     let service = &destination.service;
-    match deliver(caller.worker.means(caller.ends(client.addr)), service, onward, &mut exchange).await {
+    match deliver(caller.worker.means(caller.ends(client.addr)), service, &head, body, &mut exchange).await {
         Ok(answer) => {
-            let (mut head, incoming) = answer.response.into_parts();
+            let Answer { mut head, lease, .. } = answer;
             let protocol = head.headers.get(header::UPGRADE).cloned();
             forwarding::towards_client(&mut head.headers, &request_id);
             exchange.status = head.status;
             let connects = wish.as_ref().is_some_and(Wish::is_connect);
-            if let Some(tunnel) = wish.and_then(|wish| wish.granted(&mut head, protocol)) {
-                tunnel.carry(&caller, exchange);
+            if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                let (Some(wish), Some(server)) = (wish, lease.into_connection()) else {
+                    // A server that switches unasked was found out before.
+                    let fault = Undelivered::NoServer;
+                    return Ok(refuse(&Refusal::Undelivered(service, fault), entrypoint, taste, exchange));
+                };
+                wish.granted(&mut head, protocol, server).carry(&caller, exchange);
                 return Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)));
             }
             if connects && head.status.is_success() {
@@ -171,10 +216,8 @@ pub async fn answer(
             }
             // The answer is spoken in the client's version, whatever the server's was.
             head.version = Version::HTTP_11;
-            Ok(Response::from_parts(head, {
-                let stall = stall(entrypoint.limits.stream_idle);
-                ResponseBody::of_server(incoming, answer.lease, stall, exchange)
-            }))
+            let body = ResponseBody::of_server(lease, stall(entrypoint.limits.stream_idle), exchange);
+            Ok(Response::from_parts(head, body))
         }
         Err(Undelivered::ClientLeft) if let Some(fault) = fault_of_body(&caller, &exchange) => {
             Ok(refuse(&Refusal::Client(fault), entrypoint, taste, exchange))
@@ -198,6 +241,10 @@ fn refuse(
             page::plain(fault.status(), request_id)
         }
         Refusal::NoRoute => page::plain(StatusCode::NOT_FOUND, request_id),
+        Refusal::Misdirected => {
+            https::misdirected(page::plain(StatusCode::MISDIRECTED_REQUEST, request_id), exchange.version)
+        }
+        Refusal::ToHttps(status, to) => https::sent_on(page::plain(*status, request_id), to.clone()),
         // Nobody is there any more to read it.
         Refusal::Undelivered(_, Undelivered::ClientLeft) => {
             exchange.flags.client_left = true;
@@ -218,19 +265,11 @@ fn fault_of_body(caller: &Caller, exchange: &Exchange) -> Option<Fault> {
     if exchange.received.stood_still.get() { Some(Fault::BodyTimeout) } else { caller.link.untold() }
 }
 
-/// The request as it goes to a server: HTTP/1.1, target in origin form.
-fn onward(head: request::Parts, host: Option<HeaderValue>, body: RequestBody) -> Request<RequestBody> {
-    let mut request = Request::new(body);
-    *request.method_mut() = head.method;
-    if let Some(target) = head.uri.path_and_query() {
-        *request.uri_mut() = Uri::from(target.clone());
-    }
-    let mut headers: HeaderMap = head.headers;
+/// Makes of a client's request the one that a server gets: with a host, and one Cookie field.
+fn for_server(head: &mut request::Parts, host: Option<HeaderValue>) {
     // An HTTP/1.0 client may name no host, but the server must be asked for one.
-    headers.insert(header::HOST, host.unwrap_or(HeaderValue::from_static("localhost")));
-    merge_cookies(&mut headers, head.version);
-    *request.headers_mut() = headers;
-    request
+    head.headers.insert(header::HOST, host.unwrap_or(HeaderValue::from_static("localhost")));
+    merge_cookies(&mut head.headers, head.version);
 }
 
 /// HTTP/2 may split the Cookie field to compress it better; HTTP/1.1 allows only one (RFC 9113 §8.2.3).
@@ -260,10 +299,10 @@ mod tests {
 
     #[test]
     fn cookies_split_by_http2_are_joined() {
-        let head = head(Version::HTTP_2, "https://a.example/x?y", &[("cookie", "a=1"), ("cookie", "b=2")]);
-        let request = onward(head, Some(HeaderValue::from_static("a.example")), RequestBody::Empty);
-        assert_eq!(request.headers()[header::COOKIE], "a=1; b=2");
-        assert_eq!(request.headers().get_all(header::COOKIE).iter().count(), 1);
-        assert_eq!(request.uri(), "/x?y");
+        let mut head =
+            head(Version::HTTP_2, "https://a.example/x?y", &[("cookie", "a=1"), ("cookie", "b=2")]);
+        for_server(&mut head, Some(HeaderValue::from_static("a.example")));
+        assert_eq!(head.headers[header::COOKIE], "a=1; b=2");
+        assert_eq!(head.headers.get_all(header::COOKIE).iter().count(), 1);
     }
 }

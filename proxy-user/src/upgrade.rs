@@ -10,7 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional_with_sizes;
 
-use crate::{access_log::Exchange, hygiene, request::Caller};
+use crate::{access_log::Exchange, hygiene, request::Caller, upstream::http1::Connection};
 
 /// Per direction; as much as a WebSocket message usually has.
 const BUFFER: usize = 16 * 1024;
@@ -28,7 +28,7 @@ pub struct Wish {
 #[derive(Debug)]
 pub struct Tunnel {
     client: OnUpgrade,
-    server: OnUpgrade,
+    server: Box<Connection>,
 }
 
 impl Wish {
@@ -64,20 +64,21 @@ impl Wish {
         headers.insert(header::UPGRADE, self.protocol.clone());
     }
 
-    /// The tunnel, if the server agrees with `head`; its fields are made those for the client.
-    pub fn granted(self, head: &mut response::Parts, protocol: Option<HeaderValue>) -> Option<Tunnel> {
-        if head.status != StatusCode::SWITCHING_PROTOCOLS {
-            return None;
-        }
-        let server = head.extensions.remove::<OnUpgrade>()?;
+    /// The tunnel, after the server has agreed with `head`; its fields are made those for the client.
+    pub fn granted(
+        self,
+        head: &mut response::Parts,
+        protocol: Option<HeaderValue>,
+        server: Box<Connection>,
+    ) -> Tunnel {
         if self.by_connect {
             head.status = StatusCode::OK;
             head.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
-            return Some(Tunnel { client: self.client, server });
+            return Tunnel { client: self.client, server };
         }
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(header::UPGRADE, protocol.unwrap_or(self.protocol));
-        Some(Tunnel { client: self.client, server })
+        Tunnel { client: self.client, server }
     }
 }
 
@@ -88,9 +89,9 @@ impl Tunnel {
         // What watches over the connection goes on, though HTTP's part of it has ended.
         let caller = caller.clone();
         tokio::task::spawn_local(async move {
-            // The client's side is there once it has got the answer's head; either may be gone before.
-            if let (Ok(server), Ok(client)) = (self.server.await, self.client.await) {
-                let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
+            // The client's side is there once it has got the answer's head; it may be gone before.
+            if let Ok(client) = self.client.await {
+                let (mut client, mut server) = (TokioIo::new(client), self.server);
                 let carried = copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER).await;
                 if let Ok((to_server, to_client)) = carried {
                     exchange.received.bytes.set(to_server);

@@ -476,3 +476,60 @@ entrypoint = "wbe"
     ];
     assert_eq!(faults(text), expected);
 }
+
+#[test]
+fn what_a_route_asks_for_is_checked() {
+    let route = |keys: &str| format!("[[route]]\nname = 'r'\nservice = 'app'\nhost = 'a'\n{keys}");
+    for (keys, line) in [
+        ("method = 'get'", "error[W061]: weir.toml:5:10: route `r`: `get` is not a method"),
+        ("method = []", "error[W029]: weir.toml:5:10: route `r`: `method` is an empty list"),
+        ("header = { 'X Y' = '1' }", "error[W028]: weir.toml:5:12: route `r`: `X Y` is not a header's name"),
+        (
+            "header = { X = { regex = '(' } }",
+            "error[W060]: weir.toml:5:26: route `r`: `X`: `(` is not a regular expression: unclosed group",
+        ),
+        (
+            "header = { X = { exact = 'y' } }",
+            "error[W003]: weir.toml:5:18: `exact` is not a key of `route.header.X`",
+        ),
+        ("query = { q = {} }", "error[W005]: weir.toml:5:15: route `r`: `q` doesn't say how it is meant"),
+        (
+            "query = { q = 1 }",
+            "error[W005]: weir.toml:5:15: `route.query.q` must be a string or a table, not a whole number",
+        ),
+        (
+            "client = 'offic'",
+            "error[W014]: weir.toml:5:10: route `r`: client is on allowlist `offic`, which does not exist",
+        ),
+        (
+            "client = '10.0.0.1/8'",
+            "error[W010]: weir.toml:5:10: route `r`: client `10.0.0.1/8` has bits set behind its length of 8",
+        ),
+        ("priority = 5000", "error[W024]: weir.toml:5:12: route `r`: priority is `5000`, out of range"),
+        (
+            "path = { regex = '[' }",
+            "error[W060]: weir.toml:5:18: route: path: `[` is not a regular expression: unclosed character class",
+        ),
+        ("path = { exact = 'x' }", "error[W026]: weir.toml:5:18: route: path `x` doesn't begin with `/`"),
+        (
+            "path = { exact = '/x', regex = '/y' }",
+            "error[W005]: weir.toml:5:8: route: path doesn't say how it is meant",
+        ),
+        ("not = { method = 'put' }", "error[W061]: weir.toml:5:18: route `r`: not: `put` is not a method"),
+        (
+            "not = { path = ['/a', 'b'] }",
+            "error[W026]: weir.toml:5:23: route `r`: not.path `b` doesn't begin with `/`",
+        ),
+        ("not = { hots = 'a' }", "error[W003]: weir.toml:5:9: `hots` is not a key of `route.not`"),
+    ] {
+        only(&route(keys), line);
+    }
+    assert_eq!(
+        faults(&format!("[[route]]\nhost = ['a', 'b:1', {{ regex = '*' }}]\nservice = 'app'\n{SOUND}")),
+        [
+            "error[W025]: weir.toml:2:14: route: host `b:1` holds a port",
+            "error[W060]: weir.toml:2:31: route: host: `*` is not a regular expression: repetition operator missing expression",
+        ],
+        "one fault doesn't hide the next"
+    );
+}

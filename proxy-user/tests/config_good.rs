@@ -158,14 +158,14 @@ entrypoints = ["local", "web"]
 
     let first = &config.routes[0];
     assert_eq!(
-        (&*first.name, &*first.path_prefix, first.service),
+        (&*first.name, first.path.to_string().as_str(), first.service),
         ("app.example.com/a/b", "/a/b", ServiceId(0))
     );
-    assert_eq!(first.host, HostMatch::Exact("app.example.com".into()));
+    assert_eq!(first.hosts, [HostMatch::Exact("app.example.com".into())]);
     assert_eq!(first.entrypoints, [EntrypointId(0)]);
     let rest = &config.routes[1];
-    assert_eq!((&*rest.name, &*rest.path_prefix, rest.service), ("rest", "/", ServiceId(1)));
-    assert_eq!(rest.host, HostMatch::Wildcard("example.com".into()));
+    assert_eq!((&*rest.name, rest.path.to_string().as_str(), rest.service), ("rest", "/", ServiceId(1)));
+    assert_eq!(rest.hosts, [HostMatch::Wildcard("example.com".into())]);
     assert_eq!(rest.entrypoints, [EntrypointId(0), EntrypointId(1)]);
 }
 
@@ -192,7 +192,7 @@ fn what_isnt_written_has_its_default() {
         (&*config.pages[page.0].name, config.pages[page.0].retry_after),
         ("maintenance", Duration::from_secs(30))
     );
-    assert_eq!((&*config.routes[0].name, &config.routes[0].host), ("*", &HostMatch::Any));
+    assert_eq!((&*config.routes[0].name, &config.routes[0].hosts[..]), ("*", &[HostMatch::Any][..]));
 }
 
 #[test]
@@ -287,4 +287,82 @@ fn a_list_may_consist_of_what_is_written_and_what_is_fetched() {
         plain.map(config::Diagnostic::line).unwrap_or_default(),
         "warning[W046]: /etc/weir/weir.toml:5:33: allowlist `cdn`: `http://[2001:db8::1]:81/6` is fetched without TLS"
     );
+}
+
+/// The warnings of routes beside `[service.app]`, one a line.
+fn warned(routes: &str) -> Vec<String> {
+    let text =
+        format!("[entrypoint.web]\nbind = '127.0.0.1:80'\n[service.app]\nservers = '10.0.0.1:80'\n{routes}");
+    load(&text).warnings.iter().map(config::Diagnostic::line).collect()
+}
+
+fn routes(each: &[&str]) -> String {
+    each.iter()
+        .enumerate()
+        .map(|(nth, keys)| format!("[[route]]\nname = '{nth}'\nservice = 'app'\n{keys}\n"))
+        .collect()
+}
+
+#[test]
+fn routes_of_one_place_differ_by_their_conditions() {
+    let loaded = load(&format!(
+        "[entrypoint.web]\nbind = '127.0.0.1:80'\n[allowlist.office]\nprefixes = '10.0.0.0/8'\n\
+         [service.app]\nservers = '10.0.0.1:80'\n{}",
+        routes(&[
+            "host = ['A.example', { regex = 'b[0-9]' }]\npath = { exact = '/x/' }",
+            "method = ['GET', 'HEAD']\nheader = { X-Canary = '1', Accept = { regex = '.*json.*' } }",
+            "query = { preview = '1' }\nclient = ['office', '192.0.2.1']",
+            "not = { host = 'c.example', path = ['/a', { exact = '/b' }], client = 'office' }\npriority = -5",
+            "path = { regex = '/v[0-9]+' }",
+        ])
+    ));
+    assert!(loaded.warnings.is_empty(), "{}", loaded.report());
+    let shown: Vec<String> = loaded
+        .config
+        .routes
+        .iter()
+        .map(|route| {
+            let hosts: Vec<_> = route.hosts.iter().map(ToString::to_string).collect();
+            let all: Vec<_> = route.when.iter().map(ToString::to_string).collect();
+            let not: Vec<_> = route.not.iter().map(|not| format!("not {not}")).collect();
+            format!("{} {} {}", hosts.join(","), route.path, [all, not].concat().join(", "))
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "a.example,~b[0-9] =/x/ ",
+            "* / method GET HEAD, header accept~.*json.*, header x-canary=1",
+            "* / query preview=1, client in 2 networks",
+            "* / not host c.example, not path /a, not path =/b, not client in 1 networks",
+            "* ~/v[0-9]+ ",
+        ]
+    );
+}
+
+#[test]
+fn a_route_that_no_request_can_take_is_warned_of() {
+    for (keys, nobody_takes) in [
+        (&["host = 'a'\npriority = 1", "host = 'a'\npath = '/x'"][..], Some("1")),
+        (&["priority = 1", "host = 'a'"], Some("1")),
+        (&["host = '*.b'\npriority = 1", "host = 'a.b'"], Some("1")),
+        (&["host = 'a'\npath = '/x'", "host = 'a'\npath = { regex = '.*' }"], Some("0")),
+        (&["host = 'a'\nmethod = ['GET', 'PUT']", "host = 'a'\nmethod = 'PUT'"], Some("1")),
+        (&["host = 'a'\nclient = '10.0.0.0/8'", "host = 'a'\nclient = '10.1.0.0/16'"], Some("1")),
+        (&["host = 'a'\nmethod = 'PUT'", "host = 'a'\nmethod = ['GET', 'PUT']"], None),
+        (&["host = 'a'\npriority = 1\nmethod = 'PUT'", "host = 'a'"], None),
+        (&["host = 'a'\npriority = 1", "host = ['a', 'b']"], None),
+        (&["host = 'a'", "host = '*.a'", "host = 'a'\npath = '/x'", ""], None),
+    ] {
+        let expected: Vec<_> = nobody_takes.into_iter().collect();
+        let warned = warned(&routes(keys));
+        assert_eq!(warned.len(), expected.len(), "{keys:?}: {warned:?}");
+        for (warned, name) in warned.iter().zip(expected) {
+            assert!(
+                warned.starts_with("warning[W062]")
+                    && warned.contains(&format!("route `{name}` is never taken")),
+                "{warned}"
+            );
+        }
+    }
 }

@@ -101,8 +101,8 @@ codes! {
         "A service lists the same server twice. It would get twice the share, and twice the probes. Weights are \
          not yet supported; list it once.";
     DuplicateRoute = 20, "two routes for the same requests",
-        "Two routes match the same host and the same path at the same entrypoint, so one of them could never be \
-         taken. A route without `entrypoint` matches at all of them.";
+        "Two routes match the same host and the same path at the same entrypoint, under the same conditions and with the \
+         same priority, so one of them could never be taken. A route without `entrypoint` matches at all of them.";
     BadCertificate = 21, "a certificate or key can't be used",
         "`certificates` names a PEM file that holds chain and key, or a folder of `NAME.crt` or `NAME.pem` with \
          `NAME.key` beside each. Every file must be readable, every key must belong to its certificate. The leaf \
@@ -170,6 +170,17 @@ codes! {
         "A warning, as long as `shadow = true` stands there. Everybody comes in at this entrypoint; whoever `allow` \
          would keep out is counted, by reason and by where it came from, and `weir status` and `weir kernel status` \
          show it. Take `shadow` out to turn them away from then on.";
+    BadPattern = 60, "not a regular expression",
+        "Regular expressions are those of Rust's `regex` crate: Perl's syntax without look-around and \
+         back-references, so that no text can make one slow. They must match the whole of what they are held against; \
+         begin and end with `.*` to look for a part. The longest has 1000 characters.";
+    BadMethod = 61, "not a method",
+        "HTTP's methods are compared exactly, also in case: `GET`, `POST`. A method of your own is taken as well, in \
+         upper case.";
+    UnreachableRoute = 62, "a route that no request can take",
+        "A warning. Another route matches everything that this one matches and goes before it, by its `priority` or since \
+         a regular expression goes before a prefix. `docs/routing.md` has the order in which routes are tried. Not \
+         every route that can't be taken is found: what two regular expressions have in common is not worked out.";
 }
 
 impl Code {

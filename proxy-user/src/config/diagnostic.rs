@@ -106,6 +106,13 @@ impl Diagnostic {
         self.spot.as_ref().map_or((None, 0), |spot| (Some(spot.file), spot.span.start))
     }
 
+    /// Whether it is about something within a part of a file.
+    pub(super) fn is_within(&self, file: FileId, part: &Range<usize>) -> bool {
+        let within =
+            |spot: &Spot| spot.file == file && part.start <= spot.span.start && spot.span.end <= part.end;
+        self.spot.as_ref().is_some_and(within)
+    }
+
     /// `error[W012]: weir.toml:41:11: …`, without the hint.
     #[must_use]
     pub fn line(&self) -> String {

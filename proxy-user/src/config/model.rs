@@ -5,17 +5,22 @@
 //! [`crate::snapshot`] makes the running form of it.
 
 mod limits;
+mod route;
+mod tls;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use crate::{
-    proxy_protocol,
-    tls::certificates::{Certificates, ClientAuthorities, ServerAuthorities},
+pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
+pub use tls::{
+    Alpn, CipherSuites, ClientAuth, EntrypointTls, HostTls, Need, RedirectToHttps, ServiceTls, TlsVersion,
+    UnknownHost,
 };
+
+use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
 
 pub use limits::Limits;
 
@@ -178,6 +183,10 @@ pub struct Entrypoint {
     /// Where the client's address comes from when the TCP peer is not the client itself.
     pub client_ip: Option<ClientIpSource>,
     pub tls: Option<EntrypointTls>,
+    /// The value of `Strict-Transport-Security`. Never without `tls`.
+    pub hsts: Option<HeaderValue>,
+    /// Never with `tls`.
+    pub redirect: Option<RedirectToHttps>,
     pub limits: Limits,
     /// Who must say, with the PROXY protocol, whose connection it brings.
     pub proxy_protocol: Option<ProxyProtocol>,
@@ -197,14 +206,6 @@ pub struct ProxyProtocol {
 pub struct ClientIpSource {
     pub header: HeaderName,
     pub trust: Vec<AllowlistId>,
-}
-
-/// `tls = { certificates = "/etc/weir/certs", client_ca = "…" }`
-#[derive(Debug, Clone)]
-pub struct EntrypointTls {
-    pub certificates: Arc<Certificates>,
-    /// When there: a client without a certificate from one of these is refused in the handshake.
-    pub client_ca: Option<Arc<ClientAuthorities>>,
 }
 
 /// `[service.NAME]`
@@ -230,15 +231,6 @@ pub enum ServerProtocol {
     Http2,
     /// What the server chooses in TLS; without TLS, HTTP/1. The default.
     Auto,
-}
-
-/// `tls = { server_name = "app.example.com", ca = "…", insecure = false }`
-#[derive(Debug, Clone)]
-pub struct ServiceTls {
-    /// The name that is sent as SNI and that the server's certificate must carry.
-    pub server_name: rustls::pki_types::ServerName<'static>,
-    /// Whom to trust: the file's authorities, or the system's.
-    pub authorities: ServerAuthorities,
 }
 
 /// `health = { path = "/ping", every = "1s", timeout = "250ms", fall = 2, rise = 2 }`
@@ -285,26 +277,28 @@ pub struct Page {
     pub retry_after: Duration,
 }
 
-/// `[[route]]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
-    /// For logs, metrics and `explain`: as written, or made from host and path.
-    pub name: Arc<str>,
-    /// Only requests of these entrypoints; empty: of all.
-    pub entrypoints: Vec<EntrypointId>,
-    pub host: HostMatch,
-    /// Matches on whole segments: `/a` matches `/a` and `/a/b`, never `/ab`. `/` matches everything.
-    pub path_prefix: Arc<str>,
-    pub service: ServiceId,
+// === impl Config ===
+
+impl Config {
+    /// Whether anything depends on who is on the list.
+    #[must_use]
+    pub fn refers_to(&self, list: AllowlistId) -> bool {
+        self.entrypoints.iter().any(|entrypoint| entrypoint.refers_to(list))
+            || self.routes.iter().any(|route| route.refers_to(list))
+    }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HostMatch {
-    Any,
-    /// Lower case, without a port.
-    Exact(Arc<str>),
-    /// `*.example.com` is kept as `example.com`: one or more labels in front of it.
-    Wildcard(Arc<str>),
+// === impl Route ===
+
+impl Route {
+    /// Whether the list decides which requests the route is for.
+    #[must_use]
+    pub fn refers_to(&self, list: AllowlistId) -> bool {
+        self.when.iter().chain(&self.not).any(|condition| match condition {
+            Condition::Client(networks) => networks.contains(&Network::List(list)),
+            _ => false,
+        })
+    }
 }
 
 // === impl Entrypoint ===
@@ -325,13 +319,7 @@ impl Fetch {
     /// Whether both would do the same. Authorities are compared by their certificates.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
-        let authorities = match (&self.authorities, &other.authorities) {
-            (ServerAuthorities::System, ServerAuthorities::System)
-            | (ServerAuthorities::Anybody, ServerAuthorities::Anybody) => true,
-            (ServerAuthorities::Own(one), ServerAuthorities::Own(two)) => one.roots == two.roots,
-            _ => false,
-        };
-        authorities
+        self.authorities.same_as(&other.authorities)
             && self.source == other.source
             && self.refresh == other.refresh
             && self.timeout == other.timeout

@@ -85,7 +85,13 @@ fn keys(text: &mut String, above: &str, section: &Value) {
         if let Some(example) = schema["examples"].get(0) {
             let _ = writeln!(text, "  Example: `{key} = {example}`");
         }
-        keys(text, &path, schema);
+        match schema.get("additionalProperties").filter(|named| named.is_object()) {
+            Some(named) => keys(text, &format!("{path}.NAME"), named),
+            None => keys(text, &path, schema),
+        }
+        for alternative in schema["anyOf"].as_array().into_iter().flatten() {
+            keys(text, &path, alternative);
+        }
     }
 }
 
@@ -93,12 +99,22 @@ fn kind(schema: &Value) -> String {
     if schema["oneOf"].is_array() {
         return "one of these words".to_owned();
     }
-    if schema["anyOf"].is_array() {
-        return "string or list of strings".to_owned();
+    if let Some(alternatives) = schema["anyOf"].as_array() {
+        let kind = |schema: &Value| match (schema["type"].as_str(), schema["items"]["type"].as_str()) {
+            (Some("array"), Some("string")) => "list of strings".to_owned(),
+            (Some("array"), _) => "list of them".to_owned(),
+            _ => kind(schema),
+        };
+        let kinds: Vec<_> = alternatives.iter().map(kind).collect();
+        return match kinds.as_slice() {
+            [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+            _ => kinds.concat(),
+        };
     }
     match schema["type"].as_str() {
         Some("object") => "table",
         Some("integer") => "whole number",
+        Some("array") => "list",
         Some("boolean") => "`true` or `false`",
         Some(other) => other,
         None => "value",

@@ -36,13 +36,6 @@ const ALL: &[Unsupported] = &[
     entry("route", "on_outage", "a service's `when_all_down` names the page for when no server is left"),
     entry("route", "shadow", "take it out"),
     entry("route", "middleware", "take it out"),
-    entry("route", "method", "match with `host` and `path`"),
-    entry("route", "headers", "match with `host` and `path`"),
-    entry(
-        "route",
-        "priority",
-        "the most specific route wins: exact host, wildcard, none; then the longest path",
-    ),
 ];
 
 const fn entry(section: &'static str, key: &'static str, instead: &'static str) -> Unsupported {

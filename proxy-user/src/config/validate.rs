@@ -8,12 +8,14 @@ mod allowlists;
 mod entrypoints;
 mod fetch;
 mod globals;
+mod https;
 mod limits;
 mod merge;
 mod pages;
 mod routes;
 mod scalar;
 mod services;
+mod tls;
 mod unused;
 
 use super::{code::Code, findings::Findings, model::Config, parse::Document};

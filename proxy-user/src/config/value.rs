@@ -16,7 +16,7 @@ pub struct Refusal {
     pub hint: Option<String>,
 }
 
-/// `250ms`, `1s`, `5m`, `1h`
+/// `250ms`, `1s`, `5m`, `1h`; for long times `30d`, and `1y` of 365 days
 pub fn duration(text: &str) -> Result<Duration, Refusal> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
@@ -26,6 +26,8 @@ pub fn duration(text: &str) -> Result<Duration, Refusal> {
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
+        "y" => 365 * 86_400_000,
         "" if digits > 0 => {
             return Err(refusal("has no unit", Some(format!("seconds are written `{number}s`"))));
         }
@@ -253,6 +255,13 @@ pub fn path_prefix(text: &str) -> Result<String, Refusal> {
     Ok(if kept.is_empty() { "/".to_owned() } else { kept.to_owned() })
 }
 
+/// A route's whole path.
+pub fn path_exact(text: &str) -> Result<String, Refusal> {
+    // Its last slash counts; anything else is as for prefixes.
+    path_prefix(text)?;
+    Ok(text.to_owned())
+}
+
 /// The candidate that was probably meant.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
@@ -300,7 +309,9 @@ mod tests {
         assert_eq!(duration("1s"), Ok(Duration::from_secs(1)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
-        for wrong in ["", "5", "s", "1.5s", "-1s", " 1s", "1 s", "1S", "1d", "1m30s"] {
+        assert_eq!(duration("1d"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(duration("1y"), Ok(Duration::from_secs(365 * 86_400)));
+        for wrong in ["", "5", "s", "1.5s", "-1s", " 1s", "1 s", "1S", "1w", "1m30s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
         assert!(duration("99999999999999999999h").is_ok_and(|all| all > Duration::from_secs(1 << 40)));

@@ -5,6 +5,9 @@
 //! missing better than serde, and go on to the next fault.
 
 mod limits;
+mod pattern;
+mod route;
+mod tls;
 mod value;
 
 use std::collections::BTreeMap;
@@ -13,6 +16,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use limits::Limits;
+pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
+pub use route::Route;
+pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
 pub use value::{At, List};
 
 use super::default;
@@ -48,8 +54,9 @@ pub struct Written {
     /// Responses that Weir serves itself. `maintenance` is built in; a written `[page.maintenance]` replaces it.
     #[serde(default)]
     pub page: BTreeMap<Name, At<Page>>,
-    /// Which requests lead where. The most specific match wins: an exact host before a wildcard before none, then the
-    /// longest path. Their order in the file doesn't matter.
+    /// Which requests lead where. Of the routes that match a request the most specific one wins: an exact host before a
+    /// wildcard before a regular expression before none, then the path, then the number of other conditions.
+    /// `docs/routing.md` has the whole order.
     #[serde(default)]
     pub route: Vec<At<Route>>,
 }
@@ -183,6 +190,20 @@ pub struct Entrypoint {
     pub client_ip: Option<At<ClientIp>>,
     /// Makes this an HTTPS entrypoint.
     pub tls: Option<At<EntrypointTls>>,
+    /// Tells browsers to come back over HTTPS only (`Strict-Transport-Security`). Only with `tls`; a server's own field
+    /// gives way to it.
+    pub hsts: Option<At<Hsts>>,
+    /// Sends every request on to HTTPS: `https`, or `https:8443` where that isn't at port 443. Only without `tls`.
+    /// Challenges of `[acme]` are answered all the same.
+    #[schemars(example = &"https")]
+    pub redirect: Option<At<String>>,
+    /// With which status `redirect` does so: 308 keeps the method and body, 301 is for very old clients.
+    #[schemars(range(min = 301, max = 308), extend("default" = default::REDIRECT_STATUS))]
+    pub redirect_status: Option<At<i64>>,
+    /// Paths, with all that is below them, that `redirect` leaves alone: their requests take their routes. For health
+    /// checks of a load balancer, say.
+    #[schemars(example = ["/health"])]
+    pub redirect_except: Option<List>,
     /// What a client may send at most, and how long it may take.
     pub limits: Option<At<Limits>>,
     /// For entrypoints behind a TCP proxy or load balancer that tells, with the PROXY protocol (version 1 or 2), whose
@@ -210,19 +231,6 @@ pub struct ClientIp {
     /// The allowlists of the peers whose header is believed. From anybody else the header is ignored and removed.
     #[schemars(required, example = ["cloudflare"])]
     pub trust: Option<List>,
-}
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct EntrypointTls {
-    /// A PEM file with chain and key, or a folder of `NAME.crt` or `NAME.pem` with `NAME.key` beside each. A client gets
-    /// the certificate for the name that it asks for; the first one, by file name, if there is none.
-    #[schemars(required, example = "/etc/weir/certs")]
-    pub certificates: Option<At<String>>,
-    /// A PEM file of authorities. A client must then show a certificate from one of them (Cloudflare calls it
-    /// Authenticated Origin Pulls).
-    #[schemars(example = "/etc/weir/origin-pull-ca.pem")]
-    pub client_ca: Option<At<String>>,
 }
 
 /// A set of servers that serve the same thing.
@@ -272,20 +280,6 @@ pub enum ProxyVersion {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ServiceTls {
-    /// The name that is sent as SNI and that the server's certificate must carry.
-    #[schemars(required, example = "app.example.com")]
-    pub server_name: Option<At<String>>,
-    /// A PEM file of the authorities to trust. Without it, those of the operating system.
-    #[schemars(example = "/etc/weir/upstream-ca.pem")]
-    pub ca: Option<At<String>>,
-    /// Accept any certificate. A warning stands in the log as long as this does.
-    #[schemars(extend("default" = false))]
-    pub insecure: Option<At<bool>>,
-}
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Health {
     /// What the probe asks for with GET, with a query if need be. An answer from 200 to 399 is a success.
     #[schemars(required, example = "/ping")]
@@ -329,27 +323,4 @@ pub struct Page {
     /// When a visitor's browser should ask again: a duration in whole seconds, 1s to 24h.
     #[schemars(extend("default" = default::RETRY_AFTER))]
     pub retry_after: Option<At<String>>,
-}
-
-/// A match and where it leads.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Route {
-    /// What logs and metrics call it. Without it, a name made of host and path.
-    #[schemars(example = &"shop")]
-    pub name: Option<At<String>>,
-    /// Only requests that came in there. Without it, at any entrypoint.
-    #[schemars(example = &"https")]
-    pub entrypoint: Option<List>,
-    /// Another way to write `entrypoint`.
-    pub entrypoints: Option<List>,
-    /// The host that is asked for: a name, or `*.example.com` for all names below it. Without it, any.
-    #[schemars(example = "shop.example.com")]
-    pub host: Option<At<String>>,
-    /// The path, or what it begins with, in whole segments: `/shop` matches `/shop` and `/shop/cart`, never `/shopping`.
-    #[schemars(extend("default" = "/"), example = "/shop")]
-    pub path: Option<At<String>>,
-    /// The service that answers.
-    #[schemars(required, example = &"shop")]
-    pub service: Option<At<String>>,
 }

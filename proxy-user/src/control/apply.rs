@@ -27,6 +27,7 @@ use crate::{
     listen::{self, ListenFault},
     proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
+    tls::server::ServerTls,
     worker::{Running, WorkerHandle},
 };
 
@@ -51,15 +52,23 @@ pub struct Fleet {
     running: Running,
     workers: Vec<WorkerHandle>,
     listening: Vec<EntrypointAddr>,
-    watchers: HashMap<WatcherKey, (Asked, Watcher)>,
+    watchers: HashMap<WatcherKey, Watching>,
     pub kernel: KernelSide,
     pub keeper: Keeper,
 }
 
 type WatcherKey = (Arc<str>, ServerAddr);
 
-/// What a watcher asks, and how.
-type Asked = (HealthCheck, ServerProtocol, Option<proxy_protocol::Version>);
+/// What is spoken to servers.
+type Speech = (ServerProtocol, Option<proxy_protocol::Version>);
+
+/// A watcher, and by what it probes.
+struct Watching {
+    check: HealthCheck,
+    speech: Speech,
+    tls: Option<ServerTls>,
+    _probes: Watcher,
+}
 
 type Opened = Vec<(EntrypointAddr, Vec<TcpListener>)>;
 
@@ -199,10 +208,13 @@ impl Fleet {
             let Some(check) = &service.check else { continue };
             for server in &service.servers {
                 let key = (service.name.clone(), server.addr);
-                // A check that speaks TLS is started anew with each configuration: its certificates may be others.
-                let asked = (check.clone(), service.protocol, service.send_proxy);
-                if service.tls.is_none() && self.watchers.get(&key).is_some_and(|(known, _)| *known == asked)
-                {
+                let speech = (service.protocol, service.send_proxy);
+                let same = |known: &Watching| {
+                    known.check == *check
+                        && known.speech == speech
+                        && ServerTls::same(known.tls.as_ref(), service.tls.as_ref())
+                };
+                if self.watchers.get(&key).is_some_and(same) {
                     continue;
                 }
                 let target = Target {
@@ -217,7 +229,8 @@ impl Fleet {
                 if unknown {
                     new.push(watcher.first_probe());
                 }
-                self.watchers.insert(key, (asked, watcher));
+                let (check, tls) = (check.clone(), service.tls.clone());
+                self.watchers.insert(key, Watching { check, speech, tls, _probes: watcher });
             }
         }
         let all = futures_util::future::join_all(new);

@@ -92,10 +92,23 @@ impl KernelSide {
             Ok((kernel, applied))
         })
         .await?;
+        if self.kernel.is_none() {
+            in_the_background(kernel.clone());
+        }
         self.kernel = Some(kernel);
         self.bpffs = bpffs;
         Ok(applied)
     }
+}
+
+/// What need not be there for the first packet, and takes its time.
+fn in_the_background(kernel: Arc<Mutex<Kernel>>) {
+    tokio::task::spawn_blocking(move || {
+        let explainable = kernel.lock().unwrap_or_else(PoisonError::into_inner).make_explainable();
+        if let Err(fault) = explainable {
+            tracing::warn!(%fault, "`weir explain` can't be answered; the gate judges all the same");
+        }
+    });
 }
 
 /// Whether an earlier daemon left pins behind.

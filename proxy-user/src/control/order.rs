@@ -84,6 +84,12 @@ pub struct RefreshAllowlists {
     /// Take a list also when it has shrunken below its limit.
     #[serde(default)]
     pub accept_shrunken: bool,
+    /// Without asking the lock-out guard.
+    #[serde(default)]
+    pub force: bool,
+    /// The operator's `SSH_CONNECTION`.
+    #[serde(default)]
+    pub ssh: Option<String>,
 }
 
 /// A JSON object, whose shape is the verb's own, or why not.

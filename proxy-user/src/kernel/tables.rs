@@ -1,6 +1,11 @@
 //! The pinned maps: read, filled, and swapped.
 
-use std::{collections::BTreeSet, fs, io, os::fd::AsFd, thread};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs, io,
+    os::fd::AsFd,
+    thread,
+};
 
 use aya::{
     maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues},
@@ -11,13 +16,13 @@ use proxy_common::{
     counters::Counters,
     label::{Label, ListLabel},
     names,
-    scope::{MAX_ENTRYPOINTS, ScopeKey, ScopeSlot, ScopeTable},
-    shadow::{Shadowed, ShadowedKey},
+    scope::{MAX_ENTRYPOINTS, ScopeKey, ScopeSlot, ScopeTable, TRIED_SHADOWED},
+    shadow::{Shadowed, ShadowedKey, TRIED},
 };
 
 use super::{
     KernelFault,
-    allowed::{self, Allowed, Directory},
+    allowed::{self, Allowed, Directory, Index},
     lookup,
     pins::{self, Pins},
     plan::{Known, Observed, Plan},
@@ -46,6 +51,8 @@ struct Slots {
     directory: MapData,
     blocks: MapData,
     hosts: MapData,
+    filter: MapData,
+    index: MapData,
 }
 
 impl Tables {
@@ -72,6 +79,8 @@ impl Tables {
                 directory: data(names::GATE_DIRECTORY)?,
                 blocks: data(names::GATE_BLOCKS)?,
                 hosts: data(names::GATE_HOSTS)?,
+                filter: data(names::GATE_FILTER)?,
+                index: data(names::GATE_INDEX)?,
             },
         })
     }
@@ -159,12 +168,23 @@ impl Tables {
         Ok(counters)
     }
 
-    /// Likewise of what would have been dropped.
-    pub(super) fn would_drop(&self, entrypoint: u32) -> Result<Counters, KernelFault> {
-        sum(&self.would_drop, names::GATE_WOULD_DROP, entrypoint)
+    /// What each CPU has counted, with what was only tried out.
+    pub(super) fn counters_by_cpu(&self, entrypoint: u32) -> Result<Vec<Counters>, KernelFault> {
+        let shares = self.counters.get(&entrypoint, 0);
+        let shares = shares.map_err(|error| failed("read", names::GATE_COUNTERS, &error))?;
+        Ok(shares.iter().copied().collect())
     }
 
-    /// Whose packets shadowed entrypoints would have dropped. Entries may come and go while this reads.
+    /// Likewise of what would have been dropped.
+    pub(super) fn would_drop(&self, entrypoint: u32) -> Result<Counters, KernelFault> {
+        let mut counters = sum(&self.would_drop, names::GATE_WOULD_DROP, entrypoint)?;
+        if let Some(tried) = &self.tried {
+            counters -= sum(tried, names::GATE_TRIED, TRIED_SHADOWED + entrypoint)?;
+        }
+        Ok(counters)
+    }
+
+    /// Whose packets shadowed entrypoints would have dropped, likewise. Entries may come and go while this reads.
     pub(super) fn shadowed(&self) -> Vec<(ShadowedKey, Shadowed)> {
         let all = |shares: PerCpuValues<Shadowed>| {
             shares.iter().fold(Shadowed::default(), |mut sum, share| {
@@ -172,7 +192,16 @@ impl Tables {
                 sum
             })
         };
-        self.shadowed.iter().filter_map(Result::ok).map(|(key, shares)| (key, all(shares))).collect()
+        let entries = self.shadowed.iter().filter_map(Result::ok).map(|(key, shares)| (key, all(shares)));
+        let (tried, mut shadowed): (Vec<_>, Vec<_>) =
+            entries.partition(|(key, _)| key.entrypoint & TRIED != 0);
+        let tried: HashMap<_, _> = tried.into_iter().collect();
+        for (key, tally) in &mut shadowed {
+            let tried = tried.get(&ShadowedKey { entrypoint: key.entrypoint | TRIED, ..*key });
+            *tally -= tried.copied().unwrap_or_default();
+        }
+        shadowed.retain(|(_, tally)| tally.packets > 0);
+        shadowed
     }
 
     /// Writes all of a plan that no packet sees yet.
@@ -198,7 +227,7 @@ impl Tables {
     /// uses: some ten milliseconds each. So the arrays wait at the same time.
     fn fill_admissions(&mut self, admissions: &Known) -> Result<(), KernelFault> {
         for (slot, admission) in admissions {
-            let Allowed { sieve, nodes, directory } = allowed::tables(admission);
+            let Allowed { sieve, nodes, directory, index } = allowed::tables(admission);
             let put = |outer: &MapData, table: io::Result<Table>| {
                 table
                     .and_then(|table| table::set_slot(outer.fd().as_fd(), *slot, &table))
@@ -219,6 +248,16 @@ impl Tables {
                     others.push(
                         threads.spawn(move || {
                             put(&slots.hosts, Table::filled(c"gate_hosts", hosts, Sizes::Any))
+                        }),
+                    );
+                }
+                if let Some(Index { filter, buckets }) = &index {
+                    others.push(threads.spawn(move || {
+                        put(&slots.filter, Table::filled(c"gate_filter", filter, Sizes::Same))
+                    }));
+                    others.push(
+                        threads.spawn(move || {
+                            put(&slots.index, Table::filled(c"gate_index", buckets, Sizes::Any))
                         }),
                     );
                 }
@@ -261,7 +300,7 @@ impl Tables {
     /// Gives the memory of admissions back that nothing uses. That it fails costs nothing but memory: the slot
     /// is overwritten when it is next used.
     pub(super) fn release(&self, unused: &BTreeSet<u32>) {
-        let Slots { sieves, allow, directory, blocks, hosts, .. } = &self.slots;
+        let Slots { sieves, allow, directory, blocks, hosts, filter, index, .. } = &self.slots;
         let clear = |map: &MapData| {
             for slot in unused {
                 if let Err(error) = table::clear_slot(map.fd().as_fd(), *slot) {
@@ -270,28 +309,29 @@ impl Tables {
             }
         };
         thread::scope(|threads| {
-            for map in [sieves, allow, directory, blocks, hosts] {
+            for map in [sieves, allow, directory, blocks, hosts, filter, index] {
                 threads.spawn(move || clear(map));
             }
         });
     }
 
     fn reset(&mut self, entrypoint: u32) -> Result<(), KernelFault> {
-        let doing = || "reset the counters".to_owned();
-        let cpus = nr_cpus().map_err(|(_, error)| KernelFault::system(doing(), error))?;
-        let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus])
-            .map_err(|error| KernelFault::system(doing(), error))?;
-        if let Some(tried) = &mut self.tried {
-            tried.set(entrypoint, zeros, 0).map_err(|error| failed("write", names::GATE_TRIED, &error))?;
+        let cpus = nr_cpus().map_err(|(_, error)| KernelFault::system("reset the counters", error))?;
+        let tried = self.tried.as_mut().into_iter();
+        let tried = tried.map(|map| (map, names::GATE_TRIED, vec![entrypoint, TRIED_SHADOWED + entrypoint]));
+        let counters = [
+            (&mut self.counters, names::GATE_COUNTERS, vec![entrypoint]),
+            (&mut self.would_drop, names::GATE_WOULD_DROP, vec![entrypoint]),
+        ];
+        for (map, name, slots) in counters.into_iter().chain(tried) {
+            for slot in slots {
+                let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus])
+                    .map_err(|error| KernelFault::system("reset the counters", error))?;
+                map.set(slot, zeros, 0).map_err(|error| failed("write", name, &error))?;
+            }
         }
-        let counters =
-            [(&mut self.counters, names::GATE_COUNTERS), (&mut self.would_drop, names::GATE_WOULD_DROP)];
-        for (map, name) in counters {
-            let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus])
-                .map_err(|error| KernelFault::system(doing(), error))?;
-            map.set(entrypoint, zeros, 0).map_err(|error| failed("write", name, &error))?;
-        }
-        for (key, _) in self.shadowed().into_iter().filter(|(key, _)| key.entrypoint == entrypoint) {
+        let keys: Vec<_> = self.shadowed.keys().filter_map(Result::ok).collect();
+        for key in keys.into_iter().filter(|key| key.entrypoint & !TRIED == entrypoint) {
             match self.shadowed.remove(&key) {
                 // It gave way to another by itself.
                 Ok(()) | Err(MapError::KeyNotFound) => {}

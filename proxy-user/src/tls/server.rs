@@ -7,6 +7,7 @@ use rustls::{
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
+    sign::SingleCertAndKey,
 };
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -40,15 +41,17 @@ impl ServerTls {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder =
             ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-        let mut config = match &tls.authorities {
-            ServerAuthorities::System => builder.with_platform_verifier()?.with_no_client_auth(),
-            ServerAuthorities::Own(roots) => {
-                builder.with_root_certificates(roots.clone()).with_no_client_auth()
+        let builder = match &tls.authorities {
+            ServerAuthorities::System => builder.with_platform_verifier()?,
+            ServerAuthorities::Own(roots) => builder.with_root_certificates(roots.clone()),
+            ServerAuthorities::Anybody => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnybody(provider)))
             }
-            ServerAuthorities::Anybody => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(TrustAnybody(provider)))
-                .with_no_client_auth(),
+        };
+        // Sessions are resumed (by default: 256 of them, in memory), which the snapshot keeps over a reload.
+        let mut config = match &tls.certificate {
+            None => builder.with_no_client_auth(),
+            Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.key.clone()))),
         };
         let mut offering = |protocols: &[&str]| {
             config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
@@ -60,6 +63,15 @@ impl ServerTls {
             auto: offering(&["h2", "http/1.1"]),
             name: tls.server_name.clone(),
         })
+    }
+
+    /// Whether both are one and the same, or neither is there.
+    pub fn same(one: Option<&Self>, other: Option<&Self>) -> bool {
+        match (one, other) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one.auto.config(), other.auto.config()),
+            _ => false,
+        }
     }
 
     /// # Errors

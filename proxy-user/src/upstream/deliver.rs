@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Method, Request};
+use http::{Method, request};
 use tokio::time::timeout;
 
 use crate::{
@@ -34,11 +34,12 @@ pub enum Undelivered {
     ClientLeft,
 }
 
-/// Delivers `request`, and notes in `exchange` which server was asked and how often.
+/// Delivers a request, and notes in `exchange` which server was asked and how often.
 pub async fn deliver(
     means: Means<'_>,
     service: &Service,
-    mut request: Request<RequestBody>,
+    head: &request::Parts,
+    mut body: RequestBody,
     exchange: &mut Exchange,
 ) -> Result<Answer, Undelivered> {
     let _active = service.budget.enter();
@@ -61,26 +62,26 @@ pub async fn deliver(
         server.counters.requests.fetch_add(1, Ordering::Relaxed);
         exchange.server = Some(server.label.clone());
 
-        let spare = copy(&request);
-        let repeatable = is_idempotent(request.method());
-        let failed = match attempt(means, service, picked, connections, request).await {
+        let spare = body.is_empty().then_some(RequestBody::Empty);
+        let failed = match attempt(means, service, picked, connections, head, body).await {
             Ok(answer) => {
-                exchange.server_took = Some(began.elapsed());
+                exchange.server_took = Some(answer.at.duration_since(began));
                 return Ok(answer);
             }
             Err(Failed { fault: AttemptFault::ClientBroke(_), .. }) => return Err(Undelivered::ClientLeft),
             Err(failed) => failed,
         };
 
+        // What the server has not looked at is not repeated by being sent again.
+        let spare = spare.filter(|_| failed.refused || is_idempotent(&head.method));
         if failed.stale
-            && (repeatable || failed.refused)
             && let Some(spare) = spare
         {
             // That says nothing of the server: it may have the request again, but not over a connection as old.
             connections = Connections::New;
             tried.remove(picked.index);
             fault = Some(failed.fault);
-            request = spare;
+            body = spare;
             continue;
         }
         server.counters.failures.fetch_add(1, Ordering::Relaxed);
@@ -88,7 +89,6 @@ pub async fn deliver(
         // What cost no server any work, or is taken away from a server that is out, is no repetition but the first
         // delivery: only the rest is rationed.
         let rationed = failed.unsent.is_none() && !failed.refused && server.health.status().usable();
-        let spare = spare.filter(|_| repeatable || failed.refused);
         let Some(again) = failed.unsent.or(spare) else {
             return Err(Undelivered::Failed(failed.fault));
         };
@@ -100,7 +100,7 @@ pub async fn deliver(
             }
         }
         fault = Some(failed.fault);
-        request = again;
+        body = again;
     }
 }
 
@@ -112,24 +112,12 @@ async fn is_taken_out(server: &Server) -> bool {
     timeout(VERDICT, verdict).await.is_ok_and(|status| status == Status::Down)
 }
 
-/// Whether sending it twice does no harm.
+/// Whether sending a request twice does no harm.
 fn is_idempotent(method: &Method) -> bool {
     matches!(
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
     )
-}
-
-/// A copy to send again, where there is no body that has gone.
-fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !request.body().is_empty() {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::Empty);
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    Some(copy)
 }
 
 #[cfg(test)]

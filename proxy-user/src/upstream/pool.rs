@@ -1,32 +1,29 @@
 //! Connections to servers: those of HTTP/1 that wait for their next request, and those of HTTP/2, which requests share.
 //! One pool per worker: no lock, no other thread.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
-use hyper::client::conn::http1::SendRequest;
 use tokio::sync::Mutex;
 
 use crate::{
-    body::RequestBody,
+    clock::Moment,
     health::Health,
-    upstream::sender::{Sender, Shared},
+    upstream::{
+        carrier::Carrier,
+        http1::Connection,
+        http2::{Shared, Stream},
+    },
 };
 
-/// Idle connections are closed after this: shorter than the 5 s after which widespread servers (Node.js) close
+/// Idle connections are closed after so many milliseconds: shorter than the 5 s after which widespread servers (Node.js) close
 /// theirs, since a request sent into a closing connection may be lost.
-const LONGEST_IDLE: Duration = Duration::from_secs(4);
+const LONGEST_IDLE: u64 = 4_000;
 
 /// Idle connections kept per server and worker.
 const MOST_IDLE: usize = 256;
 
-/// A connection of HTTP/2 costs its server little: it is kept for longer.
-const LONGEST_UNUSED: Duration = Duration::from_secs(60);
+/// A connection of HTTP/2 costs its server little: it is kept for longer, in milliseconds.
+const LONGEST_UNUSED: u64 = 60_000;
 
 /// Requests at a time over one connection of HTTP/2, if the server takes as many. More make another connection.
 const MOST_STREAMS: usize = 100;
@@ -47,7 +44,7 @@ pub struct Pool {
 /// The connections of HTTP/2 to one server.
 #[derive(Debug, Default)]
 struct Multiplexed {
-    connections: Vec<(Shared, Instant)>,
+    connections: Vec<(Shared, Moment)>,
     /// Held while one is being opened: the others wait for it, instead of opening one each.
     opening: Rc<Mutex<()>>,
     /// The server was found to speak HTTP/1 where either would do: nobody need wait.
@@ -56,30 +53,36 @@ struct Multiplexed {
 
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<RequestBody>,
-    since: Instant,
+    connection: Box<Connection>,
+    since: Moment,
 }
 
 /// A connection in use, and where it belongs when its answer has been read to the end. Dropped instead of given
-/// back, one of HTTP/1 closes.
+/// back, it closes; of HTTP/2, that is its stream.
 #[derive(Debug)]
 pub struct Lease {
     key: PoolKey,
     pool: Rc<Pool>,
-    sender: Sender,
+    pub carrier: Carrier,
     health: Arc<Health>,
     keep: bool,
 }
 
 impl Pool {
-    /// A connection that takes a request now; `http1`: one of HTTP/1.
-    pub fn take(&self, key: PoolKey, http1: bool) -> Option<Sender> {
-        let shared = if http1 { None } else { self.take_shared(key) };
-        shared.or_else(|| self.take_idle(key).map(Sender::Http1))
+    /// An idle connection, the one used last first: it is the least likely to be closed by the server.
+    pub fn take(&self, key: PoolKey) -> Option<Box<Connection>> {
+        let mut idle = self.idle.borrow_mut();
+        let connections = idle.get_mut(&key)?;
+        while let Some(mut idle) = connections.pop() {
+            if idle.is_fit(Moment::recent()) {
+                return Some(idle.connection);
+            }
+        }
+        None
     }
 
     /// A place on the connection of HTTP/2 that carries most and has room still.
-    pub fn take_shared(&self, key: PoolKey) -> Option<Sender> {
+    pub fn take_shared(&self, key: PoolKey) -> Option<Stream> {
         let mut shared = self.shared.borrow_mut();
         let connections = &mut shared.get_mut(&key)?.connections;
         connections.retain(|(connection, _)| !connection.is_closed());
@@ -89,16 +92,16 @@ impl Pool {
             None if full => connections.iter_mut().min_by_key(|(connection, _)| connection.load())?,
             found => found?,
         };
-        *used = Instant::now();
-        Some(Sender::Http2(connection.stream()))
+        *used = Moment::recent();
+        Some(connection.stream())
     }
 
     /// Keeps a connection of HTTP/2 for all requests to come, and gives a place on it.
-    pub fn share(&self, key: PoolKey, connection: Shared) -> Sender {
+    pub fn share(&self, key: PoolKey, connection: Shared) -> Stream {
         let stream = connection.stream();
         let mut shared = self.shared.borrow_mut();
-        shared.entry(key).or_default().connections.push((connection, Instant::now()));
-        Sender::Http2(stream)
+        shared.entry(key).or_default().connections.push((connection, Moment::recent()));
+        stream
     }
 
     /// Where to wait while somebody else opens a connection that many will share. `None` where there is no sense in it.
@@ -113,40 +116,27 @@ impl Pool {
         self.shared.borrow_mut().entry(key).or_default().speaks_http1 = true;
     }
 
-    /// An idle connection, the one used last first: it is the least likely to be closed by the server.
-    fn take_idle(&self, key: PoolKey) -> Option<SendRequest<RequestBody>> {
-        let mut idle = self.idle.borrow_mut();
-        let connections = idle.get_mut(&key)?;
-        while let Some(connection) = connections.pop() {
-            if !connection.sender.is_closed() && connection.since.elapsed() < LONGEST_IDLE {
-                return Some(connection.sender);
-            }
-        }
-        None
-    }
-
-    fn put(&self, key: PoolKey, sender: SendRequest<RequestBody>) {
-        if sender.is_closed() {
-            return;
-        }
+    fn put(&self, key: PoolKey, connection: Box<Connection>) {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.entry(key).or_default();
         if connections.len() < MOST_IDLE {
-            connections.push(Idle { sender, since: Instant::now() });
+            connections.push(Idle { connection, since: Moment::recent() });
         }
     }
 
-    /// Closes what has been idle for too long. Called every second or so.
+    /// Closes what has been idle for too long, or was closed by the server. Called every second or so.
     pub fn prune(&self) {
+        let now = Moment::recent();
         self.idle.borrow_mut().retain(|_, connections| {
-            connections.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < LONGEST_IDLE);
+            connections.retain_mut(|idle| idle.is_fit(now));
             !connections.is_empty()
         });
         self.shared.borrow_mut().retain(|_, known| {
             known.connections.retain(|(connection, used)| {
-                !connection.is_closed() && (connection.load() > 0 || used.elapsed() < LONGEST_UNUSED)
+                !connection.is_closed() && (connection.load() > 0 || now.since(*used) < LONGEST_UNUSED)
             });
-            !known.connections.is_empty() || known.speaks_http1 || Rc::strong_count(&known.opening) > 1
+            // What is learnt of a server is learnt anew when nothing goes there for a while.
+            !known.connections.is_empty() || Rc::strong_count(&known.opening) > 1
         });
     }
 
@@ -157,18 +147,37 @@ impl Pool {
     }
 }
 
+impl Idle {
+    fn is_fit(&mut self, now: Moment) -> bool {
+        now.since(self.since) < LONGEST_IDLE && self.connection.is_quiet()
+    }
+}
+
 impl Lease {
-    pub fn new(key: PoolKey, pool: Rc<Pool>, sender: Sender, health: Arc<Health>, keep: bool) -> Self {
-        Self { key, pool, sender, health, keep }
+    /// `keep`: somebody else may have the connection afterwards.
+    pub fn new(key: PoolKey, pool: Rc<Pool>, carrier: Carrier, health: Arc<Health>, keep: bool) -> Self {
+        Self { key, pool, carrier, health, keep }
     }
 
-    pub fn health(&self) -> &Health {
-        &self.health
+    /// Something came from the server. When, is known to a tick: a body comes in many pieces.
+    pub fn heard(&self) {
+        self.health.heard(Moment::recent());
     }
 
+    /// For good: it won't be given back. Only one of HTTP/1 is anybody's own.
+    pub fn into_connection(self) -> Option<Box<Connection>> {
+        match self.carrier {
+            Carrier::Http1(connection) => Some(connection),
+            Carrier::Http2(_) => None,
+        }
+    }
+
+    /// After an answer that was read to its end: the next request may have the connection, if it is good for one.
     pub fn give_back(self) {
-        if let (Sender::Http1(sender), true) = (self.sender, self.keep) {
-            self.pool.put(self.key, sender);
+        if let (Carrier::Http1(connection), true) = (self.carrier, self.keep)
+            && connection.is_reusable()
+        {
+            self.pool.put(self.key, connection);
         }
     }
 }

@@ -1,89 +1,86 @@
-//! A server's stream that is read to its end even when the server takes nothing any more.
-//!
-//! A server may answer before it has read the whole request, and close: what was still on its way is answered with a
-//! reset. Its answer lies in our buffer then, and whoever stops at the first failed write never sees it.
+//! The bytes to and from a server: TCP, with or without TLS.
 
 use std::{
-    io::{self, ErrorKind, IoSlice},
+    io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::client::TlsStream;
 
-/// Once the other side takes nothing, what is written is thrown away. That nothing comes back either shows in reading.
 #[derive(Debug)]
-pub struct HeardOut<S> {
-    inner: S,
-    deaf: bool,
+pub enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl<S> HeardOut<S> {
-    pub fn new(inner: S) -> Self {
-        Self { inner, deaf: false }
+impl Stream {
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Tls(_))
     }
 
-    fn unless_deaf<T>(&mut self, polled: Poll<io::Result<T>>, thrown_away: T) -> Poll<io::Result<T>> {
-        match polled {
-            Poll::Ready(Err(error))
-                if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>
-            {
-                self.deaf = true;
-                Poll::Ready(Ok(thrown_away))
+    /// Whether the server chose HTTP/2 in the TLS handshake; `None`: it said nothing.
+    pub fn agreed_on_http2(&self) -> Option<bool> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol().map(|protocol| protocol == b"h2"),
+        }
+    }
+
+    /// Whether the server has neither closed nor said anything, as is right while nothing is asked of it. Costs no
+    /// system call unless something came.
+    pub fn is_quiet(&mut self) -> bool {
+        match self {
+            Self::Plain(stream) => {
+                matches!(stream.try_read(&mut [0; 1]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
-            other => other,
+            // What comes may be TLS's own: session tickets, a new key.
+            Self::Tls(stream) => {
+                let mut byte = [0; 1];
+                let read = Pin::new(stream)
+                    .poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut byte));
+                read.is_pending()
+            }
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for HeardOut<S> {
+impl AsyncRead for Stream {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for HeardOut<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.deaf {
-            return Poll::Ready(Ok(bytes.len()));
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
-        let polled = Pin::new(&mut self.inner).poll_write(cx, bytes);
-        self.unless_deaf(polled, bytes.len())
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let length = slices.iter().map(|slice| slice.len()).sum();
-        if self.deaf {
-            return Poll::Ready(Ok(length));
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
-        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
-        self.unless_deaf(polled, length)
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.deaf {
-            return Poll::Ready(Ok(()));
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
-        let polled = Pin::new(&mut self.inner).poll_flush(cx);
-        self.unless_deaf(polled, ())
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.deaf {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

@@ -23,9 +23,9 @@ use proxy_user::{
 use serde_json::json;
 
 use super::{
-    flood::{packet, send, stay_on_a_core},
     host::{EDGE_V4, Host, Neighbour, with_host},
     lists, rounded,
+    sending::{packet, send, stay_on_a_core},
 };
 
 const SWAPS: u64 = 300;

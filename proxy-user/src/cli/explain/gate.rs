@@ -14,7 +14,7 @@ use crate::{
     cli::{Failure, print},
     kernel::{
         KernelFault,
-        explain::{Explainer, Explanation, Verdict},
+        explain::{Explainer, Explanation, Guard, Verdict},
     },
     packet,
 };
@@ -28,8 +28,9 @@ struct Explained {
 pub fn explain(args: &ExplainArgs, explainer: &Explainer) -> Result<(), Failure> {
     let failed = |fault: KernelFault| Failure::Failed(fault.to_string());
     let guards = explainer.guards().map_err(failed)?.into_iter();
-    let targets: Vec<Target> =
-        guards.map(|guard| Target { entrypoint: guard.entrypoint, address: guard.address }).collect();
+    let targets: Vec<Target> = guards
+        .map(|Guard { entrypoint, address, protocol }| Target { entrypoint, address, protocol })
+        .collect();
     let mut explained = Vec::new();
     for question in question::of(args, &targets, "the gate guards")? {
         let explanation = explainer.explain(&question.frame).map_err(failed)?;

@@ -1,66 +1,36 @@
 //! `[[route]]`
 
-use super::{merge::Merged, scalar};
+mod conditions;
+mod overlap;
+
+use super::merge::Merged;
 use crate::config::{
     code::Code,
     findings::Findings,
-    model::{EntrypointId, HostMatch, Route, ServiceId},
+    model::{EntrypointId, HostMatch, PathMatch, Route, ServiceId},
     parse,
     source::FileId,
-    value::{self, quoted},
+    value::quoted,
     written::{self, At},
 };
 
+/// A valid route, and where it stands.
+pub struct Placed<'a> {
+    pub route: Route,
+    pub file: FileId,
+    pub at: &'a At<written::Route>,
+}
+
 pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Route> {
-    let mut routes: Vec<(Route, FileId, &At<written::Route>)> = Vec::new();
-    for (file, route) in &written.routes {
-        let valid = one(*file, route, written, findings);
-        let Some(valid) = valid else { continue };
-        if let Some((first, first_file, first_at)) =
-            routes.iter().find(|(known, ..)| same_requests(known, &valid))
-        {
-            let message = if first.name == valid.name {
-                format!("two routes match the same requests: {}", quoted(&valid.name))
-            } else {
-                format!("routes {} and {} match the same requests", quoted(&first.name), quoted(&valid.name))
-            };
-            findings
-                .error(Code::DuplicateRoute, *file, &route.span, message)
-                .related(*first_file, &first_at.span, "the first one")
-                .hint("give one of them another host, path or entrypoint");
-        }
-        routes.push((valid, *file, route));
-    }
-    same_names(&routes, findings);
-    routes.into_iter().map(|(route, ..)| route).collect()
-}
-
-/// One request, one route: two of them may not match the same.
-fn same_requests(one: &Route, other: &Route) -> bool {
-    let entrypoints = one.entrypoints.is_empty()
-        || other.entrypoints.is_empty()
-        || one.entrypoints.iter().any(|id| other.entrypoints.contains(id));
-    entrypoints && one.host == other.host && one.path_prefix == other.path_prefix
-}
-
-/// Metrics tell routes apart by name.
-fn same_names(routes: &[(Route, FileId, &At<written::Route>)], findings: &mut Findings) {
-    for (nth, (route, file, at)) in routes.iter().enumerate() {
-        let Some(name) = &at.value.name else { continue };
-        let first = routes[..nth].iter().find(|(known, ..)| known.name == route.name);
-        if let Some((_, first_file, first_at)) = first {
-            let first_span = first_at.value.name.as_ref().map_or(&first_at.span, |name| &name.span);
-            findings
-                .error(
-                    Code::DefinedTwice,
-                    *file,
-                    &name.span,
-                    format!("two routes are named {}", quoted(&name.value)),
-                )
-                .related(*first_file, first_span, "first named here")
-                .hint("logs and metrics tell routes apart by name");
-        }
-    }
+    let placed: Vec<Placed<'_>> = written
+        .routes
+        .iter()
+        .filter_map(|(file, at)| Some(Placed { route: one(*file, at, written, findings)?, file: *file, at }))
+        .collect();
+    overlap::same_requests(&placed, findings);
+    overlap::same_names(&placed, findings);
+    overlap::shadowed(&placed, findings);
+    placed.into_iter().map(|placed| placed.route).collect()
 }
 
 fn one(
@@ -71,13 +41,13 @@ fn one(
 ) -> Option<Route> {
     let body = &route.value;
     let element = parse::element("route", file, route.span.start);
-    let host = match &body.host {
-        Some(host) => refusable(file, Code::BadHost, "route: host", host, value::host, findings),
-        None => Some(HostMatch::Any),
+    let hosts = match &body.host {
+        Some(hosts) => conditions::hosts(file, "route: host", hosts, findings),
+        None => Some(vec![HostMatch::Any]),
     };
     let path = match &body.path {
-        Some(path) => refusable(file, Code::BadPath, "route: path", path, value::path_prefix, findings),
-        None => Some("/".to_owned()),
+        Some(path) => conditions::path(file, "route: path", path, findings),
+        None => Some(PathMatch::Prefix("/".into())),
     };
     let name = match &body.name {
         Some(name) => {
@@ -90,15 +60,19 @@ fn one(
             }
             name.value.clone()
         }
-        None => made_name(host.as_ref(), path.as_deref()),
+        None => made_name(hosts.as_deref(), path.as_ref()),
     };
     let entrypoints = match findings.lost(&format!("{element}.entrypoint")) {
         true => None,
         false => entrypoints(file, body, &name, written, findings),
     };
+    let by = format!("route {}", quoted(&name));
+    let when = conditions::when(file, &by, body, written, findings);
+    let not = conditions::not(file, &by, body, written, findings);
+    let priority = conditions::priority(file, &by, body.priority.as_ref(), findings);
     let service = match &body.service {
         Some(service) => {
-            let by = format!("route {} sends to", quoted(&name));
+            let by = format!("{by} sends to");
             written.services.refer(file, service, &by, Code::NoSuchService, findings)
         }
         None => {
@@ -106,12 +80,7 @@ fn one(
             let lost = |key| findings.lost(&format!("{element}.{key}"));
             if !["service", "split", "passthrough"].into_iter().any(lost) {
                 findings
-                    .error(
-                        Code::Missing,
-                        file,
-                        &route.span,
-                        format!("route {} has no `service`", quoted(&name)),
-                    )
+                    .error(Code::Missing, file, &route.span, format!("{by} has no `service`"))
                     .hint("write where it leads: `service = \"app\"`");
             }
             None
@@ -124,41 +93,29 @@ fn one(
     Some(Route {
         name: name.into(),
         entrypoints: entrypoints?,
-        host: host?,
-        path_prefix: path?.into(),
+        hosts: hosts?,
+        path: path?,
+        when: when?,
+        not: not?,
+        priority,
         // Without a service there is no configuration; until then the route takes part in the search for duplicates.
         service: ServiceId(service.unwrap_or_default()),
     })
 }
 
-fn refusable<T>(
-    file: FileId,
-    code: Code,
-    what: &str,
-    written: &At<String>,
-    parse: impl Fn(&str) -> Result<T, value::Refusal>,
-    findings: &mut Findings,
-) -> Option<T> {
-    match parse(&written.value) {
-        Ok(value) => Some(value),
-        Err(refusal) => {
-            scalar::refused(file, code, what, written, refusal, findings);
-            None
-        }
-    }
-}
-
-/// `app.example.com/shop`, `*.example.com`, or `*` for everything.
-fn made_name(host: Option<&HostMatch>, path: Option<&str>) -> String {
-    let host = match host {
-        Some(HostMatch::Exact(host)) => host.to_string(),
-        Some(HostMatch::Wildcard(host)) => format!("*.{host}"),
-        Some(HostMatch::Any) | None => "*".to_owned(),
+/// `app.example.com/shop`, `*.example.com`, or `*` for everything. Of several hosts the first.
+fn made_name(hosts: Option<&[HostMatch]>, path: Option<&PathMatch>) -> String {
+    let host = hosts.and_then(<[_]>::first).unwrap_or(&HostMatch::Any);
+    let mut name = match path {
+        None => host.to_string(),
+        Some(PathMatch::Prefix(path)) if **path == *"/" => host.to_string(),
+        Some(PathMatch::Prefix(path) | PathMatch::Exact(path)) => format!("{host}{path}"),
+        Some(path @ PathMatch::Regex(_)) => format!("{host}{path}"),
     };
-    match path {
-        None | Some("/") => host,
-        Some(path) => format!("{host}{path}"),
+    if let Some((end, _)) = name.char_indices().nth(64) {
+        name.truncate(end);
     }
+    name
 }
 
 /// None: at least one is unknown, so which requests the route is for isn't known either.

@@ -16,8 +16,7 @@ pub fn warn(written: &Merged<'_>, config: &Config, findings: &mut Findings) {
         config.routes.iter().any(|route| route.service == ServiceId(id))
     });
     unused(&written.allowlists, "no entrypoint refers to it", findings, |id| {
-        let id = AllowlistId(id);
-        config.entrypoints.iter().any(|entrypoint| entrypoint.refers_to(id))
+        config.refers_to(AllowlistId(id))
     });
     unused(&written.pages, "no service refers to it", findings, |id| {
         config.services.iter().any(|service| service.when_all_down == WhenAllDown::Page(PageId(id)))
@@ -27,7 +26,9 @@ pub fn warn(written: &Merged<'_>, config: &Config, findings: &mut Findings) {
             .routes
             .iter()
             .any(|route| route.entrypoints.is_empty() || route.entrypoints.contains(&EntrypointId(id)));
-        if !answered {
+        // Whatever has no route is sent on.
+        let redirected = config.entrypoints[id].redirect.is_some();
+        if !answered && !redirected {
             let message =
                 format!("no route applies to entrypoint `{}`: every request gets 404", item.name.value);
             findings
