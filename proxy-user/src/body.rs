@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 
 use crate::{
     access_log::Exchange,
+    forwarding::trailers_towards_server,
     hygiene::patience::Stall,
     upstream::{Lease, http1},
 };
@@ -95,7 +96,7 @@ impl Body for RequestBody {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Streaming { incoming, received, stall } => {
-                let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) else {
+                let Poll::Ready(mut frame) = Pin::new(incoming).poll_frame(cx) else {
                     if !stall.is_over(cx) {
                         return Poll::Pending;
                     }
@@ -103,6 +104,11 @@ impl Body for RequestBody {
                     return Poll::Ready(Some(Err(RequestFault::StoodStill)));
                 };
                 stall.moves();
+                if let Some(Ok(frame)) = &mut frame
+                    && let Some(trailers) = frame.trailers_mut()
+                {
+                    trailers_towards_server(trailers);
+                }
                 if let Some(Ok(frame)) = &frame
                     && let Some(data) = frame.data_ref()
                 {

@@ -83,7 +83,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     let caller = |session| {
         Rc::new(Caller {
             attended: worker.patience.attend(link.clone()),
-            worker,
+            worker: worker.clone(),
             entrypoint: entrypoint.clone(),
             peer: spell_peer(peer),
             at,
@@ -95,7 +95,12 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
         })
     };
     let Some(tls) = tls else {
-        if begins_with_http2(&stream, entrypoint.limits.head_time).await {
+        let begins = tokio::select! {
+            begins = begins_with_http2(&stream, entrypoint.limits.head_time) => begins,
+            // Whoever has said nothing yet is not waited for.
+            () = worker.closing() => false,
+        };
+        if begins {
             return http2::speak(stream, caller(None)).await;
         }
         return http1::speak(stream, caller(None)).await;

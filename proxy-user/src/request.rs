@@ -156,6 +156,7 @@ async fn answered(
             None => {}
         }
     }
+    let wish = Wish::of(&mut head);
     let asked = Asked {
         host: host_name,
         path: path.as_deref().unwrap_or(head.uri.path()),
@@ -171,7 +172,6 @@ async fn answered(
 
     // 3. What does the server get to see?
     let scheme = if caller.session.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-    let wish = Wish::of(&mut head);
     forwarding::towards_server(
         &mut head.headers,
         &Origin {
