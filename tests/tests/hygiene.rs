@@ -330,10 +330,10 @@ fn answers_that_two_readers_could_read_differently_become_the_page() -> Done {
             head.split("post /").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
         raw.say(ANSWERS[index.context("no number")?])
     })?;
-    for index in 0..ANSWERS.len() {
+    for (index, answer) in ANSWERS.iter().enumerate() {
         let mut raw = raw(&stand)?;
         raw.say(format!("POST /{index} HTTP/1.1\r\nHost: bytes.example\r\n\r\n"))?;
-        assert_eq!(raw.answer()?.status, 503, "{:?}", ANSWERS[index]);
+        assert_eq!(raw.answer()?.status, 503, "{answer:?}");
     }
     Ok(())
 }
