@@ -571,3 +571,55 @@ fn what_a_route_asks_for_is_checked() {
         "one fault doesn't hide the next"
     );
 }
+
+#[test]
+fn limits_are_checked() {
+    let limits = |keys: &str| format!("[entrypoint.a]\nbind = '127.0.0.1:1'\nlimits = {{ {keys} }}");
+    for (keys, line) in [
+        ("fields = 5", "[W024]: weir.toml:3:21: entrypoint `a`: limits.fields is `5`, out of range"),
+        (
+            "head = '64K'",
+            "[W039]: weir.toml:3:19: entrypoint `a`: limits.head: `64K` has a unit that means two things",
+        ),
+        ("head = '2MiB'", "[W039]: weir.toml:3:19: entrypoint `a`: limits.head is `2MiB`, out of range"),
+        (
+            "head_time = '10ms'",
+            "[W008]: weir.toml:3:24: entrypoint `a`: limits.head_time is `10ms`, out of range",
+        ),
+        ("streams = 0", "[W024]: weir.toml:3:22: entrypoint `a`: limits.streams is `0`, out of range"),
+        (
+            "connections = -1",
+            "[W024]: weir.toml:3:26: entrypoint `a`: limits.connections is `-1`, out of range",
+        ),
+        ("body = '1s'", "[W003]: weir.toml:3:12: `body` is not a key of `entrypoint.a.limits`"),
+    ] {
+        only(&limits(keys), &format!("error{line}"));
+    }
+}
+
+#[test]
+fn the_proxy_protocol_is_checked() {
+    let entrypoint = |keys: &str| format!("[entrypoint.a]\nbind = '127.0.0.1:1'\nproxy_protocol = {keys}");
+    for (keys, line) in [
+        ("{}", "[W016]: weir.toml:3:18: entrypoint `a`: proxy_protocol is taken from nobody"),
+        ("{ from = [] }", "[W016]: weir.toml:3:27: entrypoint `a`: proxy_protocol is taken from nobody"),
+        (
+            "{ from = 'x' }",
+            "[W014]: weir.toml:3:27: entrypoint `a`: proxy_protocol is taken from allowlist `x`, which does not exist",
+        ),
+        (
+            "{ from = 'cloudflare', timeout = '2m' }",
+            "[W008]: weir.toml:3:51: entrypoint `a`: proxy_protocol.timeout is `2m`, out of range",
+        ),
+    ] {
+        only(&entrypoint(keys), &format!("error{line}"));
+    }
+    only(
+        "[[route]]\nhost = 'b'\nservice = 'b'\n[service.b]\nservers = '10.0.0.2:80'\nsend_proxy = 'v3'",
+        "error[W005]: weir.toml:6:14: `service.b.send_proxy` is `v3`, which is none of `v1`, `v2`",
+    );
+    only(
+        "[[route]]\nhost = 'b'\nservice = 'b'\n[service.b]\nservers = '10.0.0.2:80'\nprotocol = 'h2'",
+        "error[W005]: weir.toml:6:12: `service.b.protocol` is `h2`, which is none of `http1`, `http2`, `auto`",
+    );
+}
