@@ -105,6 +105,7 @@ fn router(state: Arc<ControlState>) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/status", get(status))
         .route("/api/v1/allowlists", get(allowlists))
+        .route("/api/v1/blocks", get(blocks))
         .with_state(state)
 }
 
@@ -133,6 +134,13 @@ struct Wanted {
 
 async fn allowlists(State(state): State<Arc<ControlState>>, Query(wanted): Query<Wanted>) -> Response {
     match status::allowlists::document(&state, wanted.prefixes) {
+        Some(document) => Json(document).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
+    }
+}
+
+async fn blocks(State(state): State<Arc<ControlState>>) -> Response {
+    match status::blocks::document(&state).await {
         Some(document) => Json(document).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
     }

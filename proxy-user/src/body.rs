@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 
 use crate::{
     access_log::Exchange,
+    forwarding::trailers_towards_server,
     hygiene::patience::Stall,
     upstream::{Lease, http1},
 };
@@ -95,7 +96,7 @@ impl Body for RequestBody {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Streaming { incoming, received, stall } => {
-                let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) else {
+                let Poll::Ready(mut frame) = Pin::new(incoming).poll_frame(cx) else {
                     if !stall.is_over(cx) {
                         return Poll::Pending;
                     }
@@ -103,6 +104,11 @@ impl Body for RequestBody {
                     return Poll::Ready(Some(Err(RequestFault::StoodStill)));
                 };
                 stall.moves();
+                if let Some(Ok(frame)) = &mut frame
+                    && let Some(trailers) = frame.trailers_mut()
+                {
+                    trailers_towards_server(trailers);
+                }
                 if let Some(Ok(frame)) = &frame
                     && let Some(data) = frame.data_ref()
                 {
@@ -190,7 +196,7 @@ impl Drop for ResponseBody {
 impl ResponseBody {
     fn source_is_at_end(&self) -> bool {
         match &self.source {
-            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.connection().is_at_end()),
+            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.carrier.is_at_end()),
             // Pages are small and whole: whether the client read them to the end is not known here.
             Source::Whole(_) => true,
         }
@@ -209,7 +215,7 @@ impl Body for ResponseBody {
         match &mut this.source {
             Source::Server { lease, stall } => {
                 let Some(server) = lease else { return Poll::Ready(None) };
-                let frame = match server.connection_mut().poll_frame(cx) {
+                let frame = match server.carrier.poll_frame(cx) {
                     Poll::Ready(frame) => frame.map(|frame| frame.map_err(AnswerFault::Server)),
                     Poll::Pending if stall.is_over(cx) => Some(Err(AnswerFault::StoodStill)),
                     Poll::Pending => return Poll::Pending,
@@ -245,7 +251,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.connection().is_at_end()),
+            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.carrier.is_at_end()),
             Source::Whole(bytes) => bytes.is_none(),
         }
     }
@@ -253,7 +259,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Server { lease, .. } => {
-                let left = lease.as_ref().map_or(Some(0), |lease| lease.connection().remaining());
+                let left = lease.as_ref().map_or(Some(0), |lease| lease.carrier.remaining());
                 left.map_or_else(SizeHint::default, SizeHint::with_exact)
             }
             Source::Whole(bytes) => {

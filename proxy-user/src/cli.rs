@@ -5,6 +5,7 @@
 mod admin;
 mod allowlist;
 mod apply;
+mod block;
 mod check;
 mod docs;
 mod explain;
@@ -49,6 +50,9 @@ enum Command {
     /// Show allowlists and how current they are, or fetch them now
     #[command(subcommand)]
     Allowlist(allowlist::AllowlistCommand),
+    /// Block addresses for a while, show who is blocked, let them go
+    #[command(subcommand)]
+    Block(block::BlockCommand),
     /// Say why the gate passes or drops an address or a packet, or more about a code like W012
     Explain(explain::ExplainArgs),
     /// Show packets that the gate drops, as it drops them
@@ -99,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => reload::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Allowlist(command) => allowlist::run(&command),
+        Command::Block(command) => block::run(&command),
         Command::Explain(args) => explain::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Top(args) => top::run(&args),

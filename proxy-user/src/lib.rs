@@ -9,6 +9,8 @@ pub mod listen;
 pub mod worker;
 pub mod connection;
 pub mod admission;
+pub mod blocklist;
+pub mod proxy_protocol;
 pub mod hygiene;
 pub mod tls;
 

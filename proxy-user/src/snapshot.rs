@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use http::HeaderValue;
@@ -19,6 +20,7 @@ use crate::{
     acme::Board,
     address::{EntrypointAddr, ServerAddr},
     admission::{Admission, PrefixSet},
+    blocklist::Blocks,
     config::model::{self, AllowlistId, Config, Limits, Network, RedirectToHttps},
     connection::crowd::Crowd,
     health::{Health, Status},
@@ -45,6 +47,8 @@ pub struct Snapshot {
     pub access_log: Option<Arc<Sink>>,
     /// Where certificates hang that were ordered, and challenges while they are.
     pub acme: Arc<Board>,
+    /// One and the same for all snapshots.
+    pub blocks: Arc<Blocks>,
     by_address: HashMap<EntrypointAddr, usize>,
 }
 
@@ -53,14 +57,24 @@ pub struct Entrypoint {
     pub name: Arc<str>,
     pub bind: Vec<EntrypointAddr>,
     pub admission: Admission,
+    /// The members of its allowlists that are a CDN's.
+    pub cdn: PrefixSet,
     pub client_ip: Option<TrustedSource>,
     pub tls: Option<Arc<Terminator>>,
     pub hsts: Option<HeaderValue>,
     pub redirect: Option<RedirectToHttps>,
     pub router: Router<Destination>,
     pub limits: Limits,
+    pub proxies: Option<Proxies>,
     pub crowd: Arc<Crowd>,
     pub counters: Arc<EntrypointCounters>,
+}
+
+/// Whose connections begin with a header of the PROXY protocol.
+#[derive(Debug)]
+pub struct Proxies {
+    pub from: PrefixSet,
+    pub timeout: Duration,
 }
 
 /// Where a route leads.
@@ -75,6 +89,8 @@ pub struct EntrypointCounters {
     pub accepted: AtomicU64,
     /// Connections of unlisted peers, turned away at accept.
     pub not_listed: AtomicU64,
+    /// Connections of blocked peers, turned away at accept.
+    pub blocked: AtomicU64,
     /// Connections of unlisted peers that were let in because the entrypoint is shadowed.
     pub would_turn_away: AtomicU64,
     /// TLS handshakes that failed.
@@ -127,6 +143,7 @@ impl Snapshot {
             generation: before.map_or(1, |before| before.generation + 1),
             access_log: access_log(&config, before)?,
             acme: acme.clone(),
+            blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
             config,
             entrypoints,
             services,
@@ -178,6 +195,8 @@ fn running_entrypoint(
         .iter()
         .filter(|route| route.entrypoints.is_empty() || route.entrypoints.contains(&id))
         .flat_map(|route| rules(config, route, &services[route.service.0]));
+    let cdns: Vec<_> =
+        entrypoint.allow.iter().copied().filter(|list| config.allowlists[list.0].cdn).collect();
     Ok(Entrypoint {
         name: entrypoint.name.clone(),
         bind: entrypoint.bind.iter().copied().map(EntrypointAddr).collect(),
@@ -187,6 +206,7 @@ fn running_entrypoint(
             prefixes(config, &entrypoint.allow)
         })
         .shadowed(entrypoint.shadow),
+        cdn: prefixes(config, &cdns),
         client_ip: entrypoint.client_ip.as_ref().map(|source| TrustedSource {
             header: source.header.clone(),
             peers: prefixes(config, &source.trust),
@@ -196,6 +216,10 @@ fn running_entrypoint(
         redirect: entrypoint.redirect.clone(),
         router: Router::new(routes),
         limits: entrypoint.limits.clone(),
+        proxies: entrypoint
+            .proxy_protocol
+            .as_ref()
+            .map(|proxies| Proxies { from: prefixes(config, &proxies.from), timeout: proxies.timeout }),
         crowd: known.map(|known| known.crowd.clone()).unwrap_or_default(),
         counters: known.map(|known| known.counters.clone()).unwrap_or_default(),
     })
@@ -248,16 +272,20 @@ fn running_service(
                 .map_err(|error| SnapshotFault::ServiceTls { service: service.name.clone(), error })?,
         }),
     };
-    let same_tls = known.is_some_and(|known| ServerTls::same(known.tls.as_ref(), tls.as_ref()));
+    let same_way = known.is_some_and(|known| {
+        known.protocol == service.protocol && ServerTls::same(known.tls.as_ref(), tls.as_ref())
+    });
     let servers = service.servers.iter().map(|addr| {
         let addr = ServerAddr(*addr);
         let known_server = known.and_then(|known| known.servers.iter().find(|server| server.addr == addr));
-        running_server(addr, service.health.is_some(), same_tls, known_server)
+        running_server(addr, service.health.is_some(), same_way, known_server)
     });
     let fallback = |page: model::PageId| pages[page.0].clone();
     Ok(Service {
         name: service.name.clone(),
         servers: servers.collect(),
+        protocol: service.protocol,
+        send_proxy: service.send_proxy,
         check: service.health.clone(),
         timeouts: service.timeouts.clone(),
         when_all_down: match service.when_all_down {
@@ -271,14 +299,15 @@ fn running_service(
     })
 }
 
-fn running_server(addr: ServerAddr, checked: bool, same_tls: bool, known: Option<&Server>) -> Server {
+fn running_server(addr: ServerAddr, checked: bool, same_way: bool, known: Option<&Server>) -> Server {
     let fresh = if checked { Status::Starting } else { Status::Unchecked };
     let health = known
         .map(|known| known.health.clone())
         .filter(|health| (health.status() == Status::Unchecked) != checked)
         .unwrap_or_else(|| Arc::new(Health::new(fresh)));
-    // Connections stay with their server. Under other TLS settings only a new handshake proves it to be the right one.
-    let pool_key = known.filter(|_| same_tls).map_or_else(new_pool_key, |known| known.pool_key);
+    // Connections stay with their server as long as they speak what is wanted. Under other TLS settings only a new
+    // handshake proves it to be the right one.
+    let pool_key = known.filter(|_| same_way).map_or_else(new_pool_key, |known| known.pool_key);
     let counters: Arc<ServerCounters> = known.map(|known| known.counters.clone()).unwrap_or_default();
     Server { addr, label: addr.to_string().into(), health, pool_key, counters }
 }
@@ -292,7 +321,7 @@ fn new_pool_key() -> PoolKey {
 fn maintenance(pages: &[Arc<Page>]) -> Arc<Page> {
     pages.iter().find(|page| &*page.name == "maintenance").cloned().unwrap_or_else(|| {
         let html = bytes::Bytes::from_static(crate::page::MAINTENANCE_HTML.as_bytes());
-        Arc::new(Page::new("maintenance".into(), &html, std::time::Duration::from_secs(30)))
+        Arc::new(Page::new("maintenance".into(), &html, Duration::from_secs(30)))
     })
 }
 

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::{
     allowlists::fetch,
-    config::model::ServiceTls,
+    config::model::{ServerProtocol, ServiceTls},
     tls::{certificates::ServerAuthorities, server::ServerTls},
 };
 
@@ -58,7 +58,7 @@ async fn ask(
     let stream = fetch::connect(host, url.port_u16().unwrap_or(443)).await?;
     let server_name = ServerName::try_from(host.to_owned())?;
     let tls = ServerTls::new(&ServiceTls { server_name, authorities, certificate: None })?;
-    let stream = tls.connect(stream).await?;
+    let stream = tls.connect(stream, ServerProtocol::Http1).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
 
     head.uri = Uri::from(url.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));

@@ -149,6 +149,9 @@ codes! {
         "A size is a whole number with a unit, in quotes: `\"512B\"`, `\"64KiB\"`, `\"1MiB\"`. `K` and `kB` mean 1000 to \
          some and 1024 to others, so they are not taken. Each setting has a range, which the reference states; the \
          message says it too.";
+    BadRate = 37, "not a rate, or out of range",
+        "A rate is a whole number per second or minute, in quotes: `\"50/s\"`, `\"600/m\"`. It goes from 1 to \
+         1000000 per second or minute.";
     Unused = 40, "defined but never used",
         "A warning. No route leads to this service, or no entrypoint refers to this allowlist, or no service to \
          this page. It does no harm (its servers are not probed either), but mostly a name is wrong somewhere.";
@@ -184,6 +187,10 @@ codes! {
         "A warning. Another route matches everything that this one matches and goes before it, by its `priority` or since \
          a regular expression goes before a prefix. `docs/routing.md` has the order in which routes are tried. Not \
          every route that can't be taken is found: what two regular expressions have in common is not worked out.";
+    NeverApplies = 49, "a limit that nobody would ever meet",
+        "A warning. A CDN's sources are spared by `source_limit`, each being many visitors; where an entrypoint allows \
+         nobody else, the limit does nothing. Nor does it where the gate is attached nowhere: packets and connections \
+         are counted by the gate alone.";
 }
 
 impl Code {

@@ -17,10 +17,10 @@ use super::{
     model::{
         AccessLog, AccessLogFormat, AccessLogTarget, Acme, AcmeChallenge, Admin, AdminAddr, Allowlist,
         AllowlistId, ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel,
-        KernelMode, Limits, ListSource, Log, Network, Page, Route, Service, ServiceTls, Shutdown,
-        StateFolder, Timeouts, WhenAllDown,
+        KernelMode, Limits, ListSource, Log, Network, Page, ProxyProtocol, Rate, Route, ServerProtocol,
+        Service, ServiceTls, Shutdown, SourceLimit, StateFolder, Timeouts, WhenAllDown,
     },
-    value::{show, show_size},
+    value::{show, show_rate, show_size},
 };
 use crate::tls::certificates::ServerAuthorities;
 
@@ -200,12 +200,14 @@ fn acme(Acme { directory, contact, authorities: trusted, challenge }: &Acme) -> 
 
 /// How it is fetched. What is on it is told apart from its keys, prefix by prefix: as it is in force, not as it is
 /// written.
-fn allowlist(Allowlist { name: _, prefixes: _, written: _, fetch }: &Allowlist) -> Keys {
-    let Some(fetch) = fetch else { return Keys::new() };
+fn allowlist(Allowlist { name: _, prefixes: _, written: _, fetch, cdn }: &Allowlist) -> Keys {
+    let cdn = ("cdn", cdn.to_string());
+    let Some(fetch) = fetch else { return [cdn].into() };
     // The floor comes with the version, and is among the prefixes while it counts.
     let Fetch { source, refresh, timeout, shrink_limit, authorities, floor: _ } = fetch;
     let ListSource { urls, json } = source;
     let mut keys = Keys::from([
+        cdn,
         ("url", joined(urls)),
         ("refresh", refresh.map_or_else(|| "off".to_owned(), show)),
         ("timeout", show(*timeout)),
@@ -219,15 +221,37 @@ fn allowlist(Allowlist { name: _, prefixes: _, written: _, fetch }: &Allowlist) 
 }
 
 fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
-    let Entrypoint { name: _, bind, allow, shadow, client_ip, tls, hsts, redirect, limits } = one;
+    let Entrypoint {
+        name: _,
+        bind,
+        allow,
+        shadow,
+        source_limit,
+        client_ip,
+        tls,
+        hsts,
+        redirect,
+        limits,
+        proxy_protocol,
+    } = one;
     let lists = |ids: &[AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
     let mut keys = Keys::from([("bind", joined(bind))]);
     keys.insert("allow", if allow.is_empty() { "everybody".to_owned() } else { lists(allow) });
     keys.insert("shadow", shadow.to_string());
+    if let Some(SourceLimit { packets, connections, cdn }) = source_limit {
+        let rate =
+            |Rate { count, per, burst }: &Rate| format!("{}, {burst} at once", show_rate(*count, *per));
+        keys.extend(connections.as_ref().map(|limit| ("source_limit.connections", rate(limit))));
+        keys.extend(packets.as_ref().map(|limit| ("source_limit.packets", rate(limit))));
+        keys.insert("source_limit.cdn", cdn.to_string());
+    }
     if let Some(ClientIpSource { header, trust }) = client_ip {
         keys.insert("client_ip", format!("{header} from {}", lists(trust)));
     }
     tls::entrypoint(tls.as_ref(), hsts.as_ref(), redirect.as_ref(), &mut keys);
+    if let Some(ProxyProtocol { from, timeout }) = proxy_protocol {
+        keys.insert("proxy_protocol", format!("from {} within {}", lists(from), show(*timeout)));
+    }
     self::limits(limits, &mut keys);
     keys
 }
@@ -244,7 +268,7 @@ fn limits(limits: &Limits, keys: &mut Keys) {
         connections,
         connections_per_client,
     } = limits;
-    let count = |limit: &Option<u32>| limit.unwrap_or(0).to_string();
+    let count = |limit: Option<u32>| limit.unwrap_or(0).to_string();
     keys.extend([
         ("limits.fields", fields.to_string()),
         ("limits.head", show_size(*head as u64)),
@@ -253,13 +277,13 @@ fn limits(limits: &Limits, keys: &mut Keys) {
         ("limits.stream_idle", show(*stream_idle)),
         ("limits.keep_alive", show(*keep_alive)),
         ("limits.streams", streams.to_string()),
-        ("limits.connections", count(connections)),
-        ("limits.connections_per_client", count(connections_per_client)),
+        ("limits.connections", count(*connections)),
+        ("limits.connections_per_client", count(*connections_per_client)),
     ]);
 }
 
 fn service(config: &Config, one: &Service) -> Keys {
-    let Service { name: _, servers, tls, health, timeouts, when_all_down } = one;
+    let Service { name: _, servers, tls, protocol, send_proxy, health, timeouts, when_all_down } = one;
     let Timeouts { connect, first_byte } = timeouts;
     let mut keys = Keys::from([
         ("servers", joined(servers)),
@@ -271,6 +295,15 @@ fn service(config: &Config, one: &Service) -> Keys {
         WhenAllDown::Try => "try".to_owned(),
     };
     keys.insert("when_all_down", all_down);
+    let protocol = match protocol {
+        ServerProtocol::Http1 => "http1",
+        ServerProtocol::Http2 => "http2",
+        ServerProtocol::Auto => "auto",
+    };
+    keys.insert("protocol", protocol.to_owned());
+    if let Some(version) = send_proxy {
+        keys.insert("send_proxy", format!("{version:?}").to_lowercase());
+    }
     if let Some(HealthCheck { path, host, every, timeout, fall, rise }) = health {
         let host = host.as_ref().map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
         keys.insert("health.path", path.to_string());

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use crate::tls::certificates::ServerAuthorities;
+use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
 
 pub use acme::{Acme, AcmeChallenge};
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
@@ -132,6 +132,9 @@ pub struct Allowlist {
     /// What the configuration and the list's file say, in the order in which they say it. Always on the list.
     pub written: Vec<IpNet>,
     pub fetch: Option<Fetch>,
+    /// Its members are a CDN's: each stands for many visitors, and what protects from a single source spares them.
+    /// Default false; of the built-in `cloudflare` true.
+    pub cdn: bool,
 }
 
 /// How a list keeps itself current.
@@ -178,11 +181,13 @@ pub struct Entrypoint {
     pub name: Arc<str>,
     /// At least one; no address and port appears in two entrypoints.
     pub bind: Vec<SocketAddr>,
-    /// Who may come in. Empty: anybody, and the kernel doesn't guard this entrypoint.
+    /// Who may come in. Empty: anybody.
     pub allow: Vec<AllowlistId>,
     /// A rehearsal: everybody comes in, and those who otherwise wouldn't are counted. Default false; never without
-    /// `allow`.
+    /// `allow` or `source_limit`.
     pub shadow: bool,
+    /// How much each source may send, where the gate is in the kernel. Default: whatever it likes.
+    pub source_limit: Option<SourceLimit>,
     /// Where the client's address comes from when the TCP peer is not the client itself.
     pub client_ip: Option<ClientIpSource>,
     pub tls: Option<EntrypointTls>,
@@ -191,6 +196,40 @@ pub struct Entrypoint {
     /// Never with `tls`.
     pub redirect: Option<RedirectToHttps>,
     pub limits: Limits,
+    /// Who must say, with the PROXY protocol, whose connection it brings.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// `proxy_protocol = { from = ["balancers"], timeout = "5s" }`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// At least one.
+    pub from: Vec<AllowlistId>,
+    /// For the header. Default 5 s.
+    pub timeout: Duration,
+}
+
+/// `source_limit = { connections = "50/s", packets = "20000/s", connection_burst = 100, packet_burst = 40000, cdn = false }`
+///
+/// A source is an IPv4 address or an IPv6 /64. At least one of the two rates is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceLimit {
+    pub packets: Option<Rate>,
+    /// TCP connections that it begins.
+    pub connections: Option<Rate>,
+    /// Also of a CDN's sources. Default false.
+    pub cdn: bool,
+}
+
+/// `"50/s"` or `"600/m"`, and how many may come at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// 1 to 1,000,000.
+    pub count: u32,
+    /// A second or a minute.
+    pub per: Duration,
+    /// Default: what two seconds bring, at least 10. 1 to 10,000,000.
+    pub burst: u32,
 }
 
 /// `client_ip = { header = "CF-Connecting-IP", trust = ["cloudflare"] }`
@@ -207,9 +246,22 @@ pub struct Service {
     /// At least one, each once.
     pub servers: Vec<SocketAddr>,
     pub tls: Option<ServiceTls>,
+    pub protocol: ServerProtocol,
+    /// Tells the servers with the PROXY protocol who the client is.
+    pub send_proxy: Option<proxy_protocol::Version>,
     pub health: Option<HealthCheck>,
     pub timeouts: Timeouts,
     pub when_all_down: WhenAllDown,
+}
+
+/// `protocol = "http1" | "http2" | "auto"`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ServerProtocol {
+    Http1,
+    /// Agreed on in TLS; without TLS, known beforehand.
+    Http2,
+    /// What the server chooses in TLS; without TLS, HTTP/1. The default.
+    Auto,
 }
 
 /// `health = { path = "/ping", every = "1s", timeout = "250ms", fall = 2, rise = 2 }`
@@ -288,6 +340,7 @@ impl Entrypoint {
     pub fn refers_to(&self, list: AllowlistId) -> bool {
         self.allow.contains(&list)
             || self.client_ip.as_ref().is_some_and(|source| source.trust.contains(&list))
+            || self.proxy_protocol.as_ref().is_some_and(|proxies| proxies.from.contains(&list))
     }
 }
 

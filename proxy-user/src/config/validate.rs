@@ -16,6 +16,7 @@ mod pages;
 mod routes;
 mod scalar;
 mod services;
+mod source_limit;
 mod tls;
 mod unused;
 
@@ -50,6 +51,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
             .hint("add one: `[entrypoint.http]` with `bind = \"0.0.0.0:80\"`");
     }
     acme::warn(&written, &config, findings);
+    source_limit::that_never_apply(&written, &config, findings);
     unused::warn(&written, &config, findings);
     (!findings.failed()).then_some(config)
 }

@@ -173,6 +173,10 @@ pub struct Allowlist {
     /// A PEM file of the authorities to trust for `url`. Without it, those of the operating system.
     #[schemars(example = "/etc/weir/lists-ca.pem")]
     pub ca: Option<At<String>>,
+    /// Its members are a CDN's, so that many visitors share each address: what protects from a single source
+    /// (`source_limit`, `weir block`) spares them unless it is asked not to. Without the key: true for `cloudflare`, false
+    /// for any other list.
+    pub cdn: Option<At<bool>>,
 }
 
 /// An address and port that Weir listens on, and who may come in there.
@@ -183,13 +187,16 @@ pub struct Entrypoint {
     #[schemars(required, example = ["0.0.0.0:443", "[::]:443"])]
     pub bind: Option<List>,
     /// The allowlists whose members may come in; everybody else's packets are dropped, in the kernel where the gate is
-    /// attached. Without this key anybody may come in.
+    /// attached. Without this key anybody may come in who isn't blocked (`weir block`).
     #[schemars(example = ["cloudflare"])]
     pub allow: Option<List>,
-    /// Try `allow` out: everybody is judged by it and nobody is turned away. Whoever would be is counted by reason and
+    /// Try `allow`, `source_limit` and blocks out: everybody is judged by them and nobody is turned away. Whoever would be is counted by reason and
     /// by where it came from, and `weir status` shows it.
     #[schemars(extend("default" = false))]
     pub shadow: Option<At<bool>>,
+    /// How much each source may send to this entrypoint: an IPv4 address or an IPv6 /64. What is too much is dropped by
+    /// the gate. Without this key a source may send what it likes. `docs/protection.md` says more.
+    pub source_limit: Option<At<SourceLimit>>,
     /// Where the client's address is found when the TCP peer is only a messenger.
     pub client_ip: Option<At<ClientIp>>,
     /// Makes this an HTTPS entrypoint.
@@ -210,6 +217,41 @@ pub struct Entrypoint {
     pub redirect_except: Option<List>,
     /// What a client may send at most, and how long it may take.
     pub limits: Option<At<Limits>>,
+    /// For entrypoints behind a TCP proxy or load balancer that tells, with the PROXY protocol (version 1 or 2), whose
+    /// connection it brings. What it says becomes the peer's address, by which `client_ip.trust` judges.
+    pub proxy_protocol: Option<At<ProxyProtocol>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// The allowlists of the proxies. Each of their connections must begin with a header; from anybody else none is taken.
+    #[schemars(required, example = ["balancers"])]
+    pub from: Option<List>,
+    /// How long the header may take: a duration, 100ms to 1m.
+    #[schemars(extend("default" = default::PROXY_TIMEOUT))]
+    pub timeout: Option<At<String>>,
+}
+
+/// At least one of `connections` and `packets`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceLimit {
+    /// How many TCP connections a source may begin: a number per second or minute, 1 to 1000000.
+    #[schemars(example = "50/s")]
+    pub connections: Option<At<String>>,
+    /// How many packets a source may send: a number per second or minute, 1 to 1000000.
+    #[schemars(example = "20000/s")]
+    pub packets: Option<At<String>>,
+    /// So many connections may begin at once. Without it, what two seconds bring, and at least 10.
+    #[schemars(range(min = 1, max = 10_000_000), example = 100)]
+    pub connection_burst: Option<At<i64>>,
+    /// So many packets may come at once. Without it, what two seconds bring, and at least 10.
+    #[schemars(range(min = 1, max = 10_000_000), example = 40000)]
+    pub packet_burst: Option<At<i64>>,
+    /// Also for sources that are on an allowlist with `cdn = true`, which are spared otherwise.
+    #[schemars(extend("default" = false))]
+    pub cdn: Option<At<bool>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -232,6 +274,12 @@ pub struct Service {
     pub servers: Option<List>,
     /// Makes the connections to the servers TLS ones.
     pub tls: Option<At<ServiceTls>>,
+    /// Which HTTP is spoken with the servers, health probes included.
+    #[schemars(extend("default" = "auto"))]
+    pub protocol: Option<At<ServerProtocol>>,
+    /// Begin every connection to a server with a header of the PROXY protocol that names the client. Such a connection
+    /// serves one request only.
+    pub send_proxy: Option<At<ProxyVersion>>,
     /// Asks every server regularly whether it is well. Without it, only connections that fail tell.
     pub health: Option<At<Health>>,
     /// How long to wait for a server.
@@ -239,6 +287,27 @@ pub struct Service {
     /// What visitors get when no server is up: `page:NAME`, or `try` to ask a server that is down all the same.
     #[schemars(extend("default" = default::WHEN_ALL_DOWN))]
     pub when_all_down: Option<At<String>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerProtocol {
+    /// HTTP/1.1: one request at a time over a connection.
+    Http1,
+    /// HTTP/2: many requests at a time over a connection, and what gRPC needs. Without `tls` it is spoken without being
+    /// asked for (h2c with prior knowledge). WebSockets need HTTP/1.1 and don't pass.
+    Http2,
+    /// With `tls`, HTTP/2 where the server offers it; otherwise HTTP/1.1.
+    Auto,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

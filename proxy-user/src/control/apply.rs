@@ -18,14 +18,16 @@ use crate::{
     acme,
     address::{EntrypointAddr, ServerAddr},
     allowlists::keeper::Keeper,
-    config::model::{Config, HealthCheck},
+    blocklist::Blocks,
+    config::model::{Config, HealthCheck, ServerProtocol},
     control::{
         kernel_side::{KernelSide, State},
         state::ControlState,
     },
     health::{Status, probe::Target, watcher::Watcher},
-    kernel::{KernelFault, addresses::Changed},
+    kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
     listen::{self, ListenFault},
+    proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
     tls::server::ServerTls,
     worker::{Running, WorkerHandle},
@@ -60,9 +62,13 @@ pub struct Fleet {
 
 type WatcherKey = (Arc<str>, ServerAddr);
 
+/// What is spoken to servers.
+type Speech = (ServerProtocol, Option<proxy_protocol::Version>);
+
 /// A watcher, and by what it probes.
 struct Watching {
     check: HealthCheck,
+    speech: Speech,
     tls: Option<ServerTls>,
     _probes: Watcher,
 }
@@ -78,13 +84,17 @@ impl Fleet {
         mut config: Arc<Config>,
         workers: usize,
         state: &ControlState,
+        blocks: Arc<Blocks>,
+        blocked: Vec<BlockedPrefix>,
     ) -> Result<Self, ApplyFault> {
         state.lists.fill(Arc::make_mut(&mut config));
         let mut keeper = Keeper::new(state.lists.clone());
         let mut acme = acme::keeper::Keeper::default();
-        let snapshot = Snapshot::new(config.clone(), &acme.board, None)?;
+        let mut snapshot = Snapshot::new(config.clone(), &acme.board, None)?;
+        snapshot.blocks = blocks;
         let opened = open(&snapshot, &[], workers)?;
         let mut kernel = KernelSide::default();
+        kernel.block(blocked).await?;
         kernel.apply(&config, snapshot.generation).await?;
         if let State::Unavailable { why } = &kernel.state {
             tracing::warn!(
@@ -209,20 +219,29 @@ impl Fleet {
             let Some(check) = &service.check else { continue };
             for server in &service.servers {
                 let key = (service.name.clone(), server.addr);
+                let speech = (service.protocol, service.send_proxy);
                 let same = |known: &Watching| {
-                    known.check == *check && ServerTls::same(known.tls.as_ref(), service.tls.as_ref())
+                    known.check == *check
+                        && known.speech == speech
+                        && ServerTls::same(known.tls.as_ref(), service.tls.as_ref())
                 };
                 if self.watchers.get(&key).is_some_and(same) {
                     continue;
                 }
-                let target = Target { addr: server.addr, tls: service.tls.clone(), check: check.clone() };
+                let target = Target {
+                    addr: server.addr,
+                    tls: service.tls.clone(),
+                    protocol: service.protocol,
+                    send_proxy: service.send_proxy,
+                    check: check.clone(),
+                };
                 let unknown = server.health.status() == Status::Starting;
                 let watcher = Watcher::start(service.name.clone(), target, server.health.clone());
                 if unknown {
                     new.push(watcher.first_probe());
                 }
                 let (check, tls) = (check.clone(), service.tls.clone());
-                self.watchers.insert(key, Watching { check, tls, _probes: watcher });
+                self.watchers.insert(key, Watching { check, speech, tls, _probes: watcher });
             }
         }
         let all = futures_util::future::join_all(new);
