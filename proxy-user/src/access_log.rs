@@ -7,7 +7,7 @@ pub mod format;
 pub mod sink;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -15,7 +15,11 @@ use std::{
 
 use http::{HeaderValue, Method, StatusCode, Version, uri::PathAndQuery};
 
-use crate::access_log::{format::Stamp, sink::Sink};
+use crate::{
+    access_log::{format::Stamp, sink::Sink},
+    body::Received,
+    hygiene::Fault,
+};
 
 /// A buffer is handed over when it holds this much, or when the worker's ticker comes by.
 const CHUNK: usize = 32 * 1024;
@@ -42,7 +46,7 @@ pub struct Exchange {
     /// From the first attempt's begin to the answer's head.
     pub server_took: Option<Duration>,
     pub status: StatusCode,
-    pub bytes_in: Rc<Cell<u64>>,
+    pub received: Rc<Received>,
     pub bytes_out: u64,
     pub flags: Flags,
 }
@@ -58,6 +62,8 @@ pub struct Flags {
     pub server_broke_off: bool,
     /// The client left before it had the whole answer.
     pub client_left: bool,
+    /// The client broke a rule or a limit, and was told so.
+    pub refused: Option<Fault>,
 }
 
 /// A worker's part of the access log.

@@ -1,23 +1,41 @@
-//! The bodies that travel: what goes to a server, and what goes to a client. Both stream; both count bytes.
+//! The bodies that travel: what goes to a server, and what goes to a client. Both stream, both count bytes, and both are
+//! given up when they stand still for too long.
 
 use std::{
     cell::Cell,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::{access_log::Exchange, clock::Moment, upstream::Lease};
+use crate::{access_log::Exchange, clock::Moment, hygiene::patience::Stall, upstream::Lease};
+
+/// What came of a request's body.
+#[derive(Debug, Default)]
+pub struct Received {
+    pub bytes: Cell<u64>,
+    /// The client stopped in the middle of it.
+    pub stood_still: Cell<bool>,
+}
+
+/// Why a body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyFault {
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    #[error("it stood still for too long")]
+    StoodStill,
+}
 
 /// A request's body on its way to a server.
 #[derive(Debug)]
 pub enum RequestBody {
     Empty,
-    Streaming { incoming: Incoming, counted: Rc<Cell<u64>> },
+    Streaming { incoming: Incoming, received: Rc<Received>, stall: Stall },
 }
 
 /// A response's body on its way to the client. When it ends, or is dropped because the client left, the exchange
@@ -31,7 +49,7 @@ pub struct ResponseBody {
 #[derive(Debug)]
 enum Source {
     /// From a server: the lease gives its connection back to the pool at a clean end, and closes it otherwise.
-    Server { incoming: Incoming, lease: Option<Lease> },
+    Server { incoming: Incoming, lease: Option<Lease>, stall: Stall },
     /// Made by Weir.
     Whole(Option<Bytes>),
 }
@@ -39,11 +57,12 @@ enum Source {
 // === impl RequestBody ===
 
 impl RequestBody {
-    pub fn new(incoming: Incoming, counted: &Rc<Cell<u64>>) -> Self {
+    /// `stall` watches over the client while the server waits for more.
+    pub fn new(incoming: Incoming, received: &Rc<Received>, stall: impl FnOnce() -> Stall) -> Self {
         if incoming.is_end_stream() {
             Self::Empty
         } else {
-            Self::Streaming { incoming, counted: counted.clone() }
+            Self::Streaming { incoming, received: received.clone(), stall: stall() }
         }
     }
 
@@ -54,22 +73,29 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyFault;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
-            Self::Streaming { incoming, counted } => {
-                let frame = ready!(Pin::new(incoming).poll_frame(cx));
+            Self::Streaming { incoming, received, stall } => {
+                let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) else {
+                    if !stall.is_over(cx) {
+                        return Poll::Pending;
+                    }
+                    received.stood_still.set(true);
+                    return Poll::Ready(Some(Err(BodyFault::StoodStill)));
+                };
+                stall.moves();
                 if let Some(Ok(frame)) = &frame
                     && let Some(data) = frame.data_ref()
                 {
-                    counted.set(counted.get() + data.len() as u64);
+                    received.bytes.set(received.bytes.get() + data.len() as u64);
                 }
-                Poll::Ready(frame)
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyFault::Http)))
             }
         }
     }
@@ -92,9 +118,10 @@ impl Body for RequestBody {
 // === impl ResponseBody ===
 
 impl ResponseBody {
-    pub fn of_server(incoming: Incoming, lease: Lease, exchange: Box<Exchange>) -> Self {
-        let mut body =
-            Self { source: Source::Server { incoming, lease: Some(lease) }, exchange: Some(exchange) };
+    /// `stall` watches over the server while the client waits for more.
+    pub fn of_server(incoming: Incoming, lease: Lease, stall: Stall, exchange: Box<Exchange>) -> Self {
+        let source = Source::Server { incoming, lease: Some(lease), stall };
+        let mut body = Self { source, exchange: Some(exchange) };
         if body.is_end_stream() {
             body.ended();
         }
@@ -159,16 +186,21 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyFault;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let this = &mut *self;
         match &mut this.source {
-            Source::Server { incoming, lease } => {
-                let frame = ready!(Pin::new(incoming).poll_frame(cx));
+            Source::Server { incoming, lease, stall } => {
+                let frame = match Pin::new(incoming).poll_frame(cx) {
+                    Poll::Ready(frame) => frame.map(|frame| frame.map_err(BodyFault::Http)),
+                    Poll::Pending if stall.is_over(cx) => Some(Err(BodyFault::StoodStill)),
+                    Poll::Pending => return Poll::Pending,
+                };
+                stall.moves();
                 match &frame {
                     Some(Ok(frame)) => {
                         if let Some(lease) = lease {

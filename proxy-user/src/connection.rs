@@ -1,36 +1,35 @@
 //! The life of a connection, from accept to its end. A table of contents: the stages are elsewhere.
 
+pub mod crowd;
+mod http1;
+mod http2;
+
 use std::{
+    cell::Cell,
     pin::{Pin, pin},
     rc::Rc,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use hyper::{
-    server::conn::{http1, http2},
-    service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
     address::{EntrypointAddr, PeerAddr},
-    identity::spell_peer,
-    request::{self, Caller},
-    worker::{LocalExecutor, Worker},
+    connection::crowd::Place,
+    hygiene::{Fault, stream::Link},
+    identity::{Trust, TrustedSource, spell_peer},
+    request::Caller,
+    snapshot::Entrypoint,
+    worker::Worker,
 };
 
 /// A client has this long for its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// A client has this long to send a request's head, and a connection may be idle for as long.
-const HEAD: Duration = Duration::from_secs(60);
+/// A client that has sent a part of HTTP/2's preface is looked at again after this.
+const PEEK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A connection as the kernel handed it over.
 #[derive(Debug)]
@@ -56,20 +55,31 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
         entrypoint.counters.would_turn_away.fetch_add(1, Ordering::Relaxed);
     }
     entrypoint.counters.accepted.fetch_add(1, Ordering::Relaxed);
+    let of_many = TrustedSource::trust(entrypoint.client_ip.as_ref(), peer) == Trust::Believed;
+    let place = match entrypoint.crowd.enter(peer.ip(), of_many, &entrypoint.limits) {
+        Ok(place) => place,
+        Err(fault) => {
+            entrypoint.counters.faults.count(fault);
+            return turn_away(&stream, fault, entrypoint.tls.is_some());
+        }
+    };
     // Answers are written whole: waiting to fill a segment only delays them. Fails only if the client is gone.
     let _ = stream.set_nodelay(true);
 
     // 3. TLS, then HTTP.
     let tls = entrypoint.tls.clone();
-    let caller = Rc::new(Caller { worker, entrypoint: entrypoint.clone(), peer: spell_peer(peer), at });
+    let caller = caller(&worker, &entrypoint, peer, at, place);
     match tls {
-        None => speak_http1(stream, caller).await,
+        None if begins_with_http2(&stream, entrypoint.limits.head_time).await => {
+            http2::speak(stream, caller).await
+        }
+        None => http1::speak(stream, caller).await,
         Some(tls) => match timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await {
             Ok(Ok(stream)) => {
                 if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                    speak_http2(stream, caller).await;
+                    http2::speak(stream, caller).await;
                 } else {
-                    speak_http1(stream, caller).await;
+                    http1::speak(stream, caller).await;
                 }
             }
             Ok(Err(_)) | Err(_) => {
@@ -79,35 +89,25 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     }
 }
 
-async fn speak_http1<S>(stream: S, caller: Rc<Caller>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let worker = caller.worker.clone();
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .serve_connection(
-            TokioIo::new(stream),
-            service_fn(move |request| request::answer(caller.clone(), request)),
-        )
-        .with_upgrades();
-    until_it_ends(connection, http1::UpgradeableConnection::graceful_shutdown, &worker).await;
-}
-
-async fn speak_http2<S>(stream: S, caller: Rc<Caller>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let worker = caller.worker.clone();
-    let connection = http2::Builder::new(LocalExecutor)
-        .timer(TokioTimer::new())
-        .keep_alive_interval(HEAD)
-        .serve_connection(
-            TokioIo::new(stream),
-            service_fn(move |request| request::answer(caller.clone(), request)),
-        );
-    until_it_ends(connection, http2::Connection::graceful_shutdown, &worker).await;
+/// The caller of an HTTP connection: known to its requests until the last of them is over.
+fn caller(
+    worker: &Rc<Worker>,
+    entrypoint: &Arc<Entrypoint>,
+    peer: PeerAddr,
+    at: EntrypointAddr,
+    place: Place,
+) -> Rc<Caller> {
+    let link: Arc<Link> = Arc::default();
+    Rc::new(Caller {
+        worker: worker.clone(),
+        entrypoint: entrypoint.clone(),
+        peer: spell_peer(peer),
+        at,
+        attended: worker.patience.attend(link.clone()),
+        link,
+        requests: Cell::new(0),
+        place,
+    })
 }
 
 /// Drives a connection; when the worker drains, it is told to end after what it has begun.
@@ -115,20 +115,49 @@ async fn until_it_ends<C: Future<Output = hyper::Result<()>>>(
     connection: C,
     end_gracefully: impl FnOnce(Pin<&mut C>),
     worker: &Worker,
-) {
+) -> hyper::Result<()> {
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
+    tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
         () = worker.closing() => {
             end_gracefully(connection.as_mut());
             connection.await
         }
-    };
-    if let Err(error) = ended {
-        // Clients leave in many ways, and none of them is our trouble.
-        tracing::debug!(%error, "connection ended");
     }
+}
+
+/// Tells a client that there are too many already, in as few words as HTTP has; one that speaks TLS would have to be
+/// served a handshake for that, and is reset.
+fn turn_away(stream: &TcpStream, fault: Fault, encrypted: bool) {
+    if encrypted {
+        return reset(stream);
+    }
+    let status = fault.status();
+    let answer =
+        format!("HTTP/1.1 {status}\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n");
+    // A new connection's buffer has room for that. Whether the client still reads it is its own affair.
+    let _ = stream.try_write(answer.as_bytes());
+}
+
+/// Whether the client speaks HTTP/2 without having agreed on it (RFC 9113 §3.3). Nothing is taken from the stream.
+async fn begins_with_http2(stream: &TcpStream, within: Duration) -> bool {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let look = async {
+        let mut seen = [0; PREFACE.len()];
+        loop {
+            match stream.peek(&mut seen).await {
+                Ok(PREFACE_LENGTH) => return seen == PREFACE,
+                // A part of it, which is also how `POST` begins. What was only looked at is ready at once again.
+                Ok(length @ 1..) if PREFACE.starts_with(&seen[..length]) => {
+                    tokio::time::sleep(PEEK_AGAIN).await;
+                }
+                _ => return false,
+            }
+        }
+    };
+    const PREFACE_LENGTH: usize = PREFACE.len();
+    timeout(within, look).await.unwrap_or(false)
 }
 
 /// Turns a peer away with a reset, so that it neither waits nor costs a TIME_WAIT.

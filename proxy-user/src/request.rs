@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request, uri::Scheme,
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request, uri::Scheme,
 };
 use hyper::body::Incoming;
 
@@ -18,7 +18,13 @@ use crate::{
     access_log::{Exchange, Flags, format::unix_millis},
     address::{EntrypointAddr, PeerAddr},
     body::{RequestBody, ResponseBody},
+    connection::crowd::Place,
     forwarding::{self, Origin},
+    hygiene::{
+        self, Fault, Judged,
+        patience::{Attended, Stall},
+        stream::Link,
+    },
     identity::{self, Spelled, TrustedSource},
     page::{self, Taste},
     routing::rule::Asked,
@@ -37,15 +43,20 @@ pub struct Caller {
     pub entrypoint: Arc<Entrypoint>,
     pub peer: Spelled<PeerAddr>,
     pub at: EntrypointAddr,
+    /// What its stream has to say.
+    pub link: Arc<Link>,
+    /// So many requests have come over it.
+    pub requests: Cell<u64>,
+    /// Kept until the last of its requests is over.
+    pub attended: Attended,
+    pub place: Place,
 }
 
 /// Why Weir answers itself. One place, [`refuse`], turns it into a response.
 #[derive(Debug)]
 enum Refusal<'a> {
     /// The client's fault.
-    BadRequest,
-    /// Nobody's fault: CONNECT is not for a reverse proxy.
-    ConnectRefused,
+    Client(Fault),
     /// The client's fault, or a gap in the configuration.
     NoRoute,
     /// The servers' fault.
@@ -68,14 +79,18 @@ pub async fn answer(
     let client = identity::client_address(entrypoint.client_ip.as_ref(), trust, &caller.peer, &head.headers);
     let request_id = identity::request_id(trust, &head.headers, unix_millis(now));
     let taste = Taste::of(&head.headers);
-    let host = host(&head);
+    caller.requests.set(caller.requests.get() + 1);
+    let judged = match caller.link.fault_in_place_of(caller.requests.get()) {
+        Some(fault) => Err(fault),
+        None => hygiene::judge(&head),
+    };
     let mut exchange = Box::new(Exchange {
         log: caller.worker.log.clone(),
         began: Instant::now(),
         began_at: now,
         client: client.text.clone(),
         method: head.method.clone(),
-        host: host.clone().ok().flatten(),
+        host: judged.as_ref().ok().and_then(|judged| judged.host.clone()),
         path: head.uri.path_and_query().cloned(),
         version: head.version,
         user_agent: head.headers.get(header::USER_AGENT).cloned(),
@@ -86,29 +101,27 @@ pub async fn answer(
         server: None,
         server_took: None,
         status: StatusCode::OK,
-        bytes_in: Rc::new(Cell::new(0)),
+        received: Rc::default(),
         bytes_out: 0,
         flags: Flags::default(),
     });
 
     // 2. Where does it lead?
-    let Ok(host) = host else {
-        return Ok(refuse(&Refusal::BadRequest, taste, exchange));
+    let Judged { host, path } = match judged {
+        Ok(judged) => judged,
+        Err(fault) => return Ok(refuse(&Refusal::Client(fault), entrypoint, taste, exchange)),
     };
-    if head.method == Method::CONNECT {
-        return Ok(refuse(&Refusal::ConnectRefused, taste, exchange));
-    }
     let host_name = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
     let asked = Asked {
         host: host_name,
-        path: head.uri.path(),
+        path: path.as_deref().unwrap_or(head.uri.path()),
         query: head.uri.query(),
         method: &head.method,
         headers: &head.headers,
         client: client.addr.0,
     };
     let Some(destination) = entrypoint.router.find(&asked) else {
-        return Ok(refuse(&Refusal::NoRoute, taste, exchange));
+        return Ok(refuse(&Refusal::NoRoute, entrypoint, taste, exchange));
     };
     exchange.route = Some(destination.route.clone());
 
@@ -129,7 +142,8 @@ pub async fn answer(
     if let Some(wish) = &wish {
         wish.pass_on(&mut head.headers);
     }
-    let body = RequestBody::new(incoming, &exchange.bytes_in);
+    let stall = |limit| Stall::new(caller.worker.patience.clone(), limit);
+    let body = RequestBody::new(incoming, &exchange.received, || stall(entrypoint.limits.body_idle));
     let onward = onward(head, host, body);
 
     // 4. A server answers, or a page does.
@@ -141,25 +155,43 @@ pub async fn answer(
             forwarding::towards_client(&mut head.headers, &request_id);
             exchange.status = head.status;
             if let Some(tunnel) = wish.and_then(|wish| wish.granted(&mut head, protocol)) {
-                tunnel.carry(&caller.worker, exchange);
+                tunnel.carry(&caller, exchange);
                 return Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)));
             }
             // The answer is spoken in the client's version, whatever the server's was.
             head.version = Version::HTTP_11;
-            Ok(Response::from_parts(head, ResponseBody::of_server(incoming, answer.lease, exchange)))
+            Ok(Response::from_parts(head, {
+                let stall = stall(entrypoint.limits.stream_idle);
+                ResponseBody::of_server(incoming, answer.lease, stall, exchange)
+            }))
         }
-        Err(fault) => Ok(refuse(&Refusal::Undelivered(service, fault), taste, exchange)),
+        Err(Undelivered::ClientLeft) if let Some(fault) = fault_of_body(&caller, &exchange) => {
+            Ok(refuse(&Refusal::Client(fault), entrypoint, taste, exchange))
+        }
+        Err(fault) => Ok(refuse(&Refusal::Undelivered(service, fault), entrypoint, taste, exchange)),
     }
 }
 
 /// Turns a refusal into its answer, and notes it in the exchange.
-fn refuse(refusal: &Refusal<'_>, taste: Taste, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
+fn refuse(
+    refusal: &Refusal<'_>,
+    entrypoint: &Entrypoint,
+    taste: Taste,
+    mut exchange: Box<Exchange>,
+) -> Response<ResponseBody> {
     let request_id = &exchange.request_id;
     let response: Response<Bytes> = match refusal {
-        Refusal::BadRequest => page::plain(StatusCode::BAD_REQUEST, request_id),
-        Refusal::ConnectRefused => page::plain(StatusCode::METHOD_NOT_ALLOWED, request_id),
+        Refusal::Client(fault) => {
+            exchange.flags.refused = Some(*fault);
+            entrypoint.counters.faults.count(*fault);
+            page::plain(fault.status(), request_id)
+        }
         Refusal::NoRoute => page::plain(StatusCode::NOT_FOUND, request_id),
-        Refusal::Undelivered(_, Undelivered::ClientLeft) => page::plain(StatusCode::BAD_REQUEST, request_id),
+        // Nobody is there any more to read it.
+        Refusal::Undelivered(_, Undelivered::ClientLeft) => {
+            exchange.flags.client_left = true;
+            page::plain(StatusCode::BAD_REQUEST, request_id)
+        }
         Refusal::Undelivered(service, Undelivered::NoServer | Undelivered::Failed(_)) => {
             exchange.flags.page = true;
             service.counters.pages.fetch_add(1, Ordering::Relaxed);
@@ -170,22 +202,10 @@ fn refuse(refusal: &Refusal<'_>, taste: Taste, mut exchange: Box<Exchange>) -> R
     response.map(|bytes| ResponseBody::whole(bytes, Some(exchange)))
 }
 
-/// The host that is asked for: from the target if it names one (HTTP/2, absolute form; RFC 9112 §3.2.2), else from
-/// the Host field, which HTTP/1.1 demands exactly once.
-fn host(head: &request::Parts) -> Result<Option<HeaderValue>, HostFault> {
-    if let Some(authority) = head.uri.authority() {
-        return HeaderValue::from_str(authority.as_str()).map(Some).map_err(|_| HostFault);
-    }
-    let mut named = head.headers.get_all(header::HOST).iter();
-    match (named.next(), named.next(), head.version) {
-        (Some(host), None, _) => Ok(Some(host.clone())),
-        (None, None, Version::HTTP_09 | Version::HTTP_10) => Ok(None),
-        _ => Err(HostFault),
-    }
+/// The rule that the client broke in its body, if that is why it broke off.
+fn fault_of_body(caller: &Caller, exchange: &Exchange) -> Option<Fault> {
+    if exchange.received.stood_still.get() { Some(Fault::BodyTimeout) } else { caller.link.untold() }
 }
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct HostFault;
 
 /// The request as it goes to a server: HTTP/1.1, target in origin form.
 fn onward(head: request::Parts, host: Option<HeaderValue>, body: RequestBody) -> Request<RequestBody> {
@@ -225,21 +245,6 @@ mod tests {
             request.headers_mut().append(name, HeaderValue::from_static(value));
         }
         request.into_parts().0
-    }
-
-    #[test]
-    fn the_host_is_the_targets_else_the_only_host_field() {
-        let named = |text: &'static str| Ok(Some(HeaderValue::from_static(text)));
-        for (version, target, fields, expected) in [
-            (Version::HTTP_11, "/", &[("host", "a.example")][..], named("a.example")),
-            (Version::HTTP_11, "http://b.example/", &[("host", "a.example")], named("b.example")),
-            (Version::HTTP_2, "https://c.example/", &[], named("c.example")),
-            (Version::HTTP_10, "/", &[], Ok(None)),
-            (Version::HTTP_11, "/", &[], Err(HostFault)),
-            (Version::HTTP_11, "/", &[("host", "a.example"), ("host", "b.example")], Err(HostFault)),
-        ] {
-            assert_eq!(host(&head(version, target, fields)), expected, "{version:?} {target} {fields:?}");
-        }
     }
 
     #[test]

@@ -18,8 +18,10 @@ use crate::{
     access_log::sink::Sink,
     address::{EntrypointAddr, ServerAddr},
     admission::{Admission, PrefixSet},
-    config::model::{self, AllowlistId, Config, Network},
+    config::model::{self, AllowlistId, Config, Limits, Network},
+    connection::crowd::Crowd,
     health::{Health, Status},
+    hygiene::Faults,
     identity::TrustedSource,
     page::Page,
     routing::{
@@ -51,6 +53,8 @@ pub struct Entrypoint {
     pub client_ip: Option<TrustedSource>,
     pub tls: Option<Arc<ServerConfig>>,
     pub router: Router<Destination>,
+    pub limits: Limits,
+    pub crowd: Arc<Crowd>,
     pub counters: Arc<EntrypointCounters>,
 }
 
@@ -71,6 +75,8 @@ pub struct EntrypointCounters {
     /// TLS handshakes that failed.
     pub handshake_failures: AtomicU64,
     pub requests: AtomicU64,
+    /// Clients that broke a rule or a limit.
+    pub faults: Faults,
 }
 
 /// A configuration that is valid in itself, but can't run here.
@@ -156,10 +162,8 @@ fn running_entrypoint(
         .iter()
         .filter(|route| route.entrypoints.is_empty() || route.entrypoints.contains(&id))
         .flat_map(|route| rules(config, route, &services[route.service.0]));
-    let counters = before
-        .and_then(|before| before.entrypoints.iter().find(|known| known.name == entrypoint.name))
-        .map(|known| known.counters.clone())
-        .unwrap_or_default();
+    let known =
+        before.and_then(|before| before.entrypoints.iter().find(|known| known.name == entrypoint.name));
     Ok(Entrypoint {
         name: entrypoint.name.clone(),
         bind: entrypoint.bind.iter().copied().map(EntrypointAddr).collect(),
@@ -175,7 +179,9 @@ fn running_entrypoint(
         }),
         tls,
         router: Router::new(routes),
-        counters,
+        limits: entrypoint.limits.clone(),
+        crowd: known.map(|known| known.crowd.clone()).unwrap_or_default(),
+        counters: known.map(|known| known.counters.clone()).unwrap_or_default(),
     })
 }
 

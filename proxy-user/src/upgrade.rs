@@ -10,7 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional_with_sizes;
 
-use crate::{access_log::Exchange, worker::Worker};
+use crate::{access_log::Exchange, request::Caller};
 
 /// Per direction; as much as a WebSocket message usually has.
 const BUFFER: usize = 16 * 1024;
@@ -36,6 +36,9 @@ impl Wish {
             return None;
         }
         let protocol = head.headers.get(header::UPGRADE)?.clone();
+        if leads_past_the_rules(&protocol) {
+            return None;
+        }
         let client = head.extensions.remove::<OnUpgrade>()?;
         Some(Self { protocol, client })
     }
@@ -60,22 +63,38 @@ impl Wish {
 
 impl Tunnel {
     /// Carries bytes until either side ends, then writes the access log's line.
-    pub fn carry(self, worker: &Rc<Worker>, mut exchange: Box<Exchange>) {
-        let counted = worker.count_connection();
+    pub fn carry(self, caller: &Rc<Caller>, mut exchange: Box<Exchange>) {
+        let counted = caller.worker.count_connection();
+        // What watches over the connection goes on, though HTTP's part of it has ended.
+        let caller = caller.clone();
         tokio::task::spawn_local(async move {
             // The client's side is there once it has got the answer's head; either may be gone before.
             if let (Ok(server), Ok(client)) = (self.server.await, self.client.await) {
                 let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
                 let carried = copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER).await;
                 if let Ok((to_server, to_client)) = carried {
-                    exchange.bytes_in.set(to_server);
+                    exchange.received.bytes.set(to_server);
                     exchange.bytes_out = to_client;
                 }
             }
             exchange.finish();
-            drop(counted);
+            drop((counted, caller));
         });
     }
+}
+
+/// HTTP/2 (and TLS) behind an upgrade would be a tunnel in which requests reach the server that no rule here has seen. A
+/// server may not be asked for that, and answers in HTTP/1 instead (RFC 9110 §7.8).
+fn leads_past_the_rules(protocols: &HeaderValue) -> bool {
+    let within = |protocol: &[u8], name: &[u8]| {
+        protocol.get(..name.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(name))
+    };
+    protocols.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii).any(|protocol| {
+        within(protocol, b"h2")
+            || within(protocol, b"h3")
+            || within(protocol, b"http/")
+            || within(protocol, b"tls/")
+    })
 }
 
 fn names_upgrade(headers: &HeaderMap) -> bool {
@@ -90,6 +109,20 @@ fn names_upgrade(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_may_ask_a_server_to_speak_http_unseen() {
+        for (value, past) in [
+            ("websocket", false),
+            ("h2c", true),
+            ("websocket, H2C", true),
+            ("HTTP/2.0", true),
+            ("TLS/1.0", true),
+            ("echo", false),
+        ] {
+            assert_eq!(leads_past_the_rules(&HeaderValue::from_static(value)), past, "{value}");
+        }
+    }
 
     #[test]
     fn the_wish_is_one_of_a_list_and_in_any_case() {

@@ -25,6 +25,7 @@ use crate::{
     address::{EntrypointAddr, PeerAddr},
     clock::Moment,
     connection::{self, Accepted},
+    hygiene::patience::Patience,
     snapshot::Snapshot,
     upstream::{
         attempt::Means,
@@ -42,6 +43,9 @@ pub type Current = Rc<Arc<Snapshot>>;
 /// Pooled connections are looked through every so many ticks (a second).
 const PRUNE_TICKS: u32 = 40;
 
+/// Connections are looked through, for those whose time is over, every so many ticks (a quarter of a second).
+const PATIENCE_TICKS: u32 = 10;
+
 /// Log lines wait no longer than so many ticks (100 ms) for their chunk to fill.
 const FLUSH_TICKS: u32 = 4;
 
@@ -53,6 +57,7 @@ pub struct Worker {
     pub log: Rc<WorkerLog>,
     pool: Rc<Pool>,
     waiting: WaitingRoom,
+    pub patience: Rc<Patience>,
     closing: watch::Receiver<bool>,
     connections: Rc<Cell<usize>>,
 }
@@ -206,6 +211,7 @@ async fn run(running: Running, mut orders: mpsc::UnboundedReceiver<Order>) {
         log: Rc::default(),
         pool: Rc::default(),
         waiting: WaitingRoom::default(),
+        patience: Rc::default(),
         closing,
         connections: Rc::default(),
     });
@@ -294,7 +300,9 @@ async fn tick(worker: Rc<Worker>) {
     loop {
         ticks.tick().await;
         count = count.wrapping_add(1);
-        worker.waiting.look(Moment::now());
+        let now = Moment::tick();
+        worker.waiting.look(now);
+        worker.patience.look(now, count.is_multiple_of(PATIENCE_TICKS));
         if count.is_multiple_of(FLUSH_TICKS) {
             worker.log.flush();
         }

@@ -45,7 +45,7 @@ fn json(exchange: &Exchange, stamp: &Stamp, millis: u32, out: &mut Vec<u8>) {
     field(out, "path", path(exchange));
     field(out, "protocol", protocol(exchange.version).as_bytes());
     number(out, "status", exchange.status.as_u16());
-    number(out, "bytes_in", exchange.bytes_in.get());
+    number(out, "bytes_in", exchange.received.bytes.get());
     number(out, "bytes_out", exchange.bytes_out);
     number(out, "duration_us", exchange.began.elapsed().as_micros());
     if let Some(server) = &exchange.server {
@@ -72,6 +72,7 @@ fn flags(exchange: &Exchange, out: &mut Vec<u8>) {
         (flags.page, "page"),
         (flags.server_broke_off, "server_broke_off"),
         (flags.client_left, "client_left"),
+        (flags.refused.is_some(), "refused"),
     ] {
         if set {
             if out.len() > start {
@@ -83,6 +84,9 @@ fn flags(exchange: &Exchange, out: &mut Vec<u8>) {
     out.push(b']');
     if flags.retries > 0 {
         number(out, "retries", flags.retries);
+    }
+    if let Some(fault) = flags.refused {
+        field(out, "refused", fault.name().as_bytes());
     }
 }
 
@@ -193,7 +197,10 @@ pub fn unix_millis(at: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access_log::{Flags, WorkerLog};
+    use crate::{
+        access_log::{Flags, WorkerLog},
+        hygiene::Fault,
+    };
     use http::{Method, StatusCode};
     use std::{rc::Rc, time::Instant};
 
@@ -215,9 +222,9 @@ mod tests {
             server: None,
             server_took: None,
             status: StatusCode::SERVICE_UNAVAILABLE,
-            bytes_in: Rc::default(),
+            received: Rc::default(),
             bytes_out: 12,
-            flags: Flags { retries: 2, page: true, ..Flags::default() },
+            flags: Flags { retries: 2, page: true, refused: Some(Fault::Chunk), ..Flags::default() },
         }
     }
 
@@ -235,7 +242,8 @@ mod tests {
         assert_eq!(value["ts"], "2026-11-21T05:48:54.007Z");
         assert_eq!(value["path"], "/x?y=\\1");
         assert_eq!(value["user_agent"], "evil\\\"agent\u{fffd}");
-        assert_eq!(value["flags"], serde_json::json!(["retried", "page"]));
+        assert_eq!(value["flags"], serde_json::json!(["retried", "page", "refused"]));
+        assert_eq!(value["refused"], "chunk");
         assert_eq!(value["retries"], 2);
         assert_eq!(value["status"], 503);
     }

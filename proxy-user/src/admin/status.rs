@@ -96,6 +96,12 @@ pub struct EntrypointStatus {
     pub shadow: Option<ShadowStatus>,
     pub handshake_failures: u64,
     pub requests: u64,
+    /// Open connections.
+    #[serde(default)]
+    pub connections: u32,
+    /// Clients that broke a rule or a limit, by its name; docs/http.md explains them.
+    #[serde(default)]
+    pub refused: BTreeMap<String, u64>,
 }
 
 /// What a shadowed entrypoint lets pass.
@@ -238,6 +244,8 @@ fn entrypoints(snapshot: &Snapshot, kernel: Option<&KernelStatus>) -> Vec<Entryp
             shadow: entrypoint.admission.shadow.then(|| shadow(entrypoint, kernel)),
             handshake_failures: entrypoint.counters.handshake_failures.load(Ordering::Relaxed),
             requests: entrypoint.counters.requests.load(Ordering::Relaxed),
+            connections: entrypoint.crowd.size(),
+            refused: entrypoint.counters.faults.met(),
         })
         .collect()
 }

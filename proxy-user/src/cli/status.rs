@@ -91,6 +91,13 @@ fn text(status: &StatusDocument) -> String {
             let _ = write!(text, "{}", rehearsal(&entrypoint.name, shadow));
         }
     }
+    for entrypoint in &status.entrypoints {
+        if !entrypoint.refused.is_empty() {
+            let met: Vec<_> =
+                entrypoint.refused.iter().map(|(name, count)| format!("{count} {name}")).collect();
+            let _ = writeln!(text, "refused at `{}`: {}", entrypoint.name, met.join(", "));
+        }
+    }
     let _ = writeln!(text, "\n{}\n\n{}", entrypoints(&status.entrypoints), servers(status));
     text
 }

@@ -145,6 +145,10 @@ codes! {
         "A JSON pointer says where in a document something stands: `/result/ipv4_cidrs` is `ipv4_cidrs` within \
          `result`. It begins with `/`; in keys, `~1` is a slash and `~0` a tilde. `*` stands for every element of \
          a list.";
+    BadSize = 39, "not a size, or out of range",
+        "A size is a whole number with a unit, in quotes: `\"512B\"`, `\"64KiB\"`, `\"1MiB\"`. `K` and `kB` mean 1000 to \
+         some and 1024 to others, so they are not taken. Each setting has a range, which the reference states; the \
+         message says it too.";
     Unused = 40, "defined but never used",
         "A warning. No route leads to this service, or no entrypoint refers to this allowlist, or no service to \
          this page. It does no harm (its servers are not probed either), but mostly a name is wrong somewhere.";

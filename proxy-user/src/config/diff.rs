@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     model::{
         AccessLogFormat, AccessLogTarget, AdminAddr, Allowlist, Condition, Config, Entrypoint, HostMatch,
-        KernelMode, Network, Page, Route, Service, WhenAllDown,
+        KernelMode, Limits, Network, Page, Route, Service, WhenAllDown,
     },
-    value::show,
+    value::{show, show_size},
 };
 use crate::tls::certificates::ServerAuthorities;
 
@@ -197,7 +197,23 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
             keys.insert("tls.client_ca", roots(&authorities.0));
         }
     }
+    limits(&one.limits, &mut keys);
     keys
+}
+
+fn limits(limits: &Limits, keys: &mut Keys) {
+    let count = |limit: Option<u32>| limit.unwrap_or(0).to_string();
+    keys.extend([
+        ("limits.fields", limits.fields.to_string()),
+        ("limits.head", show_size(limits.head as u64)),
+        ("limits.head_time", show(limits.head_time)),
+        ("limits.body_idle", show(limits.body_idle)),
+        ("limits.stream_idle", show(limits.stream_idle)),
+        ("limits.keep_alive", show(limits.keep_alive)),
+        ("limits.streams", limits.streams.to_string()),
+        ("limits.connections", count(limits.connections)),
+        ("limits.connections_per_client", count(limits.connections_per_client)),
+    ]);
 }
 
 fn service(config: &Config, one: &Service) -> Keys {

@@ -4,6 +4,7 @@
 //! files that are named were read. Nothing here has a position in a file any more, and nothing here runs:
 //! [`crate::snapshot`] makes the running form of it.
 
+mod limits;
 mod route;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -15,6 +16,8 @@ use ipnet::IpNet;
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 
 use crate::tls::certificates::{Certificates, ClientAuthorities, ServerAuthorities};
+
+pub use limits::Limits;
 
 /// A whole configuration, valid in itself. Whether its ports are free and its interfaces exist only the host
 /// can say: that is found out when it is applied.
@@ -175,6 +178,7 @@ pub struct Entrypoint {
     /// Where the client's address comes from when the TCP peer is not the client itself.
     pub client_ip: Option<ClientIpSource>,
     pub tls: Option<EntrypointTls>,
+    pub limits: Limits,
 }
 
 /// `client_ip = { header = "CF-Connecting-IP", trust = ["cloudflare"] }`

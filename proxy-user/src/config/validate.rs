@@ -8,6 +8,7 @@ mod allowlists;
 mod entrypoints;
 mod fetch;
 mod globals;
+mod limits;
 mod merge;
 mod pages;
 mod routes;

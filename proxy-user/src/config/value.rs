@@ -51,6 +51,48 @@ pub fn show(duration: Duration) -> String {
     }
 }
 
+/// `512B`, `64KiB`, `1MiB`, `2GiB`
+pub fn size(text: &str) -> Result<u64, Refusal> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let bytes = match unit {
+        "B" => 1_u64,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "" if digits > 0 => {
+            return Err(refusal("has no unit", Some(format!("bytes are written `{number}B`"))));
+        }
+        "K" | "k" | "KB" | "kB" | "M" | "MB" | "G" | "GB" if digits > 0 => {
+            let unit = &unit[..1].to_ascii_uppercase();
+            return Err(refusal(
+                "has a unit that means two things",
+                Some(format!("write `{number}{unit}iB`")),
+            ));
+        }
+        _ => {
+            let example = "a size is a whole number with a unit: `512B`, `64KiB`, `1MiB` or `2GiB`";
+            return Err(refusal("is not a size", Some(example.to_owned())));
+        }
+    };
+    if digits == 0 {
+        return Err(refusal("is not a size", Some("write for instance `64KiB`".to_owned())));
+    }
+    // What doesn't fit is out of every range that a setting has.
+    Ok(number.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(bytes))
+}
+
+/// A size as it would be written.
+pub fn show_size(bytes: u64) -> String {
+    match bytes {
+        0 => "0B".to_owned(),
+        n if n % (1 << 30) == 0 => format!("{}GiB", n >> 30),
+        n if n % (1 << 20) == 0 => format!("{}MiB", n >> 20),
+        n if n % (1 << 10) == 0 => format!("{}KiB", n >> 10),
+        n => format!("{n}B"),
+    }
+}
+
 /// `ADDRESS:PORT`
 pub fn socket_address(text: &str) -> Result<SocketAddr, Refusal> {
     if let Ok(address) = text.parse::<SocketAddr>() {
@@ -311,6 +353,18 @@ mod tests {
         for wrong in ["", "a", "/a?b", "/a#b", "/a/*", "/a//b", "/a/../b", "/a b", "/ä"] {
             assert!(path_prefix(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn sizes_have_units_that_mean_one_thing() {
+        for (text, bytes) in [("512B", 512), ("64KiB", 65_536), ("1MiB", 1 << 20), ("2GiB", 2 << 30)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+            assert_eq!(show_size(bytes), text);
+        }
+        for wrong in ["", "64", "64K", "64kB", "KiB", "-1KiB", "1.5MiB", "64 KiB", "lots"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(size("64K").unwrap_err().hint.unwrap(), "write `64KiB`");
     }
 
     #[test]

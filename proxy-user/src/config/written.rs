@@ -4,6 +4,7 @@
 //! required by these types, and hardly anything is parsed: that is for [`super::validate`], which can say what is
 //! missing better than serde, and go on to the next fault.
 
+mod limits;
 mod pattern;
 mod route;
 mod value;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use limits::Limits;
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
 pub use route::Route;
 pub use value::{At, List};
@@ -186,6 +188,8 @@ pub struct Entrypoint {
     pub client_ip: Option<At<ClientIp>>,
     /// Makes this an HTTPS entrypoint.
     pub tls: Option<At<EntrypointTls>>,
+    /// What a client may send at most, and how long it may take.
+    pub limits: Option<At<Limits>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 use http::HeaderName;
 
 use super::{
-    globals,
+    globals, limits,
     merge::{Item, Merged},
 };
 use crate::{
@@ -34,6 +34,7 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
             shadow: shadow(item, findings),
             client_ip: client_ip(item, written, findings),
             tls: item.body.tls.as_ref().and_then(|tls| self::tls(item, tls, findings)),
+            limits: limits::limits(item, findings),
         })
         .collect()
 }

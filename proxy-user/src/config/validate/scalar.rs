@@ -44,6 +44,34 @@ pub fn duration(
     }
 }
 
+/// A number of bytes.
+pub fn size(
+    file: FileId,
+    what: &str,
+    written: Option<&At<String>>,
+    default: &str,
+    range: RangeInclusive<u64>,
+    findings: &mut Findings,
+) -> u64 {
+    let fallback = || value::size(default).unwrap_or_default();
+    let Some(written) = written else { return fallback() };
+    match value::size(&written.value) {
+        Ok(size) if range.contains(&size) => size,
+        Ok(_) => {
+            let (least, most) = (value::show_size(*range.start()), value::show_size(*range.end()));
+            let message = format!("{what} is {}, out of range", quoted(&written.value));
+            findings
+                .error(Code::BadSize, file, &written.span, message)
+                .hint(format!("it goes from {least} to {most}"));
+            fallback()
+        }
+        Err(refusal) => {
+            refused(file, Code::BadSize, &format!("{what}:"), written, refusal, findings);
+            fallback()
+        }
+    }
+}
+
 /// A whole number in a range.
 pub fn count(
     file: FileId,

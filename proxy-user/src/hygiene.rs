@@ -1,0 +1,52 @@
+//! What a client may send: strict rules for the framing of HTTP/1 ([`http1`]) and for targets ([`target`]), and one
+//! name for each way to break them ([`Fault`]).
+//!
+//! hyper is lenient where proxies must not be: it takes bare line feeds, and a length beside chunks. Whatever two
+//! readers of one stream could read differently is refused here, before hyper sees it ([`stream`]). What a client may
+//! take its time for is watched by one ticker per worker ([`patience`]).
+
+use std::borrow::Cow;
+
+pub mod fault;
+pub mod http1;
+pub mod patience;
+pub mod stream;
+pub mod target;
+
+pub use fault::{Fault, Faults};
+
+use http::{HeaderValue, Method, Version, header, request};
+
+/// What a request is known to ask for, once its head is found good.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Judged {
+    pub host: Option<HeaderValue>,
+    /// The path to route by, where it is not the path as it stands.
+    pub path: Option<String>,
+}
+
+/// Judges a request's head, whichever protocol it came by.
+///
+/// # Errors
+/// With the rule that it breaks.
+pub fn judge(head: &request::Parts) -> Result<Judged, Fault> {
+    if head.method == Method::CONNECT {
+        return Err(Fault::Connect);
+    }
+    // HTTP/1's was looked at as it was written.
+    if head.version == Version::HTTP_2 {
+        let written = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+        target::judge_written(head.method.as_str().as_bytes(), written.as_bytes())?;
+    }
+    let host = target::host(head)?;
+    let path = match target::routed(&head.method, head.uri.path())? {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(path) => Some(path),
+    };
+    if let Some(expected) = head.headers.get(header::EXPECT)
+        && !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")
+    {
+        return Err(Fault::Expectation);
+    }
+    Ok(Judged { host, path })
+}
