@@ -71,7 +71,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     let caller = caller(&worker, &entrypoint, peer, at, place);
     match tls {
         None if begins_with_http2(&stream, entrypoint.limits.head_time).await => {
-            http2::speak(stream, caller).await
+            http2::speak(stream, caller).await;
         }
         None => http1::speak(stream, caller).await,
         Some(tls) => match timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await {

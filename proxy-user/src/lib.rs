@@ -12,11 +12,12 @@ pub mod admission;
 pub mod hygiene;
 pub mod tls;
 
-// === The way of a request: identity → route → forwarding → server, or page ===
+// === The way of a request: identity → route → forwarding → middleware → server, or page ===
 pub mod request;
 pub mod identity;
 pub mod routing;
 pub mod forwarding;
+pub mod middleware;
 pub mod service;
 pub mod balance;
 pub mod upstream;

@@ -13,6 +13,7 @@ use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request, uri::Scheme,
 };
 use hyper::body::Incoming;
+use tokio::time::timeout_at;
 
 use crate::{
     access_log::{Exchange, Flags, format::unix_millis},
@@ -26,12 +27,16 @@ use crate::{
         stream::Link,
     },
     identity::{self, Spelled, TrustedSource},
+    middleware::{Halt, Passage, headers::Facts, reason::Reason, shape::Shape},
     page::{self, Taste},
     routing::rule::Asked,
     service::Service,
     snapshot::Entrypoint,
     upgrade::Wish,
-    upstream::deliver::{Undelivered, deliver},
+    upstream::{
+        attempt::Answer,
+        deliver::{Undelivered, deliver},
+    },
     worker::Worker,
 };
 
@@ -59,6 +64,8 @@ enum Refusal<'a> {
     Client(Fault),
     /// The client's fault, or a gap in the configuration.
     NoRoute,
+    /// The route's middleware has its own answer.
+    Halted(Halt),
     /// The servers' fault.
     Undelivered(&'a Service, Undelivered),
 }
@@ -104,12 +111,13 @@ pub async fn answer(
         received: Rc::default(),
         bytes_out: 0,
         flags: Flags::default(),
+        held: Vec::new(),
     });
 
     // 2. Where does it lead?
-    let Judged { host, path } = match judged {
+    let Judged { mut host, path } = match judged {
         Ok(judged) => judged,
-        Err(fault) => return Ok(refuse(&Refusal::Client(fault), entrypoint, taste, exchange)),
+        Err(fault) => return Ok(refuse(Refusal::Client(fault), entrypoint, taste, exchange)),
     };
     let host_name = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
     let asked = Asked {
@@ -121,7 +129,7 @@ pub async fn answer(
         client: client.addr.0,
     };
     let Some(destination) = entrypoint.router.find(&asked) else {
-        return Ok(refuse(&Refusal::NoRoute, entrypoint, taste, exchange));
+        return Ok(refuse(Refusal::NoRoute, entrypoint, taste, exchange));
     };
     exchange.route = Some(destination.route.clone());
 
@@ -139,16 +147,49 @@ pub async fn answer(
             request_id: &request_id,
         },
     );
+    let stall = |limit| Stall::new(caller.worker.patience.clone(), limit);
+    let mut body = RequestBody::new(incoming, &exchange.received, || stall(entrypoint.limits.body_idle));
+
+    // 4. What is done to it on its way, and may it go on?
+    let (means, chain) = (caller.worker.means(), &destination.chain);
+    let compression = chain.compression(&head);
+    let facts = (!chain.is_empty()).then(|| Facts::of(&exchange, host.as_ref(), &scheme));
+    let dressed = |mut response: Response<ResponseBody>| {
+        if let Some(facts) = &facts {
+            chain.dress(response.headers_mut(), facts);
+        }
+        Ok(response)
+    };
+    if let Some(facts) = &facts {
+        let passage = Passage {
+            head: &mut head,
+            host: &mut host,
+            path: path.as_deref(),
+            body: &mut body,
+            exchange: &mut exchange,
+            means,
+            client: client.addr.0,
+            facts,
+        };
+        // Boxed, since it is large and most requests have none.
+        if let Err(halt) = Box::pin(chain.admit(passage)).await {
+            return dressed(refuse(Refusal::Halted(halt), entrypoint, taste, exchange));
+        }
+    }
+    let Some(service) = &destination.service else {
+        return dressed(refuse(Refusal::NoRoute, entrypoint, taste, exchange));
+    };
     if let Some(wish) = &wish {
         wish.pass_on(&mut head.headers);
     }
-    let stall = |limit| Stall::new(caller.worker.patience.clone(), limit);
-    let body = RequestBody::new(incoming, &exchange.received, || stall(entrypoint.limits.body_idle));
     let onward = onward(head, host, body);
 
-    // 4. A server answers, or a page does.
-    let service = &destination.service;
-    match deliver(caller.worker.means(), service, onward, &mut exchange).await {
+    // 5. A server answers, or a page does.
+    let delivered = match chain.first_byte_by(exchange.began) {
+        None => deliver(means, service, onward, &mut exchange).await,
+        Some(by) => in_time(by, deliver(means, service, onward, &mut exchange)).await,
+    };
+    match delivered {
         Ok(answer) => {
             let (mut head, incoming) = answer.response.into_parts();
             let protocol = head.headers.get(header::UPGRADE).cloned();
@@ -158,23 +199,27 @@ pub async fn answer(
                 tunnel.carry(&caller, exchange);
                 return Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)));
             }
+            let encoder = compression.and_then(|offer| offer.take(&mut head));
+            let shape = Shape::new(chain.over_by(exchange.began), encoder);
             // The answer is spoken in the client's version, whatever the server's was.
             head.version = Version::HTTP_11;
-            Ok(Response::from_parts(head, {
-                let stall = stall(entrypoint.limits.stream_idle);
-                ResponseBody::of_server(incoming, answer.lease, stall, exchange)
-            }))
+            let stall = stall(entrypoint.limits.stream_idle);
+            let body = ResponseBody::of_server(incoming, answer.lease, stall, exchange).shaped(shape);
+            dressed(Response::from_parts(head, body))
+        }
+        Err(Undelivered::ClientLeft) if exchange.received.too_large.get() => {
+            dressed(refuse(Refusal::Halted(Halt::TooLarge), entrypoint, taste, exchange))
         }
         Err(Undelivered::ClientLeft) if let Some(fault) = fault_of_body(&caller, &exchange) => {
-            Ok(refuse(&Refusal::Client(fault), entrypoint, taste, exchange))
+            dressed(refuse(Refusal::Client(fault), entrypoint, taste, exchange))
         }
-        Err(fault) => Ok(refuse(&Refusal::Undelivered(service, fault), entrypoint, taste, exchange)),
+        Err(fault) => dressed(refuse(Refusal::Undelivered(service, fault), entrypoint, taste, exchange)),
     }
 }
 
 /// Turns a refusal into its answer, and notes it in the exchange.
 fn refuse(
-    refusal: &Refusal<'_>,
+    refusal: Refusal<'_>,
     entrypoint: &Entrypoint,
     taste: Taste,
     mut exchange: Box<Exchange>,
@@ -182,17 +227,28 @@ fn refuse(
     let request_id = &exchange.request_id;
     let response: Response<Bytes> = match refusal {
         Refusal::Client(fault) => {
-            exchange.flags.refused = Some(*fault);
-            entrypoint.counters.faults.count(*fault);
+            exchange.flags.refused = Some(fault);
+            entrypoint.counters.faults.count(fault);
             page::plain(fault.status(), request_id)
         }
         Refusal::NoRoute => page::plain(StatusCode::NOT_FOUND, request_id),
+        Refusal::Halted(halt) => {
+            if let Some(reason) = Reason::of(&halt) {
+                exchange.flags.halted = Some(reason);
+                entrypoint.counters.halts.count(reason);
+            }
+            halt.answer(request_id)
+        }
         // Nobody is there any more to read it.
         Refusal::Undelivered(_, Undelivered::ClientLeft) => {
             exchange.flags.client_left = true;
             page::plain(StatusCode::BAD_REQUEST, request_id)
         }
-        Refusal::Undelivered(service, Undelivered::NoServer | Undelivered::Failed(_)) => {
+        Refusal::Undelivered(service, fault) => {
+            if matches!(fault, Undelivered::TooLate) {
+                exchange.flags.halted = Some(Reason::TimedOut);
+                entrypoint.counters.halts.count(Reason::TimedOut);
+            }
             exchange.flags.page = true;
             service.counters.pages.fetch_add(1, Ordering::Relaxed);
             service.page().answer(taste, request_id)
@@ -200,6 +256,14 @@ fn refuse(
     };
     exchange.status = response.status();
     response.map(|bytes| ResponseBody::whole(bytes, Some(exchange)))
+}
+
+/// Delivers in the time that a route gives it. Boxed, since it is large and most routes give no time.
+async fn in_time(
+    by: Instant,
+    delivery: impl Future<Output = Result<Answer, Undelivered>>,
+) -> Result<Answer, Undelivered> {
+    timeout_at(by.into(), Box::pin(delivery)).await.unwrap_or(Err(Undelivered::TooLate))
 }
 
 /// The rule that the client broke in its body, if that is why it broke off.

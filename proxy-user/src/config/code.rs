@@ -181,6 +181,14 @@ codes! {
         "A warning. Another route matches everything that this one matches and goes before it, by its `priority` or since \
          a regular expression goes before a prefix. `docs/routing.md` has the order in which routes are tried. Not \
          every route that can't be taken is found: what two regular expressions have in common is not worked out.";
+    NoSuchMiddleware = 63, "no such middleware",
+        "`middleware` of a route or an entrypoint names one that no `[middleware.NAME]` defines.";
+    BadUsers = 64, "users that can't be used",
+        "A user is written `NAME:HASH`, where the hash is one of bcrypt (`$2b$…`, as `htpasswd -B` writes it) or Argon2 \
+         (`$argon2id$…`). Hashes that can be tried out by the billion (MD5, SHA, crypt) are refused. `weir \
+         hash-password` makes one.";
+    BadRate = 65, "not a rate",
+        "A rate is a whole number in a second, a minute or an hour: `10/s`, `300/m`, `1000/h`.";
 }
 
 impl Code {

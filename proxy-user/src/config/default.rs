@@ -27,6 +27,12 @@ pub const FIRST_BYTE: &str = "60s";
 pub const RETRY_AFTER: &str = "30s";
 pub const WHEN_ALL_DOWN: &str = "page:maintenance";
 
+pub const REDIRECT_STATUS: u16 = 308;
+pub const REALM: &str = "restricted";
+pub const FORWARD_AUTH_TIMEOUT: &str = "5s";
+pub const CODINGS: [&str; 3] = ["zstd", "br", "gzip"];
+pub const COMPRESS_FROM: &str = "1KiB";
+
 /// The page that always exists.
 pub const PAGE: &str = "maintenance";
 pub const PAGE_HTML: &str = crate::page::MAINTENANCE_HTML;

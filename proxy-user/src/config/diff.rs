@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     model::{
         AccessLogFormat, AccessLogTarget, AdminAddr, Allowlist, Condition, Config, Entrypoint, HostMatch,
-        KernelMode, Limits, Network, Page, Route, Service, WhenAllDown,
+        KernelMode, Limits, Middleware, MiddlewareId, Network, Page, Route, Service, WhenAllDown,
     },
     value::{show, show_size},
 };
@@ -129,6 +129,9 @@ fn things(config: &Config) -> Things {
     for one in &config.pages {
         things.insert(("page", one.name.to_string()), page(one));
     }
+    for one in &config.middleware {
+        things.insert(("middleware", one.name.to_string()), middleware(one));
+    }
     for one in &config.routes {
         things.insert(("route", one.name.to_string()), route(config, one));
     }
@@ -187,6 +190,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
     if let Some(client) = &one.client_ip {
         keys.insert("client_ip", format!("{} from {}", client.header, lists(&client.trust)));
     }
+    chain(config, &one.middleware, &mut keys);
     if let Some(tls) = &one.tls {
         let certificates = tls.certificates.entries.iter().map(|entry| {
             let leaf = entry.key.cert.first().map_or(&[][..], |leaf| leaf.as_ref());
@@ -262,11 +266,26 @@ fn route(config: &Config, one: &Route) -> Keys {
     if one.priority != 0 {
         keys.insert("priority", one.priority.to_string());
     }
-    keys.insert("service", config.services[one.service.0].name.to_string());
+    if let Some(service) = one.service {
+        keys.insert("service", config.services[service.0].name.to_string());
+    }
+    chain(config, &one.middleware, &mut keys);
     if !one.entrypoints.is_empty() {
         keys.insert("entrypoint", joined(one.entrypoints.iter().map(|id| &config.entrypoints[id.0].name)));
     }
     keys
+}
+
+fn chain(config: &Config, middleware: &[MiddlewareId], keys: &mut Keys) {
+    if !middleware.is_empty() {
+        keys.insert("middleware", joined(middleware.iter().map(|id| &config.middleware[id.0].name)));
+    }
+}
+
+/// What it does, as far as two can be told apart: secrets and long texts by their fingerprint.
+fn middleware(one: &Middleware) -> Keys {
+    let what = format!("{:?}", one.kind);
+    [(one.kind.key(), fingerprint(what.as_bytes()))].into()
 }
 
 fn shown(config: &Config, condition: &Condition) -> String {

@@ -5,6 +5,7 @@
 //! [`crate::snapshot`] makes the running form of it.
 
 mod limits;
+mod middleware;
 mod route;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -13,6 +14,10 @@ use bytes::Bytes;
 use http::HeaderName;
 use ipnet::IpNet;
 
+pub use middleware::{
+    BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
+    RateLimit, Redirect, ReplacePath, Template,
+};
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 
 use crate::tls::certificates::{Certificates, ClientAuthorities, ServerAuthorities};
@@ -32,6 +37,7 @@ pub struct Config {
     pub entrypoints: Vec<Entrypoint>,
     pub services: Vec<Service>,
     pub pages: Vec<Page>,
+    pub middleware: Vec<Middleware>,
     pub routes: Vec<Route>,
 }
 
@@ -164,6 +170,9 @@ pub struct ServiceId(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PageId(pub usize);
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MiddlewareId(pub usize);
+
 /// `[entrypoint.NAME]`
 #[derive(Debug, Clone)]
 pub struct Entrypoint {
@@ -179,6 +188,8 @@ pub struct Entrypoint {
     pub client_ip: Option<ClientIpSource>,
     pub tls: Option<EntrypointTls>,
     pub limits: Limits,
+    /// Goes before a route's own.
+    pub middleware: Vec<MiddlewareId>,
 }
 
 /// `client_ip = { header = "CF-Connecting-IP", trust = ["cloudflare"] }`
@@ -269,6 +280,10 @@ impl Config {
     pub fn refers_to(&self, list: AllowlistId) -> bool {
         self.entrypoints.iter().any(|entrypoint| entrypoint.refers_to(list))
             || self.routes.iter().any(|route| route.refers_to(list))
+            || self
+                .middleware
+                .iter()
+                .any(|one| one.kind.networks().any(|network| *network == Network::List(list)))
     }
 }
 

@@ -7,6 +7,7 @@ use http::HeaderName;
 use super::{
     globals, limits,
     merge::{Item, Merged},
+    middleware::Chains,
 };
 use crate::{
     config::{
@@ -21,7 +22,7 @@ use crate::{
     tls::certificates::{self, Certificates, ClientAuthorities},
 };
 
-pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
+pub fn all(written: &Merged<'_>, chains: &mut Chains<'_, '_>, findings: &mut Findings) -> Vec<Entrypoint> {
     let mut taken = Taken::by_admin(written);
     written
         .entrypoints
@@ -35,6 +36,10 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
             client_ip: client_ip(item, written, findings),
             tls: item.body.tls.as_ref().and_then(|tls| self::tls(item, tls, findings)),
             limits: limits::limits(item, findings),
+            middleware: {
+                let owner = format!("entrypoint `{}`", item.name.value);
+                chains.chain(item.file, &owner, item.body.middleware.as_ref(), findings)
+            },
         })
         .collect()
 }
