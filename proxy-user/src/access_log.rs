@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A buffer is handed over when it holds this much, or when the worker's ticker comes by.
-const CHUNK: usize = 32 * 1024;
+const CHUNK: usize = 64 * 1024;
 
 /// What is known of one request and its answer, gathered on its way.
 #[derive(Debug)]

@@ -15,10 +15,9 @@ use hyper::body::Incoming;
 
 use crate::{
     access_log::Exchange,
-    clock::Moment,
     hygiene::patience::Stall,
     middleware::{reason::Reason, shape::Shape},
-    upstream::Lease,
+    upstream::{Lease, http1},
 };
 
 /// What came of a request's body.
@@ -33,15 +32,24 @@ pub struct Received {
     pub too_large: Cell<bool>,
 }
 
-/// Why a body breaks off.
+/// Why a request's body breaks off.
 #[derive(Debug, thiserror::Error)]
-pub enum BodyFault {
+pub enum RequestFault {
     #[error(transparent)]
     Http(#[from] hyper::Error),
     #[error("it stood still for too long")]
     StoodStill,
     #[error("it is larger than its route takes")]
     TooLarge,
+}
+
+/// Why an answer's body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerFault {
+    #[error(transparent)]
+    Server(http1::Fault),
+    #[error("the server stood still for too long")]
+    StoodStill,
     #[error("it took longer than its route allows")]
     TookTooLong,
     #[error("it can't be compressed: {0}")]
@@ -77,7 +85,7 @@ pub struct ResponseBody {
 #[derive(Debug)]
 enum Source {
     /// From a server: the lease gives its connection back to the pool at a clean end, and closes it otherwise.
-    Server { incoming: Incoming, lease: Option<Lease>, stall: Stall },
+    Server { lease: Option<Lease>, stall: Stall },
     /// Made by Weir.
     Whole(Option<Bytes>),
 }
@@ -105,12 +113,12 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = BodyFault;
+    type Error = RequestFault;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestFault>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Whole { data, trailers } => {
@@ -123,7 +131,7 @@ impl Body for RequestBody {
                         return Poll::Pending;
                     }
                     received.stood_still.set(true);
-                    return Poll::Ready(Some(Err(BodyFault::StoodStill)));
+                    return Poll::Ready(Some(Err(RequestFault::StoodStill)));
                 };
                 stall.moves();
                 if let Some(Ok(frame)) = &frame
@@ -133,10 +141,10 @@ impl Body for RequestBody {
                     received.bytes.set(bytes);
                     if received.most.get().is_some_and(|most| bytes > most) {
                         received.too_large.set(true);
-                        return Poll::Ready(Some(Err(BodyFault::TooLarge)));
+                        return Poll::Ready(Some(Err(RequestFault::TooLarge)));
                     }
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyFault::Http)))
+                Poll::Ready(frame.map(|frame| frame.map_err(RequestFault::Http)))
             }
         }
     }
@@ -152,6 +160,8 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            // Trailers have their place behind chunks, not behind a length.
+            Self::Whole { trailers: Some(_), .. } => SizeHint::default(),
             Self::Whole { data, .. } => {
                 SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
             }
@@ -164,8 +174,8 @@ impl Body for RequestBody {
 
 impl ResponseBody {
     /// `stall` watches over the server while the client waits for more.
-    pub fn of_server(incoming: Incoming, lease: Lease, stall: Stall, exchange: Box<Exchange>) -> Self {
-        let source = Source::Server { incoming, lease: Some(lease), stall };
+    pub fn of_server(lease: Lease, stall: Stall, exchange: Box<Exchange>) -> Self {
+        let source = Source::Server { lease: Some(lease), stall };
         let mut body = Self { source, exchange: Some(exchange), shape: None };
         if body.is_end_stream() {
             body.ended();
@@ -185,9 +195,9 @@ impl ResponseBody {
         self
     }
 
-    fn count(&mut self, data: &Bytes) {
+    fn count(&mut self, length: usize) {
         if let Some(exchange) = &mut self.exchange {
-            exchange.bytes_out += data.len() as u64;
+            exchange.bytes_out += length as u64;
         }
     }
 
@@ -208,13 +218,13 @@ impl ResponseBody {
     }
 
     /// A body that is shaped broke off: its server did, or its time was over.
-    fn gave_up(&mut self, fault: &BodyFault) {
+    fn gave_up(&mut self, fault: &AnswerFault) {
         if let Source::Server { lease, .. } = &mut self.source {
             *lease = None;
         }
         if let Some(exchange) = &mut self.exchange {
             match fault {
-                BodyFault::TookTooLong => exchange.flags.halted = Some(Reason::TimedOut),
+                AnswerFault::TookTooLong => exchange.flags.halted = Some(Reason::TimedOut),
                 _ => exchange.flags.server_broke_off = true,
             }
         }
@@ -252,7 +262,7 @@ impl Drop for ResponseBody {
 impl ResponseBody {
     fn source_is_at_end(&self) -> bool {
         match &self.source {
-            Source::Server { incoming, .. } => incoming.is_end_stream(),
+            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.connection().is_at_end()),
             // Pages are small and whole: whether the client read them to the end is not known here.
             Source::Whole(_) => true,
         }
@@ -261,12 +271,12 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = BodyFault;
+    type Error = AnswerFault;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerFault>>> {
         let Some(mut shape) = self.shape.take() else { return self.poll_source(cx) };
         // The exchange is over when its last shaped byte is on its way, and that is not the source's to tell.
         let exchange = self.exchange.take();
@@ -274,9 +284,7 @@ impl Body for ResponseBody {
         (self.exchange, self.shape) = (exchange, Some(shape));
         match &frame {
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    self.count(data);
-                }
+                self.count(frame.data_ref().map_or(0, Bytes::len));
                 if self.is_end_stream() {
                     self.finish();
                 }
@@ -298,7 +306,10 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match (&self.shape, &self.source) {
             (Some(shape), _) if shape.compresses() => SizeHint::default(),
-            (_, Source::Server { incoming, .. }) => incoming.size_hint(),
+            (_, Source::Server { lease, .. }) => {
+                let left = lease.as_ref().map_or(Some(0), |lease| lease.connection().remaining());
+                left.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
             (_, Source::Whole(bytes)) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
@@ -307,24 +318,22 @@ impl Body for ResponseBody {
 }
 
 impl ResponseBody {
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerFault>>> {
         let this = self;
         match &mut this.source {
-            Source::Server { incoming, lease, stall } => {
-                let frame = match Pin::new(incoming).poll_frame(cx) {
-                    Poll::Ready(frame) => frame.map(|frame| frame.map_err(BodyFault::Http)),
-                    Poll::Pending if stall.is_over(cx) => Some(Err(BodyFault::StoodStill)),
+            Source::Server { lease, stall } => {
+                let Some(server) = lease else { return Poll::Ready(None) };
+                let frame = match server.connection_mut().poll_frame(cx) {
+                    Poll::Ready(frame) => frame.map(|frame| frame.map_err(AnswerFault::Server)),
+                    Poll::Pending if stall.is_over(cx) => Some(Err(AnswerFault::StoodStill)),
                     Poll::Pending => return Poll::Pending,
                 };
                 stall.moves();
                 match &frame {
                     Some(Ok(frame)) => {
-                        if let Some(lease) = lease {
-                            lease.health().heard(Moment::now());
-                        }
-                        if let Some(data) = frame.data_ref() {
-                            this.count(data);
-                        }
+                        server.heard();
+                        let length = frame.data_ref().map_or(0, Bytes::len);
+                        this.count(length);
                         if this.source_is_over() {
                             this.ended();
                         }
@@ -336,7 +345,7 @@ impl ResponseBody {
             }
             Source::Whole(bytes) => match bytes.take() {
                 Some(bytes) => {
-                    this.count(&bytes);
+                    this.count(bytes.len());
                     this.ended();
                     Poll::Ready(Some(Ok(Frame::data(bytes))))
                 }
@@ -350,7 +359,7 @@ impl ResponseBody {
 
     fn source_is_over(&self) -> bool {
         match &self.source {
-            Source::Server { incoming, .. } => incoming.is_end_stream(),
+            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.connection().is_at_end()),
             Source::Whole(bytes) => bytes.is_none(),
         }
     }

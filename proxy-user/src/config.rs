@@ -20,7 +20,10 @@ mod validate;
 mod value;
 mod written;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use findings::Findings;
 use source::FileId;
@@ -65,6 +68,17 @@ pub struct Loaded {
 /// With every fault that was found, and the warnings too.
 pub fn load(path: &Path) -> Result<Loaded, Report> {
     let mut findings = Findings::default();
+    let files = gather::gather(path, &mut findings);
+    finish(&files, findings)
+}
+
+/// As [`load`], to take the place of `running`: a certificate that can't be read this time stays what it is, with a
+/// warning, instead of holding up everything else.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_again(path: &Path, running: Arc<model::Config>) -> Result<Loaded, Report> {
+    let mut findings = Findings::in_place_of(running);
     let files = gather::gather(path, &mut findings);
     finish(&files, findings)
 }

@@ -1,6 +1,7 @@
 //! The life of a connection, from accept to its end. A table of contents: the stages are elsewhere.
 
 pub mod crowd;
+mod gathered;
 mod http1;
 mod http2;
 
@@ -13,7 +14,6 @@ use std::{
 };
 
 use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::TlsAcceptor;
 
 use crate::{
     address::{EntrypointAddr, PeerAddr},
@@ -22,6 +22,7 @@ use crate::{
     identity::{Trust, TrustedSource, spell_peer},
     request::Caller,
     snapshot::Entrypoint,
+    tls::handshake::Session,
     worker::Worker,
 };
 
@@ -68,24 +69,28 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
 
     // 3. TLS, then HTTP.
     let tls = entrypoint.tls.clone();
-    let caller = caller(&worker, &entrypoint, peer, at, place);
-    match tls {
-        None if begins_with_http2(&stream, entrypoint.limits.head_time).await => {
-            http2::speak(stream, caller).await;
+    let caller = |session| caller(&worker, &entrypoint, peer, at, place, session);
+    let Some(tls) = tls else {
+        if begins_with_http2(&stream, entrypoint.limits.head_time).await {
+            return http2::speak(stream, caller(None)).await;
         }
-        None => http1::speak(stream, caller).await,
-        Some(tls) => match timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await {
-            Ok(Ok(stream)) => {
-                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                    http2::speak(stream, caller).await;
-                } else {
-                    http1::speak(stream, caller).await;
-                }
+        return http1::speak(stream, caller(None)).await;
+    };
+    match timeout(HANDSHAKE, tls.accept(stream)).await {
+        Ok(Ok((stream, session))) => {
+            if session.http2 {
+                http2::speak(stream, caller(Some(session))).await;
+            } else {
+                http1::speak(stream, caller(Some(session))).await;
             }
-            Ok(Err(_)) | Err(_) => {
-                entrypoint.counters.handshake_failures.fetch_add(1, Ordering::Relaxed);
-            }
-        },
+        }
+        failed @ (Ok(Err(_)) | Err(_)) => {
+            entrypoint.counters.handshake_failures.fetch_add(1, Ordering::Relaxed);
+            let why = failed.map_or("it took too long".to_owned(), |failed| {
+                failed.err().map_or_else(String::new, |error| error.to_string())
+            });
+            tracing::debug!(entrypoint = %entrypoint.name, why, "a TLS handshake failed");
+        }
     }
 }
 
@@ -96,6 +101,7 @@ fn caller(
     peer: PeerAddr,
     at: EntrypointAddr,
     place: Place,
+    session: Option<Session>,
 ) -> Rc<Caller> {
     let link: Arc<Link> = Arc::default();
     Rc::new(Caller {
@@ -103,6 +109,7 @@ fn caller(
         entrypoint: entrypoint.clone(),
         peer: spell_peer(peer),
         at,
+        session,
         attended: worker.patience.attend(link.clone()),
         link,
         requests: Cell::new(0),

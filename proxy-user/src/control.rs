@@ -2,6 +2,7 @@
 //! answers the admin API, and listens to signals. It never stands in a request's way.
 
 pub mod apply;
+pub mod certificates;
 pub mod files;
 pub mod guard;
 pub mod install;
@@ -16,7 +17,7 @@ pub mod watchdog;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use nix::unistd::Pid;
@@ -25,9 +26,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     admin::{self, AdminFault},
     allowlists::Board,
-    config::{self, Diagnostic, Loaded, Report, diff},
+    config::{self, Code, Diagnostic, Loaded, Report, diff, model::Config},
     control::{
         apply::{ApplyFault, Fleet},
+        certificates::Reported,
         files::Files,
         guard::{Guard, Session},
         install::Trials,
@@ -103,7 +105,10 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     notify(&[sd_notify::NotifyState::Ready]);
 
     let mut addresses = addresses_watch();
+    let mut certificates = Reported::default();
+    let mut hours = tokio::time::interval(certificates::LOOK);
     let how = loop {
+        certificates.look(&fleet.running().load().config, SystemTime::now());
         tokio::select! {
             signal = signals.next() => match signal {
                 Asked::Reload => {
@@ -123,6 +128,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             () = trials.over() => {
                 let _ = install::revert(&source, &state, &mut fleet, &mut files, &mut trials).await;
             }
+            _ = hours.tick() => {}
             news = fleet.keeper.news() => lists::take(news, &mut fleet, &state).await,
             changed = changed_addresses(&mut addresses) => {
                 if let Err(fault) = fleet.reconcile_kernel(changed).await {
@@ -213,7 +219,8 @@ async fn reload_with(
     files: &mut Files,
     guard: &Guard,
 ) -> Result<(), Refusal> {
-    let mut loaded = match load(source) {
+    let running = fleet.running().load_full();
+    let mut loaded = match load_again(source, &running.config) {
         Ok(loaded) => loaded,
         Err(report) => {
             files.watch(&watched(source, &report.files));
@@ -227,7 +234,6 @@ async fn reload_with(
     };
     files.watch(&watched(source, &loaded.files));
     warn(&loaded.warnings);
-    let running = fleet.running().load_full();
     state.lists.fill(&mut loaded.config);
     let config = Arc::new(loaded.config);
     let applied = match guard.check(&config, Some(&running.config), None) {
@@ -264,6 +270,14 @@ fn load(source: &Source) -> Result<Loaded, Report> {
     }
 }
 
+/// In the place of what runs: a certificate that is being written just now holds nothing else up.
+fn load_again(source: &Source, running: &Arc<Config>) -> Result<Loaded, Report> {
+    match source {
+        Source::Embedded => Ok(config::embedded_default()),
+        Source::Path(path) => config::load_again(path, running.clone()),
+    }
+}
+
 /// What to watch: all that was read, and the path itself, which may be missing or hold something new.
 fn watched(source: &Source, read: &[PathBuf]) -> Vec<PathBuf> {
     let mut files = read.to_vec();
@@ -276,7 +290,8 @@ fn watched(source: &Source, read: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 fn warn(warnings: &[Diagnostic]) {
-    for warning in warnings {
+    // What there is to say of certificates is said once, and not with every reload: see `certificates`.
+    for warning in warnings.iter().filter(|warning| warning.code != Code::CertificateWarning) {
         tracing::warn!("{}\n{}", warning.line(), warning.hint_line());
     }
 }

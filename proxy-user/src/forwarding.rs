@@ -3,7 +3,10 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Scheme};
 
-use crate::identity::{REQUEST_ID, Trust};
+use crate::{
+    identity::{REQUEST_ID, Trust},
+    tls::client,
+};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -16,7 +19,7 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 
 /// Fields about the client that only Weir or a trusted peer may set. A client can't name them away in
 /// `Connection`, nor slip them in under another spelling (`X_Forwarded_For`, which CGI and WSGI read as the same).
-const MANAGED: [HeaderName; 8] = [
+const MANAGED: [HeaderName; 11] = [
     X_FORWARDED_FOR,
     X_FORWARDED_HOST,
     X_FORWARDED_PROTO,
@@ -25,6 +28,9 @@ const MANAGED: [HeaderName; 8] = [
     CF_CONNECTING_IP,
     REQUEST_ID,
     header::FORWARDED,
+    client::VERIFIED,
+    client::SUBJECT,
+    client::FINGERPRINT,
 ];
 
 /// What the server is told about where a request came from.
@@ -48,6 +54,12 @@ pub fn towards_server(headers: &mut HeaderMap, origin: &Origin<'_>) {
     if found.expect {
         // The client waits for `100 Continue` from us, and gets it when its body is first read.
         headers.remove(header::EXPECT);
+    }
+    if found.certificate {
+        // Nobody but Weir knows it; a trusted peer would only pass on what its client says.
+        for name in [client::VERIFIED, client::SUBJECT, client::FINGERPRINT] {
+            headers.remove(name);
+        }
     }
     match origin.trust {
         Trust::NotBelieved => {
@@ -93,6 +105,8 @@ struct Found {
     expect: bool,
     /// Something is said of where the request came from.
     claims: bool,
+    /// Something is said of the client's certificate.
+    certificate: bool,
     underscore: bool,
 }
 
@@ -112,6 +126,9 @@ impl Found {
                 "expect" => found.expect = true,
                 "forwarded" | "cf-connecting-ip" | "x-forwarded-port" | "x-forwarded-host" => {
                     found.claims = true;
+                }
+                "x-client-cert-verified" | "x-client-cert-subject" | "x-client-cert-fingerprint" => {
+                    found.certificate = true;
                 }
                 other => found.underscore |= other.contains('_'),
             }
@@ -245,6 +262,8 @@ mod tests {
             ("forwarded", "for=10.0.0.1"),
             ("x-request-id", "evil"),
             ("x_forwarded_for", "10.0.0.1"),
+            ("x-client-cert-verified", "SUCCESS"),
+            ("x_client_cert_subject", "CN=evil"),
             ("cf_connecting-ip", "10.0.0.1"),
         ];
         assert_eq!(sent_on(Trust::NotBelieved, &said), is(&REBUILT));
@@ -267,6 +286,12 @@ mod tests {
                 ("x-request-id", "id-1"),
             ])
         );
+    }
+
+    #[test]
+    fn a_trusted_peer_is_not_believed_about_its_clients_certificate() {
+        let said = [("x-client-cert-verified", "SUCCESS"), ("x-client-cert-fingerprint", "00")];
+        assert_eq!(sent_on(Trust::Believed, &said), is(&REBUILT));
     }
 
     #[test]

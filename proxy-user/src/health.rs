@@ -96,7 +96,10 @@ impl Health {
 
     /// A byte came from the server.
     pub fn heard(&self, now: Moment) {
-        self.last_byte.fetch_max(now.0, Ordering::Relaxed);
+        // Mostly somebody else heard it in the same millisecond, and looking is cheaper than writing.
+        if self.last_byte.load(Ordering::Relaxed) < now.0 {
+            self.last_byte.fetch_max(now.0, Ordering::Relaxed);
+        }
     }
 
     pub fn last_byte(&self) -> Moment {

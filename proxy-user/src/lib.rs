@@ -15,6 +15,7 @@ pub mod tls;
 // === The way of a request: identity → route → forwarding → middleware → server, or page ===
 pub mod request;
 pub mod identity;
+pub mod https;
 pub mod routing;
 pub mod forwarding;
 pub mod middleware;

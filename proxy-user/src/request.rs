@@ -9,9 +9,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request, uri::Scheme,
-};
+use futures_util::TryFutureExt as _;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request, uri::Scheme};
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
 
@@ -21,6 +20,7 @@ use crate::{
     body::{RequestBody, ResponseBody},
     connection::crowd::Place,
     forwarding::{self, Origin},
+    https,
     hygiene::{
         self, Fault, Judged,
         patience::{Attended, Stall},
@@ -32,6 +32,7 @@ use crate::{
     routing::rule::Asked,
     service::Service,
     snapshot::Entrypoint,
+    tls::handshake::Session,
     upgrade::Wish,
     upstream::{
         attempt::Answer,
@@ -48,6 +49,8 @@ pub struct Caller {
     pub entrypoint: Arc<Entrypoint>,
     pub peer: Spelled<PeerAddr>,
     pub at: EntrypointAddr,
+    /// What the TLS handshake has told; `None`: it is a plain connection.
+    pub session: Option<Session>,
     /// What its stream has to say.
     pub link: Arc<Link>,
     /// So many requests have come over it.
@@ -62,6 +65,10 @@ pub struct Caller {
 enum Refusal<'a> {
     /// The client's fault.
     Client(Fault),
+    /// The client's fault, or a reload's: the connection was made for another host.
+    Misdirected,
+    /// Nobody's fault: the request is plain, and belongs on HTTPS.
+    ToHttps(StatusCode, HeaderValue),
     /// The client's fault, or a gap in the configuration.
     NoRoute,
     /// The route's middleware has its own answer.
@@ -71,7 +78,14 @@ enum Refusal<'a> {
 }
 
 /// Answers one request.
-pub async fn answer(
+pub fn answer(
+    caller: Rc<Caller>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    answered(caller.clone(), request).map_ok(move |response| https::strict(&caller, response))
+}
+
+async fn answered(
     caller: Rc<Caller>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
@@ -120,6 +134,20 @@ pub async fn answer(
         Err(fault) => return Ok(refuse(Refusal::Client(fault), entrypoint, taste, exchange)),
     };
     let host_name = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if !https::well_directed(&caller, entrypoint, host_name) {
+        return Ok(refuse(Refusal::Misdirected, entrypoint, taste, exchange));
+    }
+    if let Some(redirect) = &entrypoint.redirect {
+        match https::onward(redirect, host_name, &head.uri) {
+            _ if host_name.is_empty() => {
+                return Ok(refuse(Refusal::Client(Fault::Host), entrypoint, taste, exchange));
+            }
+            Some(to) => {
+                return Ok(refuse(Refusal::ToHttps(redirect.status, to), entrypoint, taste, exchange));
+            }
+            None => {}
+        }
+    }
     let asked = Asked {
         host: host_name,
         path: path.as_deref().unwrap_or(head.uri.path()),
@@ -134,7 +162,7 @@ pub async fn answer(
     exchange.route = Some(destination.route.clone());
 
     // 3. What does the server get to see?
-    let scheme = if entrypoint.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    let scheme = if caller.session.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let wish = Wish::of(&mut head);
     forwarding::towards_server(
         &mut head.headers,
@@ -147,6 +175,7 @@ pub async fn answer(
             request_id: &request_id,
         },
     );
+    https::tell_of_client(&caller, entrypoint, &mut head.headers);
     let stall = |limit| Stall::new(caller.worker.patience.clone(), limit);
     let mut body = RequestBody::new(incoming, &exchange.received, || stall(entrypoint.limits.body_idle));
 
@@ -182,30 +211,31 @@ pub async fn answer(
     if let Some(wish) = &wish {
         wish.pass_on(&mut head.headers);
     }
-    let onward = onward(head, host, body);
+    for_server(&mut head, host);
 
     // 5. A server answers, or a page does.
     let delivered = match chain.first_byte_by(exchange.began) {
-        None => deliver(means, service, onward, &mut exchange).await,
-        Some(by) => in_time(by, deliver(means, service, onward, &mut exchange)).await,
+        None => deliver(means, service, &head, body, &mut exchange).await,
+        Some(by) => in_time(by, deliver(means, service, &head, body, &mut exchange)).await,
     };
     match delivered {
         Ok(answer) => {
-            let (mut head, incoming) = answer.response.into_parts();
+            let Answer { mut head, lease, .. } = answer;
             let protocol = head.headers.get(header::UPGRADE).cloned();
             forwarding::towards_client(&mut head.headers, &request_id);
             exchange.status = head.status;
-            if let Some(tunnel) = wish.and_then(|wish| wish.granted(&mut head, protocol)) {
-                tunnel.carry(&caller, exchange);
+            if head.status == StatusCode::SWITCHING_PROTOCOLS
+                && let Some(wish) = wish
+            {
+                wish.granted(&mut head, protocol, lease).carry(&caller, exchange);
                 return Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)));
             }
             let encoder = compression.and_then(|offer| offer.take(&mut head));
             let shape = Shape::new(chain.over_by(exchange.began), encoder);
             // The answer is spoken in the client's version, whatever the server's was.
             head.version = Version::HTTP_11;
-            let stall = stall(entrypoint.limits.stream_idle);
-            let body = ResponseBody::of_server(incoming, answer.lease, stall, exchange).shaped(shape);
-            dressed(Response::from_parts(head, body))
+            let body = ResponseBody::of_server(lease, stall(entrypoint.limits.stream_idle), exchange);
+            dressed(Response::from_parts(head, body.shaped(shape)))
         }
         Err(Undelivered::ClientLeft) if exchange.received.too_large.get() => {
             dressed(refuse(Refusal::Halted(Halt::TooLarge), entrypoint, taste, exchange))
@@ -239,6 +269,10 @@ fn refuse(
             }
             halt.answer(request_id)
         }
+        Refusal::Misdirected => {
+            https::misdirected(page::plain(StatusCode::MISDIRECTED_REQUEST, request_id), exchange.version)
+        }
+        Refusal::ToHttps(status, to) => https::sent_on(page::plain(status, request_id), to),
         // Nobody is there any more to read it.
         Refusal::Undelivered(_, Undelivered::ClientLeft) => {
             exchange.flags.client_left = true;
@@ -271,19 +305,11 @@ fn fault_of_body(caller: &Caller, exchange: &Exchange) -> Option<Fault> {
     if exchange.received.stood_still.get() { Some(Fault::BodyTimeout) } else { caller.link.untold() }
 }
 
-/// The request as it goes to a server: HTTP/1.1, target in origin form.
-fn onward(head: request::Parts, host: Option<HeaderValue>, body: RequestBody) -> Request<RequestBody> {
-    let mut request = Request::new(body);
-    *request.method_mut() = head.method;
-    if let Some(target) = head.uri.path_and_query() {
-        *request.uri_mut() = Uri::from(target.clone());
-    }
-    let mut headers: HeaderMap = head.headers;
+/// Makes of a client's request the one that a server gets: with a host, and one Cookie field.
+fn for_server(head: &mut request::Parts, host: Option<HeaderValue>) {
     // An HTTP/1.0 client may name no host, but the server must be asked for one.
-    headers.insert(header::HOST, host.unwrap_or(HeaderValue::from_static("localhost")));
-    merge_cookies(&mut headers, head.version);
-    *request.headers_mut() = headers;
-    request
+    head.headers.insert(header::HOST, host.unwrap_or(HeaderValue::from_static("localhost")));
+    merge_cookies(&mut head.headers, head.version);
 }
 
 /// HTTP/2 may split the Cookie field to compress it better; HTTP/1.1 allows only one (RFC 9113 §8.2.3).
@@ -313,10 +339,10 @@ mod tests {
 
     #[test]
     fn cookies_split_by_http2_are_joined() {
-        let head = head(Version::HTTP_2, "https://a.example/x?y", &[("cookie", "a=1"), ("cookie", "b=2")]);
-        let request = onward(head, Some(HeaderValue::from_static("a.example")), RequestBody::Empty);
-        assert_eq!(request.headers()[header::COOKIE], "a=1; b=2");
-        assert_eq!(request.headers().get_all(header::COOKIE).iter().count(), 1);
-        assert_eq!(request.uri(), "/x?y");
+        let mut head =
+            head(Version::HTTP_2, "https://a.example/x?y", &[("cookie", "a=1"), ("cookie", "b=2")]);
+        for_server(&mut head, Some(HeaderValue::from_static("a.example")));
+        assert_eq!(head.headers[header::COOKIE], "a=1; b=2");
+        assert_eq!(head.headers.get_all(header::COOKIE).iter().count(), 1);
     }
 }

@@ -12,13 +12,13 @@ use std::{
     },
 };
 
-use rustls::ServerConfig;
+use http::HeaderValue;
 
 use crate::{
     access_log::sink::Sink,
     address::{EntrypointAddr, ServerAddr},
     admission::{Admission, PrefixSet},
-    config::model::{self, AllowlistId, Config, Limits, Network},
+    config::model::{self, AllowlistId, Config, Limits, Network, RedirectToHttps},
     connection::crowd::Crowd,
     health::{Health, Status},
     hygiene::Faults,
@@ -31,7 +31,7 @@ use crate::{
         rule::{Rule, Test},
     },
     service::{Server, ServerCounters, Service, Turn, WhenAllDown},
-    tls,
+    tls::{entrypoint::Terminator, server::ServerTls},
     upstream::pool::PoolKey,
 };
 
@@ -54,7 +54,9 @@ pub struct Entrypoint {
     pub bind: Vec<EntrypointAddr>,
     pub admission: Admission,
     pub client_ip: Option<TrustedSource>,
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Arc<Terminator>>,
+    pub hsts: Option<HeaderValue>,
+    pub redirect: Option<RedirectToHttps>,
     pub router: Router<Destination>,
     pub limits: Limits,
     pub crowd: Arc<Crowd>,
@@ -142,6 +144,13 @@ impl Snapshot {
         self.by_address.get(&addr).map(|&index| &self.entrypoints[index])
     }
 
+    /// How a service speaks TLS, if it was asked to do so in the same way: with its sessions to resume.
+    fn server_tls(&self, service: &str, wanted: &model::ServiceTls) -> Option<ServerTls> {
+        let index = self.services.iter().position(|known| *known.name == *service)?;
+        let same = self.config.services[index].tls.as_ref()?.same_as(wanted);
+        self.services[index].tls.clone().filter(|_| same)
+    }
+
     fn service_named(&self, name: &str) -> Option<&Service> {
         self.services.iter().map(Arc::as_ref).find(|service| &*service.name == name)
     }
@@ -161,10 +170,12 @@ fn running_entrypoint(
 ) -> Result<Entrypoint, SnapshotFault> {
     let entrypoint = &config.entrypoints[index];
     let id = model::EntrypointId(index);
+    let known =
+        before.and_then(|before| before.entrypoints.iter().find(|known| known.name == entrypoint.name));
     let tls = entrypoint
         .tls
         .as_ref()
-        .map(tls::entrypoint::server_config)
+        .map(|tls| Terminator::new(tls, known.and_then(|known| known.tls.as_deref())).map(Arc::new))
         .transpose()
         .map_err(|error| SnapshotFault::EntrypointTls { entrypoint: entrypoint.name.clone(), error })?;
     let routes = config
@@ -184,8 +195,6 @@ fn running_entrypoint(
                 },
             )
         });
-    let known =
-        before.and_then(|before| before.entrypoints.iter().find(|known| known.name == entrypoint.name));
     Ok(Entrypoint {
         name: entrypoint.name.clone(),
         bind: entrypoint.bind.iter().copied().map(EntrypointAddr).collect(),
@@ -200,6 +209,8 @@ fn running_entrypoint(
             peers: prefixes(config, &source.trust),
         }),
         tls,
+        hsts: entrypoint.hsts.clone(),
+        redirect: entrypoint.redirect.clone(),
         router: Router::new(routes),
         limits: entrypoint.limits.clone(),
         crowd: known.map(|known| known.crowd.clone()).unwrap_or_default(),
@@ -264,16 +275,19 @@ fn running_service(
     before: Option<&Snapshot>,
 ) -> Result<Service, SnapshotFault> {
     let known = before.and_then(|before| before.service_named(&service.name));
-    let tls = service
-        .tls
-        .as_ref()
-        .map(tls::server::ServerTls::new)
-        .transpose()
-        .map_err(|error| SnapshotFault::ServiceTls { service: service.name.clone(), error })?;
+    let tls = match &service.tls {
+        None => None,
+        Some(wanted) => Some(match before.and_then(|before| before.server_tls(&service.name, wanted)) {
+            Some(same) => same,
+            None => ServerTls::new(wanted)
+                .map_err(|error| SnapshotFault::ServiceTls { service: service.name.clone(), error })?,
+        }),
+    };
+    let same_tls = known.is_some_and(|known| ServerTls::same(known.tls.as_ref(), tls.as_ref()));
     let servers = service.servers.iter().map(|addr| {
         let addr = ServerAddr(*addr);
         let known_server = known.and_then(|known| known.servers.iter().find(|server| server.addr == addr));
-        running_server(addr, service.health.is_some(), tls.is_some(), known, known_server)
+        running_server(addr, service.health.is_some(), same_tls, known_server)
     });
     let fallback = |page: model::PageId| pages[page.0].clone();
     Ok(Service {
@@ -292,23 +306,14 @@ fn running_service(
     })
 }
 
-fn running_server(
-    addr: ServerAddr,
-    checked: bool,
-    encrypted: bool,
-    known_service: Option<&Service>,
-    known: Option<&Server>,
-) -> Server {
+fn running_server(addr: ServerAddr, checked: bool, same_tls: bool, known: Option<&Server>) -> Server {
     let fresh = if checked { Status::Starting } else { Status::Unchecked };
     let health = known
         .map(|known| known.health.clone())
         .filter(|health| (health.status() == Status::Unchecked) != checked)
         .unwrap_or_else(|| Arc::new(Health::new(fresh)));
-    // Connections stay with their server as long as they are plain; TLS settings may have changed in ways that
-    // only a new handshake proves, so those are made anew.
-    let pool_key = known
-        .filter(|_| !encrypted && known_service.is_some_and(|service| service.tls.is_none()))
-        .map_or_else(new_pool_key, |known| known.pool_key);
+    // Connections stay with their server. Under other TLS settings only a new handshake proves it to be the right one.
+    let pool_key = known.filter(|_| same_tls).map_or_else(new_pool_key, |known| known.pool_key);
     let counters: Arc<ServerCounters> = known.map(|known| known.counters.clone()).unwrap_or_default();
     Server { addr, label: addr.to_string().into(), health, pool_key, counters }
 }

@@ -5,12 +5,16 @@
 
 use std::rc::Rc;
 
-use http::{HeaderMap, HeaderValue, StatusCode, Version, header, request, response};
+use http::{HeaderMap, HeaderValue, Version, header, request, response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional_with_sizes;
 
-use crate::{access_log::Exchange, request::Caller};
+use crate::{
+    access_log::Exchange,
+    request::Caller,
+    upstream::{Lease, http1::Connection},
+};
 
 /// Per direction; as much as a WebSocket message usually has.
 const BUFFER: usize = 16 * 1024;
@@ -26,7 +30,7 @@ pub struct Wish {
 #[derive(Debug)]
 pub struct Tunnel {
     client: OnUpgrade,
-    server: OnUpgrade,
+    server: Box<Connection>,
 }
 
 impl Wish {
@@ -49,15 +53,11 @@ impl Wish {
         headers.insert(header::UPGRADE, self.protocol.clone());
     }
 
-    /// The tunnel, if the server agrees with `head`; its fields are made those for the client.
-    pub fn granted(self, head: &mut response::Parts, protocol: Option<HeaderValue>) -> Option<Tunnel> {
-        if head.status != StatusCode::SWITCHING_PROTOCOLS {
-            return None;
-        }
-        let server = head.extensions.remove::<OnUpgrade>()?;
+    /// The tunnel, after the server has agreed with `head`; its fields are made those for the client.
+    pub fn granted(self, head: &mut response::Parts, protocol: Option<HeaderValue>, server: Lease) -> Tunnel {
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(header::UPGRADE, protocol.unwrap_or(self.protocol));
-        Some(Tunnel { client: self.client, server })
+        Tunnel { client: self.client, server: server.into_connection() }
     }
 }
 
@@ -68,9 +68,9 @@ impl Tunnel {
         // What watches over the connection goes on, though HTTP's part of it has ended.
         let caller = caller.clone();
         tokio::task::spawn_local(async move {
-            // The client's side is there once it has got the answer's head; either may be gone before.
-            if let (Ok(server), Ok(client)) = (self.server.await, self.client.await) {
-                let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
+            // The client's side is there once it has got the answer's head; it may be gone before.
+            if let Ok(client) = self.client.await {
+                let (mut client, mut server) = (TokioIo::new(client), self.server);
                 let carried = copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER).await;
                 if let Ok((to_server, to_client)) = carried {
                     exchange.received.bytes.set(to_server);

@@ -195,7 +195,7 @@ fn certificates_and_authorities_are_read_and_watched() {
     let loaded = load(&folder, "weir.toml").unwrap();
     let tls = loaded.config.entrypoints[0].tls.as_ref().unwrap();
     assert_eq!(tls.certificates.entries[0].names, ["app.example.com"]);
-    assert_eq!(tls.client_ca.as_ref().unwrap().0.len(), 1);
+    assert_eq!(tls.clients.as_ref().unwrap().authorities.0.len(), 1);
     for file in ["ca.pem", "certs", "certs/app.crt", "certs/app.key"] {
         assert!(loaded.files.contains(&folder.path().join(file)), "{file}");
     }

@@ -151,7 +151,7 @@ fn routes_lead_by_host_and_path() -> Done {
     assert_eq!(both.len(), 2, "a prefix is of whole segments: {both:?}");
     let mut elsewhere = stand.visitor.request("GET", "/").body(nothing())?;
     elsewhere.headers_mut().insert("host", "elsewhere.example".parse()?);
-    assert_eq!(stand.visitor.send(elsewhere)?.status, 404);
+    assert_eq!(stand.visitor.send(elsewhere)?.status, 421, "the connection was made for the site");
     Ok(())
 }
 

@@ -13,8 +13,8 @@ use std::{
 
 use crate::config::model::{AccessLog, AccessLogFormat, AccessLogTarget};
 
-/// Chunks (of some 32 KiB) that may wait for the disk: up to 8 MiB, then lines are dropped and counted.
-const QUEUE: usize = 256;
+/// Chunks (of some 64 KiB) that may wait for the disk: up to 8 MiB, then lines are dropped and counted.
+const QUEUE: usize = 128;
 
 /// A running access log.
 #[derive(Debug)]

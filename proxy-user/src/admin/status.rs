@@ -1,6 +1,7 @@
 //! What `weir status` and `GET /api/v1/status` tell: one document, made fresh for each question.
 
 pub mod allowlists;
+pub mod certificates;
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    admin::status::allowlists::AllowlistStatus,
+    admin::status::{allowlists::AllowlistStatus, certificates::CertificateStatus},
     control::{
         install,
         kernel_side::State,
@@ -31,6 +32,11 @@ pub struct StatusDocument {
     pub entrypoints: Vec<EntrypointStatus>,
     pub services: Vec<ServiceStatus>,
     pub allowlists: Vec<AllowlistStatus>,
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
+    /// What should not stay as it is: certificates that are about to expire, servers that are not verified.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Lines of the access log that were dropped because the disk could not keep up.
     pub access_log_dropped: u64,
 }
@@ -173,6 +179,8 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         entrypoints: entrypoints(&snapshot, rehearsed.as_ref()),
         services: services(&snapshot),
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
+        certificates: certificates::of(&snapshot.config),
+        warnings: certificates::warnings(&snapshot.config),
         access_log_dropped: snapshot.access_log.as_ref().map_or(0, |log| log.dropped()),
     })
 }

@@ -116,7 +116,8 @@ async fn ask(
     }
     let tls = |error: &dyn std::fmt::Display| FetchFault::Tls(error.to_string());
     let server_name = ServerName::try_from(host.to_owned()).map_err(|error| tls(&error))?;
-    let speak = ServerTls::new(&ServiceTls { server_name, authorities: authorities.clone() });
+    let speak =
+        ServerTls::new(&ServiceTls { server_name, authorities: authorities.clone(), certificate: None });
     let stream = speak.map_err(|error| tls(&error))?.connect(stream).await.map_err(|error| tls(&error))?;
     exchange(stream, url, known).await
 }

@@ -91,6 +91,9 @@ fn text(status: &StatusDocument) -> String {
             let _ = write!(text, "{}", rehearsal(&entrypoint.name, shadow));
         }
     }
+    for warning in &status.warnings {
+        let _ = writeln!(text, "WARNING: {warning}");
+    }
     for entrypoint in &status.entrypoints {
         if !entrypoint.refused.is_empty() {
             let met: Vec<_> =

@@ -25,9 +25,12 @@ pub const HEALTH_RISE: u32 = 2;
 pub const CONNECT: &str = "300ms";
 pub const FIRST_BYTE: &str = "60s";
 pub const RETRY_AFTER: &str = "30s";
+pub const EXPIRY_WARNING: &str = "30d";
+pub const ALPN: [&str; 2] = ["h2", "http/1.1"];
+pub const HSTS_MAX_AGE: &str = "1y";
+pub const REDIRECT_STATUS: u32 = 308;
 pub const WHEN_ALL_DOWN: &str = "page:maintenance";
 
-pub const REDIRECT_STATUS: u16 = 308;
 pub const REALM: &str = "restricted";
 pub const FORWARD_AUTH_TIMEOUT: &str = "5s";
 pub const CODINGS: [&str; 3] = ["zstd", "br", "gzip"];

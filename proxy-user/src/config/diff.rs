@@ -1,5 +1,7 @@
 //! What one configuration changes against another: by section and name, key by key, lists prefix by prefix. Pure.
 
+mod tls;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -191,16 +193,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
         keys.insert("client_ip", format!("{} from {}", client.header, lists(&client.trust)));
     }
     chain(config, &one.middleware, &mut keys);
-    if let Some(tls) = &one.tls {
-        let certificates = tls.certificates.entries.iter().map(|entry| {
-            let leaf = entry.key.cert.first().map_or(&[][..], |leaf| leaf.as_ref());
-            format!("{} for {} ({})", entry.file.display(), entry.names.join(" and "), fingerprint(leaf))
-        });
-        keys.insert("tls.certificates", joined(certificates));
-        if let Some(authorities) = &tls.client_ca {
-            keys.insert("tls.client_ca", roots(&authorities.0));
-        }
-    }
+    tls::entrypoint(one, &mut keys);
     limits(&one.limits, &mut keys);
     keys
 }
@@ -243,6 +236,9 @@ fn service(config: &Config, one: &Service) -> Keys {
     if let Some(tls) = &one.tls {
         keys.insert("tls.server_name", tls.server_name.to_str().into_owned());
         keys.insert("tls.ca", authorities(&tls.authorities));
+        keys.extend(
+            tls.certificate.as_ref().map(|own| ("tls.client_certificate", tls::certificate(own.as_ref()))),
+        );
     }
     keys
 }

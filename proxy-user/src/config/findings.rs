@@ -4,13 +4,16 @@ use std::{
     collections::BTreeSet,
     ops::Range,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
     code::Code,
     diagnostic::{Diagnostic, Report, Severity},
+    model::Config,
     source::{FileId, Sources, Spot},
 };
+use crate::tls::certificates::Certificates;
 
 #[derive(Debug, Default)]
 pub struct Findings {
@@ -20,6 +23,8 @@ pub struct Findings {
     files: BTreeSet<PathBuf>,
     /// Dotted paths of what was written but is faulty. What is lost is not missing too: one fault, one report.
     lost: BTreeSet<String>,
+    /// What runs, when this is to take its place: what can't be read this time may be had from there.
+    running: Option<Arc<Config>>,
 }
 
 /// A diagnostic to which more may be said.
@@ -31,6 +36,16 @@ pub struct Finding<'a> {
 // === impl Findings ===
 
 impl Findings {
+    pub fn in_place_of(running: Arc<Config>) -> Self {
+        Self { running: Some(running), ..Self::default() }
+    }
+
+    /// The certificates that the entrypoint of this name uses now.
+    pub fn certificates_before(&self, entrypoint: &str) -> Option<Arc<Certificates>> {
+        let known = self.running.as_ref()?.entrypoints.iter().find(|known| *known.name == *entrypoint)?;
+        Some(known.tls.as_ref()?.certificates.clone())
+    }
+
     pub fn error(
         &mut self,
         code: Code,

@@ -7,11 +7,12 @@
 mod limits;
 mod middleware;
 mod route;
+mod tls;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 pub use middleware::{
@@ -19,8 +20,12 @@ pub use middleware::{
     RateLimit, Redirect, ReplacePath, Template,
 };
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
+pub use tls::{
+    Alpn, CipherSuites, ClientAuth, EntrypointTls, HostTls, Need, RedirectToHttps, ServiceTls, TlsVersion,
+    UnknownHost,
+};
 
-use crate::tls::certificates::{Certificates, ClientAuthorities, ServerAuthorities};
+use crate::tls::certificates::ServerAuthorities;
 
 pub use limits::Limits;
 
@@ -187,6 +192,10 @@ pub struct Entrypoint {
     /// Where the client's address comes from when the TCP peer is not the client itself.
     pub client_ip: Option<ClientIpSource>,
     pub tls: Option<EntrypointTls>,
+    /// The value of `Strict-Transport-Security`. Never without `tls`.
+    pub hsts: Option<HeaderValue>,
+    /// Never with `tls`.
+    pub redirect: Option<RedirectToHttps>,
     pub limits: Limits,
     /// Goes before a route's own.
     pub middleware: Vec<MiddlewareId>,
@@ -199,14 +208,6 @@ pub struct ClientIpSource {
     pub trust: Vec<AllowlistId>,
 }
 
-/// `tls = { certificates = "/etc/weir/certs", client_ca = "…" }`
-#[derive(Debug, Clone)]
-pub struct EntrypointTls {
-    pub certificates: Arc<Certificates>,
-    /// When there: a client without a certificate from one of these is refused in the handshake.
-    pub client_ca: Option<Arc<ClientAuthorities>>,
-}
-
 /// `[service.NAME]`
 #[derive(Debug, Clone)]
 pub struct Service {
@@ -217,15 +218,6 @@ pub struct Service {
     pub health: Option<HealthCheck>,
     pub timeouts: Timeouts,
     pub when_all_down: WhenAllDown,
-}
-
-/// `tls = { server_name = "app.example.com", ca = "…", insecure = false }`
-#[derive(Debug, Clone)]
-pub struct ServiceTls {
-    /// The name that is sent as SNI and that the server's certificate must carry.
-    pub server_name: rustls::pki_types::ServerName<'static>,
-    /// Whom to trust: the file's authorities, or the system's.
-    pub authorities: ServerAuthorities,
 }
 
 /// `health = { path = "/ping", every = "1s", timeout = "250ms", fall = 2, rise = 2 }`
@@ -317,13 +309,7 @@ impl Fetch {
     /// Whether both would do the same. Authorities are compared by their certificates.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
-        let authorities = match (&self.authorities, &other.authorities) {
-            (ServerAuthorities::System, ServerAuthorities::System)
-            | (ServerAuthorities::Anybody, ServerAuthorities::Anybody) => true,
-            (ServerAuthorities::Own(one), ServerAuthorities::Own(two)) => one.roots == two.roots,
-            _ => false,
-        };
-        authorities
+        self.authorities.same_as(&other.authorities)
             && self.source == other.source
             && self.refresh == other.refresh
             && self.timeout == other.timeout

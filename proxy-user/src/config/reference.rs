@@ -86,7 +86,10 @@ fn keys(text: &mut String, above: &str, section: &Value) {
         if let Some(example) = schema["examples"].get(0) {
             let _ = writeln!(text, "  Example: `{key} = {example}`");
         }
-        keys(text, &path, schema);
+        match schema.get("additionalProperties").filter(|named| named.is_object()) {
+            Some(named) => keys(text, &format!("{path}.NAME"), named),
+            None => keys(text, &path, schema),
+        }
         for alternative in schema["anyOf"].as_array().into_iter().flatten() {
             keys(text, &path, alternative);
         }

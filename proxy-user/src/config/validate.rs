@@ -8,6 +8,7 @@ mod allowlists;
 mod entrypoints;
 mod fetch;
 mod globals;
+mod https;
 mod limits;
 mod merge;
 mod middleware;
@@ -15,6 +16,7 @@ mod pages;
 mod routes;
 mod scalar;
 mod services;
+mod tls;
 mod unused;
 
 use super::{code::Code, findings::Findings, model::Config, parse::Document};

@@ -16,7 +16,7 @@ pub struct Refusal {
     pub hint: Option<String>,
 }
 
-/// `250ms`, `1s`, `5m`, `1h`
+/// `250ms`, `1s`, `5m`, `1h`; for long times `30d`, and `1y` of 365 days
 pub fn duration(text: &str) -> Result<Duration, Refusal> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
@@ -26,6 +26,8 @@ pub fn duration(text: &str) -> Result<Duration, Refusal> {
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
+        "y" => 365 * 86_400_000,
         "" if digits > 0 => {
             return Err(refusal("has no unit", Some(format!("seconds are written `{number}s`"))));
         }
@@ -307,7 +309,9 @@ mod tests {
         assert_eq!(duration("1s"), Ok(Duration::from_secs(1)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
-        for wrong in ["", "5", "s", "1.5s", "-1s", " 1s", "1 s", "1S", "1d", "1m30s"] {
+        assert_eq!(duration("1d"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(duration("1y"), Ok(Duration::from_secs(365 * 86_400)));
+        for wrong in ["", "5", "s", "1.5s", "-1s", " 1s", "1 s", "1S", "1w", "1m30s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
         assert!(duration("99999999999999999999h").is_ok_and(|all| all > Duration::from_secs(1 << 40)));

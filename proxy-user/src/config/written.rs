@@ -8,6 +8,7 @@ mod limits;
 mod middleware;
 mod pattern;
 mod route;
+mod tls;
 mod value;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub use middleware::{
 };
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
 pub use route::Route;
+pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
 pub use value::{At, List};
 
 use super::default;
@@ -196,6 +198,20 @@ pub struct Entrypoint {
     pub client_ip: Option<At<ClientIp>>,
     /// Makes this an HTTPS entrypoint.
     pub tls: Option<At<EntrypointTls>>,
+    /// Tells browsers to come back over HTTPS only (`Strict-Transport-Security`). Only with `tls`; a server's own field
+    /// gives way to it.
+    pub hsts: Option<At<Hsts>>,
+    /// Sends every request on to HTTPS: `https`, or `https:8443` where that isn't at port 443. Only without `tls`.
+    /// Challenges of `[acme]` are answered all the same.
+    #[schemars(example = &"https")]
+    pub redirect: Option<At<String>>,
+    /// With which status `redirect` does so: 308 keeps the method and body, 301 is for very old clients.
+    #[schemars(range(min = 301, max = 308), extend("default" = default::REDIRECT_STATUS))]
+    pub redirect_status: Option<At<i64>>,
+    /// Paths, with all that is below them, that `redirect` leaves alone: their requests take their routes. For health
+    /// checks of a load balancer, say.
+    #[schemars(example = ["/health"])]
+    pub redirect_except: Option<List>,
     /// What a client may send at most, and how long it may take.
     pub limits: Option<At<Limits>>,
     /// What is done to every request that came in here and has a route, before what the route's own `middleware` says.
@@ -214,19 +230,6 @@ pub struct ClientIp {
     pub trust: Option<List>,
 }
 
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct EntrypointTls {
-    /// A PEM file with chain and key, or a folder of `NAME.crt` or `NAME.pem` with `NAME.key` beside each. A client gets
-    /// the certificate for the name that it asks for; the first one, by file name, if there is none.
-    #[schemars(required, example = "/etc/weir/certs")]
-    pub certificates: Option<At<String>>,
-    /// A PEM file of authorities. A client must then show a certificate from one of them (Cloudflare calls it
-    /// Authenticated Origin Pulls).
-    #[schemars(example = "/etc/weir/origin-pull-ca.pem")]
-    pub client_ca: Option<At<String>>,
-}
-
 /// A set of servers that serve the same thing.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -243,20 +246,6 @@ pub struct Service {
     /// What visitors get when no server is up: `page:NAME`, or `try` to ask a server that is down all the same.
     #[schemars(extend("default" = default::WHEN_ALL_DOWN))]
     pub when_all_down: Option<At<String>>,
-}
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ServiceTls {
-    /// The name that is sent as SNI and that the server's certificate must carry.
-    #[schemars(required, example = "app.example.com")]
-    pub server_name: Option<At<String>>,
-    /// A PEM file of the authorities to trust. Without it, those of the operating system.
-    #[schemars(example = "/etc/weir/upstream-ca.pem")]
-    pub ca: Option<At<String>>,
-    /// Accept any certificate. A warning stands in the log as long as this does.
-    #[schemars(extend("default" = false))]
-    pub insecure: Option<At<bool>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -7,7 +7,7 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::until_it_ends;
+use super::{gathered::Gathered, until_it_ends};
 use crate::{
     hygiene::stream::Guarded,
     request::{self, Caller},
@@ -18,7 +18,7 @@ pub async fn speak<S>(stream: S, caller: Rc<Caller>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let guarded = Guarded::new(stream, caller.link.clone(), &caller.entrypoint.limits);
+    let guarded = Guarded::new(Gathered(stream), caller.link.clone(), &caller.entrypoint.limits);
     let asked = caller.clone();
     let service = service_fn(move |request| {
         let caller = asked.clone();

@@ -26,6 +26,7 @@ use crate::{
     kernel::{KernelFault, addresses::Changed},
     listen::{self, ListenFault},
     snapshot::{Snapshot, SnapshotFault},
+    tls::server::ServerTls,
     worker::{Running, WorkerHandle},
 };
 
@@ -50,12 +51,19 @@ pub struct Fleet {
     running: Running,
     workers: Vec<WorkerHandle>,
     listening: Vec<EntrypointAddr>,
-    watchers: HashMap<WatcherKey, (HealthCheck, Watcher)>,
+    watchers: HashMap<WatcherKey, Watching>,
     pub kernel: KernelSide,
     pub keeper: Keeper,
 }
 
 type WatcherKey = (Arc<str>, ServerAddr);
+
+/// A watcher, and by what it probes.
+struct Watching {
+    check: HealthCheck,
+    tls: Option<ServerTls>,
+    _probes: Watcher,
+}
 
 type Opened = Vec<(EntrypointAddr, Vec<TcpListener>)>;
 
@@ -195,8 +203,10 @@ impl Fleet {
             let Some(check) = &service.check else { continue };
             for server in &service.servers {
                 let key = (service.name.clone(), server.addr);
-                // A check that speaks TLS is started anew with each configuration: its certificates may be others.
-                if service.tls.is_none() && self.watchers.get(&key).is_some_and(|(known, _)| known == check) {
+                let same = |known: &Watching| {
+                    known.check == *check && ServerTls::same(known.tls.as_ref(), service.tls.as_ref())
+                };
+                if self.watchers.get(&key).is_some_and(same) {
                     continue;
                 }
                 let target = Target { addr: server.addr, tls: service.tls.clone(), check: check.clone() };
@@ -205,7 +215,8 @@ impl Fleet {
                 if unknown {
                     new.push(watcher.first_probe());
                 }
-                self.watchers.insert(key, (check.clone(), watcher));
+                let (check, tls) = (check.clone(), service.tls.clone());
+                self.watchers.insert(key, Watching { check, tls, _probes: watcher });
             }
         }
         let all = futures_util::future::join_all(new);

@@ -1,11 +1,10 @@
 //! Has another service decide who may pass. It is asked like any service: over the same pools, with the same health checks
 //! and retries. Without its word nobody passes.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
-use http_body_util::{BodyExt as _, Limited};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Request, Response, header, request};
 use tokio::time::timeout;
 
 use super::{Halt, Passage};
@@ -34,14 +33,14 @@ pub struct ForwardAuth {
 impl ForwardAuth {
     pub async fn admit(&self, passage: &mut Passage<'_>) -> Result<(), Halt> {
         let question = question(&self.settings, passage);
-        let asked = deliver(passage.means, &self.service, question, passage.exchange);
+        let asked = deliver(passage.means, &self.service, &question, RequestBody::Empty, passage.exchange);
         let answer = timeout(self.settings.timeout, asked).await;
         // What the log tells is about the servers of the request itself.
         passage.exchange.server = None;
         passage.exchange.server_took = None;
         passage.exchange.flags.retries = 0;
         let Ok(Ok(answer)) = answer else { return Err(Halt::AuthUnavailable) };
-        if !answer.response.status().is_success() {
+        if !answer.head.status.is_success() {
             let whole = timeout(self.settings.timeout, whole(answer)).await.ok().flatten();
             return Err(whole.map_or(Halt::AuthUnavailable, |answer| Halt::AuthDenied(Box::new(answer))));
         }
@@ -49,7 +48,7 @@ impl ForwardAuth {
         for name in &self.settings.copy {
             // Also where the service is silent about it: what it didn't say isn't true.
             headers.remove(name);
-            for value in answer.response.headers().get_all(name) {
+            for value in answer.head.headers.get_all(name) {
                 headers.append(name, value.clone());
             }
         }
@@ -59,10 +58,10 @@ impl ForwardAuth {
 }
 
 /// The request as the service is asked about it: its head, and no body.
-fn question(settings: &model::ForwardAuth, passage: &Passage<'_>) -> Request<RequestBody> {
-    let mut question = Request::new(RequestBody::Empty);
-    *question.uri_mut() = settings.path.clone().into();
-    let headers: &mut HeaderMap = question.headers_mut();
+fn question(settings: &model::ForwardAuth, passage: &Passage<'_>) -> request::Parts {
+    let (mut question, ()) = Request::new(()).into_parts();
+    question.uri = settings.path.clone().into();
+    let headers = &mut question.headers;
     headers.clone_from(&passage.head.headers);
     for of_the_body in [header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CONTENT_ENCODING, header::RANGE]
     {
@@ -86,9 +85,16 @@ fn question(settings: &model::ForwardAuth, passage: &Passage<'_>) -> Request<Req
 }
 
 /// An answer with its whole body; the connection can be used again. `None`: it broke off, or is too long.
-async fn whole(answer: Answer) -> Option<Response<Bytes>> {
-    let (head, body) = answer.response.into_parts();
-    let body = Limited::new(body, LONGEST).collect().await.ok()?.to_bytes();
+async fn whole(mut answer: Answer) -> Option<Response<Bytes>> {
+    let mut body = BytesMut::new();
+    while let Some(frame) = poll_fn(|cx| answer.lease.connection_mut().poll_frame(cx)).await {
+        if let Ok(data) = frame.ok()?.into_data() {
+            body.extend_from_slice(&data);
+        }
+        if body.len() > LONGEST {
+            return None;
+        }
+    }
     answer.lease.give_back();
-    Some(Response::from_parts(head, body))
+    Some(Response::from_parts(answer.head, body.freeze()))
 }

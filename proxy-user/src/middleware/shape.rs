@@ -12,7 +12,7 @@ use http_body::Frame;
 use tokio::time::{Sleep, sleep_until};
 
 use super::compress::encoder::Encoder;
-use crate::body::BodyFault;
+use crate::body::AnswerFault;
 
 /// So much is compressed before the worker looks after others.
 const AT_ONCE: usize = 256 << 10;
@@ -31,7 +31,7 @@ struct Compression {
     trailers: Option<Frame<Bytes>>,
 }
 
-type Polled = Poll<Option<Result<Frame<Bytes>, BodyFault>>>;
+type Polled = Poll<Option<Result<Frame<Bytes>, AnswerFault>>>;
 
 impl Shape {
     /// `None`: the body may stay as it is.
@@ -64,7 +64,7 @@ impl Shape {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Some(Err(BodyFault::TookTooLong)));
+            return Poll::Ready(Some(Err(AnswerFault::TookTooLong)));
         }
         match &mut self.compression {
             Some(compression) => compression.poll(cx, source),
@@ -86,7 +86,7 @@ impl Compression {
                     return match encoder.flush() {
                         Ok(Some(piece)) => Poll::Ready(Some(Ok(Frame::data(piece)))),
                         Ok(None) => Poll::Pending,
-                        Err(error) => Poll::Ready(Some(Err(BodyFault::Compression(error)))),
+                        Err(error) => Poll::Ready(Some(Err(AnswerFault::Compression(error)))),
                     };
                 }
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
@@ -100,7 +100,7 @@ impl Compression {
                 broken @ Poll::Ready(Some(Err(_))) => return broken,
             };
             if let Err(error) = encoder.write(&data) {
-                return Poll::Ready(Some(Err(BodyFault::Compression(error))));
+                return Poll::Ready(Some(Err(AnswerFault::Compression(error))));
             }
             if let Some(piece) = encoder.piece() {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
@@ -116,7 +116,7 @@ impl Compression {
     fn end(&mut self) -> Polled {
         match self.encoder.take().map(Encoder::finish) {
             Some(Ok(rest)) if !rest.is_empty() => Poll::Ready(Some(Ok(Frame::data(rest)))),
-            Some(Err(error)) => Poll::Ready(Some(Err(BodyFault::Compression(error)))),
+            Some(Err(error)) => Poll::Ready(Some(Err(AnswerFault::Compression(error)))),
             _ => Poll::Ready(self.trailers.take().map(Ok)),
         }
     }

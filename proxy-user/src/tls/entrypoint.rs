@@ -1,124 +1,162 @@
-//! TLS towards clients: which certificate a client is shown, and what is spoken behind it.
+//! TLS of an entrypoint as it runs: what is spoken, which certificate is shown, and whose clients come in, by the name
+//! that a client asks for.
+//!
+//! Session tickets are made with keys that live in memory alone, change every six hours, and are good for twelve; all
+//! workers share them, and reloads keep them. A ticket carries the client's certificate, so other rules for clients
+//! mean other keys. Early data (0-RTT) is off: it can be replayed.
 
 use std::{collections::HashMap, sync::Arc};
 
 use rustls::{
-    ServerConfig,
-    crypto::aws_lc_rs,
-    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
-    sign::CertifiedKey,
+    ServerConfig, SupportedProtocolVersion,
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert},
+    version::{TLS12, TLS13},
 };
 
-use crate::{config::model::EntrypointTls, tls::certificates::Certificates};
+use super::{
+    client::{self, Policy},
+    names::{BySni, Choice},
+};
+use crate::config::model::{CipherSuites, ClientAuth, EntrypointTls, HostMatch, TlsVersion};
 
-/// Makes the TLS configuration of an entrypoint: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
-///
-/// # Errors
-/// When rustls refuses the client authorities (none of them usable).
-pub fn server_config(tls: &EntrypointTls) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?;
-    let builder = match &tls.client_ca {
-        None => builder.with_no_client_auth(),
-        Some(authorities) => builder.with_client_cert_verifier(
-            WebPkiClientVerifier::builder_with_provider(
-                authorities.0.clone(),
-                Arc::new(aws_lc_rs::default_provider()),
-            )
-            .build()
-            .map_err(|error| rustls::Error::General(error.to_string()))?,
-        ),
-    };
-    let mut config = builder.with_cert_resolver(Arc::new(BySni::new(&tls.certificates)));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
-/// Chooses by the name that the client asks for: exact, then wildcard (one label), then the default.
+/// The TLS side of an entrypoint.
 #[derive(Debug)]
-struct BySni {
-    exact: HashMap<String, Arc<CertifiedKey>>,
-    /// By the suffix behind `*.`.
-    wildcard: HashMap<String, Arc<CertifiedKey>>,
-    default: Option<Arc<CertifiedKey>>,
+pub struct Terminator {
+    certificates: Arc<BySni>,
+    /// Where nothing is said for the host.
+    everywhere: Arc<Rules>,
+    exact: HashMap<Arc<str>, Arc<Rules>>,
+    /// By the suffix behind `*.`, at any depth.
+    wildcard: HashMap<Arc<str>, Arc<Rules>>,
+    pub client_headers: bool,
 }
 
-impl BySni {
-    fn new(certificates: &Certificates) -> Self {
+/// What holds for some of the hosts.
+#[derive(Debug)]
+pub struct Rules {
+    pub policy: Policy,
+    pub config: Arc<ServerConfig>,
+}
+
+/// Makes the rules of one entrypoint, each policy once.
+struct Maker<'a> {
+    tls: &'a EntrypointTls,
+    certificates: Arc<BySni>,
+    before: Option<&'a Terminator>,
+    made: HashMap<Policy, Arc<Rules>>,
+}
+
+// === impl Terminator ===
+
+impl Terminator {
+    /// With the tickets of what ran `before` for as far as its rules are the same.
+    ///
+    /// # Errors
+    /// When rustls refuses the client authorities (none of them usable).
+    pub fn new(tls: &EntrypointTls, before: Option<&Self>) -> Result<Self, rustls::Error> {
+        let certificates = Arc::new(BySni::new(&tls.certificates, tls.unknown_host));
+        let mut maker = Maker { tls, certificates: certificates.clone(), before, made: HashMap::new() };
+        let everywhere = maker.rules(tls.clients.as_ref())?;
         let (mut exact, mut wildcard) = (HashMap::new(), HashMap::new());
-        for certificate in &certificates.entries {
-            for name in &certificate.names {
-                // The first file that carries a name keeps it.
-                let (map, name) = match name.strip_prefix("*.") {
-                    Some(suffix) => (&mut wildcard, suffix),
-                    None => (&mut exact, name.as_str()),
-                };
-                map.entry(name.to_owned()).or_insert_with(|| certificate.key.clone());
+        for host in &tls.hosts {
+            let rules = maker.rules(host.clients.as_ref())?;
+            match &host.host {
+                HostMatch::Exact(name) => exact.insert(name.clone(), rules),
+                HostMatch::Wildcard(suffix) => wildcard.insert(suffix.clone(), rules),
+                HostMatch::Any | HostMatch::Regex(_) => None,
+            };
+        }
+        Ok(Self { certificates, everywhere, exact, wildcard, client_headers: tls.client_headers })
+    }
+
+    /// Whether the name that a client asks for decides more than its certificate.
+    pub fn depends_on_name(&self) -> bool {
+        !self.exact.is_empty() || !self.wildcard.is_empty()
+    }
+
+    pub fn everywhere(&self) -> &Arc<Rules> {
+        &self.everywhere
+    }
+
+    /// The rules for a host, which is in lower case: exact, then the longest wildcard, then those for all.
+    pub fn rules(&self, host: &str) -> &Arc<Rules> {
+        if !self.depends_on_name() {
+            return &self.everywhere;
+        }
+        if let Some(rules) = self.exact.get(host) {
+            return rules;
+        }
+        let mut rest = host;
+        while let Some((_, suffix)) = rest.split_once('.') {
+            if let Some(rules) = self.wildcard.get(suffix) {
+                return rules;
             }
+            rest = suffix;
         }
-        Self { exact, wildcard, default: certificates.entries.first().map(|entry| entry.key.clone()) }
+        &self.everywhere
     }
 
-    fn find(&self, name: &str) -> Option<Arc<CertifiedKey>> {
-        // rustls hands the name over in lower case already.
-        self.exact
-            .get(name)
-            .or_else(|| name.split_once('.').and_then(|(_, suffix)| self.wildcard.get(suffix)))
-            .cloned()
+    /// What a client that asks for this name is shown.
+    pub fn choice(&self, name: Option<&str>) -> Option<&Choice> {
+        self.certificates.choice(name)
+    }
+
+    fn all_rules(&self) -> impl Iterator<Item = &Arc<Rules>> {
+        std::iter::once(&self.everywhere).chain(self.exact.values()).chain(self.wildcard.values())
     }
 }
 
-impl ResolvesServerCert for BySni {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        hello.server_name().and_then(|name| self.find(name)).or_else(|| self.default.clone())
+// === impl Maker ===
+
+impl Maker<'_> {
+    fn rules(&mut self, clients: Option<&ClientAuth>) -> Result<Arc<Rules>, rustls::Error> {
+        let policy = Policy::of(clients);
+        if let Some(made) = self.made.get(&policy) {
+            return Ok(made.clone());
+        }
+        let tickets =
+            match self.before.and_then(|before| before.all_rules().find(|rules| rules.policy == policy)) {
+                Some(known) => known.config.ticketer.clone(),
+                None => aws_lc_rs::Ticketer::new()?,
+            };
+        let config = server_config(self.tls, clients, self.certificates.clone(), tickets)?;
+        let rules = Arc::new(Rules { policy, config: Arc::new(config) });
+        self.made.insert(policy, rules.clone());
+        Ok(rules)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tls::certificates::Certificate;
+fn server_config(
+    tls: &EntrypointTls,
+    clients: Option<&ClientAuth>,
+    certificates: Arc<dyn ResolvesServerCert>,
+    tickets: Arc<dyn ProducesTickets>,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider(tls.ciphers)))
+        .with_protocol_versions(&versions(tls.min_version))?
+        .with_client_cert_verifier(client::verifier(clients)?)
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = tls.alpn.iter().map(|protocol| protocol.name().as_bytes().to_vec()).collect();
+    config.ticketer = tickets;
+    // Tickets are all that is resumed by: nothing to remember, and no lock between workers.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(config)
+}
 
-    fn certificate(names: &[&str]) -> Certificate {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let own = rcgen::CertificateParams::new(Vec::from_iter(names.iter().map(ToString::to_string)))
-            .unwrap()
-            .self_signed(&key)
-            .unwrap();
-        let signing = aws_lc_rs::sign::any_supported_type(
-            &rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        )
-        .unwrap();
-        Certificate {
-            file: names[0].into(),
-            names: names.iter().map(ToString::to_string).collect(),
-            key: Arc::new(CertifiedKey::new(vec![own.der().clone()], signing)),
-        }
+fn versions(least: TlsVersion) -> Vec<&'static SupportedProtocolVersion> {
+    match least {
+        TlsVersion::V1_2 => vec![&TLS13, &TLS12],
+        TlsVersion::V1_3 => vec![&TLS13],
     }
+}
 
-    #[test]
-    fn an_exact_name_goes_before_a_wildcard_and_a_wildcard_covers_one_label() {
-        let certificates = Certificates {
-            entries: vec![
-                certificate(&["default.example"]),
-                certificate(&["*.example.com"]),
-                certificate(&["app.example.com"]),
-            ],
-            warnings: Vec::new(),
-            files: Vec::new(),
-        };
-        let chosen = BySni::new(&certificates);
-        for (name, entry) in [
-            ("default.example", Some(0)),
-            ("app.example.com", Some(2)),
-            ("www.example.com", Some(1)),
-            ("a.b.example.com", None),
-            ("example.com", None),
-        ] {
-            let found = chosen.find(name);
-            let expected = entry.map(|index: usize| &certificates.entries[index].key);
-            assert_eq!(found.as_ref().map(Arc::as_ptr), expected.map(Arc::as_ptr), "{name}");
-        }
-        assert!(Arc::ptr_eq(chosen.default.as_ref().unwrap(), &certificates.entries[0].key));
+/// rustls has nothing else than what Mozilla's guide calls intermediate. The client's preference counts, as there.
+fn provider(suites: CipherSuites) -> CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    match suites {
+        CipherSuites::Intermediate => {}
+        CipherSuites::Modern => provider.cipher_suites.retain(|suite| suite.version() == &TLS13),
     }
+    provider
 }

@@ -7,6 +7,7 @@ use rustls::{
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
+    sign::SingleCertAndKey,
 };
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -34,18 +35,29 @@ impl ServerTls {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder =
             ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-        let mut config = match &tls.authorities {
-            ServerAuthorities::System => builder.with_platform_verifier()?.with_no_client_auth(),
-            ServerAuthorities::Own(roots) => {
-                builder.with_root_certificates(roots.clone()).with_no_client_auth()
+        let builder = match &tls.authorities {
+            ServerAuthorities::System => builder.with_platform_verifier()?,
+            ServerAuthorities::Own(roots) => builder.with_root_certificates(roots.clone()),
+            ServerAuthorities::Anybody => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnybody(provider)))
             }
-            ServerAuthorities::Anybody => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(TrustAnybody(provider)))
-                .with_no_client_auth(),
+        };
+        // Sessions are resumed (by default: 256 of them, in memory), which the snapshot keeps over a reload.
+        let mut config = match &tls.certificate {
+            None => builder.with_no_client_auth(),
+            Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.key.clone()))),
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { connector: TlsConnector::from(Arc::new(config)), name: tls.server_name.clone() })
+    }
+
+    /// Whether both are one and the same, or neither is there.
+    pub fn same(one: Option<&Self>, other: Option<&Self>) -> bool {
+        match (one, other) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one.connector.config(), other.connector.config()),
+            _ => false,
+        }
     }
 
     /// # Errors

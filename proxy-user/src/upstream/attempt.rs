@@ -1,10 +1,12 @@
 //! One attempt to have a request answered by one server: a pooled or new connection, the request, the head of the
 //! answer. What to make of a failure is decided in [`crate::request`].
 
-use std::{rc::Rc, time::Duration};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
-use http::{Request, Response};
-use hyper::{body::Incoming, client::conn::http1::SendRequest};
+use http::{request, response};
 
 use crate::{
     body::RequestBody,
@@ -12,6 +14,7 @@ use crate::{
     service::{Picked, Service},
     upstream::{
         connect::{self, ConnectFault},
+        http1::{Connection, Fault},
         pool::{Lease, Pool},
         waiting::{GaveUp, WaitingRoom},
     },
@@ -20,7 +23,9 @@ use crate::{
 /// The head of an answer; its body streams behind it over the leased connection.
 #[derive(Debug)]
 pub struct Answer {
-    pub response: Response<Incoming>,
+    pub head: response::Parts,
+    /// When it came.
+    pub at: Instant,
     pub lease: Lease,
 }
 
@@ -28,8 +33,8 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Failed {
     pub fault: AttemptFault,
-    /// The request, when not a byte of it has left: any server may have it next.
-    pub unsent: Option<Request<RequestBody>>,
+    /// The request's body, when not a byte of the request has left: any server may have it next.
+    pub unsent: Option<RequestBody>,
     /// It broke on a connection from the pool: most likely the server closed that while the request was on its way, and
     /// has never read it.
     pub stale: bool,
@@ -45,9 +50,9 @@ pub enum AttemptFault {
     #[error("no answer within {0:?}")]
     FirstByteTimeout(Duration),
     #[error("the connection broke before an answer came: {0}")]
-    Broke(hyper::Error),
-    #[error("the client's request broke off: {0}")]
-    ClientBroke(hyper::Error),
+    Broke(Fault),
+    #[error(transparent)]
+    ClientBroke(Fault),
 }
 
 /// What an attempt uses of its worker.
@@ -64,13 +69,14 @@ pub enum Connections {
     New,
 }
 
-/// Sends `request` to the server that was picked and waits for the head of its answer.
+/// Sends a request to the server that was picked and waits for the head of its answer.
 pub async fn attempt(
     means: Means<'_>,
     service: &Service,
     picked: Picked<'_>,
     connections: Connections,
-    mut request: Request<RequestBody>,
+    head: &request::Parts,
+    mut body: RequestBody,
 ) -> Result<Answer, Failed> {
     let server = picked.server;
     // A pooled connection may turn out to be closed by the server. What was not sent goes to the next one; the
@@ -79,9 +85,9 @@ pub async fn attempt(
         Connections::PooledOrNew => means.pool.take(server.pool_key),
         Connections::New => None,
     };
-    while let Some(sender) = pooled() {
-        match exchange(means, service, picked, sender, request).await {
-            Err(Failed { fault: AttemptFault::Broke(_), unsent: Some(unsent), .. }) => request = unsent,
+    while let Some(connection) = pooled() {
+        match exchange(means, service, picked, connection, head, body).await {
+            Err(Failed { fault: AttemptFault::Broke(_), unsent: Some(unsent), .. }) => body = unsent,
             Err(failed) => {
                 let stale = matches!(failed.fault, AttemptFault::Broke(_));
                 return Err(Failed { stale, ..failed });
@@ -90,10 +96,10 @@ pub async fn attempt(
         }
     }
     match connect::connect(server.addr, service.tls.as_ref(), service.timeouts.connect).await {
-        Ok(sender) => exchange(means, service, picked, sender, request).await,
+        Ok(connection) => exchange(means, service, picked, connection, head, body).await,
         Err(fault) => {
             server.health.suspect();
-            Err(Failed { fault: AttemptFault::Connect(fault), unsent: Some(request), stale: false })
+            Err(Failed { fault: AttemptFault::Connect(fault), unsent: Some(body), stale: false })
         }
     }
 }
@@ -102,34 +108,29 @@ async fn exchange(
     means: Means<'_>,
     service: &Service,
     picked: Picked<'_>,
-    mut sender: SendRequest<RequestBody>,
-    request: Request<RequestBody>,
+    mut connection: Box<Connection>,
+    head: &request::Parts,
+    body: RequestBody,
 ) -> Result<Answer, Failed> {
     let server = picked.server;
-    let send = async {
-        if let Err(error) = sender.ready().await {
-            return Err((error, Some(request)));
-        }
-        sender.try_send_request(request).await.map_err(|mut error| {
-            let unsent = error.take_message();
-            (error.into_error(), unsent)
-        })
-    };
-    let answered =
-        means.waiting.wait(&server.health, picked.silences, service.timeouts.first_byte, send).await;
+    let answered = means
+        .waiting
+        .wait(&server.health, picked.silences, service.timeouts.first_byte, connection.exchange(head, body))
+        .await;
     match answered {
-        Ok(Ok(response)) => {
-            server.health.heard(Moment::now());
-            let lease = Lease::new(server.pool_key, means.pool.clone(), sender, server.health.clone());
-            Ok(Answer { response, lease })
+        Ok(Ok(head)) => {
+            let at = Instant::now();
+            server.health.heard(Moment::of(at));
+            let lease = Lease::new(server.pool_key, means.pool.clone(), connection, server.health.clone());
+            Ok(Answer { head, at, lease })
         }
-        Ok(Err((error, unsent))) if error.is_user() => {
-            // The only input of ours that can fail is the client's body.
-            Err(Failed { fault: AttemptFault::ClientBroke(error), unsent, stale: false })
+        Ok(Err(fault @ (Fault::Client(_) | Fault::WrongLength))) => {
+            Err(Failed { fault: AttemptFault::ClientBroke(fault), unsent: None, stale: false })
         }
-        Ok(Err((error, unsent))) => {
+        Ok(Err(fault)) => {
             server.health.suspect();
-            Err(Failed { fault: AttemptFault::Broke(error), unsent, stale: false })
+            let unsent = connection.take_back();
+            Err(Failed { fault: AttemptFault::Broke(fault), unsent, stale: false })
         }
         Err(GaveUp::ServerSilent) => Err(Failed { fault: AttemptFault::Silent, unsent: None, stale: false }),
         Err(GaveUp::FirstByteTimeout) => {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Method, Request};
+use http::{Method, request};
 use tokio::time::timeout;
 
 use crate::{
@@ -36,11 +36,12 @@ pub enum Undelivered {
     ClientLeft,
 }
 
-/// Delivers `request`, and notes in `exchange` which server was asked and how often.
+/// Delivers a request, and notes in `exchange` which server was asked and how often.
 pub async fn deliver(
     means: Means<'_>,
     service: &Service,
-    mut request: Request<RequestBody>,
+    head: &request::Parts,
+    mut body: RequestBody,
     exchange: &mut Exchange,
 ) -> Result<Answer, Undelivered> {
     let _active = service.budget.enter();
@@ -63,10 +64,10 @@ pub async fn deliver(
         server.counters.requests.fetch_add(1, Ordering::Relaxed);
         exchange.server = Some(server.label.clone());
 
-        let spare = repeatable(&request);
-        let failed = match attempt(means, service, picked, connections, request).await {
+        let spare = is_repeatable(&head.method, &body).then_some(RequestBody::Empty);
+        let failed = match attempt(means, service, picked, connections, head, body).await {
             Ok(answer) => {
-                exchange.server_took = Some(began.elapsed());
+                exchange.server_took = Some(answer.at.duration_since(began));
                 return Ok(answer);
             }
             Err(Failed { fault: AttemptFault::ClientBroke(_), .. }) => return Err(Undelivered::ClientLeft),
@@ -80,7 +81,7 @@ pub async fn deliver(
             connections = Connections::New;
             tried.remove(picked.index);
             fault = Some(failed.fault);
-            request = spare;
+            body = spare;
             continue;
         }
         server.counters.failures.fetch_add(1, Ordering::Relaxed);
@@ -99,7 +100,7 @@ pub async fn deliver(
             }
         }
         fault = Some(failed.fault);
-        request = again;
+        body = again;
     }
 }
 
@@ -111,39 +112,26 @@ async fn is_taken_out(server: &Server) -> bool {
     timeout(VERDICT, verdict).await.is_ok_and(|status| status == Status::Down)
 }
 
-/// A copy to send again, where sending twice does no harm.
-fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let idempotent = matches!(
-        *request.method(),
+/// Whether sending a request twice does no harm, and is possible.
+fn is_repeatable(method: &Method, body: &RequestBody) -> bool {
+    let is_idempotent = matches!(
+        *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
     );
-    if !idempotent || !request.body().is_empty() {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::Empty);
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    Some(copy)
+    is_idempotent && body.is_empty()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn copied(method: Method) -> bool {
-        let mut request = Request::new(RequestBody::Empty);
-        *request.method_mut() = method;
-        repeatable(&request).is_some()
-    }
-
     #[test]
     fn only_idempotent_requests_are_repeated() {
         for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS] {
-            assert!(copied(method.clone()), "{method}");
+            assert!(is_repeatable(&method, &RequestBody::Empty), "{method}");
         }
         for method in [Method::POST, Method::PATCH, Method::CONNECT, Method::from_bytes(b"LOCK").unwrap()] {
-            assert!(!copied(method.clone()), "{method}");
+            assert!(!is_repeatable(&method, &RequestBody::Empty), "{method}");
         }
     }
 }

@@ -1,20 +1,12 @@
 //! Connections to servers that wait for their next request. One pool per worker: no lock, no other thread.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
-use hyper::client::conn::http1::SendRequest;
+use crate::{clock::Moment, health::Health, upstream::http1::Connection};
 
-use crate::{body::RequestBody, health::Health};
-
-/// Idle connections are closed after this: shorter than the 5 s after which widespread servers (Node.js) close
+/// Idle connections are closed after so many milliseconds: shorter than the 5 s after which widespread servers (Node.js) close
 /// theirs, since a request sent into a closing connection may be lost.
-const LONGEST_IDLE: Duration = Duration::from_secs(4);
+const LONGEST_IDLE: u64 = 4_000;
 
 /// Idle connections kept per server and worker.
 const MOST_IDLE: usize = 256;
@@ -30,8 +22,8 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<RequestBody>,
-    since: Instant,
+    connection: Box<Connection>,
+    since: Moment,
 }
 
 /// A connection in use, and where it belongs when its answer has been read to the end. Dropped instead of given
@@ -40,38 +32,36 @@ struct Idle {
 pub struct Lease {
     key: PoolKey,
     pool: Rc<Pool>,
-    sender: SendRequest<RequestBody>,
+    connection: Box<Connection>,
     health: Arc<Health>,
 }
 
 impl Pool {
     /// An idle connection, the one used last first: it is the least likely to be closed by the server.
-    pub fn take(&self, key: PoolKey) -> Option<SendRequest<RequestBody>> {
+    pub fn take(&self, key: PoolKey) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.get_mut(&key)?;
-        while let Some(connection) = connections.pop() {
-            if !connection.sender.is_closed() && connection.since.elapsed() < LONGEST_IDLE {
-                return Some(connection.sender);
+        while let Some(mut idle) = connections.pop() {
+            if idle.is_fit(Moment::recent()) {
+                return Some(idle.connection);
             }
         }
         None
     }
 
-    fn put(&self, key: PoolKey, sender: SendRequest<RequestBody>) {
-        if sender.is_closed() {
-            return;
-        }
+    fn put(&self, key: PoolKey, connection: Box<Connection>) {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.entry(key).or_default();
         if connections.len() < MOST_IDLE {
-            connections.push(Idle { sender, since: Instant::now() });
+            connections.push(Idle { connection, since: Moment::recent() });
         }
     }
 
-    /// Closes what has been idle for too long. Called every second or so.
+    /// Closes what has been idle for too long, or was closed by the server. Called every second or so.
     pub fn prune(&self) {
+        let now = Moment::recent();
         self.idle.borrow_mut().retain(|_, connections| {
-            connections.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < LONGEST_IDLE);
+            connections.retain_mut(|idle| idle.is_fit(now));
             !connections.is_empty()
         });
     }
@@ -82,16 +72,39 @@ impl Pool {
     }
 }
 
+impl Idle {
+    fn is_fit(&mut self, now: Moment) -> bool {
+        now.since(self.since) < LONGEST_IDLE && self.connection.is_quiet()
+    }
+}
+
 impl Lease {
-    pub fn new(key: PoolKey, pool: Rc<Pool>, sender: SendRequest<RequestBody>, health: Arc<Health>) -> Self {
-        Self { key, pool, sender, health }
+    pub fn new(key: PoolKey, pool: Rc<Pool>, connection: Box<Connection>, health: Arc<Health>) -> Self {
+        Self { key, pool, connection, health }
     }
 
-    pub fn health(&self) -> &Health {
-        &self.health
+    /// Something came from the server. When, is known to a tick: a body comes in many pieces.
+    pub fn heard(&self) {
+        self.health.heard(Moment::recent());
     }
 
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub fn connection_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// For good: it won't be given back.
+    pub fn into_connection(self) -> Box<Connection> {
+        self.connection
+    }
+
+    /// After an answer that was read to its end: the next request may have the connection, if it is good for one.
     pub fn give_back(self) {
-        self.pool.put(self.key, self.sender);
+        if self.connection.is_reusable() {
+            self.pool.put(self.key, self.connection);
+        }
     }
 }

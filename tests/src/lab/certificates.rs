@@ -1,11 +1,15 @@
 //! The lab's own certificate authority.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, SignatureAlgorithm,
 };
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 
@@ -40,6 +44,25 @@ impl Authority {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+
+    /// A server's certificate with a key of this kind, good from so many days ago to in so many days.
+    pub fn issue_for(
+        &self,
+        names: &[&str],
+        kind: &'static SignatureAlgorithm,
+        days: (i64, i64),
+    ) -> anyhow::Result<Identity> {
+        let mut params =
+            CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())?;
+        params.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or("nameless"));
+        let now = SystemTime::now();
+        let day = |days: i64| Duration::from_secs(days.unsigned_abs() * 24 * 3600);
+        params.not_before = (now - day(days.0)).into();
+        params.not_after = if days.1 < 0 { (now - day(days.1)).into() } else { (now + day(days.1)).into() };
+        let key = KeyPair::generate_for(kind)?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
     }

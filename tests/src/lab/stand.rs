@@ -39,16 +39,25 @@ impl Stand {
         Self::up_as(As::Root, change)
     }
 
+    /// With the standard configuration, changed so that the visitor's browser may not get in.
+    pub fn up_unseen(change: impl FnOnce(&Lab, String) -> String) -> anyhow::Result<Self> {
+        Self::put_up(As::Root, change)
+    }
+
     pub fn up_as(user: As, change: impl FnOnce(&Lab, String) -> String) -> anyhow::Result<Self> {
+        let stand = Self::put_up(user, change)?;
+        wait_for_both(&stand.visitor).context(stand.weir.log_text())?;
+        Ok(stand)
+    }
+
+    fn put_up(user: As, change: impl FnOnce(&Lab, String) -> String) -> anyhow::Result<Self> {
         let lab = Lab::build()?;
         let one = Server::start(&lab, Which::One)?;
         let two = Server::start(&lab, Which::Two)?;
         let toml = change(&lab, weir::standard(&lab));
         let weir = Weir::start_as(&lab, &toml, user)?;
         let visitor = Browser::of_site(&lab, &lab.visitor)?;
-        let stand = Self { visitor, weir, one, two, lab };
-        wait_for_both(&stand.visitor).context(stand.weir.log_text())?;
-        Ok(stand)
+        Ok(Self { visitor, weir, one, two, lab })
     }
 
     /// A steady load of GETs from the visitor, which is served when this returns.

@@ -1,25 +1,23 @@
 //! `[entrypoint.NAME]`
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::net::SocketAddr;
 
 use http::HeaderName;
 
 use super::{
-    globals, limits,
+    globals, https, limits,
     merge::{Item, Merged},
     middleware::Chains,
+    tls,
 };
-use crate::{
-    config::{
-        code::Code,
-        default,
-        findings::Findings,
-        model::{AllowlistId, ClientIpSource, Entrypoint, EntrypointTls},
-        source::FileId,
-        value::{self, quoted},
-        written::{self, At, List},
-    },
-    tls::certificates::{self, Certificates, ClientAuthorities},
+use crate::config::{
+    code::Code,
+    default,
+    findings::Findings,
+    model::{AllowlistId, ClientIpSource, Entrypoint},
+    source::FileId,
+    value::{self, quoted},
+    written::{self, At, List},
 };
 
 pub fn all(written: &Merged<'_>, chains: &mut Chains<'_, '_>, findings: &mut Findings) -> Vec<Entrypoint> {
@@ -34,7 +32,9 @@ pub fn all(written: &Merged<'_>, chains: &mut Chains<'_, '_>, findings: &mut Fin
             allow: allow(item, written, findings),
             shadow: shadow(item, findings),
             client_ip: client_ip(item, written, findings),
-            tls: item.body.tls.as_ref().and_then(|tls| self::tls(item, tls, findings)),
+            tls: item.body.tls.as_ref().and_then(|tls| tls::entrypoint(item, tls, findings)),
+            hsts: https::hsts(item, findings),
+            redirect: https::redirect(item, findings),
             limits: limits::limits(item, findings),
             middleware: {
                 let owner = format!("entrypoint `{}`", item.name.value);
@@ -228,73 +228,6 @@ fn client_ip(
         return None;
     };
     Some(ClientIpSource { header: name, trust })
-}
-
-fn tls(
-    item: &Item<'_, written::Entrypoint>,
-    tls: &At<written::EntrypointTls>,
-    findings: &mut Findings,
-) -> Option<EntrypointTls> {
-    let name = &item.name.value;
-    let client_ca = tls.value.client_ca.as_ref().and_then(|ca| {
-        let path = findings.sources.resolve(item.file, &ca.value);
-        findings.watch(&path);
-        match certificates::read_authorities(&path) {
-            Ok(roots) => Some(Arc::new(ClientAuthorities(roots))),
-            Err(fault) => {
-                let message = format!("entrypoint `{name}`: {}", fault.sentence);
-                findings.error(Code::BadAuthority, item.file, &ca.span, message).maybe_hint(fault.hint);
-                None
-            }
-        }
-    });
-    let Some(written) = &tls.value.certificates else {
-        if !findings.lost(&format!("entrypoint.{name}.tls.certificates")) {
-            findings
-                .error(
-                    Code::Missing,
-                    item.file,
-                    &tls.span,
-                    format!("entrypoint `{name}`: `tls` has no `certificates`"),
-                )
-                .hint("name a PEM file or a folder of them: `certificates = \"/etc/weir/certs\"`");
-        }
-        return None;
-    };
-    let path = findings.sources.resolve(item.file, &written.value);
-    let certificates = certificates(item, written, &path, findings)?;
-    Some(EntrypointTls { certificates: Arc::new(certificates), client_ca })
-}
-
-fn certificates(
-    item: &Item<'_, written::Entrypoint>,
-    written: &At<String>,
-    path: &Path,
-    findings: &mut Findings,
-) -> Option<Certificates> {
-    findings.watch(path);
-    let name = &item.name.value;
-    match Certificates::read(path) {
-        Ok(certificates) => {
-            for file in &certificates.files {
-                findings.watch(file);
-            }
-            for warning in &certificates.warnings {
-                let message = format!("entrypoint `{name}`: {warning}");
-                findings.warning(Code::CertificateWarning, item.file, &written.span, message);
-            }
-            Some(certificates)
-        }
-        Err(faults) => {
-            for fault in faults {
-                let message = format!("entrypoint `{name}`: {}", fault.sentence);
-                findings
-                    .error(Code::BadCertificate, item.file, &written.span, message)
-                    .maybe_hint(fault.hint);
-            }
-            None
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,22 +2,18 @@
 
 use std::net::SocketAddr;
 
-use rustls::pki_types::ServerName;
-
 use super::{
     merge::{Item, Merged},
     scalar::{self, DAY, HOUR, MILLISECOND, MINUTE},
+    tls,
 };
-use crate::{
-    config::{
-        code::Code,
-        default,
-        findings::Findings,
-        model::{HealthCheck, PageId, Service, ServiceTls, Timeouts, WhenAllDown},
-        value::{self, nearest, quoted},
-        written::{self, At},
-    },
-    tls::certificates::{self, ServerAuthorities},
+use crate::config::{
+    code::Code,
+    default,
+    findings::Findings,
+    model::{HealthCheck, PageId, Service, Timeouts, WhenAllDown},
+    value::{self, nearest, quoted},
+    written::{self, At},
 };
 
 pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Service> {
@@ -28,7 +24,7 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Service> {
         .map(|item| Service {
             name: item.name.value.as_str().into(),
             servers: servers(item, findings),
-            tls: tls(item, findings),
+            tls: tls::service(item, findings),
             health: item.body.health.as_ref().map(|health| self::health(item, health, findings)),
             timeouts: timeouts(item, findings),
             when_all_down: when_all_down(item, written, findings),
@@ -78,68 +74,6 @@ fn servers(item: &Item<'_, written::Service>, findings: &mut Findings) -> Vec<So
         }
     }
     servers.into_iter().map(|(address, _)| address).collect()
-}
-
-fn tls(item: &Item<'_, written::Service>, findings: &mut Findings) -> Option<ServiceTls> {
-    let tls = item.body.tls.as_ref()?;
-    let name = &item.name.value;
-    let insecure = tls.value.insecure.as_ref().filter(|insecure| insecure.value);
-    let authorities = match (&tls.value.ca, insecure) {
-        (Some(ca), Some(insecure)) => {
-            let message = format!("service `{name}`: `insecure = true` makes `ca` pointless");
-            findings
-                .error(Code::Contradiction, item.file, &insecure.span, message)
-                .related(item.file, &ca.span, "this would not be used")
-                .hint("take `insecure` out");
-            ServerAuthorities::Anybody
-        }
-        (None, Some(insecure)) => {
-            let message = format!("service `{name}`: the servers' certificates are not checked");
-            findings
-                .warning(Code::Insecure, item.file, &insecure.span, message)
-                .hint("`ca = \"…\"` with the authority that signed them is as easy and safe");
-            ServerAuthorities::Anybody
-        }
-        (Some(ca), None) => {
-            let path = findings.sources.resolve(item.file, &ca.value);
-            findings.watch(&path);
-            match certificates::read_authorities(&path) {
-                Ok(roots) => ServerAuthorities::Own(roots),
-                Err(fault) => {
-                    let message = format!("service `{name}`: {}", fault.sentence);
-                    findings.error(Code::BadAuthority, item.file, &ca.span, message).maybe_hint(fault.hint);
-                    ServerAuthorities::System
-                }
-            }
-        }
-        (None, None) => ServerAuthorities::System,
-    };
-    Some(ServiceTls { server_name: server_name(item, tls, findings)?, authorities })
-}
-
-fn server_name(
-    item: &Item<'_, written::Service>,
-    tls: &At<written::ServiceTls>,
-    findings: &mut Findings,
-) -> Option<ServerName<'static>> {
-    let name = &item.name.value;
-    let Some(written) = &tls.value.server_name else {
-        if !findings.lost(&format!("service.{name}.tls.server_name")) {
-            findings
-                .error(Code::Missing, item.file, &tls.span, format!("service `{name}`: `tls` has no `server_name`"))
-                .hint("write the name that the server's certificate is issued for: `server_name = \"app.example.com\"`");
-        }
-        return None;
-    };
-    let parsed = ServerName::try_from(written.value.clone());
-    if parsed.is_err() {
-        let message =
-            format!("service `{name}`: tls.server_name {} is not a DNS name", quoted(&written.value));
-        findings
-            .error(Code::BadServerName, item.file, &written.span, message)
-            .hint("no scheme, port or wildcard belongs there: `app.example.com`");
-    }
-    parsed.ok()
 }
 
 fn health(

@@ -35,7 +35,9 @@ pub fn warn(written: &Merged<'_>, config: &Config, findings: &mut Findings) {
             .routes
             .iter()
             .any(|route| route.entrypoints.is_empty() || route.entrypoints.contains(&EntrypointId(id)));
-        if !answered {
+        // Whatever has no route is sent on.
+        let redirected = config.entrypoints[id].redirect.is_some();
+        if !answered && !redirected {
             let message =
                 format!("no route applies to entrypoint `{}`: every request gets 404", item.name.value);
             findings

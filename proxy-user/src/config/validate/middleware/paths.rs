@@ -39,7 +39,7 @@ pub fn redirect(
     });
     let path = body.path.as_ref().map(|path| replace(site, "path", path, findings));
     let status = match &body.status {
-        None => StatusCode::from_u16(default::REDIRECT_STATUS).ok(),
+        None => u16::try_from(default::REDIRECT_STATUS).ok().and_then(|code| StatusCode::from_u16(code).ok()),
         Some(status) => match status.value {
             301 => Some(StatusCode::MOVED_PERMANENTLY),
             302 => Some(StatusCode::FOUND),

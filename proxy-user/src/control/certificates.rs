@@ -1,0 +1,48 @@
+//! Says of certificates what is to be said before it hurts, once for each thing that is wrong: when it begins, and when it
+//! comes nearer. Asked again whenever a configuration is taken over, and every hour.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    config::model::{Config, EntrypointTls},
+    tls::report,
+};
+
+/// Certificates grow old without anybody's doing.
+pub const LOOK: Duration = Duration::from_secs(3600);
+
+/// What has been said, as long as it holds.
+#[derive(Debug, Default)]
+pub struct Reported(BTreeSet<String>);
+
+impl Reported {
+    /// Logs what is new.
+    pub fn look(&mut self, config: &Config, now: SystemTime) {
+        let holds: BTreeSet<String> = sentences(config, now).into_iter().collect();
+        for new in holds.difference(&self.0) {
+            tracing::warn!("{new}");
+        }
+        for gone in self.0.difference(&holds) {
+            tracing::info!("no longer so: {gone}");
+        }
+        self.0 = holds;
+    }
+}
+
+/// What is not as it should be about the certificates of a configuration.
+pub fn sentences(config: &Config, now: SystemTime) -> Vec<String> {
+    let entrypoints = config.entrypoints.iter().filter_map(|one| Some((&one.name, one.tls.as_ref()?)));
+    let shown = entrypoints.flat_map(|(name, tls): (_, &EntrypointTls)| {
+        let sentences = report::sentences(&tls.certificates, tls.expiry_warning, now);
+        sentences.into_iter().map(move |sentence| format!("entrypoint `{name}`: {sentence}"))
+    });
+    let services = config.services.iter().filter_map(|one| {
+        let own = one.tls.as_ref()?.certificate.as_ref()?;
+        let sentence = report::validity(own, report::WARNING, now)?;
+        Some(format!("service `{}`: {sentence}", one.name))
+    });
+    shown.chain(services).collect()
+}

@@ -1,0 +1,239 @@
+//! The head of a server's answer: its fields, and how long its body is. Pure: over what was received.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response::Parts,
+};
+use hyper::ext::ReasonPhrase;
+use memchr::memchr_iter;
+
+use super::{
+    Malformed,
+    framing::{Chunk, Framing},
+};
+
+/// A head may be this long, in bytes: twice what most servers can be made to send.
+const LONGEST_HEAD: usize = 128 * 1024;
+
+/// A head may have so many fields.
+const MOST_FIELDS: usize = 128;
+
+/// The head of an answer, and what it says of what follows.
+#[derive(Debug)]
+pub struct Head {
+    pub parts: Parts,
+    pub framing: Framing,
+    /// Whether the server takes another request over this connection.
+    pub keeps_alive: bool,
+}
+
+/// Takes a head out of `received` once it is whole. `searched` is how much of it is known not to end a head; it begins
+/// with 0, and is 0 again afterwards.
+///
+/// # Errors
+/// When it is no head of an answer in HTTP/1, or one that could be understood in two ways.
+pub fn take(
+    received: &mut BytesMut,
+    searched: &mut usize,
+    asked: &Method,
+) -> Result<Option<Head>, Malformed> {
+    let Some(length) = end(received, *searched) else {
+        *searched = received.len().saturating_sub(2);
+        return if received.len() < LONGEST_HEAD { Ok(None) } else { Err(Malformed::TooLong) };
+    };
+    *searched = 0;
+    parse(&received.split_to(length).freeze(), asked).map(Some)
+}
+
+/// Behind the empty line that ends a head.
+fn end(received: &[u8], from: usize) -> Option<usize> {
+    memchr_iter(b'\n', &received[from..]).find_map(|at| {
+        let behind = from + at + 1;
+        match received[behind..] {
+            [b'\n', ..] => Some(behind + 1),
+            [b'\r', b'\n', ..] => Some(behind + 2),
+            _ => None,
+        }
+    })
+}
+
+fn parse(head: &Bytes, asked: &Method) -> Result<Head, Malformed> {
+    let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut answer = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default()
+        .parse_response_with_uninit_headers(&mut answer, head, &mut fields)
+        .map_err(Malformed::Head)?;
+    let (httparse::Status::Complete(_), Some(version), Some(code)) = (parsed, answer.version, answer.code)
+    else {
+        // It has an empty line, but not where a head has one.
+        return Err(Malformed::Head(httparse::Error::NewLine));
+    };
+    let status = StatusCode::from_u16(code).map_err(|_| Malformed::Status(code))?;
+    let mut parts = Response::new(()).into_parts().0;
+    parts.status = status;
+    parts.version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+    if let Some(reason) = answer.reason
+        && status.canonical_reason() != Some(reason)
+        && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
+    {
+        parts.extensions.insert(reason);
+    }
+    parts.headers = HeaderMap::with_capacity(answer.headers.len());
+    for field in &*answer.headers {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Field)?;
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
+        parts.headers.append(name, value.map_err(|_| Malformed::Field)?);
+    }
+    let framing = framing(&parts, asked)?;
+    let keeps_alive = framing != Framing::UntilClose && keeps_alive(&parts);
+    Ok(Head { parts, framing, keeps_alive })
+}
+
+/// RFC 9112 §6.3; what could be understood in two ways is refused.
+fn framing(parts: &Parts, asked: &Method) -> Result<Framing, Malformed> {
+    let coding = parts.headers.get(header::TRANSFER_ENCODING);
+    let length = length(&parts.headers)?;
+    if let Some(coding) = coding {
+        let codings = parts.headers.get_all(header::TRANSFER_ENCODING).iter().count();
+        if length.is_some() {
+            return Err(Malformed::TwoLengths);
+        }
+        if codings > 1
+            || !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+            || parts.version != Version::HTTP_11
+        {
+            return Err(Malformed::Coding);
+        }
+    }
+    let is_without_body = *asked == Method::HEAD
+        || parts.status.is_informational()
+        || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    Ok(match (coding, length) {
+        _ if is_without_body => Framing::OVER,
+        (Some(_), _) => Framing::Chunked(Chunk::Size),
+        (None, Some(length)) => Framing::Length(length),
+        (None, None) => Framing::UntilClose,
+    })
+}
+
+/// Content-Length, which may be said more than once if it is the same each time.
+fn length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
+    let mut said = None;
+    for value in headers.get_all(header::CONTENT_LENGTH) {
+        let digits = value.as_bytes();
+        let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+        let length = value.to_str().ok().filter(|_| is_number).and_then(|digits| digits.parse().ok());
+        match (length, said) {
+            (Some(length), None) => said = Some(length),
+            (Some(length), Some(before)) if length == before => {}
+            _ => return Err(Malformed::Length),
+        }
+    }
+    Ok(said)
+}
+
+fn keeps_alive(parts: &Parts) -> bool {
+    let says = |option: &str| {
+        parts
+            .headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|said| said.trim().eq_ignore_ascii_case(option))
+    };
+    if parts.version == Version::HTTP_11 { !says("close") } else { says("keep-alive") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(sent: &str, asked: &Method) -> Result<Option<Head>, Malformed> {
+        take(&mut BytesMut::from(sent), &mut 0, asked)
+    }
+
+    #[test]
+    fn the_length_of_the_body_is_as_the_rfc_says() {
+        const CHUNKED: Framing = Framing::Chunked(Chunk::Size);
+        for (sent, asked, framing, keeps_alive) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", Method::GET, Framing::Length(5), true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", Method::HEAD, Framing::OVER, true),
+            ("HTTP/1.1 304 x\r\nContent-Length: 5\r\n\r\n", Method::GET, Framing::OVER, true),
+            ("HTTP/1.1 204 x\r\nTransfer-Encoding: chunked\r\n\r\n", Method::GET, Framing::OVER, true),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", Method::GET, CHUNKED, true),
+            ("HTTP/1.1 200 OK\r\n\r\n", Method::GET, Framing::UntilClose, false),
+            ("HTTP/1.1 200 OK\nContent-Length: 0\n\n", Method::GET, Framing::OVER, true),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+                Method::GET,
+                Framing::Length(5),
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: x, Close\r\n\r\n",
+                Method::GET,
+                Framing::Length(5),
+                false,
+            ),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", Method::GET, Framing::Length(5), false),
+            (
+                "HTTP/1.0 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n",
+                Method::GET,
+                Framing::Length(5),
+                true,
+            ),
+        ] {
+            let head = taken(sent, &asked).unwrap().unwrap();
+            assert_eq!((head.framing, head.keeps_alive), (framing, keeps_alive), "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_understood_in_two_ways_is_refused() {
+        for sent in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+            "HTTP/1.1 2000 OK\r\n\r\n",
+            "HTTP/2 200 OK\r\n\r\n",
+            "SSH-2.0-OpenSSH_9.2\r\n\r\n",
+            "\n\n\n",
+        ] {
+            assert!(taken(sent, &Method::GET).is_err(), "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_taken_once_it_is_whole_and_what_follows_stays() {
+        let sent = "HTTP/1.1 200 Fine\r\nA: b\r\nA: c\r\nContent-Length: 4\r\n\r\nbody";
+        let (mut received, mut searched) = (BytesMut::new(), 0);
+        for (at, byte) in sent.bytes().enumerate() {
+            received.extend_from_slice(&[byte]);
+            let Some(head) = take(&mut received, &mut searched, &Method::GET).unwrap() else { continue };
+            assert_eq!(at + 1, sent.len() - 4);
+            assert_eq!(head.parts.headers.get_all("a").iter().count(), 2);
+            assert_eq!(head.parts.extensions.get::<ReasonPhrase>().unwrap().as_bytes(), b"Fine");
+            received.extend_from_slice(b"body");
+            break;
+        }
+        assert_eq!(&received[..], b"body");
+        assert_eq!(searched, 0);
+    }
+
+    #[test]
+    fn a_head_without_an_end_is_refused() {
+        let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(LONGEST_HEAD));
+        assert!(matches!(taken(&endless, &Method::GET), Err(Malformed::TooLong)));
+    }
+}
