@@ -8,6 +8,7 @@ mod apply;
 mod check;
 mod docs;
 mod explain;
+mod hash_password;
 mod kernel;
 mod reload;
 mod run;
@@ -48,8 +49,10 @@ enum Command {
     /// Show allowlists and how current they are, or fetch them now
     #[command(subcommand)]
     Allowlist(allowlist::AllowlistCommand),
-    /// Say why the gate passes or drops an address or a packet, or more about a code like W012
+    /// Say why the gate passes or drops an address or a packet, which way a URL takes, or more about a code like W012
     Explain(explain::ExplainArgs),
+    /// Make of a password what `basic_auth` keeps of it
+    HashPassword(hash_password::HashPasswordArgs),
     /// Show packets that the gate drops, as it drops them
     Watch(watch::WatchArgs),
     /// Look at, or remove, what Weir keeps in the kernel
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Allowlist(command) => allowlist::run(&command),
         Command::Explain(args) => explain::run(&args),
+        Command::HashPassword(args) => hash_password::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Kernel(command) => kernel::run(&command),
         Command::Ping(args) => status::ping(&args),

@@ -39,6 +39,7 @@ pub mod config;
 pub mod control;
 pub mod allowlists;
 pub mod kernel;
+pub mod explain;
 pub mod admin;
 pub mod demonstration;
 pub mod allocator;

@@ -262,7 +262,7 @@ fn running_middleware(
 }
 
 /// All of `networks`, with who is on the lists now.
-fn networks_of(config: &Config, networks: &[Network]) -> PrefixSet {
+pub fn networks_of(config: &Config, networks: &[Network]) -> PrefixSet {
     PrefixSet::new(networks.iter().flat_map(|network| match network {
         Network::List(list) => config.allowlists[list.0].prefixes.as_slice(),
         Network::Prefix(prefix) => std::slice::from_ref(prefix),
