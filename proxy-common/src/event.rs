@@ -1,4 +1,4 @@
-//! Sampled drops: what the gate tells of a packet that it dropped, while somebody watches.
+//! Sampled drops: what the gate tells of a packet that it dropped, or would have dropped, while somebody watches.
 
 use crate::verdict::DropReason;
 
@@ -15,7 +15,7 @@ pub const WINDOW: u64 = 100_000_000;
 /// So long after its last sign of life a watcher is taken for dead, in nanoseconds. It gives one each second.
 pub const WATCHED_FOR: u64 = 3_000_000_000;
 
-/// One dropped packet.
+/// One dropped packet, or one that would have been.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct DropEvent {
@@ -31,7 +31,10 @@ pub struct DropEvent {
     pub length: u32,
     /// How much of `head` is the packet's.
     pub captured: u32,
-    pub reserved: u32,
+    /// The CPU that judged it, whose budget this event is of. What it counts for is that CPU's share of the counters.
+    pub cpu: u16,
+    /// Not 0: it passed, because its entrypoint is shadowed.
+    pub shadow: u16,
     /// The packet's first bytes, Ethernet header included.
     pub head: [u8; HEAD],
 }

@@ -26,6 +26,10 @@ pub const GATE_DIRECTORY: &str = "GATE_DIRECTORY";
 pub const GATE_BLOCKS: &str = "GATE_BLOCKS";
 /// By admission slot: the hosts of those /24s of a directory that are listed in part.
 pub const GATE_HOSTS: &str = "GATE_HOSTS";
+/// By admission slot: of which /32s nothing is listed by IPv6, where the lists are long.
+pub const GATE_FILTER: &str = "GATE_FILTER";
+/// By admission slot: where in [`GATE_ALLOW`] to look for the others.
+pub const GATE_INDEX: &str = "GATE_INDEX";
 /// By entrypoint slot and CPU: what the gate decided.
 pub const GATE_COUNTERS: &str = "GATE_COUNTERS";
 /// By entrypoint slot and CPU: what the gate let pass and would have dropped, were the entrypoint not shadowed. Its
@@ -37,7 +41,8 @@ pub const GATE_SHADOWED: &str = "GATE_SHADOWED";
 pub const GATE_ENTRYPOINTS: &str = "GATE_ENTRYPOINTS";
 /// By list id: its name and size.
 pub const GATE_LISTS: &str = "GATE_LISTS";
-/// By entrypoint slot and CPU: what `weir explain` has added to [`GATE_COUNTERS`].
+/// By entrypoint slot and CPU: what `weir explain` has added to [`GATE_COUNTERS`] and, behind that, to
+/// [`GATE_WOULD_DROP`].
 pub const GATE_TRIED: &str = "GATE_TRIED";
 /// Drops, sampled while somebody watches.
 pub const GATE_EVENTS: &str = "GATE_EVENTS";
@@ -46,13 +51,23 @@ pub const GATE_WATCHED: &str = "GATE_WATCHED";
 /// By CPU: how much it has told of late.
 pub const GATE_BUDGET: &str = "GATE_BUDGET";
 
-pub const GATE_MAPS: [&str; 15] = [
+/// By source and entrypoint: what it has spent of its limits.
+pub const GATE_SOURCES: &str = "GATE_SOURCES";
+/// By source prefix: until when it is blocked.
+pub const GATE_BLOCKED: &str = "GATE_BLOCKED";
+
+/// The prefixes of CDNs, which entrypoints that allow others too spare.
+pub const GATE_CDN: &str = "GATE_CDN";
+
+pub const GATE_MAPS: [&str; 20] = [
     GATE_SCOPE,
     GATE_SIEVES,
     GATE_ALLOW,
     GATE_DIRECTORY,
     GATE_BLOCKS,
     GATE_HOSTS,
+    GATE_FILTER,
+    GATE_INDEX,
     GATE_COUNTERS,
     GATE_WOULD_DROP,
     GATE_SHADOWED,
@@ -62,6 +77,9 @@ pub const GATE_MAPS: [&str; 15] = [
     GATE_EVENTS,
     GATE_WATCHED,
     GATE_BUDGET,
+    GATE_SOURCES,
+    GATE_BLOCKED,
+    GATE_CDN,
 ];
 
 /// The gate at XDP.
@@ -76,3 +94,5 @@ pub const FLOOR_DROP: &str = "floor_drop";
 pub const GATE_SCATTERED: &str = "gate_scattered";
 /// Gives a packet another source and drops it: for benchmarks. Never attached.
 pub const FLOOR_SCATTERED: &str = "floor_scattered";
+/// Sends the frames that it is run on out of an interface, each from another source: for benchmarks. Never attached.
+pub const FLOOD_SEND: &str = "flood_send";

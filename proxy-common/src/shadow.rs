@@ -11,13 +11,17 @@ pub const PREFIX_V4: u8 = 24;
 /// still one line, and can't push the others out.
 pub const PREFIX_V6: u8 = 48;
 
+/// Set in [`ShadowedKey::entrypoint`]: not what the entrypoint would have dropped, but how much of that was only
+/// tried out by `weir explain`.
+pub const TRIED: u32 = 1 << 31;
+
 /// Of whom, and at which entrypoint.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ShadowedKey {
     /// The first address of the prefix; IPv4 addresses in their IPv6 form, `::ffff:a.b.c.d`.
     pub prefix: [u8; 16],
-    /// Slot in the counters and among the names of entrypoints.
+    /// Slot in the counters and among the names of entrypoints, perhaps with [`TRIED`].
     pub entrypoint: u32,
 }
 

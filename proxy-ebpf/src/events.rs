@@ -8,7 +8,7 @@ use core::{ffi::c_long, ptr};
 use aya_ebpf::{
     EbpfContext,
     btf_maps::{Array, PerCpuArray, RingBuf},
-    helpers::{bpf_ktime_get_ns, bpf_skb_load_bytes, bpf_xdp_load_bytes},
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_skb_load_bytes, bpf_xdp_load_bytes},
     macros::btf_map,
     programs::{TcContext, XdpContext},
 };
@@ -35,27 +35,30 @@ pub trait Packet {
     unsafe fn copy(&self, to: *mut u8, length: u32) -> c_long;
 }
 
-/// This packet is dropped.
+/// What was decided of a packet.
+pub struct Decided {
+    pub entrypoint: u32,
+    pub reason: DropReason,
+    pub bytes: u64,
+    /// It passes all the same.
+    pub shadowed: bool,
+}
+
+/// This packet is dropped, or would be. Both tell out of the same budget.
 #[inline(always)]
-pub fn dropped(packet: &impl Packet, entrypoint: u32, reason: DropReason, bytes: u64) {
+pub fn tell_if_watched(packet: &impl Packet, decided: &Decided) {
     let Some(watched) = GATE_WATCHED.get_ptr_mut(0) else { return };
     // SAFETY: an element of an array that outlives the program. User space writes it as a whole, and a moment of
     // the old value does no harm.
     let until = unsafe { ptr::read_volatile(&raw const (*watched).until) };
     if until != 0 {
-        tell(watched, until, packet, entrypoint, reason, bytes);
+        tell(watched, until, packet, decided);
     }
 }
 
 #[inline(always)]
-fn tell(
-    watched: *mut Watched,
-    until: u64,
-    packet: &impl Packet,
-    entrypoint: u32,
-    reason: DropReason,
-    bytes: u64,
-) {
+fn tell(watched: *mut Watched, until: u64, packet: &impl Packet, decided: &Decided) {
+    let Decided { entrypoint, reason, bytes, shadowed } = *decided;
     // SAFETY: the helper has no conditions.
     let now = unsafe { bpf_ktime_get_ns() };
     if now > until {
@@ -73,7 +76,7 @@ fn tell(
     let captured = captured(bytes);
     let event = entry.as_mut_ptr();
     // SAFETY: the entry is ours until it is submitted, and as large as the event. What a packet doesn't fill of
-    // `head` is zero, and what it fills is at most `HEAD` bytes.
+    // `head` is zero, and what it fills is at most `HEAD` bytes. Asking for the CPU has no conditions.
     let copied = unsafe {
         event.write(DropEvent {
             at: now,
@@ -82,7 +85,8 @@ fn tell(
             reason: reason as u32,
             length: bytes as u32,
             captured,
-            reserved: 0,
+            cpu: bpf_get_smp_processor_id() as u16,
+            shadow: u16::from(shadowed),
             head: [0; HEAD],
         });
         packet.copy((&raw mut (*event).head).cast(), captured) == 0

@@ -1,6 +1,6 @@
 //! The programs that the kernel loads: entry points, and the table from stop reason to verdict.
 
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![deny(clippy::wildcard_enum_match_arm)]
 
 #[cfg(target_arch = "bpf")]
@@ -13,12 +13,13 @@ mod maps;
 mod programs {
     use aya_ebpf::{
         bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
-        helpers::{bpf_get_prandom_u32, bpf_xdp_adjust_head},
+        helpers::{bpf_get_prandom_u32, bpf_redirect, bpf_xdp_adjust_head},
         macros::{classifier, xdp},
         programs::{TcContext, XdpContext},
     };
     use proxy_common::{
         answer::{Answer, Outcome},
+        flood,
         verdict::DropReason,
     };
     use proxy_ebpf::{
@@ -27,7 +28,7 @@ mod programs {
     };
 
     use crate::{
-        events::{self, Packet},
+        events::{self, Decided, Packet},
         maps::{GateMaps, report},
     };
 
@@ -43,7 +44,7 @@ mod programs {
     #[inline(always)]
     fn at_xdp(ctx: &XdpContext) -> u32 {
         let bytes = (ctx.end() - ctx.start()) as u64;
-        match decide(ctx, judge(ctx, &GateMaps), bytes) {
+        match decide(ctx, judge(ctx, &GateMaps::<true>), bytes) {
             Verdict::Pass => xdp_action::XDP_PASS,
             Verdict::Drop => xdp_action::XDP_DROP,
         }
@@ -52,11 +53,11 @@ mod programs {
     #[classifier]
     pub fn gate_tc(ctx: TcContext) -> i32 {
         let bytes = u64::from(ctx.len());
-        let mut judged = judge(&ctx, &GateMaps);
+        let mut judged = judge(&ctx, &GateMaps::<true>);
         // A short read here may only mean that the rest lies in another piece.
         if may_be_in_pieces(&judged) && (ctx.end() - ctx.start()) < ctx.len() as usize {
             let _ = ctx.pull_data(PULL.min(ctx.len()));
-            judged = judge(&ctx, &GateMaps);
+            judged = judge(&ctx, &GateMaps::<true>);
         }
         match decide(&ctx, judged, bytes) {
             // Not TC_ACT_OK: whoever is attached behind us is asked as well.
@@ -69,7 +70,7 @@ mod programs {
     #[xdp]
     pub fn gate_explain(ctx: XdpContext) -> u32 {
         let bytes = (ctx.end() - ctx.start()) as u64;
-        let answer = explain(judge(&ctx, &GateMaps), bytes).to_bytes();
+        let answer = explain(&ctx, judge(&ctx, &GateMaps::<false>), bytes).to_bytes();
         // SAFETY: `ctx` is what this program was called with. Every address read from it before is stale now.
         if unsafe { bpf_xdp_adjust_head(ctx.ctx, -(Answer::BYTES as i32)) } != 0
             || ctx.start() + Answer::BYTES > ctx.end()
@@ -128,6 +129,29 @@ mod programs {
         }
     }
 
+    /// Sends a frame that benchmarks have made out of the interface that it names, from one of their sources: run on
+    /// frames as a driver has them, before they are socket buffers. Never attached.
+    #[xdp]
+    pub fn flood_send(ctx: XdpContext) -> u32 {
+        let at = ctx.start();
+        if at + flood::LENGTH > ctx.end() {
+            return xdp_action::XDP_ABORTED;
+        }
+        // SAFETY: the helper has no conditions.
+        let source = flood::source(unsafe { bpf_get_prandom_u32() } & (flood::SOURCES - 1));
+        // SAFETY: here and below, the check above keeps the words inside of the frame; they may lie anywhere for the
+        // kernel's machine, and volatile accesses stay whole.
+        let read = |offset: usize| unsafe { core::ptr::read_volatile((at + offset) as *const u32) };
+        let sum = read(flood::SUM) + (source >> 16) + (source & 0xffff);
+        // SAFETY: as above.
+        unsafe {
+            core::ptr::write_volatile((at + flood::SOURCE) as *mut u32, source.to_be());
+            core::ptr::write_volatile((at + flood::CHECKSUM) as *mut u16, flood::checksum(sum).to_be());
+        }
+        // SAFETY: an interface that isn't there is an error at run time, and the frame is dropped.
+        unsafe { bpf_redirect(read(flood::INTERFACE), 0) as u32 }
+    }
+
     enum Verdict {
         Pass,
         Drop,
@@ -145,18 +169,19 @@ mod programs {
             ) => Verdict::Pass,
             Err(Stop::Dropped { entrypoint, reason }) => {
                 report::dropped(entrypoint, reason, bytes);
-                events::dropped(ctx, entrypoint, reason, bytes);
+                events::tell_if_watched(ctx, &Decided { entrypoint, reason, bytes, shadowed: false });
                 Verdict::Drop
             }
             Err(Stop::Shadowed { entrypoint, reason }) => {
                 report::shadowed(entrypoint, reason, source(ctx), bytes);
+                events::tell_if_watched(ctx, &Decided { entrypoint, reason, bytes, shadowed: true });
                 Verdict::Pass
             }
         }
     }
 
     #[inline(always)]
-    fn explain(judged: Result<Admitted, Stop>, bytes: u64) -> Answer {
+    fn explain(ctx: &impl Frame, judged: Result<Admitted, Stop>, bytes: u64) -> Answer {
         let mut answer = Answer { generation: report::generation(), ..Answer::default() };
         let outcome = match judged {
             Ok(admitted) => {
@@ -170,6 +195,7 @@ mod programs {
                 Outcome::Dropped
             }
             Err(Stop::Shadowed { entrypoint, reason }) => {
+                report::tried_shadowed(entrypoint, reason, source(ctx), bytes);
                 (answer.entrypoint, answer.reason) = (entrypoint, reason as u32);
                 Outcome::Shadowed
             }
@@ -203,7 +229,10 @@ mod programs {
                         | DropReason::ExtensionHeaders
                         | DropReason::ListMissing
                         | DropReason::Malformed
-                        | DropReason::VlanTags,
+                        | DropReason::VlanTags
+                        | DropReason::Blocked
+                        | DropReason::PacketRate
+                        | DropReason::ConnectionRate,
                     ..
                 }
                 | Stop::Shadowed {
@@ -212,7 +241,10 @@ mod programs {
                         | DropReason::ExtensionHeaders
                         | DropReason::ListMissing
                         | DropReason::Malformed
-                        | DropReason::VlanTags,
+                        | DropReason::VlanTags
+                        | DropReason::Blocked
+                        | DropReason::PacketRate
+                        | DropReason::ConnectionRate,
                     ..
                 },
             ) => false,

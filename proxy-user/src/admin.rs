@@ -107,6 +107,7 @@ fn router(state: Arc<ControlState>) -> Router {
         .route("/api/status", get(status))
         .route("/api/v1/allowlists", get(allowlists))
         .route("/api/v1/explain", get(explained))
+        .route("/api/v1/blocks", get(blocks))
         .with_state(state)
 }
 
@@ -157,6 +158,13 @@ async fn explained(State(state): State<Arc<ControlState>>, Query(asked): Query<A
     match explained {
         Ok(explanation) => Json(explanation).into_response(),
         Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn blocks(State(state): State<Arc<ControlState>>) -> Response {
+    match status::blocks::document(&state).await {
+        Some(document) => Json(document).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
     }
 }
 

@@ -25,7 +25,10 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::model::{Allowlist, Config, ListSource};
+use crate::{
+    config::model::{Allowlist, Config, ListSource},
+    control::guard::Session,
+};
 use judge::Diff;
 use store::Store;
 
@@ -54,11 +57,21 @@ pub enum Outcome {
     Changed(Diff),
 }
 
+/// What an operator says to a fetch, where a schedule says nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Take a list that has shrunken more than its limit allows.
+    pub accept_shrunken: bool,
+    /// Take a list that locks somebody out.
+    pub force: bool,
+    /// Where the operator sits.
+    pub operator: Option<Session>,
+}
+
 /// A request to fetch now.
 #[derive(Debug)]
 pub struct Ask {
-    /// Take a list that has shrunken more than its limit allows.
-    pub accept_shrunken: bool,
+    pub terms: Terms,
     pub answer: oneshot::Sender<Result<Outcome, String>>,
 }
 
@@ -170,11 +183,11 @@ impl Board {
     ///
     /// # Errors
     /// When it is not one that is fetched.
-    pub async fn ask(&self, list: &str, accept_shrunken: bool) -> Result<Result<Outcome, String>, NoAnswer> {
+    pub async fn ask(&self, list: &str, terms: Terms) -> Result<Result<Outcome, String>, NoAnswer> {
         let asks = self.lock().get(list).and_then(|standing| standing.asks.clone());
         let asks = asks.ok_or(NoAnswer::NotFetched)?;
         let (answer, answered) = oneshot::channel();
-        asks.send(Ask { accept_shrunken, answer }).await.map_err(|_| NoAnswer::Gone)?;
+        asks.send(Ask { terms, answer }).await.map_err(|_| NoAnswer::Gone)?;
         answered.await.map_err(|_| NoAnswer::Gone)
     }
 
@@ -247,7 +260,13 @@ mod tests {
             authorities: ServerAuthorities::System,
             floor: nets(floor),
         };
-        Allowlist { name: "l".into(), prefixes: Vec::new(), written: nets(written), fetch: Some(fetch) }
+        Allowlist {
+            name: "l".into(),
+            prefixes: Vec::new(),
+            written: nets(written),
+            fetch: Some(fetch),
+            cdn: false,
+        }
     }
 
     fn good(prefixes: &[&str]) -> Good {
@@ -266,14 +285,14 @@ mod tests {
     #[tokio::test]
     async fn a_list_that_nothing_fetches_cannot_be_refreshed() {
         let board = Board::default();
-        assert_eq!(board.ask("l", false).await, Err(NoAnswer::NotFetched));
+        assert_eq!(board.ask("l", Terms::default()).await, Err(NoAnswer::NotFetched));
         let (asks, asked) = mpsc::channel(1);
         board.fetched_by(&"l".into(), asks);
         assert_eq!(board.fetched(), ["l".into()]);
         drop(asked);
-        assert_eq!(board.ask("l", false).await, Err(NoAnswer::Gone));
+        assert_eq!(board.ask("l", Terms::default()).await, Err(NoAnswer::Gone));
         board.not_fetched("l");
-        assert_eq!(board.ask("l", false).await, Err(NoAnswer::NotFetched));
+        assert_eq!(board.ask("l", Terms::default()).await, Err(NoAnswer::NotFetched));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod admin;
 mod allowlist;
 mod apply;
+mod block;
 mod check;
 mod docs;
 mod explain;
@@ -13,6 +14,7 @@ mod kernel;
 mod reload;
 mod run;
 mod status;
+mod top;
 mod watch;
 
 use std::{io::Write as _, process::ExitCode};
@@ -49,12 +51,17 @@ enum Command {
     /// Show allowlists and how current they are, or fetch them now
     #[command(subcommand)]
     Allowlist(allowlist::AllowlistCommand),
+    /// Block addresses for a while, show who is blocked, let them go
+    #[command(subcommand)]
+    Block(block::BlockCommand),
     /// Say why the gate passes or drops an address or a packet, which way a URL takes, or more about a code like W012
     Explain(explain::ExplainArgs),
     /// Make of a password what `basic_auth` keeps of it
     HashPassword(hash_password::HashPasswordArgs),
     /// Show packets that the gate drops, as it drops them
     Watch(watch::WatchArgs),
+    /// Show per second what passes, what is dropped and where that comes from, and how the servers are
+    Top(top::TopArgs),
     /// Look at, or remove, what Weir keeps in the kernel
     #[command(subcommand)]
     Kernel(kernel::KernelCommand),
@@ -99,9 +106,11 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => reload::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Allowlist(command) => allowlist::run(&command),
+        Command::Block(command) => block::run(&command),
         Command::Explain(args) => explain::run(&args),
         Command::HashPassword(args) => hash_password::run(&args),
         Command::Watch(args) => watch::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Kernel(command) => kernel::run(&command),
         Command::Ping(args) => status::ping(&args),
         Command::Version(args) => version(&args),

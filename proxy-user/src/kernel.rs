@@ -15,15 +15,18 @@ use ipnet::IpNet;
 use proxy_common::scope;
 use serde::Serialize;
 
-use crate::config::model::KernelMode;
+use crate::config::model::{KernelMode, SourceLimit};
 
 pub mod addresses;
 mod allowed;
 mod attach;
+pub mod blocks;
+mod cdn;
 pub mod explain;
 pub mod fault;
 mod interface;
 mod lookup;
+pub mod meter;
 mod object;
 mod pins;
 mod plan;
@@ -42,6 +45,7 @@ pub use status::{KernelStatus, ShadowedSource};
 
 use self::{
     attach::Programs,
+    blocks::Blocks,
     interface::Places,
     object::Loaded,
     pins::{Lock, Pins},
@@ -58,7 +62,7 @@ pub struct Desired {
     pub guarded: Vec<Guarded>,
 }
 
-/// An entrypoint with at least one allowlist.
+/// An entrypoint. Without a list, everybody may come in.
 #[derive(Debug, Clone)]
 pub struct Guarded {
     pub entrypoint: Arc<str>,
@@ -69,10 +73,12 @@ pub struct Guarded {
     pub lists: Vec<NamedList>,
     /// A rehearsal: every packet is judged, and those that would be dropped are counted and pass.
     pub shadow: bool,
+    /// How much each source may send.
+    pub limit: Option<SourceLimit>,
 }
 
 /// What has ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
     Tcp,
     Udp,
@@ -81,6 +87,8 @@ pub enum Protocol {
 #[derive(Debug, Clone)]
 pub struct NamedList {
     pub name: Arc<str>,
+    /// Its members are a CDN's.
+    pub cdn: bool,
     pub prefixes: Arc<[IpNet]>,
 }
 
@@ -112,6 +120,7 @@ pub struct Kernel {
     tables: Tables,
     programs: Programs,
     admissions: plan::Known,
+    blocks: Blocks,
     /// Where the interfaces were when they were last looked at.
     places: Places,
     _lock: Lock,
@@ -133,6 +142,10 @@ impl Protocol {
             Self::Udp => scope::UDP,
         }
     }
+
+    fn of_number(number: u16) -> Option<Self> {
+        [Self::Tcp, Self::Udp].into_iter().find(|protocol| u16::from(protocol.number()) == number)
+    }
 }
 
 // === impl Kernel ===
@@ -147,7 +160,8 @@ impl Kernel {
         let mut tables = Tables::open(&pins)?;
         tables.settle()?;
         let (admissions, places) = (plan::Known::default(), Places::default());
-        Ok(Self { pins, tables, programs, admissions, places, _lock: lock })
+        let blocks = Blocks::default();
+        Ok(Self { pins, tables, programs, admissions, blocks, places, _lock: lock })
     }
 
     /// Makes the kernel enforce `desired`. On a fault, what was enforced before still is.
@@ -158,11 +172,12 @@ impl Kernel {
         let resolved = interface::resolve(&desired.interfaces, desired.mode, self.programs.tc_hook(), known)?;
         let guarded = addresses::expand(&desired.guarded)?;
         let observed = self.tables.observe(&self.admissions)?;
-        let plan = plan::tables(desired.generation, &guarded, &observed)?;
+        let plan = plan::tables(desired.generation, &guarded, self.blocks, &observed)?;
 
         // 2. Lists into unused slots, then the new scope in one update.
         let previous = self.tables.scope()?.map(|(_, scope)| scope);
         self.tables.fill(&plan)?;
+        let cdns = cdn::Members::add(&self.pins, &desired.guarded)?;
         self.tables.publish(&plan)?;
 
         // 3. Programs onto interfaces. Only now: a gate in place never stands empty.
@@ -176,6 +191,7 @@ impl Kernel {
 
         // 4. Nothing can fail any more that matters: what the old generation held is let go.
         self.tables.release(&plan.free);
+        cdns.forget_others();
         self.admissions = plan.known;
         let places = Places::of(&resolved);
         places.tell(&self.places);
@@ -189,6 +205,11 @@ impl Kernel {
         })
     }
 
+    /// Makes the gate ready to be asked for its reasons ([`explain`]). It judges without.
+    pub fn make_explainable(&mut self) -> Result<(), KernelFault> {
+        self.programs.pin_explain(&self.pins)
+    }
+
     /// Whether an interface of the last [`Self::apply`] has vanished, come back, or is another one now.
     #[must_use]
     pub fn interfaces_changed(&self) -> bool {
@@ -196,7 +217,7 @@ impl Kernel {
     }
 
     pub fn status(&self) -> Result<KernelStatus, KernelFault> {
-        status::read(&self.pins, &self.tables)
+        status::read(&self.pins, &self.tables, status::SOURCES_SHOWN)
     }
 }
 
@@ -207,7 +228,7 @@ pub fn observe(bpffs: &Path) -> Result<Option<KernelStatus>, KernelFault> {
         return Ok(None);
     }
     let tables = Tables::open(&pins)?;
-    status::read(&pins, &tables).map(Some)
+    status::read(&pins, &tables, status::SOURCES_SHOWN).map(Some)
 }
 
 /// Removes links, programs and maps: nothing is guarded by the kernel any more.

@@ -9,6 +9,7 @@ pub mod listen;
 pub mod worker;
 pub mod connection;
 pub mod admission;
+pub mod blocklist;
 pub mod hygiene;
 pub mod tls;
 

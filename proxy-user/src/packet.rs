@@ -48,17 +48,32 @@ pub fn parse(frame: &[u8]) -> Option<Headers> {
 /// # Errors
 /// When the addresses are of different families.
 pub fn syn(source: IpAddr, to: SocketAddr) -> Result<Vec<u8>, String> {
+    made_up(source, to, TCP, &[0, 0, 0, 1, 0, 0, 0, 0, 0x50, SYN, 0xff, 0xff, 0, 0, 0, 0])
+}
+
+/// A UDP datagram with nothing in it, likewise.
+///
+/// # Errors
+/// When the addresses are of different families.
+pub fn datagram(source: IpAddr, to: SocketAddr) -> Result<Vec<u8>, String> {
+    made_up(source, to, UDP, &[0, 8, 0, 0])
+}
+
+/// `behind_ports`: the rest of the transport header.
+fn made_up(source: IpAddr, to: SocketAddr, protocol: u8, behind_ports: &[u8]) -> Result<Vec<u8>, String> {
+    // Never more than a TCP header.
+    let length = 4 + behind_ports.len() as u8;
     let mut frame = vec![0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2];
     match (source.to_canonical(), to.ip().to_canonical()) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             frame.extend(IPV4.to_be_bytes());
-            frame.extend([0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, TCP, 0, 0]);
+            frame.extend([0x45, 0, 0, 20 + length, 0, 1, 0x40, 0, 64, protocol, 0, 0]);
             frame.extend(source.octets());
             frame.extend(destination.octets());
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             frame.extend(IPV6.to_be_bytes());
-            frame.extend([0x60, 0, 0, 0, 0, 20, TCP, 64]);
+            frame.extend([0x60, 0, 0, 0, 0, length, protocol, 64]);
             frame.extend(source.octets());
             frame.extend(destination.octets());
         }
@@ -68,7 +83,7 @@ pub fn syn(source: IpAddr, to: SocketAddr) -> Result<Vec<u8>, String> {
     }
     frame.extend(SOURCE_PORT.to_be_bytes());
     frame.extend(to.port().to_be_bytes());
-    frame.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, SYN, 0xff, 0xff, 0, 0, 0, 0]);
+    frame.extend(behind_ports);
     Ok(frame)
 }
 
@@ -182,9 +197,12 @@ mod tests {
         for (source, to) in
             [("203.0.113.9", "198.51.100.1:443"), ("2001:db8:bad::9", "[2001:db8:ed9e::1]:8443")]
         {
-            let headers = parse(&syn(source.parse().unwrap(), to.parse().unwrap()).unwrap()).unwrap();
-            assert_eq!(headers.from(), SocketAddr::new(source.parse().unwrap(), 40_000).to_string());
-            assert_eq!((&*headers.to(), headers.protocol), (to, TCP));
+            let (source, to): (IpAddr, SocketAddr) = (source.parse().unwrap(), to.parse().unwrap());
+            for (frame, protocol) in [(syn(source, to), TCP), (datagram(source, to), UDP)] {
+                let headers = parse(&frame.unwrap()).unwrap();
+                assert_eq!(headers.from(), SocketAddr::new(source, 40_000).to_string());
+                assert_eq!((headers.to(), headers.protocol), (to.to_string(), protocol));
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use crate::{
     access_log::sink::Sink,
     address::{EntrypointAddr, ServerAddr},
     admission::{Admission, PrefixSet},
+    blocklist::Blocks,
     config::model::{self, AllowlistId, Config, Limits, Network, RedirectToHttps},
     connection::crowd::Crowd,
     health::{Health, Status},
@@ -45,6 +46,8 @@ pub struct Snapshot {
     pub access_log: Option<Arc<Sink>>,
     /// As in the configuration. Kept for what they count, which the next snapshot takes over.
     middleware: Vec<Arc<Step>>,
+    /// One and the same for all snapshots.
+    pub blocks: Arc<Blocks>,
     by_address: HashMap<EntrypointAddr, usize>,
 }
 
@@ -53,6 +56,8 @@ pub struct Entrypoint {
     pub name: Arc<str>,
     pub bind: Vec<EntrypointAddr>,
     pub admission: Admission,
+    /// The members of its allowlists that are a CDN's.
+    pub cdn: PrefixSet,
     pub client_ip: Option<TrustedSource>,
     pub tls: Option<Arc<Terminator>>,
     pub hsts: Option<HeaderValue>,
@@ -77,6 +82,8 @@ pub struct EntrypointCounters {
     pub accepted: AtomicU64,
     /// Connections of unlisted peers, turned away at accept.
     pub not_listed: AtomicU64,
+    /// Connections of blocked peers, turned away at accept.
+    pub blocked: AtomicU64,
     /// Connections of unlisted peers that were let in because the entrypoint is shadowed.
     pub would_turn_away: AtomicU64,
     /// TLS handshakes that failed.
@@ -131,6 +138,7 @@ impl Snapshot {
         Ok(Self {
             generation: before.map_or(1, |before| before.generation + 1),
             access_log: access_log(&config, before)?,
+            blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
             config,
             entrypoints,
             services,
@@ -195,6 +203,8 @@ fn running_entrypoint(
                 },
             )
         });
+    let cdns: Vec<_> =
+        entrypoint.allow.iter().copied().filter(|list| config.allowlists[list.0].cdn).collect();
     Ok(Entrypoint {
         name: entrypoint.name.clone(),
         bind: entrypoint.bind.iter().copied().map(EntrypointAddr).collect(),
@@ -204,6 +214,7 @@ fn running_entrypoint(
             prefixes(config, &entrypoint.allow)
         })
         .shadowed(entrypoint.shadow),
+        cdn: prefixes(config, &cdns),
         client_ip: entrypoint.client_ip.as_ref().map(|source| TrustedSource {
             header: source.header.clone(),
             peers: prefixes(config, &source.trust),

@@ -335,6 +335,14 @@ fn services_are_checked() {
 }
 
 #[test]
+fn whether_a_list_is_a_cdns_is_yes_or_no() {
+    only(
+        "[allowlist.x]\nprefixes = '192.0.2.0/24'\ncdn = 'yes'",
+        "error[W005]: weir.toml:3:7: `allowlist.x.cdn` must be `true` or `false`, not a string",
+    );
+}
+
+#[test]
 fn a_shadow_needs_something_to_rehearse() {
     let entrypoint = "[entrypoint.more]\nbind = '127.0.0.1:90'\n";
     only(
@@ -582,8 +590,14 @@ fn middleware_is_checked() {
             "forward_auth = { service = 'ap' }",
             "error[W012]: weir.toml:2:28: middleware `m` asks service `ap`, which does not exist",
         ),
-        ("rate_limit = { rate = '10' }", "error[W065]: weir.toml:2:23: middleware `m`: `10` is not a rate"),
-        ("rate_limit = { rate = '0/s' }", "error[W065]: weir.toml:2:23: middleware `m`: `0/s` is not a rate"),
+        (
+            "rate_limit = { rate = '10' }",
+            "error[W037]: weir.toml:2:23: middleware `m`: rate `10` is not a rate",
+        ),
+        (
+            "rate_limit = { rate = '0/s' }",
+            "error[W037]: weir.toml:2:23: middleware `m`: rate `0/s` is out of range",
+        ),
         (
             "rate_limit = { rate = '1/s', by = 'ip' }",
             "error[W005]: weir.toml:2:35: middleware `m`: `ip` is neither `client` nor `route` nor `header:NAME`",

@@ -40,6 +40,23 @@ fn the_embedded_default_is_valid_and_loopback_only() {
 }
 
 #[test]
+fn cloudflare_is_a_cdn_and_other_lists_are_when_they_say_so() {
+    for (lists, wanted) in [
+        ("", [("cloudflare", true)].as_slice()),
+        ("[allowlist.cloudflare]\ncdn = false\n", &[("cloudflare", false)]),
+        ("[allowlist.cloudflare]\nprefixes = '192.0.2.0/24'\n", &[("cloudflare", true)]),
+        (
+            "[allowlist.edge]\nprefixes = '192.0.2.0/24'\ncdn = true\n[allowlist.office]\nprefixes = '192.0.2.0/24'\n",
+            &[("edge", true), ("office", false), ("cloudflare", true)],
+        ),
+    ] {
+        let config = load(&format!("{lists}{LEAST}")).config;
+        let got: Vec<_> = config.allowlists.iter().map(|list| (&*list.name, list.cdn)).collect();
+        assert_eq!(got, wanted, "{lists}");
+    }
+}
+
+#[test]
 fn a_shadowed_entrypoint_is_warned_of_as_long_as_it_is() {
     let with = |shadow: bool| {
         load(&format!(

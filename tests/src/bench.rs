@@ -6,6 +6,7 @@ mod host;
 pub mod http;
 pub mod lists;
 pub mod reload;
+mod sending;
 
 use serde_json::{Map, json};
 
@@ -15,6 +16,17 @@ pub fn gate(json: bool) -> anyhow::Result<()> {
     let flooded = flood::run()?;
     measured.figures.extend(flooded.figures);
     measured.ratios.extend(flooded.ratios);
+    tell("gate", &measured, json);
+    Ok(())
+}
+
+/// Measures only the flood.
+pub fn flood(json: bool) -> anyhow::Result<()> {
+    tell("flood", &flood::run()?, json);
+    Ok(())
+}
+
+fn tell(bench: &str, measured: &gate::GateFigures, json: bool) {
     if json {
         let figures: Map<_, _> = measured
             .figures
@@ -23,9 +35,8 @@ pub fn gate(json: bool) -> anyhow::Result<()> {
             .collect();
         let ratios: Map<_, _> =
             measured.ratios.iter().map(|(name, ratio)| ((*name).to_owned(), rounded(*ratio))).collect();
-        anstream::println!("{}", json!({ "bench": "gate", "ratios": ratios, "figures": figures }));
+        anstream::println!("{}", json!({ "bench": bench, "ratios": ratios, "figures": figures }));
     }
-    Ok(())
 }
 
 /// To a thousandth.

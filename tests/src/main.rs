@@ -56,6 +56,12 @@ enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// Of `gate`, only the flood
+    Flood {
+        /// Print the figures as one JSON object on the last line
+        #[arg(long)]
+        json: bool,
+    },
     /// Whole lists swapped under a flood: wrong verdicts, and how long a swap takes
     Reload {
         /// Print the figures as one JSON object on the last line
@@ -81,6 +87,7 @@ fn main() -> ExitCode {
         Command::Demo { once, json } => demo::run(&demo::Options { once, json }),
         Command::Lab => demo::lab(),
         Command::Bench { what: Bench::Gate { json } } => bench::gate(json),
+        Command::Bench { what: Bench::Flood { json } } => bench::flood(json),
         Command::Bench { what: Bench::Reload { json } } => bench::reload::run(json),
         Command::Bench { what: Bench::Http { json, rounds, seconds } } => {
             bench::http::run(&bench::http::Options { json, rounds, seconds })

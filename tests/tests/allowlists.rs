@@ -1,6 +1,9 @@
 //! Lists that keep themselves current, and what they do not believe.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 use weir_lab::{
@@ -11,6 +14,7 @@ use weir_lab::{
         knock::{knock, until_connected, until_silent},
         lists::{ListServer, Says},
         load,
+        process::Process,
         stand::{PATIENCE, Stand},
         wait,
         weir::{self, Ran, Weir},
@@ -384,5 +388,44 @@ fn the_built_in_list_needs_no_network_to_start_to_serve_or_to_end() -> Done {
     let ended = Instant::now();
     assert!(stand.weir.terminate()?.success());
     assert!(ended.elapsed() < Duration::from_secs(3), "it waited for the fetch");
+    Ok(())
+}
+
+#[test]
+fn a_list_that_would_lock_somebody_out_is_not_taken_unless_forced() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir);
+    let (stand, server) = stand(Says::List(with_the_stranger()), "refresh = \"off\"")?;
+    let lab = &stand.lab;
+    assert_eq!(refresh(&stand, &[])?.code, 0);
+    // Somebody works on the edge, and comes in by way of the entrypoint.
+    let client = lab.stranger.run(|| TcpStream::connect_timeout(&HTTPS, PATIENCE))??;
+    let session = format!("{STRANGER} {} {} {}", client.local_addr()?.port(), HTTPS.ip(), HTTPS.port());
+    let mut shell = lab.edge.command("sleep")?;
+    shell.arg("60").env("SSH_CONNECTION", &session);
+    let mut shell = Process::start("a login shell", shell, &lab.folder().join("shell.log"))?;
+
+    server.now_says(Says::List(OTHERS.to_owned()));
+    let ran = refresh(&stand, &[])?;
+    let sentence = format!("where an SSH session from {STRANGER} comes in");
+    assert!(ran.code == 1 && ran.stderr.contains(&sentence), "{ran:?}");
+    assert!(ran.stderr.contains("the last good list stays") && ran.stderr.contains("--force"), "{ran:?}");
+    let shown = weir::run(lab, &["allowlist", "show", "cdn"])?.stdout;
+    assert!(shown.contains("LAST ERROR") && shown.contains(&sentence), "{shown}");
+    assert!(shown.contains("prefixes      3 IPv4"), "{shown}");
+    assert!(!stranger_is_out(lab)?);
+
+    // The shell ends, and the operator asks in that session.
+    shell.kill()?;
+    let mut own = lab.edge.command(weir::program()?)?;
+    own.args(["allowlist", "refresh"]).env("SSH_CONNECTION", &session);
+    own.env("NO_COLOR", "1").env("WEIR_ADMIN", format!("unix:{}", weir::admin_socket(lab).display()));
+    let ran = weir::finish(own)?;
+    assert!(ran.code == 1 && ran.stderr.contains("your own SSH session"), "{ran:?}");
+    assert!(!stranger_is_out(lab)?);
+
+    assert_eq!(refresh(&stand, &["--force"])?.code, 0);
+    assert!(stranger_is_out(lab)?);
+    let shown = weir::run(lab, &["allowlist", "show", "cdn"])?.stdout;
+    assert!(!shown.contains("LAST ERROR"), "{shown}");
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use proxy_common::event::{EVENTS_PER_WINDOW, WINDOW};
 use serde_json::Value;
 use weir_lab::{
@@ -15,7 +15,6 @@ use weir_lab::{
         addresses::{EDGE, HTTPS, HTTPS_V6, STRANGER, STRANGER_V6, VISITOR, VISITOR_V6},
         knock::{Knocks, knock},
         pinned,
-        process::Process,
         stand::{PATIENCE, Stand},
         wait,
         weir::{self, Ran},
@@ -23,6 +22,11 @@ use weir_lab::{
     needs,
     needs::Need,
 };
+
+#[path = "support/watch.rs"]
+mod watch;
+
+use watch::Watch;
 
 type Done = anyhow::Result<()>;
 
@@ -343,7 +347,7 @@ fn two_do_not_watch_at_once() -> Done {
     let _first = Watch::start(&stand.lab, &[])?;
     let second = weir_of(&stand.lab, &["watch"])?;
     assert_eq!(second.code, 1);
-    assert!(second.stderr.contains("another `weir watch` does"), "{}", second.stderr);
+    assert!(second.stderr.contains("another `weir watch` or `weir top` does"), "{}", second.stderr);
     Ok(())
 }
 
@@ -353,52 +357,4 @@ fn take_events(lab: &Lab) -> anyhow::Result<usize> {
         aya::maps::MapData::from_pin(weir_lab::lab::pinned::map(lab, proxy_common::names::GATE_EVENTS))?;
     let mut ring: aya::maps::RingBuf<_> = aya::maps::Map::from_map_data(map)?.try_into()?;
     Ok(std::iter::from_fn(|| ring.next().map(drop)).count())
-}
-
-/// A `weir watch` in the edge.
-struct Watch {
-    process: Process,
-}
-
-impl Watch {
-    /// The gate has been told that somebody watches when this returns.
-    fn start(lab: &Lab, arguments: &[&str]) -> anyhow::Result<Self> {
-        let mut command = lab.edge.command(weir::program()?)?;
-        command.arg("watch").args(arguments).env("NO_COLOR", "1").env("WEIR_BPFFS", lab.bpffs());
-        let log = lab.folder().join("watch.log");
-        let _ = std::fs::remove_file(&log);
-        let mut process = Process::start("weir watch", command, &log)?;
-        let watched = proxy_common::names::GATE_WATCHED;
-        let before = until(lab, watched)?;
-        wait::until_true("somebody watches", PATIENCE, || {
-            ensure!(process.ended()?.is_none(), "it ended at once: {}", process.log_text());
-            let now = until(lab, watched)?;
-            Ok(now != 0 && now != before || now > monotonic()? + 2_000_000_000)
-        })?;
-        Ok(Self { process })
-    }
-
-    fn lines(&self) -> anyhow::Result<Vec<Value>> {
-        let text = self.process.log_text();
-        // The last line may be being written.
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        whole.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
-    }
-
-    fn drops(&self) -> anyhow::Result<Vec<Value>> {
-        Ok(self.lines()?.into_iter().filter(|line| line["event"] == "drop").collect())
-    }
-}
-
-/// Until when the gate is told to be watched.
-fn until(lab: &Lab, name: &str) -> anyhow::Result<u64> {
-    use proxy_common::event::Watched;
-    let map = aya::maps::MapData::from_pin(weir_lab::lab::pinned::map(lab, name))?;
-    let map: aya::maps::Array<_, Watched> = aya::maps::Map::from_map_data(map)?.try_into()?;
-    Ok(map.get(&0, 0)?.until)
-}
-
-fn monotonic() -> anyhow::Result<u64> {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
-    Ok(u64::try_from(Duration::from(now).as_nanos())?)
 }

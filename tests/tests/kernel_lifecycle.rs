@@ -16,10 +16,10 @@ use std::{
 
 use aya::{TestRun, TestRunOptions, programs::Xdp};
 
-use proxy_common::{names, verdict::DropReason};
+use proxy_common::{answer::Outcome, names, verdict::DropReason};
 use proxy_user::{
     config::model::KernelMode,
-    kernel::{self, Change, Desired, Hook, Kernel, KernelFault},
+    kernel::{self, Change, Desired, Hook, Kernel, KernelFault, Protocol, explain::Explainer},
 };
 
 #[path = "support/edge.rs"]
@@ -124,6 +124,7 @@ fn unload_leaves_nothing() {
         let lab = Lab::new(scratch);
         let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
         kernel.apply(&desired(1, &["192.0.2.0/24"])).unwrap();
+        kernel.make_explainable().unwrap();
         drop(kernel);
         lab.is_dropped(STRANGER, || kernel::observe(&scratch.bpffs).unwrap().unwrap());
 
@@ -407,4 +408,29 @@ fn not_debug(entry: &std::io::Result<std::fs::DirEntry>) -> bool {
 #[test]
 fn loader() {
     loading::load();
+}
+
+#[test]
+fn explain_answers_also_for_udp_once_it_is_loaded() {
+    in_scratch("explain_answers_also_for_udp_once_it_is_loaded", |scratch| {
+        let _lab = Lab::new(scratch);
+        let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
+        let mut both = desired(1, &["192.0.2.0/24"]);
+        both.guarded[0].protocols = vec![Protocol::Tcp, Protocol::Udp];
+        kernel.apply(&both).unwrap();
+        let program = scratch.bpffs.join("weir/v1/progs").join(names::GATE_EXPLAIN);
+        assert!(!program.exists(), "it would make each start longer");
+        kernel.make_explainable().unwrap();
+        assert!(program.exists());
+
+        let explainer = Explainer::open(&scratch.bpffs).unwrap().unwrap();
+        let guarded: Vec<_> = explainer.guards().unwrap().into_iter().map(|guard| guard.protocol).collect();
+        assert_eq!(guarded, [Protocol::Tcp, Protocol::Udp]);
+        for (from, outcome) in [(VISITOR, Outcome::Admitted), (STRANGER, Outcome::Dropped)] {
+            for made in [proxy_user::packet::syn, proxy_user::packet::datagram] {
+                let frame = made(from.parse().unwrap(), edge::EDGE.parse().unwrap()).unwrap();
+                assert_eq!(explainer.explain(&frame).unwrap().outcome, outcome, "{from}");
+            }
+        }
+    });
 }

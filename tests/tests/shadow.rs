@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde_json::Value;
 use weir_lab::{
     lab::{
-        addresses::{HTTPS, HTTPS_V6},
+        addresses::{HTTPS, HTTPS_V6, STRANGER, STRANGER_V6},
         client::Browser,
         knock::{knock, until_connected, until_silent},
         namespace::As,
@@ -16,6 +16,11 @@ use weir_lab::{
     needs,
     needs::Need,
 };
+
+#[path = "support/watch.rs"]
+mod watch;
+
+use watch::Watch;
 
 type Done = anyhow::Result<()>;
 
@@ -61,6 +66,65 @@ fn a_stranger_is_served_and_counted_until_the_shadow_ends() -> Done {
     wait::until_true("the stranger is served again", PATIENCE, || {
         Ok(stranger.get("/").is_ok_and(|reply| reply.status == 200))
     })
+}
+
+#[test]
+fn what_would_be_dropped_is_watched_and_marked() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir);
+    let stand = Stand::up_with(|_, toml| shadowed(&toml))?;
+    for (arguments, event) in
+        [(&["--json"][..], "\"event\":\"would_drop\""), (&[], "would drop: not_listed  https")]
+    {
+        let mut watch = Watch::start(&stand.lab, &[arguments, &["--count", "1"]].concat())?;
+        assert_eq!(knock(&stand.lab.stranger, HTTPS, 1, PATIENCE)?.connected, 1, "it is served all the same");
+        assert!(watch.process.wait(PATIENCE)?.success());
+        let text = watch.process.log_text();
+        assert!(text.contains(event) && text.contains(&STRANGER.to_string()), "{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn explaining_adds_nothing_to_what_would_be_dropped() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir);
+    let stand = Stand::up_with(|_, toml| shadowed(&toml))?;
+    let lab = &stand.lab;
+    let ask = |arguments: &[&str]| -> anyhow::Result<String> {
+        let bpffs = lab.bpffs();
+        let ran = weir::run(lab, &[arguments, &["--bpffs", &bpffs.to_string_lossy()]].concat())?;
+        anyhow::ensure!(ran.code == 0, "{ran:?}");
+        Ok(ran.stdout)
+    };
+    let https = || -> anyhow::Result<Value> {
+        let status: Value = serde_json::from_str(&ask(&["kernel", "status", "--json"])?)?;
+        let mut all = status["status"]["entrypoints"].as_array().context("no entrypoints")?.iter();
+        Ok(all.find(|one| one["name"] == "https").context("no entrypoint `https`")?.clone())
+    };
+    let count = |of: &Value| of["would_drop"]["not_listed"]["packets"].as_u64().context("no count");
+    for source in [STRANGER.to_string(), STRANGER_V6.to_string()] {
+        for _ in 0..3 {
+            let said: Value =
+                serde_json::from_str(&ask(&["explain", &source, "--entrypoint", "https", "--json"])?)?;
+            let packet = &said["packets"][0];
+            assert_eq!(
+                (&packet["verdict"], &packet["outcome"]),
+                (&"pass".into(), &"shadowed".into()),
+                "{said}"
+            );
+            assert_eq!(packet["reason"], "not_listed");
+        }
+    }
+    let text = ask(&["explain", &STRANGER.to_string(), "--entrypoint", "https"])?;
+    assert!(text.contains("passes, would be dropped, not_listed"), "{text}");
+    let asked = https()?;
+    assert_eq!((count(&asked)?, &asked["would_drop_from"]), (0, &serde_json::json!([])), "{asked}");
+    // What really comes is counted, and nothing is taken off that.
+    assert_eq!(knock(&lab.stranger, HTTPS, 1, PATIENCE)?.connected, 1);
+    let real = https()?;
+    let packets = count(&real)?;
+    assert!(packets >= 2, "a SYN and an ACK at least: {real}");
+    assert_eq!(real["would_drop_from"][0]["packets"].as_u64(), Some(packets), "{real}");
+    Ok(())
 }
 
 #[test]

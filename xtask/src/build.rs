@@ -1,7 +1,7 @@
 //! The kernel programs, then the daemon with their object inside it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -36,18 +36,38 @@ pub fn all(workspace: &Workspace, profile: Profile) -> Result<Built> {
     let mut cargo = workspace.cargo();
     cargo.args(["build", "--workspace", "--bins", "--exclude=xtask"]);
     run(cargo.env("WEIR_EBPF_OBJECT", &ebpf_object), "the daemon and the lab")?;
-    // The lab stays as it is: nothing is measured in it, and the `dist` profile aborts on a panic, where a
-    // lab has namespaces to clean away.
     if !matches!(profile, Profile::Dev) {
-        let mut cargo = workspace.cargo();
-        cargo.args(["build", "--package=proxy-user", "--bin=weir", "--profile", profile.name()]);
-        run(cargo.env("WEIR_EBPF_OBJECT", &ebpf_object), "the daemon")?;
+        daemon(workspace, profile, &ebpf_object)?;
     }
     Ok(Built {
         weir: workspace.target.join(profile.folder()).join("weir"),
         lab: workspace.target.join(Profile::Dev.folder()).join("weir-lab"),
         ebpf_object,
     })
+}
+
+/// Likewise for figures, which are only worth something for what is shipped. The lab is optimised too, since the
+/// daemon's library is measured in it; but it is not built as `dist` is, which aborts on a panic, where a lab has
+/// namespaces to clean away.
+pub fn for_benches(workspace: &Workspace) -> Result<Built> {
+    const LAB: &str = "bench-lab";
+    let ready = setup::ensure_toolchain(workspace, None)?;
+    let ebpf_object = ebpf(workspace, &ready)?;
+    daemon(workspace, Profile::Dist, &ebpf_object)?;
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--package=weir-lab", "--bin=weir-lab", "--profile", LAB]);
+    run(cargo.env("WEIR_EBPF_OBJECT", &ebpf_object), "the lab")?;
+    Ok(Built {
+        weir: workspace.target.join(Profile::Dist.folder()).join("weir"),
+        lab: workspace.target.join(LAB).join("weir-lab"),
+        ebpf_object,
+    })
+}
+
+fn daemon(workspace: &Workspace, profile: Profile, ebpf_object: &Path) -> Result<()> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--package=proxy-user", "--bin=weir", "--profile", profile.name()]);
+    run(cargo.env("WEIR_EBPF_OBJECT", ebpf_object), "the daemon")
 }
 
 /// Builds the kernel programs and copies the object to where everything else looks for it.

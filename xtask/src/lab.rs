@@ -26,11 +26,14 @@ pub fn hand_over(workspace: &Workspace, part: Part, arguments: &[OsString]) -> R
         if benches("http") {
             packages::ensure(packages::FOR_HTTP_BENCH)?;
         }
-        if benches("gate") {
+        if benches("gate") || benches("flood") {
             packages::ensure(packages::FOR_GATE_BENCH)?;
         }
     }
-    let built = build::all(workspace, part.profile())?;
+    let built = match part {
+        Part::Demo | Part::Lab => build::all(workspace, Profile::Dev)?,
+        Part::Bench => build::for_benches(workspace)?,
+    };
     let environment: [(&str, &OsStr); 2] =
         [("WEIR_BIN", built.weir.as_os_str()), ("WEIR_EBPF_OBJECT", built.ebpf_object.as_os_str())];
     let mut command = if asks_for_help {
@@ -50,14 +53,6 @@ impl Part {
             Self::Demo => "demo",
             Self::Lab => "lab",
             Self::Bench => "bench",
-        }
-    }
-
-    fn profile(self) -> Profile {
-        match self {
-            Self::Demo | Self::Lab => Profile::Dev,
-            // Figures are only worth something for what is shipped.
-            Self::Bench => Profile::Dist,
         }
     }
 }

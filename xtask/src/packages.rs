@@ -38,6 +38,7 @@ pub const FOR_GATE_BENCH: &[Program] = &[
     Program { name: "nft", package: "nftables", purpose: "peer" },
     Program { name: "ipset", package: "ipset", purpose: "peer" },
     Program { name: "iptables", package: "iptables", purpose: "an ipset's rule" },
+    Program { name: "ethtool", package: "ethtool", purpose: "frames that a veth takes as they are" },
 ];
 
 /// The path of a program. System folders count even where the user's PATH leaves them out.

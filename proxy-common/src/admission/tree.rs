@@ -26,6 +26,11 @@ pub struct Tree {
     pub first: [u32; LEVELS],
 }
 
+/// Where in a tree a search begins: at a node that all keys are below that matter for what is asked.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct At(u32);
+
 /// Enough for four million ranges of hosts.
 pub const LEVELS: usize = 7;
 
@@ -46,6 +51,13 @@ pub struct Damaged;
 impl Tree {
     pub const EMPTY: Self = Self { levels: 0, inverted: 0, first: [0; LEVELS] };
 
+    /// Whether no address is in it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.levels | self.inverted == 0
+    }
+
     /// Whether the address is in one of the ranges.
     #[inline(always)]
     pub fn holds<'a, K: Key>(
@@ -53,12 +65,30 @@ impl Tree {
         address: K,
         nodes: impl Fn(u32) -> Option<&'a Node>,
     ) -> Result<bool, Damaged> {
+        self.holds_below(At::ROOT, address, nodes)
+    }
+
+    /// The same for an address of which it is known where to begin.
+    #[inline(always)]
+    pub fn holds_below<'a, K: Key>(
+        &self,
+        at: At,
+        address: K,
+        nodes: impl Fn(u32) -> Option<&'a Node>,
+    ) -> Result<bool, Damaged> {
+        if at == At::WHOLE {
+            return Ok(true);
+        }
         if self.levels == 0 {
             return Ok(self.inverted != 0);
         }
-        let mut child = 0_u32;
+        let (from, mut child) = (at.level(), at.child());
         let mut level = 0;
         while level < LEVELS {
+            if level < from {
+                level += 1;
+                continue;
+            }
             let node = nodes(self.first[level].wrapping_add(child)).ok_or(Damaged)?;
             let below = address.above(node);
             level += 1;
@@ -68,6 +98,37 @@ impl Tree {
             child = child.wrapping_mul(K::PER_NODE as u32 + 1).wrapping_add(below);
         }
         Err(Damaged)
+    }
+}
+
+impl At {
+    pub const ROOT: Self = Self(0);
+    /// Everything there is listed.
+    pub const WHOLE: Self = Self(u32::MAX);
+    /// At no node: smaller places say more.
+    pub const DEEPER: Self = Self(u32::MAX - 1);
+
+    /// A node by its level, the root's being 0, and its place there. `None`: there are no such large trees.
+    #[must_use]
+    pub const fn node(level: usize, place: usize) -> Option<Self> {
+        if level < LEVELS && place <= Self::PLACE as usize {
+            Some(Self((level as u32) << Self::PLACE.count_ones() | place as u32))
+        } else {
+            None
+        }
+    }
+
+    const PLACE: u32 = (1 << 29) - 1;
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn level(self) -> usize {
+        (self.0 >> Self::PLACE.count_ones()) as usize
+    }
+
+    #[inline(always)]
+    const fn child(self) -> u32 {
+        self.0 & Self::PLACE
     }
 }
 

@@ -1,6 +1,7 @@
 //! What `weir status` and `GET /api/v1/status` tell: one document, made fresh for each question.
 
 pub mod allowlists;
+pub mod blocks;
 pub mod certificates;
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Ask, Board, Good, Outcome, Part,
+    Ask, Board, Good, Outcome, Part, Terms,
     fetch::{self, Answer},
     format, in_force,
     judge::{self, Diff},
@@ -30,6 +30,7 @@ use crate::config::{
 pub struct News {
     pub list: Arc<str>,
     pub good: Arc<Good>,
+    pub terms: Terms,
     /// What it changed, or why it could not be put into force.
     pub answer: oneshot::Sender<Result<Diff, String>>,
 }
@@ -146,7 +147,8 @@ impl Task {
                     None => return,
                 },
             };
-            let outcome = self.attempt(ask.as_ref().is_some_and(|ask| ask.accept_shrunken)).await;
+            let terms = ask.as_ref().map(|ask| ask.terms).unwrap_or_default();
+            let outcome = self.attempt(terms).await;
             failures = if outcome.is_ok() { 0 } else { failures + 1 };
             wait = self.fetch.refresh.map(|every| schedule::delay(every, failures, fastrand::f64()));
             self.record(&outcome, wait);
@@ -157,14 +159,14 @@ impl Task {
         }
     }
 
-    async fn attempt(&self, accept_shrunken: bool) -> Result<Outcome, String> {
+    async fn attempt(&self, terms: Terms) -> Result<Outcome, String> {
         let known = self.board.good(&self.list).filter(|good| good.source == self.fetch.source);
         let parts =
             timeout(self.fetch.timeout, self.fetch_all(known.as_deref())).await.unwrap_or_else(|_| {
                 Err(format!("{}: it took longer than {}", self.urls(), show_duration(self.fetch.timeout)))
             })?;
         let good = Good { source: self.fetch.source.clone(), parts, confirmed: Timestamp::now() };
-        let limit = if accept_shrunken { 0 } else { self.fetch.shrink_limit };
+        let limit = if terms.accept_shrunken { 0 } else { self.fetch.shrink_limit };
         let floor = self.fetch.floor.clone();
         let good = blocking(move || {
             let before = known.map_or(floor, |known| known.prefixes());
@@ -173,7 +175,7 @@ impl Task {
         })
         .await
         .map_err(|why| format!("{}: the list is refused: {why}", self.urls()))?;
-        let diff = self.hand_over(good.clone()).await?;
+        let diff = self.hand_over(good.clone(), terms).await?;
         self.remember(good).await;
         Ok(if diff.is_empty() { Outcome::Unchanged } else { Outcome::Changed(diff) })
     }
@@ -208,10 +210,10 @@ impl Task {
     }
 
     /// The control side puts it into force, or says why not.
-    async fn hand_over(&self, good: Arc<Good>) -> Result<Diff, String> {
+    async fn hand_over(&self, good: Arc<Good>, terms: Terms) -> Result<Diff, String> {
         let (answer, answered) = oneshot::channel();
         let gone = |_| "the daemon is ending".to_owned();
-        let news = News { list: self.list.clone(), good, answer };
+        let news = News { list: self.list.clone(), good, terms, answer };
         self.tell.send(news).await.map_err(|_| gone(()))?;
         answered
             .await

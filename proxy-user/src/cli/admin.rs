@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Where the daemon is asked.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct AdminArgs {
     /// Admin address of the daemon: HOST:PORT, or unix:/path [default: unix:/run/weir/admin.sock; what only looks
     /// also tries 127.0.0.1:9190]

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{
     admin::status::allowlists::{AllowlistStatus, AllowlistsDocument, FetchedStatus},
     cli::{Failure, admin::AdminArgs, print},
-    control::lists::Refreshed,
+    control::{guard::Session, lists::Refreshed},
 };
 
 #[derive(Debug, Subcommand)]
@@ -40,6 +40,9 @@ pub struct RefreshArgs {
     /// Take a list also when it has shrunken below its `shrink_limit`; an empty one is refused all the same
     #[arg(long, requires = "name")]
     accept_shrunken: bool,
+    /// Take a list also when it locks somebody out: an SSH session, another program's clients
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     admin: AdminArgs,
     /// As one JSON object
@@ -142,7 +145,7 @@ fn fetched_rows(fetched: &FetchedStatus, unused: bool, mut row: impl FnMut(&str,
 }
 
 /// The two greatest units.
-fn ago(seconds: u64) -> String {
+pub fn ago(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds}s"),
@@ -153,7 +156,10 @@ fn ago(seconds: u64) -> String {
 }
 
 fn refresh(args: &RefreshArgs) -> Result<(), Failure> {
-    let order = json!({ "list": args.name, "accept_shrunken": args.accept_shrunken });
+    let ssh = Session::of_this_process().map(Session::to_ssh);
+    let order = json!({
+        "list": args.name, "accept_shrunken": args.accept_shrunken, "force": args.force, "ssh": ssh,
+    });
     let answer = args.admin.order("/api/v1/allowlists/refresh", &order)?;
     let refreshed: Refreshed = serde_json::from_value(answer.clone()).map_err(|error| {
         Failure::Failed(format!("the daemon's answer is not understood ({error}): is it another version?"))

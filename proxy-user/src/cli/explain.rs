@@ -30,11 +30,14 @@ pub struct ExplainArgs {
     /// The address and port that it connects to, instead of an entrypoint
     #[arg(long, value_name = "ADDR:PORT", conflicts_with = "entrypoint")]
     to: Option<SocketAddr>,
+    /// It sends UDP (HTTP/3). Without this, to an entrypoint what that guards, and to `--to` TCP
+    #[arg(long)]
+    udp: bool,
     /// A whole packet in hexadecimal, from its Ethernet header on
-    #[arg(long, value_name = "HEX", conflicts_with_all = ["what", "entrypoint", "to"])]
+    #[arg(long, value_name = "HEX", conflicts_with_all = ["what", "entrypoint", "to", "udp"])]
     packet: Option<String>,
     /// The packets of a pcap or pcapng file, a line for each
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["what", "entrypoint", "to", "packet"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["what", "entrypoint", "to", "udp", "packet"])]
     pcap: Option<PathBuf>,
     /// How many packets of the file
     #[arg(long, value_name = "N", default_value_t = 20, requires = "pcap")]

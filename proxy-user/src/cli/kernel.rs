@@ -33,7 +33,7 @@ pub struct UnloadArgs {
     place: Place,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Place {
     /// Where bpffs is mounted
     #[arg(long, env = "WEIR_BPFFS", default_value = "/sys/fs/bpf")]

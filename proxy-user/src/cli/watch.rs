@@ -1,4 +1,4 @@
-//! `weir watch`: packets that the gate drops, as it drops them. Reads the kernel, and needs no daemon.
+//! `weir watch`: packets that the gate drops, or at shadowed entrypoints would drop, as it judges them. Reads the kernel, and needs no daemon.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -88,10 +88,10 @@ impl WatchArgs {
     /// One drop, on one line.
     fn line(&self, dropped: &Dropped, interface: &str) -> String {
         let headers = packet::parse(&dropped.head);
-        let Dropped { entrypoint, reason, length, .. } = dropped;
+        let Dropped { entrypoint, reason, length, shadow, .. } = dropped;
         if self.json {
             let line = json!({
-                "event": "drop",
+                "event": if *shadow { "would_drop" } else { "drop" },
                 "time": timestamp(dropped.at).to_string(),
                 "interface": interface,
                 "source": headers.map(|headers| headers.source),
@@ -110,21 +110,24 @@ impl WatchArgs {
             || "(its addresses are not among its first bytes)".into(),
             |headers| format!("{} → {} {}", headers.from(), headers.to(), headers.protocol_name()),
         );
+        let reason = verdict(reason, *shadow);
         format!("{time}  {reason:<12}  {entrypoint}  {way}  {length} bytes on {interface}\n")
     }
 
     /// What was dropped without being shown.
     fn more(&self, unshown: &[Total]) -> String {
         let mut text = String::new();
-        for Total { entrypoint, reason, packets } in unshown {
+        for Total { entrypoint, reason, shadow, packets } in unshown {
             // Writing to a String can't fail.
             let _ = if self.json {
                 let time = timestamp(SystemTime::now()).to_string();
                 let line = json!({
-                    "event": "more", "time": time, "entrypoint": entrypoint, "reason": reason, "packets": packets,
+                    "event": if *shadow { "would_drop_more" } else { "more" },
+                    "time": time, "entrypoint": entrypoint, "reason": reason, "packets": packets,
                 });
                 writeln!(text, "{line}")
             } else {
+                let reason = verdict(reason, *shadow);
                 writeln!(text, "              {reason:<12}  {entrypoint}  and {packets} more")
             };
         }
@@ -132,11 +135,19 @@ impl WatchArgs {
     }
 }
 
+/// The reason, marked where nothing came of it.
+fn verdict(reason: &str, shadow: bool) -> String {
+    if shadow { format!("would drop: {reason}") } else { reason.to_owned() }
+}
+
 /// Drops that the counters know and that were not shown.
 struct Unshown {
     before: Vec<Total>,
-    shown: BTreeMap<(String, &'static str), u64>,
+    shown: BTreeMap<Kind, u64>,
 }
+
+/// Entrypoint, reason, and whether it is shadowed.
+type Kind = (String, &'static str, bool);
 
 impl Unshown {
     fn new(before: Vec<Total>) -> Self {
@@ -144,19 +155,16 @@ impl Unshown {
     }
 
     fn shown(&mut self, dropped: &Dropped) {
-        *self.shown.entry((dropped.entrypoint.clone(), dropped.reason)).or_default() += 1;
+        *self.shown.entry((dropped.entrypoint.clone(), dropped.reason, dropped.shadow)).or_default() += 1;
     }
 
     /// Since the last time. A drop that is shown before the counters are read never counts twice: it is carried over.
     fn sum_up(&mut self, now: &[Total]) -> Vec<Total> {
-        let before: HashMap<_, _> = self
-            .before
-            .iter()
-            .map(|total| ((total.entrypoint.clone(), total.reason), total.packets))
-            .collect();
+        let kind = |total: &Total| -> Kind { (total.entrypoint.clone(), total.reason, total.shadow) };
+        let before: HashMap<_, _> = self.before.iter().map(|total| (kind(total), total.packets)).collect();
         let mut unshown = Vec::new();
         for total in now {
-            let key = (total.entrypoint.clone(), total.reason);
+            let key = kind(total);
             let counted = total.packets.saturating_sub(before.get(&key).copied().unwrap_or_default());
             let shown = self.shown.remove(&key).unwrap_or_default();
             if shown > counted {
@@ -202,7 +210,7 @@ mod tests {
     use super::*;
 
     fn totals(packets: u64) -> Vec<Total> {
-        vec![Total { entrypoint: "https".into(), reason: "not_listed", packets }]
+        vec![Total { entrypoint: "https".into(), reason: "not_listed", shadow: false, packets }]
     }
 
     fn event() -> Dropped {
@@ -211,6 +219,8 @@ mod tests {
             interface: 1,
             entrypoint: "https".into(),
             reason: "not_listed",
+            shadow: false,
+            cpu: 0,
             length: 54,
             head: packet::syn("203.0.113.9".parse().unwrap(), "198.51.100.1:443".parse().unwrap()).unwrap(),
         }
@@ -241,6 +251,20 @@ mod tests {
         assert_eq!(line["source"], "203.0.113.9");
         assert_eq!(line["destination_port"], 443);
         assert_eq!((&line["reason"], &line["interface"]), (&json!("not_listed"), &json!("public")));
+    }
+
+    #[test]
+    fn what_only_would_be_dropped_is_marked_and_counted_apart() {
+        let mut unshown = Unshown::new(totals(100));
+        unshown.shown(&Dropped { shadow: true, ..event() });
+        assert_eq!(unshown.sum_up(&totals(101)), totals(1), "a rehearsal is no drop");
+        let place = Place { bpffs: "/".into() };
+        let mut args = WatchArgs { entrypoint: None, reason: None, count: None, place, json: false };
+        let shadowed = Dropped { shadow: true, ..event() };
+        assert!(args.line(&shadowed, "public").contains("  would drop: not_listed  https  "));
+        assert!(!args.line(&event(), "public").contains("would"));
+        args.json = true;
+        assert!(args.line(&shadowed, "public").contains(r#""event":"would_drop""#));
     }
 
     #[test]

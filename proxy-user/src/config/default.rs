@@ -18,6 +18,8 @@ pub const LIMIT_KEEP_ALIVE: &str = "75s";
 pub const LIMIT_STREAMS: u32 = 128;
 pub const LIMIT_CONNECTIONS: u32 = 50_000;
 pub const LIMIT_CONNECTIONS_PER_CLIENT: u32 = 1_000;
+/// A `source_limit` lets so many come at once, however low its rate.
+pub const LEAST_BURST: u32 = 10;
 pub const HEALTH_EVERY: &str = "1s";
 pub const HEALTH_TIMEOUT: &str = "250ms";
 pub const HEALTH_FALL: u32 = 2;

@@ -1,4 +1,7 @@
 //! What one configuration changes against another: by section and name, key by key, lists prefix by prefix. Pure.
+//!
+//! Everything of the model is taken apart without `..`: a key that is new there doesn't compile until it is told here, or
+//! left out with a reason.
 
 mod tls;
 
@@ -12,10 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     model::{
-        AccessLogFormat, AccessLogTarget, AdminAddr, Allowlist, Condition, Config, Entrypoint, HostMatch,
-        KernelMode, Limits, Middleware, MiddlewareId, Network, Page, Route, Service, WhenAllDown,
+        AccessLog, AccessLogFormat, AccessLogTarget, Admin, AdminAddr, Allowlist, AllowlistId,
+        ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel, KernelMode,
+        Limits, ListSource, Log, Middleware, MiddlewareId, Network, Page, Rate, Route, Service, ServiceTls,
+        Shutdown, SourceLimit, StateFolder, Timeouts, WhenAllDown,
     },
-    value::{show, show_size},
+    value::{show, show_rate, show_size},
 };
 use crate::tls::certificates::ServerAuthorities;
 
@@ -112,162 +117,213 @@ fn list<'a>(config: &'a Config, name: &str) -> Option<&'a Allowlist> {
 }
 
 fn things(config: &Config) -> Things {
+    let Config {
+        kernel,
+        admin,
+        log,
+        shutdown: Shutdown { grace },
+        state: StateFolder { dir },
+        allowlists,
+        entrypoints,
+        services,
+        pages,
+        middleware,
+        routes,
+    } = config;
+    // Nobody wrote it, and it says nothing that the addresses don't.
+    let Admin { bind, by_default: _ } = admin;
     let mut things = Things::new();
     let mut section = |name, keys| things.insert((name, String::new()), keys);
-    section("kernel", kernel(config));
-    section("admin", [("bind", joined(config.admin.bind.iter().map(admin)))].into());
-    section("log", log(config));
-    section("shutdown", [("grace", show(config.shutdown.grace))].into());
-    section("state", [("dir", config.state.dir.display().to_string())].into());
-    for one in &config.allowlists {
+    section("kernel", self::kernel(kernel));
+    section("admin", [("bind", joined(bind.iter().map(admin_address)))].into());
+    section("log", self::log(log));
+    section("shutdown", [("grace", show(*grace))].into());
+    section("state", [("dir", dir.display().to_string())].into());
+    for one in allowlists {
         things.insert(("allowlist", one.name.to_string()), allowlist(one));
     }
-    for one in &config.entrypoints {
+    for one in entrypoints {
         things.insert(("entrypoint", one.name.to_string()), entrypoint(config, one));
     }
-    for one in &config.services {
+    for one in services {
         things.insert(("service", one.name.to_string()), service(config, one));
     }
-    for one in &config.pages {
+    for one in pages {
         things.insert(("page", one.name.to_string()), page(one));
     }
-    for one in &config.middleware {
-        things.insert(("middleware", one.name.to_string()), middleware(one));
+    for one in middleware {
+        things.insert(("middleware", one.name.to_string()), self::middleware(one));
     }
-    for one in &config.routes {
+    for one in routes {
         things.insert(("route", one.name.to_string()), route(config, one));
     }
     things
 }
 
-fn kernel(config: &Config) -> Keys {
-    let mode = match config.kernel.mode {
+fn kernel(Kernel { interfaces, mode, bpffs }: &Kernel) -> Keys {
+    let mode = match mode {
         KernelMode::Auto => "auto",
         KernelMode::Xdp => "xdp",
         KernelMode::Tc => "tc",
         KernelMode::Off => "off",
     };
-    [
-        ("interfaces", joined(&config.kernel.interfaces)),
-        ("mode", mode.to_owned()),
-        ("bpffs", config.kernel.bpffs.display().to_string()),
-    ]
-    .into()
+    [("interfaces", joined(interfaces)), ("mode", mode.to_owned()), ("bpffs", bpffs.display().to_string())]
+        .into()
 }
 
-fn log(config: &Config) -> Keys {
-    let access = match &config.log.access.to {
+fn log(Log { access: AccessLog { to, format } }: &Log) -> Keys {
+    let access = match to {
         AccessLogTarget::Off => "off".to_owned(),
         AccessLogTarget::Stdout => "stdout".to_owned(),
         AccessLogTarget::File(path) => path.display().to_string(),
     };
-    let format = match config.log.access.format {
+    let format = match format {
         AccessLogFormat::Json => "json",
         AccessLogFormat::Combined => "combined",
     };
     [("access", access), ("format", format.to_owned())].into()
 }
 
-/// How it is fetched; its prefixes are told apart from its keys.
-fn allowlist(one: &Allowlist) -> Keys {
-    let Some(fetch) = &one.fetch else { return Keys::new() };
+/// How it is fetched. What is on it is told apart from its keys, prefix by prefix: as it is in force, not as it is
+/// written.
+fn allowlist(Allowlist { name: _, prefixes: _, written: _, fetch, cdn }: &Allowlist) -> Keys {
+    let cdn = ("cdn", cdn.to_string());
+    let Some(fetch) = fetch else { return [cdn].into() };
+    // The floor comes with the version, and is among the prefixes while it counts.
+    let Fetch { source, refresh, timeout, shrink_limit, authorities, floor: _ } = fetch;
+    let ListSource { urls, json } = source;
     let mut keys = Keys::from([
-        ("url", joined(&fetch.source.urls)),
-        ("refresh", fetch.refresh.map_or_else(|| "off".to_owned(), show)),
-        ("timeout", show(fetch.timeout)),
-        ("shrink_limit", fetch.shrink_limit.to_string()),
-        ("ca", authorities(&fetch.authorities)),
+        cdn,
+        ("url", joined(urls)),
+        ("refresh", refresh.map_or_else(|| "off".to_owned(), show)),
+        ("timeout", show(*timeout)),
+        ("shrink_limit", shrink_limit.to_string()),
+        ("ca", self::authorities(authorities)),
     ]);
-    if !fetch.source.json.is_empty() {
-        keys.insert("json", joined(&fetch.source.json));
+    if !json.is_empty() {
+        keys.insert("json", joined(json));
     }
     keys
 }
 
 fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
-    let lists =
-        |ids: &[super::model::AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
-    let mut keys = Keys::from([("bind", joined(&one.bind))]);
-    keys.insert("allow", if one.allow.is_empty() { "everybody".to_owned() } else { lists(&one.allow) });
-    if let Some(client) = &one.client_ip {
-        keys.insert("client_ip", format!("{} from {}", client.header, lists(&client.trust)));
+    let Entrypoint {
+        name: _,
+        bind,
+        allow,
+        shadow,
+        source_limit,
+        client_ip,
+        tls,
+        hsts,
+        redirect,
+        limits,
+        middleware,
+    } = one;
+    let lists = |ids: &[AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
+    let mut keys = Keys::from([("bind", joined(bind))]);
+    keys.insert("allow", if allow.is_empty() { "everybody".to_owned() } else { lists(allow) });
+    keys.insert("shadow", shadow.to_string());
+    if let Some(SourceLimit { packets, connections, cdn }) = source_limit {
+        let rate =
+            |Rate { count, per, burst }: &Rate| format!("{}, {burst} at once", show_rate(*count, *per));
+        keys.extend(connections.as_ref().map(|limit| ("source_limit.connections", rate(limit))));
+        keys.extend(packets.as_ref().map(|limit| ("source_limit.packets", rate(limit))));
+        keys.insert("source_limit.cdn", cdn.to_string());
     }
-    chain(config, &one.middleware, &mut keys);
-    tls::entrypoint(one, &mut keys);
-    limits(&one.limits, &mut keys);
+    if let Some(ClientIpSource { header, trust }) = client_ip {
+        keys.insert("client_ip", format!("{header} from {}", lists(trust)));
+    }
+    chain(config, middleware, &mut keys);
+    tls::entrypoint(tls.as_ref(), hsts.as_ref(), redirect.as_ref(), &mut keys);
+    self::limits(limits, &mut keys);
     keys
 }
 
 fn limits(limits: &Limits, keys: &mut Keys) {
+    let Limits {
+        fields,
+        head,
+        head_time,
+        body_idle,
+        stream_idle,
+        keep_alive,
+        streams,
+        connections,
+        connections_per_client,
+    } = limits;
     let count = |limit: Option<u32>| limit.unwrap_or(0).to_string();
     keys.extend([
-        ("limits.fields", limits.fields.to_string()),
-        ("limits.head", show_size(limits.head as u64)),
-        ("limits.head_time", show(limits.head_time)),
-        ("limits.body_idle", show(limits.body_idle)),
-        ("limits.stream_idle", show(limits.stream_idle)),
-        ("limits.keep_alive", show(limits.keep_alive)),
-        ("limits.streams", limits.streams.to_string()),
-        ("limits.connections", count(limits.connections)),
-        ("limits.connections_per_client", count(limits.connections_per_client)),
+        ("limits.fields", fields.to_string()),
+        ("limits.head", show_size(*head as u64)),
+        ("limits.head_time", show(*head_time)),
+        ("limits.body_idle", show(*body_idle)),
+        ("limits.stream_idle", show(*stream_idle)),
+        ("limits.keep_alive", show(*keep_alive)),
+        ("limits.streams", streams.to_string()),
+        ("limits.connections", count(*connections)),
+        ("limits.connections_per_client", count(*connections_per_client)),
     ]);
 }
 
 fn service(config: &Config, one: &Service) -> Keys {
+    let Service { name: _, servers, tls, health, timeouts, when_all_down } = one;
+    let Timeouts { connect, first_byte } = timeouts;
     let mut keys = Keys::from([
-        ("servers", joined(&one.servers)),
-        ("timeouts.connect", show(one.timeouts.connect)),
-        ("timeouts.first_byte", show(one.timeouts.first_byte)),
+        ("servers", joined(servers)),
+        ("timeouts.connect", show(*connect)),
+        ("timeouts.first_byte", show(*first_byte)),
     ]);
-    let all_down = match one.when_all_down {
+    let all_down = match when_all_down {
         WhenAllDown::Page(page) => format!("page:{}", config.pages[page.0].name),
         WhenAllDown::Try => "try".to_owned(),
     };
     keys.insert("when_all_down", all_down);
-    if let Some(health) = &one.health {
-        let host = health.host.as_ref().map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
-        keys.insert("health.path", health.path.to_string());
+    if let Some(HealthCheck { path, host, every, timeout, fall, rise }) = health {
+        let host = host.as_ref().map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
+        keys.insert("health.path", path.to_string());
         keys.extend(host.map(|host| ("health.host", host)));
-        keys.insert("health.every", show(health.every));
-        keys.insert("health.timeout", show(health.timeout));
-        keys.insert("health.fall", health.fall.to_string());
-        keys.insert("health.rise", health.rise.to_string());
+        keys.insert("health.every", show(*every));
+        keys.insert("health.timeout", show(*timeout));
+        keys.insert("health.fall", fall.to_string());
+        keys.insert("health.rise", rise.to_string());
     }
-    if let Some(tls) = &one.tls {
-        keys.insert("tls.server_name", tls.server_name.to_str().into_owned());
-        keys.insert("tls.ca", authorities(&tls.authorities));
+    if let Some(ServiceTls { server_name, authorities, certificate }) = tls {
+        keys.insert("tls.server_name", server_name.to_str().into_owned());
+        keys.insert("tls.ca", self::authorities(authorities));
         keys.extend(
-            tls.certificate.as_ref().map(|own| ("tls.client_certificate", tls::certificate(own.as_ref()))),
+            certificate.as_ref().map(|own| ("tls.client_certificate", tls::certificate(own.as_ref()))),
         );
     }
     keys
 }
 
-fn page(one: &Page) -> Keys {
-    let html = format!("{} bytes ({})", one.html.len(), fingerprint(&one.html));
-    [("html", html), ("retry_after", show(one.retry_after))].into()
+fn page(Page { name: _, html, retry_after }: &Page) -> Keys {
+    let html = format!("{} bytes ({})", html.len(), fingerprint(html));
+    [("html", html), ("retry_after", show(*retry_after))].into()
 }
 
 fn route(config: &Config, one: &Route) -> Keys {
-    let host = match one.hosts.as_slice() {
+    let Route { name: _, entrypoints, hosts, path, when, not, priority, middleware, service } = one;
+    let host = match hosts.as_slice() {
         [HostMatch::Any] => "any".to_owned(),
         hosts => joined(hosts),
     };
-    let mut keys = Keys::from([("host", host), ("path", one.path.to_string())]);
-    for (key, conditions) in [("when", &one.when), ("not", &one.not)] {
+    let mut keys = Keys::from([("host", host), ("path", path.to_string())]);
+    for (key, conditions) in [("when", when), ("not", not)] {
         if !conditions.is_empty() {
             keys.insert(key, joined(conditions.iter().map(|condition| shown(config, condition))));
         }
     }
-    if one.priority != 0 {
-        keys.insert("priority", one.priority.to_string());
+    if *priority != 0 {
+        keys.insert("priority", priority.to_string());
     }
-    if let Some(service) = one.service {
+    if let Some(service) = service {
         keys.insert("service", config.services[service.0].name.to_string());
     }
-    chain(config, &one.middleware, &mut keys);
-    if !one.entrypoints.is_empty() {
-        keys.insert("entrypoint", joined(one.entrypoints.iter().map(|id| &config.entrypoints[id.0].name)));
+    chain(config, middleware, &mut keys);
+    if !entrypoints.is_empty() {
+        keys.insert("entrypoint", joined(entrypoints.iter().map(|id| &config.entrypoints[id.0].name)));
     }
     keys
 }
@@ -278,10 +334,10 @@ fn chain(config: &Config, middleware: &[MiddlewareId], keys: &mut Keys) {
     }
 }
 
-/// What it does, as far as two can be told apart: secrets and long texts by their fingerprint.
+/// Of each only that it changed: much of it is long, and some of it secret.
 fn middleware(one: &Middleware) -> Keys {
-    let what = format!("{:?}", one.kind);
-    [(one.kind.key(), fingerprint(what.as_bytes()))].into()
+    let Middleware { name: _, kind } = one;
+    [(kind.key(), fingerprint(format!("{kind:?}").as_bytes()))].into()
 }
 
 fn shown(config: &Config, condition: &Condition) -> String {
@@ -293,7 +349,7 @@ fn shown(config: &Config, condition: &Condition) -> String {
     format!("client in {}", joined(networks.iter().map(network)))
 }
 
-fn admin(addr: &AdminAddr) -> String {
+fn admin_address(addr: &AdminAddr) -> String {
     match addr {
         AdminAddr::Tcp(addr) => addr.to_string(),
         AdminAddr::Unix(path) => format!("unix:{}", path.display()),
@@ -389,6 +445,16 @@ service = 'app'
             ),
             ("0.0.0.0:80", "0.0.0.0:8080", &["Changed entrypoint web: bind 0.0.0.0:80 → 0.0.0.0:8080"]),
             ("allow = 'office'", "", &["Changed entrypoint web: allow office → everybody"]),
+            (
+                "allow = 'office'",
+                "allow = 'office'\nshadow = true",
+                &["Changed entrypoint web: shadow false → true"],
+            ),
+            (
+                "[service.app]",
+                "[state]\ndir = '/srv/weir'\n[service.app]",
+                &["Changed state : dir /var/lib/weir → /srv/weir"],
+            ),
             ("10.0.0.1:80", "10.0.0.2:80", &["Changed service app: servers 10.0.0.1:80 → 10.0.0.2:80"]),
             ("name = 'all'", "name = 'all'\npath = '/a'", &["Changed route all: path / → /a"]),
             (
@@ -415,6 +481,27 @@ service = 'app'
             ),
         ] {
             assert_eq!(changes(&BEFORE.replace(from, to)), told, "{to}");
+        }
+    }
+
+    #[test]
+    fn how_a_list_is_fetched_is_told_key_by_key() {
+        const FETCHED: &str = "[allowlist.cdn]\nurl = 'https://a.example/list'\nrefresh = '6h'\n";
+        let with =
+            |text: &str| config(&BEFORE.replace("[allowlist.office]", &format!("{text}[allowlist.office]")));
+        for (from, to, told) in [
+            ("a.example", "b.example", "url https://a.example/list → https://b.example/list"),
+            ("6h", "off", "refresh 6h → off"),
+            ("refresh", "timeout = '3s'\nrefresh", "timeout 15s → 3s"),
+            ("refresh", "shrink_limit = 80\nrefresh", "shrink_limit 50 → 80"),
+            ("refresh", "json = '/list'\nrefresh", "json  → /list"),
+        ] {
+            let changes = of(&with(FETCHED), &with(&FETCHED.replace(from, to)));
+            let keys = changes.iter().flat_map(|change| &change.keys).map(|key| {
+                let text = |value: &Option<String>| value.clone().unwrap_or_default();
+                format!("{} {} → {}", key.key, text(&key.before), text(&key.after))
+            });
+            assert_eq!(keys.collect::<Vec<_>>(), [told], "{to}");
         }
     }
 }

@@ -135,6 +135,9 @@ pub struct Allowlist {
     /// What the configuration and the list's file say, in the order in which they say it. Always on the list.
     pub written: Vec<IpNet>,
     pub fetch: Option<Fetch>,
+    /// Its members are a CDN's: each stands for many visitors, and what protects from a single source spares them.
+    /// Default false; of the built-in `cloudflare` true.
+    pub cdn: bool,
 }
 
 /// How a list keeps itself current.
@@ -184,11 +187,13 @@ pub struct Entrypoint {
     pub name: Arc<str>,
     /// At least one; no address and port appears in two entrypoints.
     pub bind: Vec<SocketAddr>,
-    /// Who may come in. Empty: anybody, and the kernel doesn't guard this entrypoint.
+    /// Who may come in. Empty: anybody.
     pub allow: Vec<AllowlistId>,
     /// A rehearsal: everybody comes in, and those who otherwise wouldn't are counted. Default false; never without
-    /// `allow`.
+    /// `allow` or `source_limit`.
     pub shadow: bool,
+    /// How much each source may send, where the gate is in the kernel. Default: whatever it likes.
+    pub source_limit: Option<SourceLimit>,
     /// Where the client's address comes from when the TCP peer is not the client itself.
     pub client_ip: Option<ClientIpSource>,
     pub tls: Option<EntrypointTls>,
@@ -199,6 +204,29 @@ pub struct Entrypoint {
     pub limits: Limits,
     /// Goes before a route's own.
     pub middleware: Vec<MiddlewareId>,
+}
+
+/// `source_limit = { connections = "50/s", packets = "20000/s", connection_burst = 100, packet_burst = 40000, cdn = false }`
+///
+/// A source is an IPv4 address or an IPv6 /64. At least one of the two rates is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceLimit {
+    pub packets: Option<Rate>,
+    /// TCP connections that it begins.
+    pub connections: Option<Rate>,
+    /// Also of a CDN's sources. Default false.
+    pub cdn: bool,
+}
+
+/// `"50/s"` or `"600/m"`, and how many may come at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// 1 to 1,000,000.
+    pub count: u32,
+    /// A second or a minute.
+    pub per: Duration,
+    /// Default: what two seconds bring, at least 10. 1 to 10,000,000.
+    pub burst: u32,
 }
 
 /// `client_ip = { header = "CF-Connecting-IP", trust = ["cloudflare"] }`

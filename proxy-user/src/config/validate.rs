@@ -16,6 +16,7 @@ mod pages;
 mod routes;
 mod scalar;
 mod services;
+mod source_limit;
 mod tls;
 mod unused;
 
@@ -52,6 +53,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
             .error_without_place(Code::NoEntrypoint, Some(&first), message)
             .hint("add one: `[entrypoint.http]` with `bind = \"0.0.0.0:80\"`");
     }
+    source_limit::that_never_apply(&written, &config, findings);
     unused::warn(&written, &config, findings);
     (!findings.failed()).then_some(config)
 }

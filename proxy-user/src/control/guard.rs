@@ -1,14 +1,18 @@
 //! The lock-out guard: refuses a configuration whose gate would cut the operator off.
 //!
 //! The decision is a pure function of the configuration and of the host's sockets ([`faults`]); what `Guard` adds is
-//! reading `/proc`. Only faults that the running configuration doesn't have count: who has forced a configuration once is
-//! not asked again at each reload. Without a gate nothing is dropped that isn't Weir's, and nothing is refused.
+//! reading `/proc` ([`host`]). Only faults that the running configuration doesn't have count: who has forced a
+//! configuration once is not asked again at each reload. Without a gate nothing is dropped that isn't Weir's, and nothing
+//! is refused; likewise where an entrypoint is shadowed.
+
+mod host;
 
 use std::{
-    collections::HashSet,
     fmt,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
 };
+
+use ipnet::IpNet;
 
 use crate::{
     admission::PrefixSet,
@@ -27,6 +31,8 @@ pub struct Session {
 pub struct Sockets {
     /// The SSH session of whoever asks.
     pub operator: Option<Session>,
+    /// Other SSH sessions into this host.
+    pub logged_in: Vec<Session>,
     pub established: Vec<Session>,
     /// Where other processes listen.
     pub foreign: Vec<SocketAddr>,
@@ -37,8 +43,8 @@ pub struct Sockets {
 /// One way in which an entrypoint would cut somebody off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// The operator's own session ends there.
-    Session { entrypoint: String, lists: String, session: Session },
+    /// An SSH session ends there: the operator's own, or another one.
+    Session { entrypoint: String, lists: String, session: Session, own: bool },
     /// Somebody else's service is there, with connections that would end.
     Service { entrypoint: String, lists: String, at: SocketAddr, cut_off: Vec<IpAddr> },
     /// The admin interface is there, and is used from elsewhere or by nobody yet.
@@ -61,9 +67,15 @@ pub fn faults(config: &Config, sockets: &Sockets) -> Vec<Fault> {
     config
         .entrypoints
         .iter()
-        .filter(|one| !one.allow.is_empty())
+        .filter(|one| !one.allow.is_empty() && !one.shadow)
         .flat_map(|one| at(config, one, sockets))
         .collect()
+}
+
+/// Whether `next` turns anybody away who is connected to this host.
+fn disconnects(next: &Config, sockets: &Sockets) -> bool {
+    let as_sessions = Sockets { logged_in: sockets.established.clone(), ..Sockets::default() };
+    !faults(next, &as_sessions).is_empty()
 }
 
 fn at(config: &Config, one: &Entrypoint, sockets: &Sockets) -> Vec<Fault> {
@@ -85,11 +97,13 @@ fn at(config: &Config, one: &Entrypoint, sockets: &Sockets) -> Vec<Fault> {
     };
 
     let mut faults = Vec::new();
-    if let Some(session) = sockets.operator
-        && guarded(session.local)
-        && !listed.contains(session.remote.ip())
-    {
-        faults.push(Fault::Session { entrypoint: entrypoint.clone(), lists: lists.clone(), session });
+    let operator = sockets.operator.map(|session| (session, true));
+    let logged_in = sockets.logged_in.iter().filter(|session| sockets.operator != Some(**session));
+    for (session, own) in operator.into_iter().chain(logged_in.map(|session| (*session, false))) {
+        if guarded(session.local) && !listed.contains(session.remote.ip()) {
+            let (entrypoint, lists) = (entrypoint.clone(), lists.clone());
+            faults.push(Fault::Session { entrypoint, lists, session, own });
+        }
     }
     let overlaps = |addr: SocketAddr| one.bind.iter().any(|bind| covers(*bind, addr) || covers(addr, *bind));
     for at in sockets.foreign.iter().copied().filter(|at| overlaps(*at)) {
@@ -119,11 +133,12 @@ fn covers(listener: SocketAddr, addr: SocketAddr) -> bool {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Session { entrypoint, lists, session } => {
+            Self::Session { entrypoint, lists, session, own } => {
                 let (local, who) = (session.local, session.remote.ip().to_canonical());
+                let whose = if *own { "your own" } else { "an" };
                 write!(
                     f,
-                    "entrypoint `{entrypoint}` would guard {local}, where your own SSH session from {who} comes in, and \
+                    "entrypoint `{entrypoint}` would guard {local}, where {whose} SSH session from {who} comes in, and \
                      its lists ({lists}) don't hold that address: add \"{who}\" to one of them"
                 )
             }
@@ -170,30 +185,10 @@ impl Session {
         Some(Self { local, remote })
     }
 
-    /// The SSH session in which this process was started: by its environment, or by that of the processes above it,
-    /// since `sudo` clears the environment.
-    pub fn of_this_process() -> Option<Self> {
-        if let Ok(text) = std::env::var("SSH_CONNECTION") {
-            return Self::from_ssh(&text);
-        }
-        let mut process = nix::unistd::getppid().as_raw();
-        for _ in 0..32 {
-            if process <= 1 {
-                break;
-            }
-            let environment = std::fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
-            let found = environment
-                .split(|byte| *byte == 0)
-                .find_map(|entry| entry.strip_prefix(b"SSH_CONNECTION="))
-                .and_then(|text| Self::from_ssh(&String::from_utf8_lossy(text)));
-            if found.is_some() {
-                return found;
-            }
-            let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-            // The name may hold spaces and parentheses: the fields are counted from behind it.
-            process = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
-        }
-        None
+    /// As sshd writes it.
+    pub fn to_ssh(self) -> String {
+        let Self { local, remote } = self;
+        format!("{} {} {} {}", remote.ip(), remote.port(), local.ip(), local.port())
     }
 }
 
@@ -208,6 +203,24 @@ impl Guard {
         Self { off, admin: tcp.collect() }
     }
 
+    /// Likewise of a list that was fetched, which takes nothing but its place in the running configuration.
+    ///
+    /// # Errors
+    /// The sentence for the operator.
+    pub fn check_list(
+        &self,
+        next: &Config,
+        running: &Config,
+        operator: Option<Session>,
+    ) -> Result<(), String> {
+        self.new_faults(next, Some(running), operator).map_err(|new| {
+            format!(
+                "{new}. With this list somebody would be locked out, so it is refused (`weir allowlist refresh NAME \
+                 --force` takes it all the same)"
+            )
+        })
+    }
+
     /// Says what `next` would cut off that `running` doesn't.
     ///
     /// # Errors
@@ -218,12 +231,27 @@ impl Guard {
         running: Option<&Config>,
         operator: Option<Session>,
     ) -> Result<(), String> {
+        self.new_faults(next, running, operator).map_err(|new| {
+            format!("{new}. This would lock somebody out, so it is refused; `--force` does it all the same")
+        })
+    }
+
+    fn new_faults(
+        &self,
+        next: &Config,
+        running: Option<&Config>,
+        operator: Option<Session>,
+    ) -> Result<(), String> {
         if self.off {
             return Ok(());
         }
-        let mut sockets = read();
+        let mut sockets = host::sockets();
         sockets.operator = operator;
-        sockets.admin = self.admin.clone();
+        sockets.admin.clone_from(&self.admin);
+        // Whose the sessions are is a question to every process: asked only where it matters.
+        if disconnects(next, &sockets) {
+            sockets.logged_in = host::logged_in(&sockets.established);
+        }
         let known = running.map(|running| faults(running, &sockets)).unwrap_or_default();
         let new: Vec<_> = faults(next, &sockets)
             .into_iter()
@@ -233,76 +261,79 @@ impl Guard {
         if new.is_empty() {
             return Ok(());
         }
-        Err(format!(
-            "{}. This would lock somebody out, so it is refused; `--force` does it all the same",
-            new.join("; ")
-        ))
+        Err(new.join("; "))
     }
 }
 
-// === /proc ===
+// === impl Guard, of blocks ===
 
-const ESTABLISHED: &str = "01";
-const LISTENING: &str = "0A";
-
-/// The TCP sockets of this network namespace. What can't be read is not there.
-fn read() -> Sockets {
-    let own = own_inodes();
-    let mut sockets = Sockets::default();
-    for table in ["tcp", "tcp6"] {
-        let text = std::fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap_or_default();
-        for row in text.lines().skip(1).filter_map(row) {
-            match row.state {
-                ESTABLISHED => sockets.established.push(Session { local: row.local, remote: row.remote }),
-                LISTENING if !own.contains(row.inode) => sockets.foreign.push(row.local),
-                _ => {}
-            }
+impl Guard {
+    /// Says whom a block would cut off who should not be: whoever asks for it, any other SSH session, and who uses the
+    /// admin address.
+    ///
+    /// # Errors
+    /// The sentence for the operator.
+    pub fn check_block(
+        &self,
+        prefix: IpNet,
+        cdn: bool,
+        config: &Config,
+        operator: Option<Session>,
+    ) -> Result<(), String> {
+        if self.off {
+            return Ok(());
+        }
+        let mut sockets = host::sockets();
+        sockets.operator = operator;
+        sockets.admin.clone_from(&self.admin);
+        sockets.logged_in = host::logged_in(&sockets.established);
+        match cut_off_by(prefix, cdn, config, &sockets) {
+            None => Ok(()),
+            Some(fault) => Err(format!(
+                "{fault}. This would lock somebody out, so it is refused; `--force` does it all the same"
+            )),
         }
     }
-    sockets
 }
 
-struct Row<'a> {
-    local: SocketAddr,
-    remote: SocketAddr,
-    state: &'a str,
-    inode: &'a str,
-}
-
-/// `0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 12345 …`
-fn row(line: &str) -> Option<Row<'_>> {
-    let mut words = line.split_whitespace().skip(1);
-    let (local, remote) = (words.next().and_then(address)?, words.next().and_then(address)?);
-    let state = words.next()?;
-    Some(Row { local, remote, state, inode: words.nth(5)? })
-}
-
-/// Addresses are words of four bytes, each in the host's order.
-fn address(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let word = |at: usize| u32::from_str_radix(address.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
-    let ip = match address.len() {
-        8 => IpAddr::from(word(0)?),
-        32 => {
-            let mut bytes = [0; 16];
-            for (number, chunk) in bytes.chunks_exact_mut(4).enumerate() {
-                chunk.copy_from_slice(&word(number * 8)?);
-            }
-            IpAddr::from(Ipv6Addr::from(bytes)).to_canonical()
+/// Whom a block would cut off.
+pub fn cut_off_by(prefix: IpNet, cdn: bool, config: &Config, sockets: &Sockets) -> Option<String> {
+    config.entrypoints.iter().filter(|one| !one.shadow).find_map(|one| {
+        let spared = PrefixSet::new(
+            one.allow
+                .iter()
+                .map(|list| &config.allowlists[list.0])
+                .filter(|list| list.cdn && !cdn)
+                .flat_map(|list| &list.prefixes),
+        );
+        let hits = |session: &Session| {
+            let remote = session.remote.ip().to_canonical();
+            prefix.contains(&remote)
+                && !spared.contains(remote)
+                && one.bind.iter().any(|bind| covers(*bind, session.local))
+        };
+        let name = &one.name;
+        let operator = sockets.operator.map(|session| (session, "your own"));
+        let logged_in = sockets.logged_in.iter().map(|session| (*session, "an"));
+        if let Some((session, whose)) =
+            operator.into_iter().chain(logged_in).find(|(session, _)| hits(session))
+        {
+            return Some(format!(
+                "{prefix} has {}, from where {whose} SSH session comes in at entrypoint `{name}`",
+                session.remote.ip().to_canonical()
+            ));
         }
-        _ => return None,
-    };
-    Some(SocketAddr::new(ip, port))
-}
-
-/// The inodes of the sockets that this process holds.
-fn own_inodes() -> HashSet<String> {
-    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return HashSet::new() };
-    entries
-        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-        .filter_map(|target| Some(target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
-        .collect()
+        let uses_admin = |session: &&Session| {
+            sockets.admin.iter().any(|admin| covers(*admin, session.local)) && hits(session)
+        };
+        sockets.established.iter().find(uses_admin).map(|session| {
+            format!(
+                "{prefix} has {}, which is connected to the admin address {} at entrypoint `{name}`",
+                session.remote.ip().to_canonical(),
+                session.local
+            )
+        })
+    })
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@ use tokio::sync::oneshot;
 
 use crate::{
     allowlists::{
-        Board, NoAnswer, Outcome,
+        Board, NoAnswer, Outcome, Terms,
         judge::Diff,
         keeper::{self, News},
     },
     control::{
         apply::Fleet,
+        guard::Session,
         order::{Answer, RefreshAllowlists, Refusal},
         state::ControlState,
     },
@@ -61,7 +62,14 @@ async fn apply(news: &News, fleet: &mut Fleet, state: &ControlState) -> Result<D
     }
     let mut config = (*running.config).clone();
     config.allowlists[list].prefixes = prefixes;
-    fleet.replace(Arc::new(config)).await.map_err(|fault| fault.to_string())?;
+    let config = Arc::new(config);
+    if !news.terms.force {
+        let (guard, next, operator) = (state.guard.clone(), config.clone(), news.terms.operator);
+        let checked =
+            tokio::task::spawn_blocking(move || guard.check_list(&next, &running.config, operator)).await;
+        checked.map_err(|error| error.to_string())??;
+    }
+    fleet.replace(config).await.map_err(|fault| fault.to_string())?;
     state.kernel_is(&fleet.kernel.state);
     tracing::info!(generation = fleet.generation(), "allowlist `{}` changed: {diff}", news.list);
     Ok(diff)
@@ -73,7 +81,12 @@ pub async fn refresh(what: RefreshAllowlists, board: Arc<Board>, answer: oneshot
         Some(name) => vec![name.as_str().into()],
         None => board.fetched(),
     };
-    let asked = names.iter().map(|name| board.ask(name, what.accept_shrunken));
+    let terms = Terms {
+        accept_shrunken: what.accept_shrunken,
+        force: what.force,
+        operator: what.ssh.as_deref().and_then(Session::from_ssh),
+    };
+    let asked = names.iter().map(|name| board.ask(name, terms));
     let outcomes = futures_util::future::join_all(asked).await;
     let lists: Result<Vec<_>, Refusal> =
         names.iter().zip(outcomes).map(|(name, outcome)| refreshed(name, outcome)).collect();

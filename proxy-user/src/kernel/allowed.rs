@@ -1,12 +1,18 @@
 //! What the kernel looks sources up in, made whole before it sees it. Pure.
 
 use proxy_common::admission::{
-    DIRECTORY_FROM, Sieve,
+    DIRECTORY_FROM, INDEX_FROM, Sieve,
     directory::{BLOCKS, Block, Hosts, Touched},
-    tree::{Key, LEVELS, Node, Tree, Whole},
+    tree::{Node, Whole},
 };
 
+use self::tree::Keys;
 use crate::admission::PrefixSet;
+
+mod index;
+mod tree;
+
+pub(super) use self::index::Index;
 
 /// The tables of one set of allowlists. There is always a node, and a host in a directory: the kernel has no
 /// empty arrays.
@@ -15,6 +21,8 @@ pub(super) struct Allowed {
     pub nodes: Vec<Node>,
     /// For many IPv4 ranges.
     pub directory: Option<Directory>,
+    /// For many IPv6 ranges.
+    pub index: Option<Index>,
 }
 
 pub(super) struct Directory {
@@ -24,21 +32,33 @@ pub(super) struct Directory {
 }
 
 pub(super) fn tables(set: &PrefixSet) -> Allowed {
+    let (v4, v6) = (set.ranges_v4(), set.ranges_v6());
+    with(set, v4.len() >= DIRECTORY_FROM, v6.len() >= INDEX_FROM)
+}
+
+/// Whether there is to be a directory and an index is for [`tables`] to say, and for tests to say otherwise.
+fn with(set: &PrefixSet, has_directory: bool, has_index: bool) -> Allowed {
     let mut sieve = sieve(set);
     let mut nodes = Vec::new();
-    let directory = (set.ranges_v4().len() >= DIRECTORY_FROM).then(|| directory(set.ranges_v4()));
+    let directory = has_directory.then(|| directory(set.ranges_v4()));
     if directory.is_some() {
         sieve.directory = 1;
     } else {
-        sieve.tree_v4 = tree(set.ranges_v4().iter().copied(), &mut nodes);
+        let keys = Keys::of(set.ranges_v4().iter().copied());
+        sieve.tree_v4 = keys.tree(&keys.full_leaves(), &mut nodes);
     }
     let (networks, hosts) = by_networks(set.ranges_v6());
-    sieve.tree_v6 = tree(networks.into_iter(), &mut nodes);
-    sieve.tree_v6_hosts = tree(hosts.into_iter(), &mut nodes);
+    let index = if has_index { index::build(&networks, &hosts, &mut sieve, &mut nodes) } else { None };
+    if index.is_none() {
+        let keys = Keys::of(networks.into_iter());
+        sieve.tree_v6 = keys.tree(&keys.full_leaves(), &mut nodes);
+        let keys = Keys::of(hosts.into_iter());
+        sieve.tree_v6_hosts = keys.tree(&keys.full_leaves(), &mut nodes);
+    }
     if nodes.is_empty() {
         nodes.push(Node([u64::MAX; 16]));
     }
-    Allowed { sieve, nodes, directory }
+    Allowed { sieve, nodes, directory, index }
 }
 
 /// What first 16 bits listed addresses have.
@@ -86,104 +106,6 @@ fn by_networks(ranges: &[(u128, u128)]) -> (Vec<(u64, u64)>, Vec<(Whole, Whole)>
         }
     }
     (networks, hosts)
-}
-
-/// A tree of ranges that are in order and don't touch, added to the nodes.
-fn tree<K: Bound>(ranges: impl Iterator<Item = (K, K)>, nodes: &mut Vec<Node>) -> Tree {
-    // 1. The keys.
-    let mut inverted = 0;
-    let mut keys: Vec<K> = Vec::new();
-    for (first, last) in ranges {
-        match first.before() {
-            Some(before) => keys.push(before),
-            None => inverted = 1,
-        }
-        keys.push(last);
-    }
-    if inverted == 1 && keys == [K::MAX] {
-        keys.clear();
-    }
-
-    // 2. Leaves, and nodes above them until one is enough; the lowest level first. Of each node the largest key
-    //    below it goes up.
-    let mut levels: Vec<Vec<Node>> = Vec::new();
-    let mut largest = keys;
-    let mut per_node = K::PER_NODE;
-    while !largest.is_empty() && levels.last().is_none_or(|level| level.len() > 1) {
-        let is_leaf = levels.is_empty();
-        let groups = largest.chunks(per_node);
-        levels.push(
-            groups.clone().map(|keys| node(if is_leaf { keys } else { &keys[..keys.len() - 1] })).collect(),
-        );
-        largest = groups.filter_map(|keys| keys.last().copied()).collect();
-        per_node = K::PER_NODE + 1;
-    }
-
-    // 3. The root first.
-    let mut tree = Tree { levels: levels.len() as u32, inverted, first: [0; LEVELS] };
-    assert!(levels.len() <= LEVELS, "more ranges than fit in a tree, which validation doesn't let through");
-    for (first, level) in tree.first.iter_mut().zip(levels.into_iter().rev()) {
-        *first = nodes.len() as u32;
-        nodes.extend(level);
-    }
-    tree
-}
-
-fn node<K: Bound>(keys: &[K]) -> Node {
-    let mut node = Node([u64::MAX; 16]);
-    for (place, key) in keys.iter().enumerate() {
-        key.put(&mut node, place);
-    }
-    node
-}
-
-/// A key as it is put into a node.
-trait Bound: Key {
-    const MAX: Self;
-    /// `None`: it is the smallest.
-    fn before(self) -> Option<Self>;
-    fn put(self, node: &mut Node, place: usize);
-}
-
-impl Bound for u32 {
-    const MAX: Self = Self::MAX;
-
-    fn before(self) -> Option<Self> {
-        self.checked_sub(1)
-    }
-
-    fn put(self, node: &mut Node, place: usize) {
-        node.as_halves_mut()[place] = self;
-    }
-}
-
-impl Bound for u64 {
-    const MAX: Self = Self::MAX;
-
-    fn before(self) -> Option<Self> {
-        self.checked_sub(1)
-    }
-
-    fn put(self, node: &mut Node, place: usize) {
-        node.0[place] = self;
-    }
-}
-
-impl Bound for Whole {
-    const MAX: Self = Self(u64::MAX, u64::MAX);
-
-    fn before(self) -> Option<Self> {
-        match self {
-            Self(0, 0) => None,
-            Self(upper, 0) => Some(Self(upper - 1, u64::MAX)),
-            Self(upper, lower) => Some(Self(upper, lower - 1)),
-        }
-    }
-
-    fn put(self, node: &mut Node, place: usize) {
-        node.0[place * 2] = self.0;
-        node.0[place * 2 + 1] = self.1;
-    }
 }
 
 /// Of ranges that are in order and don't touch.

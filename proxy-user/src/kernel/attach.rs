@@ -284,10 +284,21 @@ impl Programs {
         pins::remove(&pins.program(names::GATE_TC))?;
         let tc: &mut SchedClassifier = object::program(&mut self.ebpf, names::GATE_TC)?;
         tc.pin(pins.program(names::GATE_TC)).map_err(|error| failed(&error))?;
+        // A predecessor's: it explains another program than the one that judges from now on.
         pins::remove(&pins.program(names::GATE_EXPLAIN))?;
-        let explain: &mut Xdp = object::program(&mut self.ebpf, names::GATE_EXPLAIN)?;
-        explain.pin(pins.program(names::GATE_EXPLAIN)).map_err(|error| failed(&error))?;
         self.pinned = true;
+        Ok(())
+    }
+
+    /// `gate_explain` as well, for whoever asks. Later than the others: the verifier takes as long for it as for the
+    /// gate itself, and no packet waits for it.
+    pub(super) fn pin_explain(&mut self, pins: &Pins) -> Result<(), KernelFault> {
+        let path = pins.program(names::GATE_EXPLAIN);
+        if !self.pinned || path.exists() {
+            return Ok(());
+        }
+        let explain = object::load_explain(&mut self.ebpf)?;
+        explain.pin(path).map_err(|error| KernelFault::aya("pin the program that explains", &error))?;
         Ok(())
     }
 }

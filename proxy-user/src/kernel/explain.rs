@@ -1,7 +1,7 @@
 //! Why a packet passes or is dropped, asked of the kernel itself.
 //!
 //! The verdict is the *live* program's: the pinned one that judges real packets, run on this one with
-//! BPF_PROG_TEST_RUN. It only says pass or drop, so `gate_explain`, which was loaded with it from the same object and
+//! BPF_PROG_TEST_RUN. It only says pass or drop, so `gate_explain`, which was loaded after it from the same object and
 //! reads the same maps, is asked for the rest. Both must say the same; when a change of configuration falls in between,
 //! the question is put again.
 //!
@@ -13,19 +13,19 @@
 use std::{
     net::{Ipv6Addr, SocketAddr},
     path::Path,
+    time::{Duration, Instant},
 };
 
 use nix::libc;
 use proxy_common::{
     answer::{Answer, Outcome},
     names,
-    scope::TCP,
     verdict::DropReason,
 };
 use serde::Serialize;
 
 use super::{
-    Hook, KernelFault,
+    Hook, KernelFault, Protocol,
     pins::Pins,
     status,
     sys::program::Program,
@@ -41,6 +41,8 @@ const TC_ACT_SHOT: u32 = 2;
 const LONGEST: usize = 2048;
 /// An Ethernet header: less is no packet to the kernel.
 pub const SHORTEST: usize = 14;
+/// How long a daemon that has just started may take to load `gate_explain`.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How often the question is put again while the configuration changes.
 const ATTEMPTS: usize = 5;
 
@@ -79,11 +81,12 @@ pub enum Verdict {
     Drop,
 }
 
-/// An address and port that the kernel guards, and for which entrypoint.
+/// An address, protocol and port that the kernel guards, and for which entrypoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard {
     pub entrypoint: String,
     pub address: SocketAddr,
+    pub protocol: Protocol,
 }
 
 struct Ran {
@@ -101,13 +104,18 @@ impl Explainer {
         if !pins.exist()? {
             return Ok(None);
         }
-        if !pins.program(names::GATE_EXPLAIN).exists() {
-            return Err(KernelFault::Other {
-                doing: "ask the gate".into(),
-                why:
-                    "the daemon that loaded it had no program for that; restart the daemon with this version"
+        // A daemon that has just started loads this program last.
+        let begun = Instant::now();
+        while !pins.program(names::GATE_EXPLAIN).exists() {
+            if begun.elapsed() > PATIENCE {
+                return Err(KernelFault::Other {
+                    doing: "ask the gate".into(),
+                    why: "the daemon that loaded it has loaded no program for that: it is of another version, or ended \
+                          too soon; start the daemon of this version"
                         .into(),
-            });
+                });
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
         let program = |name| {
             Program::open(&pins.program(name))
@@ -116,7 +124,7 @@ impl Explainer {
         let (xdp, tc) = (program(names::GATE_XDP)?, program(names::GATE_TC)?);
         let explain = program(names::GATE_EXPLAIN)?;
         let tables = Tables::open(&pins)?;
-        let attached = status::read(&pins, &tables)?.interfaces.into_iter();
+        let attached = status::read(&pins, &tables, 0)?.interfaces.into_iter();
         let attached: Vec<_> = attached.filter(|interface| interface.index.is_some()).collect();
         Ok(Some(Self {
             tables,
@@ -140,14 +148,15 @@ impl Explainer {
         let names = self.tables.entrypoint_names()?;
         let Some(scope) = self.tables.running()? else { return Ok(Vec::new()) };
         let mut guards: Vec<_> = tables::slots(&scope)
-            .filter(|slot| !slot.key.is_whole() && slot.key.protocol == u16::from(TCP))
+            .filter(|slot| !slot.key.is_whole())
             .filter_map(|slot| {
+                let protocol = Protocol::of_number(slot.key.protocol)?;
                 let entrypoint = names.get(slot.policy.entrypoint as usize)?.clone()?;
                 let address = SocketAddr::new(Ipv6Addr::from(slot.key.address).to_canonical(), slot.key.port);
-                Some((slot.policy.entrypoint, Guard { entrypoint, address }))
+                Some((slot.policy.entrypoint, Guard { entrypoint, address, protocol }))
             })
             .collect();
-        guards.sort_by_key(|(slot, guard)| (*slot, guard.address));
+        guards.sort_by_key(|(slot, guard)| (*slot, guard.protocol, guard.address));
         Ok(guards.into_iter().map(|(_, guard)| guard).collect())
     }
 
@@ -159,7 +168,7 @@ impl Explainer {
             let before = self.generation()?;
             let ran = self.run_live(frame)?;
             let (answer, outcome) = self.ask(frame)?;
-            added += u32::from(matches!(outcome, Outcome::Admitted | Outcome::Dropped));
+            added += u32::from(matches!(outcome, Outcome::Admitted | Outcome::Dropped | Outcome::Shadowed));
             let agree = (ran.verdict == Verdict::Drop) == (outcome == Outcome::Dropped);
             if agree && before == answer.generation {
                 return self.put_in_words(&ran, &answer, outcome, added);

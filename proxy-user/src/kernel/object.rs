@@ -11,13 +11,16 @@ use proxy_common::{
     admission::{
         MAX_ADMISSIONS, MAX_LISTS, Sieve,
         directory::{BLOCKS, Block, Hosts, Touched},
+        index::{Bucket, FILTER_WORDS},
         tree::Node,
     },
+    blocked::{Blocked, MAX_BLOCKS},
     counters::Counters,
     event::{Budget, RING_BYTES, Watched},
     label::{Label, ListLabel},
+    limit::{MAX_SOURCES, SourceKey, Spent},
     names,
-    scope::{MAX_ENTRYPOINTS, ScopeTable},
+    scope::{MAX_CDN, MAX_ENTRYPOINTS, MAX_TRIED, ScopeTable},
     shadow::{MAX_SHADOWED, Shadowed, ShadowedKey},
 };
 
@@ -47,7 +50,7 @@ pub fn built_in() -> Option<&'static [u8]> {
     (!OBJECT.bytes.is_empty()).then_some(&OBJECT.bytes)
 }
 
-/// Loads the programs onto the pinned maps; maps that aren't pinned yet are made and pinned.
+/// Loads the programs that judge onto the pinned maps; maps that aren't pinned yet are made and pinned.
 pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
     let object = built_in().ok_or(KernelFault::NoObject)?;
     for (name, shape) in shapes() {
@@ -65,9 +68,14 @@ pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
     xdp.load().map_err(|error| refused(names::GATE_XDP, error))?;
     let tc: &mut SchedClassifier = program(&mut ebpf, names::GATE_TC)?;
     tc.load().map_err(|error| refused(names::GATE_TC, error))?;
-    let explain: &mut Xdp = program(&mut ebpf, names::GATE_EXPLAIN)?;
-    explain.load().map_err(|error| refused(names::GATE_EXPLAIN, error))?;
     Ok(Loaded { programs: Programs::new(ebpf)? })
+}
+
+/// Loads `gate_explain`, onto the same maps.
+pub(super) fn load_explain(ebpf: &mut aya::Ebpf) -> Result<&mut Xdp, KernelFault> {
+    let explain: &mut Xdp = program(ebpf, names::GATE_EXPLAIN)?;
+    explain.load().map_err(|error| refused(names::GATE_EXPLAIN, error))?;
+    Ok(explain)
 }
 
 /// A program of the object, as the kind that it is.
@@ -99,7 +107,9 @@ fn pin_arrays_of_maps(pins: &Pins) -> Result<(), KernelFault> {
     pin(c"GATE_ALLOW", MAX_ADMISSIONS, Table::sized::<Node>(c"gate_allow", 1, Sizes::Any))?;
     pin(c"GATE_DIRECTORY", MAX_ADMISSIONS, Table::sized::<Touched>(c"gate_directory", BLOCKS, Sizes::Same))?;
     pin(c"GATE_BLOCKS", MAX_ADMISSIONS, Table::sized::<Block>(c"gate_blocks", BLOCKS, Sizes::Same))?;
-    pin(c"GATE_HOSTS", MAX_ADMISSIONS, Table::sized::<Hosts>(c"gate_hosts", 1, Sizes::Any))
+    pin(c"GATE_HOSTS", MAX_ADMISSIONS, Table::sized::<Hosts>(c"gate_hosts", 1, Sizes::Any))?;
+    pin(c"GATE_FILTER", MAX_ADMISSIONS, Table::sized::<u64>(c"gate_filter", FILTER_WORDS, Sizes::Same))?;
+    pin(c"GATE_INDEX", MAX_ADMISSIONS, Table::sized::<Bucket>(c"gate_index", 1, Sizes::Any))
 }
 
 struct Shape {
@@ -120,6 +130,8 @@ fn shapes() -> [(&'static str, Shape); names::GATE_MAPS.len()] {
         (names::GATE_DIRECTORY, of_maps(MAX_ADMISSIONS)),
         (names::GATE_BLOCKS, of_maps(MAX_ADMISSIONS)),
         (names::GATE_HOSTS, of_maps(MAX_ADMISSIONS)),
+        (names::GATE_FILTER, of_maps(MAX_ADMISSIONS)),
+        (names::GATE_INDEX, of_maps(MAX_ADMISSIONS)),
         (names::GATE_COUNTERS, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),
         (names::GATE_WOULD_DROP, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),
         (
@@ -133,10 +145,37 @@ fn shapes() -> [(&'static str, Shape); names::GATE_MAPS.len()] {
         ),
         (names::GATE_ENTRYPOINTS, shape(MapType::Array, size_of::<Label>(), MAX_ENTRYPOINTS)),
         (names::GATE_LISTS, shape(MapType::Array, size_of::<ListLabel>(), MAX_LISTS)),
-        (names::GATE_TRIED, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_ENTRYPOINTS)),
+        (names::GATE_TRIED, shape(MapType::PerCpuArray, size_of::<Counters>(), MAX_TRIED)),
         (names::GATE_EVENTS, Shape { kind: MapType::RingBuf, key: 0, value: 0, entries: RING_BYTES }),
         (names::GATE_WATCHED, shape(MapType::Array, size_of::<Watched>(), 1)),
         (names::GATE_BUDGET, shape(MapType::PerCpuArray, size_of::<Budget>(), 1)),
+        (
+            names::GATE_SOURCES,
+            Shape {
+                kind: MapType::LruHash,
+                key: size_of::<SourceKey>(),
+                value: size_of::<Spent>(),
+                entries: MAX_SOURCES,
+            },
+        ),
+        (
+            names::GATE_CDN,
+            Shape {
+                kind: MapType::LpmTrie,
+                key: size_of::<u32>() + size_of::<[u8; 16]>(),
+                value: size_of::<u64>(),
+                entries: MAX_CDN,
+            },
+        ),
+        (
+            names::GATE_BLOCKED,
+            Shape {
+                kind: MapType::LpmTrie,
+                key: size_of::<u32>() + size_of::<[u8; 16]>(),
+                value: size_of::<Blocked>(),
+                entries: MAX_BLOCKS,
+            },
+        ),
     ]
 }
 

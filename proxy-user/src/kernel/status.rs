@@ -86,7 +86,7 @@ pub struct ShadowedSource {
 }
 
 /// So many prefixes are shown of an entrypoint.
-const SOURCES_SHOWN: usize = 10;
+pub(super) const SOURCES_SHOWN: usize = 10;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
@@ -102,7 +102,8 @@ pub struct ListStatus {
     pub prefixes: u64,
 }
 
-pub(super) fn read(pins: &Pins, tables: &Tables) -> Result<KernelStatus, KernelFault> {
+/// `sources`: so many prefixes are told of a shadowed entrypoint.
+pub(super) fn read(pins: &Pins, tables: &Tables, sources: usize) -> Result<KernelStatus, KernelFault> {
     let running = tables.running()?;
     let generation = running.as_ref().map(|table| table.generation);
 
@@ -140,7 +141,7 @@ pub(super) fn read(pins: &Pins, tables: &Tables) -> Result<KernelStatus, KernelF
             dropped: by_reason(&counters),
             shadow: !guarded.is_empty() && guarded.iter().all(|guarded| guarded.policy.shadow != 0),
             would_drop: by_reason(&tables.would_drop(slot)?),
-            would_drop_from: busiest(&shadowed, slot),
+            would_drop_from: busiest(&shadowed, slot, sources),
         });
     }
 
@@ -187,7 +188,7 @@ fn by_reason(counters: &Counters) -> BTreeMap<&'static str, Tally> {
 }
 
 /// The prefixes that shadowed an entrypoint's slot most.
-fn busiest(shadowed: &[(ShadowedKey, counters::Tally)], slot: u32) -> Vec<ShadowedSource> {
+fn busiest(shadowed: &[(ShadowedKey, counters::Tally)], slot: u32, most: usize) -> Vec<ShadowedSource> {
     let of_slot = shadowed.iter().filter(|(key, _)| key.entrypoint == slot);
     let mut sources: Vec<_> = of_slot
         .map(|(key, tally)| ShadowedSource {
@@ -197,7 +198,7 @@ fn busiest(shadowed: &[(ShadowedKey, counters::Tally)], slot: u32) -> Vec<Shadow
         })
         .collect();
     sources.sort_unstable_by_key(|source| (Reverse(source.packets), source.prefix));
-    sources.truncate(SOURCES_SHOWN);
+    sources.truncate(most);
     sources
 }
 

@@ -1,6 +1,11 @@
 //! The pinned maps: read, filled, and swapped.
 
-use std::{collections::BTreeSet, fs, io, os::fd::AsFd, thread};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs, io,
+    os::fd::AsFd,
+    thread,
+};
 
 use aya::{
     maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues},
@@ -11,13 +16,13 @@ use proxy_common::{
     counters::Counters,
     label::{Label, ListLabel},
     names,
-    scope::{MAX_ENTRYPOINTS, ScopeKey, ScopeSlot, ScopeTable},
-    shadow::{Shadowed, ShadowedKey},
+    scope::{MAX_ENTRYPOINTS, ScopeKey, ScopeSlot, ScopeTable, TRIED_SHADOWED},
+    shadow::{Shadowed, ShadowedKey, TRIED},
 };
 
 use super::{
     KernelFault,
-    allowed::{self, Allowed, Directory},
+    allowed::{self, Allowed, Directory, Index},
     lookup,
     pins::{self, Pins},
     plan::{Known, Observed, Plan},
@@ -46,17 +51,14 @@ struct Slots {
     directory: MapData,
     blocks: MapData,
     hosts: MapData,
+    filter: MapData,
+    index: MapData,
 }
 
 impl Tables {
     pub(super) fn open(pins: &Pins) -> Result<Self, KernelFault> {
-        let data =
-            |name: &str| MapData::from_pin(pins.map(name)).map_err(|error| failed("open", name, &error));
-        let of = |name: &'static str| {
-            let map = data(name)
-                .and_then(|data| Map::from_map_data(data).map_err(|error| failed("open", name, &error)));
-            map.map(|map| (map, name))
-        };
+        let data = |name: &str| data(pins, name);
+        let of = |name: &'static str| map(pins, name);
         Ok(Self {
             pins: pins.clone(),
             counters: typed(of(names::GATE_COUNTERS)?)?,
@@ -72,6 +74,8 @@ impl Tables {
                 directory: data(names::GATE_DIRECTORY)?,
                 blocks: data(names::GATE_BLOCKS)?,
                 hosts: data(names::GATE_HOSTS)?,
+                filter: data(names::GATE_FILTER)?,
+                index: data(names::GATE_INDEX)?,
             },
         })
     }
@@ -80,8 +84,11 @@ impl Tables {
     /// written.
     pub(super) fn observe(&self, known: &Known) -> Result<Observed, KernelFault> {
         let running = self.running()?;
-        let in_use: BTreeSet<u32> =
-            running.iter().flat_map(|table| slots(table)).map(|slot| slot.policy.admission).collect();
+        let in_use: BTreeSet<u32> = running
+            .iter()
+            .flat_map(|table| slots(table))
+            .flat_map(|slot| slot.policy.admissions().map(u32::from))
+            .collect();
         // What nothing uses may have been given back, or filled by somebody else.
         let still = known.iter().filter(|(slot, _)| in_use.contains(slot));
         let known = still.map(|(slot, admission)| (*slot, admission.clone())).collect();
@@ -159,12 +166,23 @@ impl Tables {
         Ok(counters)
     }
 
-    /// Likewise of what would have been dropped.
-    pub(super) fn would_drop(&self, entrypoint: u32) -> Result<Counters, KernelFault> {
-        sum(&self.would_drop, names::GATE_WOULD_DROP, entrypoint)
+    /// What each CPU has counted, with what was only tried out.
+    pub(super) fn counters_by_cpu(&self, entrypoint: u32) -> Result<Vec<Counters>, KernelFault> {
+        let shares = self.counters.get(&entrypoint, 0);
+        let shares = shares.map_err(|error| failed("read", names::GATE_COUNTERS, &error))?;
+        Ok(shares.iter().copied().collect())
     }
 
-    /// Whose packets shadowed entrypoints would have dropped. Entries may come and go while this reads.
+    /// Likewise of what would have been dropped.
+    pub(super) fn would_drop(&self, entrypoint: u32) -> Result<Counters, KernelFault> {
+        let mut counters = sum(&self.would_drop, names::GATE_WOULD_DROP, entrypoint)?;
+        if let Some(tried) = &self.tried {
+            counters -= sum(tried, names::GATE_TRIED, TRIED_SHADOWED + entrypoint)?;
+        }
+        Ok(counters)
+    }
+
+    /// Whose packets shadowed entrypoints would have dropped, likewise. Entries may come and go while this reads.
     pub(super) fn shadowed(&self) -> Vec<(ShadowedKey, Shadowed)> {
         let all = |shares: PerCpuValues<Shadowed>| {
             shares.iter().fold(Shadowed::default(), |mut sum, share| {
@@ -172,7 +190,16 @@ impl Tables {
                 sum
             })
         };
-        self.shadowed.iter().filter_map(Result::ok).map(|(key, shares)| (key, all(shares))).collect()
+        let entries = self.shadowed.iter().filter_map(Result::ok).map(|(key, shares)| (key, all(shares)));
+        let (tried, mut shadowed): (Vec<_>, Vec<_>) =
+            entries.partition(|(key, _)| key.entrypoint & TRIED != 0);
+        let tried: HashMap<_, _> = tried.into_iter().collect();
+        for (key, tally) in &mut shadowed {
+            let tried = tried.get(&ShadowedKey { entrypoint: key.entrypoint | TRIED, ..*key });
+            *tally -= tried.copied().unwrap_or_default();
+        }
+        shadowed.retain(|(_, tally)| tally.packets > 0);
+        shadowed
     }
 
     /// Writes all of a plan that no packet sees yet.
@@ -198,7 +225,7 @@ impl Tables {
     /// uses: some ten milliseconds each. So the arrays wait at the same time.
     fn fill_admissions(&mut self, admissions: &Known) -> Result<(), KernelFault> {
         for (slot, admission) in admissions {
-            let Allowed { sieve, nodes, directory } = allowed::tables(admission);
+            let Allowed { sieve, nodes, directory, index } = allowed::tables(admission);
             let put = |outer: &MapData, table: io::Result<Table>| {
                 table
                     .and_then(|table| table::set_slot(outer.fd().as_fd(), *slot, &table))
@@ -222,6 +249,16 @@ impl Tables {
                         }),
                     );
                 }
+                if let Some(Index { filter, buckets }) = &index {
+                    others.push(threads.spawn(move || {
+                        put(&slots.filter, Table::filled(c"gate_filter", filter, Sizes::Same))
+                    }));
+                    others.push(
+                        threads.spawn(move || {
+                            put(&slots.index, Table::filled(c"gate_index", buckets, Sizes::Any))
+                        }),
+                    );
+                }
                 let mine = put(&slots.sieves, Table::holding(c"gate_sieve", &*sieve));
                 others.into_iter().map(joined).fold(mine, Result::and)
             })?;
@@ -232,7 +269,8 @@ impl Tables {
     /// Makes a scope the running one. The kernel returns from this only when no packet is being judged by the
     /// one before: an update of an array of maps from user space waits for that.
     pub(super) fn publish(&mut self, plan: &Plan) -> Result<(), KernelFault> {
-        let scope = Table::holding(c"gate_scope", &*lookup::scope(plan.generation, &plan.scope)?);
+        let scope =
+            Table::holding(c"gate_scope", &*lookup::scope(plan.generation, &plan.scope, &plan.limits)?);
         self.install(&scope.map_err(|error| KernelFault::system("make the gate's scope", error))?)
     }
 
@@ -248,7 +286,7 @@ impl Tables {
 
     /// Pinned before it is in place, and known as the running one only after: whoever is killed in between leaves
     /// both, and [`Self::scope`] tells them apart.
-    fn install(&mut self, scope: &Table) -> Result<(), KernelFault> {
+    pub(super) fn install(&mut self, scope: &Table) -> Result<(), KernelFault> {
         let incoming = self.pins.map(names::INCOMING_SCOPE);
         pins::remove(&incoming)?;
         scope
@@ -261,7 +299,7 @@ impl Tables {
     /// Gives the memory of admissions back that nothing uses. That it fails costs nothing but memory: the slot
     /// is overwritten when it is next used.
     pub(super) fn release(&self, unused: &BTreeSet<u32>) {
-        let Slots { sieves, allow, directory, blocks, hosts, .. } = &self.slots;
+        let Slots { sieves, allow, directory, blocks, hosts, filter, index, .. } = &self.slots;
         let clear = |map: &MapData| {
             for slot in unused {
                 if let Err(error) = table::clear_slot(map.fd().as_fd(), *slot) {
@@ -270,28 +308,29 @@ impl Tables {
             }
         };
         thread::scope(|threads| {
-            for map in [sieves, allow, directory, blocks, hosts] {
+            for map in [sieves, allow, directory, blocks, hosts, filter, index] {
                 threads.spawn(move || clear(map));
             }
         });
     }
 
     fn reset(&mut self, entrypoint: u32) -> Result<(), KernelFault> {
-        let doing = || "reset the counters".to_owned();
-        let cpus = nr_cpus().map_err(|(_, error)| KernelFault::system(doing(), error))?;
-        let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus])
-            .map_err(|error| KernelFault::system(doing(), error))?;
-        if let Some(tried) = &mut self.tried {
-            tried.set(entrypoint, zeros, 0).map_err(|error| failed("write", names::GATE_TRIED, &error))?;
+        let cpus = nr_cpus().map_err(|(_, error)| KernelFault::system("reset the counters", error))?;
+        let tried = self.tried.as_mut().into_iter();
+        let tried = tried.map(|map| (map, names::GATE_TRIED, vec![entrypoint, TRIED_SHADOWED + entrypoint]));
+        let counters = [
+            (&mut self.counters, names::GATE_COUNTERS, vec![entrypoint]),
+            (&mut self.would_drop, names::GATE_WOULD_DROP, vec![entrypoint]),
+        ];
+        for (map, name, slots) in counters.into_iter().chain(tried) {
+            for slot in slots {
+                let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus])
+                    .map_err(|error| KernelFault::system("reset the counters", error))?;
+                map.set(slot, zeros, 0).map_err(|error| failed("write", name, &error))?;
+            }
         }
-        let counters =
-            [(&mut self.counters, names::GATE_COUNTERS), (&mut self.would_drop, names::GATE_WOULD_DROP)];
-        for (map, name) in counters {
-            let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus])
-                .map_err(|error| KernelFault::system(doing(), error))?;
-            map.set(entrypoint, zeros, 0).map_err(|error| failed("write", name, &error))?;
-        }
-        for (key, _) in self.shadowed().into_iter().filter(|(key, _)| key.entrypoint == entrypoint) {
+        let keys: Vec<_> = self.shadowed.keys().filter_map(Result::ok).collect();
+        for key in keys.into_iter().filter(|key| key.entrypoint & !TRIED == entrypoint) {
             match self.shadowed.remove(&key) {
                 // It gave way to another by itself.
                 Ok(()) | Err(MapError::KeyNotFound) => {}
@@ -318,10 +357,22 @@ fn joined(thread: thread::ScopedJoinHandle<'_, Result<(), KernelFault>>) -> Resu
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn typed<T: TryFrom<Map, Error = MapError>>((map, name): (Map, &'static str)) -> Result<T, KernelFault> {
+fn data(pins: &Pins, name: &str) -> Result<MapData, KernelFault> {
+    MapData::from_pin(pins.map(name)).map_err(|error| failed("open", name, &error))
+}
+
+/// A pinned map, and its name for [`typed`].
+pub(super) fn map(pins: &Pins, name: &'static str) -> Result<(Map, &'static str), KernelFault> {
+    let map = Map::from_map_data(data(pins, name)?).map_err(|error| failed("open", name, &error));
+    map.map(|map| (map, name))
+}
+
+pub(super) fn typed<T: TryFrom<Map, Error = MapError>>(
+    (map, name): (Map, &'static str),
+) -> Result<T, KernelFault> {
     map.try_into().map_err(|error: MapError| failed("open", name, &error))
 }
 
-fn failed(doing: &str, name: &str, error: &MapError) -> KernelFault {
+pub(super) fn failed(doing: &str, name: &str, error: &MapError) -> KernelFault {
     KernelFault::aya(format!("{doing} {name}"), error)
 }

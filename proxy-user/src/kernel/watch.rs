@@ -38,7 +38,7 @@ pub struct Watcher {
     _turn: Flock<File>,
 }
 
-/// A packet that was dropped.
+/// A packet that was dropped, or would have been.
 #[derive(Debug, Clone)]
 pub struct Dropped {
     pub at: SystemTime,
@@ -46,16 +46,21 @@ pub struct Dropped {
     /// Its name; the number of its slot if it has none.
     pub entrypoint: String,
     pub reason: &'static str,
+    /// It passed: its entrypoint is shadowed.
+    pub shadow: bool,
+    /// Which CPU's sample it is from.
+    pub cpu: u16,
     pub length: u32,
     /// Its first bytes.
     pub head: Vec<u8>,
 }
 
-/// How much was dropped up to now, for one entrypoint and reason.
+/// How much was dropped up to now, for one entrypoint and reason; or would have been, where it is shadowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Total {
     pub entrypoint: String,
     pub reason: &'static str,
+    pub shadow: bool,
     pub packets: u64,
 }
 
@@ -78,7 +83,7 @@ impl Watcher {
             .map_err(|error| KernelFault::system(format!("open {}", folder.display()), error))?;
         let turn = Flock::lock(turn, FlockArg::LockExclusiveNonblock).map_err(|_| KernelFault::Other {
             doing: "watch the gate".into(),
-            why: "another `weir watch` does, and two would take each other's events".into(),
+            why: "another `weir watch` or `weir top` does, and two would take each other's events".into(),
         })?;
         let mut watcher = Self {
             ring: open(&pins, names::GATE_EVENTS)?,
@@ -116,6 +121,8 @@ impl Watcher {
             interface: event.interface,
             entrypoint: name(names, event.entrypoint),
             reason: event.reason().map_or("?", DropReason::name),
+            shadow: event.shadow != 0,
+            cpu: event.cpu,
             length: event.length,
             head: event.packet().to_vec(),
         };
@@ -127,12 +134,17 @@ impl Watcher {
         let mut totals = Vec::new();
         for (slot, entrypoint) in self.tables.entrypoint_names()?.into_iter().enumerate() {
             let Some(entrypoint) = entrypoint else { continue };
-            let counters = self.tables.counters(slot as u32)?;
-            totals.extend(DropReason::ALL.map(|reason| Total {
-                entrypoint: entrypoint.clone(),
-                reason: reason.name(),
-                packets: counters.dropped(reason).packets,
-            }));
+            let slot = slot as u32;
+            for (shadow, counters) in
+                [(false, self.tables.counters(slot)?), (true, self.tables.would_drop(slot)?)]
+            {
+                totals.extend(DropReason::ALL.map(|reason| Total {
+                    entrypoint: entrypoint.clone(),
+                    reason: reason.name(),
+                    shadow,
+                    packets: counters.dropped(reason).packets,
+                }));
+            }
         }
         Ok(totals)
     }

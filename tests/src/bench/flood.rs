@@ -2,41 +2,52 @@
 //!
 //! Four veth pairs lead from one namespace to another, and behind each something else drops: a program that does
 //! nothing else, the gate, an nftables set at netdev ingress, an ipset in raw PREROUTING; each lets Cloudflare's
-//! ranges in. The sender's thread stays on one core, and there the kernel receives as well, so the CPU time of that
-//! thread and of the core's ksoftirqd is that of sending, receiving and dropping. Sending is the same for all; what
-//! is above the program that only drops is the price of the decision. The rounds are interleaved, and of each
-//! dropper the cheapest round counts: whatever else the machine does can only add.
+//! ranges in.
+//!
+//! Frames come as a driver has them. A socket's packets are socket buffers before any dropper sees them, and XDP on a
+//! veth has to copy those first; so the kernel runs a program over bare frames (BPF_PROG_TEST_RUN with live frames),
+//! and the program redirects them into the pair. At its other end XDP sees them as it does on a network port, and a
+//! socket buffer is made only of those that no XDP program drops: who drops later pays for it, as on a network port.
+//!
+//! The sender's thread stays on one core, and there the kernel receives as well: sending and receiving take turns, so
+//! nothing waits and nothing overflows, and the CPU time of that thread and of the core's ksoftirqd is that of sending,
+//! receiving and dropping. Sending is the same for all; what is above the program that only drops is the price of the
+//! decision. The rounds are short and interleaved, and of each dropper the cheapest round counts: whatever else the
+//! machine does can only add. A round counts only if the droppers' own counters have every frame that was sent.
 
-use std::{fs, os::fd::AsRawFd, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 use anyhow::{Context, ensure};
-use aya::programs::{Xdp, XdpMode};
-use nix::{
-    libc,
-    sched::{CpuSet, sched_setaffinity},
-    time::{ClockId, clock_gettime},
-    unistd::Pid,
+use aya::{
+    Ebpf, TestRun, TestRunAttrs, TestRunOptions,
+    programs::{Xdp, XdpMode},
 };
-use proxy_common::{names, verdict::DropReason};
+use nix::time::{ClockId, clock_gettime};
+use proxy_common::{
+    flood::{INTERFACE, LENGTH, SOURCES, SUM, source},
+    names,
+    verdict::DropReason,
+};
 use proxy_user::kernel::Kernel;
 
 use super::{
-    gate::{Figure, GateFigures, v4},
+    gate::{Figure, GateFigures},
     host::{Host, Neighbour, allow, ip, object, program, run as command, with_host},
-    lists::{self, Numbers},
+    lists,
+    sending::{packet, stay_on_a_core, sum},
 };
 
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 60;
 /// In one round, for one dropper.
-const PACKETS: usize = 200_000;
-/// Sent with one system call.
-const BATCH: usize = 64;
-/// Unlisted, and all over the address space.
-const SOURCES: usize = 4096;
+const PACKETS: u32 = 40_000;
+/// Redirected before they are received: what a driver takes off its ring at once. A veth's ring holds 256.
+const BATCH: u32 = 64;
+/// Rounds in which a frame was lost don't count. So many of them, and something is wrong.
+const SPOILT: usize = 60;
 
 const DROPPERS: [&str; 4] = ["XDP_DROP", "gate", "nftables netdev ingress", "ipset raw PREROUTING"];
 
-/// Measures, and prints a table. Needs root, the eBPF object, `nft`, `ipset` and `iptables`.
+/// Measures, and prints a table. Needs root, the eBPF object, `ethtool`, `nft`, `ipset` and `iptables`.
 pub fn run() -> anyhow::Result<GateFigures> {
     let costs = with_host(measure)?;
     let above = |which: usize| costs[which] - costs[0];
@@ -60,167 +71,147 @@ pub fn run() -> anyhow::Result<GateFigures> {
 }
 
 fn measure(host: &Host) -> anyhow::Result<[f64; 4]> {
+    let listed = lists::cloudflare();
+    let stranger = |number| std::net::IpAddr::V4(source(number).into());
+    ensure!(
+        !(0..SOURCES).any(|number| listed.iter().any(|net| net.contains(&stranger(number)))),
+        "a source of the flood is listed: it would not be dropped"
+    );
     let neighbour = Neighbour::new()?;
     for which in 0..DROPPERS.len() {
         neighbour.connect(&format!("edge{which}"), &format!("sender{which}"))?;
     }
     // Kept until the end: a dropped one detaches.
-    let mut floor = aya::Ebpf::load(object()?)?;
-    let drop: &mut Xdp = program(&mut floor, names::FLOOR_DROP)?.try_into()?;
+    let mut programs = aya::Ebpf::load(object()?)?;
+    let drop: &mut Xdp = program(&mut programs, names::FLOOR_DROP)?.try_into()?;
     drop.load()?;
     drop.attach("edge0", XdpMode::Driver)?;
+    let send: &mut Xdp = program(&mut programs, names::FLOOD_SEND)?.try_into()?;
+    send.load()?;
     let mut kernel = Kernel::open(&host.bpffs)?;
-    allow(&mut kernel, 1, Some("edge1"), lists::cloudflare())?;
+    allow(&mut kernel, 1, Some("edge1"), listed.clone())?;
     let ranges: Vec<String> =
-        lists::cloudflare().iter().filter(|net| net.addr().is_ipv4()).map(ToString::to_string).collect();
+        listed.iter().filter(|net| net.addr().is_ipv4()).map(ToString::to_string).collect();
+    for edge in ["edge2", "edge3"] {
+        // Only then does a veth without a program take frames that are no socket buffers. Ports have it on.
+        command("ethtool", &["-K", edge, "gro", "on"])?;
+    }
     nftables("edge2", &ranges)?;
     ipset("edge3", &ranges)?;
 
     let mut cheapest = [f64::MAX; 4];
-    for round in 0..=ROUNDS {
-        for (which, cheapest) in cheapest.iter_mut().enumerate() {
+    let (mut round, mut spoilt) = (0, 0);
+    let mut is_accounted = false;
+    while round <= ROUNDS {
+        let mut spent = [0.0; 4];
+        let mut lost = 0;
+        for place in 0..DROPPERS.len() {
+            // Each comes after each other once.
+            let which = (place + round) % DROPPERS.len();
             let before = dropped(host, which)?;
             let interface = format!("sender{which}");
-            let spent = neighbour.run(move || flood(&interface))??;
-            let arrived = dropped(host, which)? - before;
-            // The kernel sends a few of its own: neighbour discovery, multicast reports.
+            let flooded = neighbour.run(move || (flood(&mut programs, &interface), programs))?;
+            programs = flooded.1;
+            let Spent { cpu, clock } = flooded.0?;
+            spent[which] = cpu;
+            is_accounted |= cpu > clock / 2.0;
+            let counted = dropped(host, which)? - before;
+            // The kernel sends a few of its own, which the program that drops everything counts too.
             ensure!(
-                (PACKETS as u64..PACKETS as u64 + 100).contains(&arrived),
-                "{} dropped {arrived} of {PACKETS} packets: the figures would not be its own",
+                counted < u64::from(PACKETS) + 100,
+                "{} has dropped {counted} of {PACKETS} frames",
                 DROPPERS[which]
             );
-            // The first warms up.
-            if round > 0 {
-                *cheapest = cheapest.min(spent.as_nanos() as f64 / PACKETS as f64);
-            }
+            lost += u64::from(PACKETS).saturating_sub(counted);
         }
+        if lost > 0 {
+            spoilt += 1;
+            ensure!(
+                spoilt < SPOILT,
+                "frames get lost before they are dropped ({lost} in the last round): the figures would not be theirs"
+            );
+            continue;
+        }
+        // The first warms up.
+        if round > 0 {
+            cheapest.iter_mut().zip(spent).for_each(|(cheapest, spent)| *cheapest = cheapest.min(spent));
+        }
+        round += 1;
     }
+    ensure!(is_accounted, "this kernel doesn't count what interrupts do as the time of whom they interrupt");
     Ok(cheapest)
 }
 
-/// What was dropped at the receiving end, by whoever drops there.
+/// What was dropped at the receiving end, by the counter of whoever drops there.
 fn dropped(host: &Host, which: usize) -> anyhow::Result<u64> {
     match which {
+        // Its program counts nothing and drops everything that it sees; a veth counts what its program sees.
+        0 => {
+            let text = fs::read_to_string("/proc/thread-self/net/dev")?;
+            let line = text.lines().find_map(|line| line.trim().strip_prefix("edge0:"));
+            let packets = line.and_then(|line| line.split_whitespace().nth(1));
+            Ok(packets.context("no such interface")?.parse()?)
+        }
         1 => {
             let status = proxy_user::kernel::observe(&host.bpffs)?.context("the gate is gone")?;
             let of = status.entrypoints.iter().find(|entry| entry.name == "bench");
             Ok(of.context("the gate counts nothing")?.dropped[DropReason::NotListed.name()].packets)
         }
-        // Received there, and nothing comes out at the other side.
+        2 => {
+            let said = said_by("nft list counter netdev bench dropped")?;
+            let counted = said.split_whitespace().skip_while(|word| *word != "packets").nth(1);
+            Ok(counted.context("nft names no counter")?.parse()?)
+        }
         _ => {
-            let text = fs::read_to_string("/proc/thread-self/net/dev")?;
-            let line = text.lines().find_map(|line| line.trim().strip_prefix(&format!("edge{which}:")));
-            let packets = line.and_then(|line| line.split_whitespace().nth(1));
-            Ok(packets.context("no such interface")?.parse()?)
+            let said = said_by("iptables -t raw -L PREROUTING -v -x -n")?;
+            let rule = said.lines().find(|line| line.contains("match-set"));
+            let counted = rule.and_then(|line| line.split_whitespace().next());
+            Ok(counted.context("iptables has no such rule")?.parse()?)
         }
     }
 }
 
-/// Sends, and gives the CPU time that this took on the core, in the thread and in the kernel's.
-fn flood(interface: &str) -> anyhow::Result<Duration> {
+fn said_by(command: &str) -> anyhow::Result<String> {
+    let mut words = command.split_whitespace();
+    let output = Command::new(words.next().unwrap_or_default()).args(words).output()?;
+    ensure!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// For one frame, in nanoseconds.
+struct Spent {
+    cpu: f64,
+    /// What passed by the clock, in the kernel's own measure of its loop. More than `cpu` where others ran as well.
+    clock: f64,
+}
+
+/// Sends, and gives what this took on the core.
+fn flood(programs: &mut Ebpf, interface: &str) -> anyhow::Result<Spent> {
     let core = stay_on_a_core()?;
-    let mut packets = packets();
+    let send: &mut Xdp = program(programs, names::FLOOD_SEND)?.try_into()?;
+    let frame = frame(interface)?;
     let before = cpu_time(core)?;
-    send(interface, &mut packets, PACKETS, |_| true)?;
-    Ok(cpu_time(core)? - before)
+    let ran = send.test_run(TestRunOptions {
+        data_in: Some(&frame),
+        repeat: PACKETS,
+        attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+        ..TestRunOptions::default()
+    })?;
+    let spent = cpu_time(core)? - before;
+    let of_one = |duration: Duration| duration.as_nanos() as f64;
+    Ok(Spent { cpu: of_one(spent) / f64::from(PACKETS), clock: of_one(ran.duration) })
 }
 
-/// The second one, if there is one: the first usually serves interrupts.
-pub(super) fn stay_on_a_core() -> anyhow::Result<usize> {
-    let core = 1.min(std::thread::available_parallelism()?.get() - 1);
-    let mut cores = CpuSet::new();
-    cores.set(core)?;
-    sched_setaffinity(Pid::from_raw(0), &cores)?;
-    Ok(core)
-}
-
-/// Sends so many packets, these over and over, as long as `go_on` (which is told how many were sent) says so.
-pub(super) fn send(
-    interface: &str,
-    packets: &mut [Vec<u8>],
-    count: usize,
-    mut go_on: impl FnMut(usize) -> bool,
-) -> anyhow::Result<()> {
-    // SAFETY: a plain system call with constants.
-    let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    ensure!(socket >= 0, "a packet socket: {}", std::io::Error::last_os_error());
-    // SAFETY: new and ours.
-    let socket = unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(socket) };
-    let one: libc::c_int = 1;
-    // SAFETY: the kernel reads the four bytes of `one`.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_PACKET,
-            libc::PACKET_QDISC_BYPASS,
-            (&raw const one).cast(),
-            4,
-        )
-    };
-    ensure!(set == 0, "bypass the queue: {}", std::io::Error::last_os_error());
-    let address = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as u16,
-        sll_protocol: 0x0800_u16.to_be(),
-        sll_ifindex: nix::net::if_::if_nametoindex(interface)? as i32,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 6,
-        sll_addr: [0; 8],
-    };
-    let mut parts: Vec<libc::iovec> = packets
-        .iter_mut()
-        .map(|packet| libc::iovec { iov_base: packet.as_mut_ptr().cast(), iov_len: packet.len() })
-        .collect();
-    let mut messages: Vec<libc::mmsghdr> = parts
-        .iter_mut()
-        .map(|part| libc::mmsghdr {
-            msg_hdr: libc::msghdr {
-                msg_name: (&raw const address).cast_mut().cast(),
-                msg_namelen: size_of::<libc::sockaddr_ll>() as u32,
-                msg_iov: part,
-                msg_iovlen: 1,
-                msg_control: std::ptr::null_mut(),
-                msg_controllen: 0,
-                msg_flags: 0,
-            },
-            msg_len: 0,
-        })
-        .collect();
-    let (mut sent, different) = (0, messages.len());
-    while sent < count && go_on(sent) {
-        let from = sent % different;
-        let batch = &mut messages[from..(from + BATCH.min(count - sent)).min(different)];
-        // SAFETY: the messages point to packets and an address that outlive the call.
-        let now = unsafe { libc::sendmmsg(socket.as_raw_fd(), batch.as_mut_ptr(), batch.len() as u32, 0) };
-        ensure!(now > 0, "sending: {}", std::io::Error::last_os_error());
-        sent += now as usize;
-    }
-    Ok(())
-}
-
-fn packets() -> Vec<Vec<u8>> {
-    let listed = lists::cloudflare();
-    let mut numbers = Numbers(7);
-    let sources = std::iter::repeat_with(|| std::net::Ipv4Addr::from(numbers.draw() as u32));
-    sources
-        // The stack's routes must not decide before an ipset does.
-        .filter(|source| (1..224).contains(&source.octets()[0]) && source.octets()[0] != 127)
-        .filter(|source| !listed.iter().any(|net| net.contains(&std::net::IpAddr::V4(*source))))
-        .take(SOURCES)
-        .map(|source| packet(source, 443))
-        .collect()
-}
-
-/// From the sender's end of a veth pair to the other.
-pub(super) fn packet(source: std::net::Ipv4Addr, port: u16) -> Vec<u8> {
-    let mut packet = v4(&source.to_string(), port);
-    packet[..6].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
-    packet[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
-    let sum: u32 = packet[14..34].chunks(2).map(|two| u32::from(two[0]) << 8 | u32::from(two[1])).sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
-    packet[24..26].copy_from_slice(&checksum.to_be_bytes());
-    packet
+/// What [`names::FLOOD_SEND`] makes its frames of.
+fn frame(interface: &str) -> anyhow::Result<Vec<u8>> {
+    let mut frame = packet(std::net::Ipv4Addr::UNSPECIFIED, 443);
+    ensure!(frame.len() == LENGTH, "the sender expects another frame");
+    frame[24..26].fill(0);
+    let sum = sum(&frame);
+    frame[SUM..SUM + 4].copy_from_slice(&sum.to_ne_bytes());
+    let index = nix::net::if_::if_nametoindex(interface)?;
+    frame[INTERFACE..INTERFACE + 4].copy_from_slice(&index.to_ne_bytes());
+    Ok(frame)
 }
 
 /// Of this thread and of the core's ksoftirqd. What the kernel receives within a system call counts as the thread's.
@@ -241,8 +232,8 @@ fn cpu_time(core: usize) -> anyhow::Result<Duration> {
 fn nftables(interface: &str, ranges: &[String]) -> anyhow::Result<()> {
     let script = format!(
         "table netdev bench {{\n set allowed {{ type ipv4_addr; flags interval; elements = {{ {} }}; }}\n \
-         chain ingress {{ type filter hook ingress device \"{interface}\" priority 0; policy accept; \
-         ip daddr 203.0.113.1 tcp dport 443 ip saddr != @allowed drop; }}\n}}",
+         counter dropped {{}}\n chain ingress {{ type filter hook ingress device \"{interface}\" priority 0; policy accept; \
+         ip daddr 203.0.113.1 tcp dport 443 ip saddr != @allowed counter name dropped drop; }}\n}}",
         ranges.join(", ")
     );
     command("nft", &[&script])
@@ -257,4 +248,33 @@ fn ipset(interface: &str, ranges: &[String]) -> anyhow::Result<()> {
     let rule =
         "-t raw -A PREROUTING -p tcp -d 203.0.113.1 --dport 443 -m set ! --match-set allowed src -j DROP";
     command("iptables", &rule.split_whitespace().collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, net::Ipv4Addr};
+
+    use proxy_common::flood::checksum;
+
+    use super::*;
+
+    #[test]
+    fn the_sources_are_different_strangers_whom_the_stack_would_not_refuse() {
+        let listed = lists::cloudflare();
+        let sources: HashSet<Ipv4Addr> = (0..SOURCES).map(|number| source(number).into()).collect();
+        assert_eq!(sources.len(), SOURCES as usize);
+        for source in sources {
+            assert!(
+                !source.is_loopback() && !source.is_multicast() && (1..224).contains(&source.octets()[0])
+            );
+            assert!(!listed.iter().any(|net| net.contains(&std::net::IpAddr::V4(source))), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_header_with_its_checksum_adds_up_to_nothing() {
+        let packet = packet(Ipv4Addr::new(198, 51, 100, 7), 443);
+        assert_eq!(checksum(sum(&packet)), 0);
+        assert_ne!(packet[24..26], [0, 0]);
+    }
 }

@@ -67,9 +67,10 @@ pub fn allow(
         guarded: vec![Guarded {
             protocols: vec![Protocol::Tcp],
             shadow: false,
+            limit: None,
             entrypoint: "bench".into(),
             bind: vec![EDGE_V4.parse()?, EDGE_V6.parse()?],
-            lists: vec![NamedList { name: "bench".into(), prefixes: prefixes.into() }],
+            lists: vec![NamedList { name: "bench".into(), cdn: false, prefixes: prefixes.into() }],
         }],
     })?)
 }

@@ -56,10 +56,10 @@ fn numbers_v6(numbers: &mut Numbers) -> IpNet {
 }
 
 /// xorshift64*: the same numbers everywhere.
-pub struct Numbers(pub u64);
+struct Numbers(u64);
 
 impl Numbers {
-    pub fn draw(&mut self) -> u64 {
+    fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     cli::{Failure, colour_on_stderr, print},
     config::model::{Config, Entrypoint},
+    kernel::Protocol,
     packet::{self, Headers},
 };
 
@@ -60,10 +61,11 @@ fn targets(config: &Config) -> Vec<Target> {
         .entrypoints
         .iter()
         .flat_map(|entrypoint| {
-            entrypoint
-                .bind
-                .iter()
-                .map(|address| Target { entrypoint: entrypoint.name.to_string(), address: *address })
+            entrypoint.bind.iter().map(|address| Target {
+                entrypoint: entrypoint.name.to_string(),
+                address: *address,
+                protocol: Protocol::Tcp,
+            })
         })
         .collect()
 }

@@ -3,7 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::ExplainArgs;
-use crate::{cli::Failure, kernel::explain::SHORTEST, packet, packet::capture};
+use crate::{
+    cli::Failure,
+    kernel::{Protocol, explain::SHORTEST},
+    packet,
+    packet::capture,
+};
 
 /// One packet to explain.
 pub struct Question {
@@ -12,10 +17,11 @@ pub struct Question {
     pub cut: bool,
 }
 
-/// Where an address could connect to: an entrypoint's name and one of its addresses.
+/// Where an address could connect to: an entrypoint's name and one of its addresses, and by what.
 pub struct Target {
     pub entrypoint: String,
     pub address: SocketAddr,
+    pub protocol: Protocol,
 }
 
 /// The packets that the arguments ask for. `targets`: what is guarded; `whose` says where that was learnt.
@@ -34,7 +40,13 @@ pub fn of(args: &ExplainArgs, targets: &[Target], whose: &str) -> Result<Vec<Que
         let source: IpAddr = source.ok_or_else(|| bad("an address, --packet or --pcap is wanted"))?;
         addresses(args, source.to_canonical(), targets, whose)?
             .into_iter()
-            .map(|to| Ok(Question { frame: packet::syn(source, to).map_err(bad)?, cut: false }))
+            .map(|(to, protocol)| {
+                let frame = match protocol {
+                    Protocol::Tcp => packet::syn(source, to),
+                    Protocol::Udp => packet::datagram(source, to),
+                };
+                Ok(Question { frame: frame.map_err(bad)?, cut: false })
+            })
             .collect::<Result<_, Failure>>()?
     };
     match questions.iter().find(|question| question.frame.len() < SHORTEST) {
@@ -46,24 +58,27 @@ pub fn of(args: &ExplainArgs, targets: &[Target], whose: &str) -> Result<Vec<Que
     }
 }
 
-/// One address for each entrypoint that is meant.
+/// One address for each entrypoint that is meant, and each protocol that it takes.
 fn addresses(
     args: &ExplainArgs,
     source: IpAddr,
     targets: &[Target],
     whose: &str,
-) -> Result<Vec<SocketAddr>, Failure> {
+) -> Result<Vec<(SocketAddr, Protocol)>, Failure> {
     if let Some(to) = args.to {
-        return Ok(vec![to]);
+        return Ok(vec![(to, if args.udp { Protocol::Udp } else { Protocol::Tcp })]);
     }
     let family = if source.is_ipv4() { "IPv4" } else { "IPv6" };
-    let mut names: Vec<&str> = Vec::new();
+    let targets: Vec<&Target> =
+        targets.iter().filter(|target| !args.udp || target.protocol == Protocol::Udp).collect();
+    let mut names: Vec<(&str, Protocol)> = Vec::new();
     let mut addresses = Vec::new();
-    let meant = |target: &&Target| args.entrypoint.as_ref().is_none_or(|name| *name == target.entrypoint);
+    let meant = |target: &&&Target| args.entrypoint.as_ref().is_none_or(|name| *name == target.entrypoint);
     for target in targets.iter().filter(meant) {
-        if target.address.is_ipv4() == source.is_ipv4() && !names.contains(&&*target.entrypoint) {
-            names.push(&target.entrypoint);
-            addresses.push(target.address);
+        let name = (&*target.entrypoint, target.protocol);
+        if target.address.is_ipv4() == source.is_ipv4() && !names.contains(&name) {
+            names.push(name);
+            addresses.push((target.address, target.protocol));
         }
     }
     if !addresses.is_empty() {
@@ -71,21 +86,82 @@ fn addresses(
     }
     let mut known: Vec<&str> = targets.iter().map(|target| &*target.entrypoint).collect();
     known.dedup();
+    let udp = if args.udp { " for UDP" } else { "" };
     Err(bad(match &args.entrypoint {
         Some(name) if known.contains(&&**name) => {
-            format!("entrypoint `{name}` has no {family} address, so {source} can't reach it")
+            format!("entrypoint `{name}` has no {family} address{udp}, so {source} can't reach it")
         }
-        Some(name) if known.is_empty() => format!("{whose} no entrypoint, so none named `{name}`"),
+        Some(name) if known.is_empty() => format!("{whose} no entrypoint{udp}, so none named `{name}`"),
         Some(name) => format!(
-            "{whose} no entrypoint `{name}`, but {}; one without `allow` lets in everybody",
+            "{whose} no entrypoint `{name}`{udp}, but {}; one without `allow` lets in everybody",
             known.join(", ")
         ),
         None => {
-            format!("{whose} no entrypoint that {source} could reach; `--to ADDR:PORT` asks for any address")
+            format!(
+                "{whose} no entrypoint that {source} could reach{udp}; `--to ADDR:PORT` asks for any address"
+            )
         }
     }))
 }
 
 fn bad(sentence: impl std::fmt::Display) -> Failure {
     Failure::BadConfig(format!("error: {sentence}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ExplainArgs,
+    }
+
+    /// What is asked, as `destination protocol`; or why nothing can be.
+    fn asked(line: &str) -> Result<Vec<String>, String> {
+        let target = |entrypoint: &str, address: &str, protocol| Target {
+            entrypoint: entrypoint.to_owned(),
+            address: address.parse().unwrap(),
+            protocol,
+        };
+        let targets = [
+            target("web", "198.51.100.1:443", Protocol::Tcp),
+            target("web", "198.51.100.2:443", Protocol::Tcp),
+            target("web", "198.51.100.1:443", Protocol::Udp),
+            target("mail", "198.51.100.1:25", Protocol::Tcp),
+        ];
+        let line = Line::try_parse_from(["explain"].into_iter().chain(line.split(' '))).unwrap();
+        match of(&line.args, &targets, "the gate guards") {
+            Ok(questions) => Ok(questions
+                .iter()
+                .map(|question| {
+                    let headers = packet::parse(&question.frame).unwrap();
+                    format!("{} {}", headers.to(), headers.protocol_name())
+                })
+                .collect()),
+            Err(Failure::BadConfig(why) | Failure::Failed(why)) => Err(why),
+        }
+    }
+
+    #[test]
+    fn an_entrypoint_is_asked_about_by_all_that_it_takes() {
+        for (line, questions) in [
+            ("203.0.113.9", &["198.51.100.1:443 tcp", "198.51.100.1:443 udp", "198.51.100.1:25 tcp"][..]),
+            ("203.0.113.9 --entrypoint web", &["198.51.100.1:443 tcp", "198.51.100.1:443 udp"]),
+            ("203.0.113.9 --udp", &["198.51.100.1:443 udp"]),
+            ("203.0.113.9 --to 192.0.2.1:53", &["192.0.2.1:53 tcp"]),
+            ("203.0.113.9 --to 192.0.2.1:53 --udp", &["192.0.2.1:53 udp"]),
+        ] {
+            assert_eq!(asked(line).unwrap(), questions, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_takes_no_udp_is_said_to_take_none() {
+        let why = asked("203.0.113.9 --udp --entrypoint mail").unwrap_err();
+        assert!(why.contains("the gate guards no entrypoint `mail` for UDP, but web"), "{why}");
+    }
 }

@@ -1,52 +1,78 @@
 //! The keys of an entrypoint that have to do with TLS.
 
+use http::HeaderValue;
+
 use super::{Keys, fingerprint, joined, roots, show};
 use crate::{
-    config::model::{Alpn, CipherSuites, ClientAuth, Entrypoint, HostMatch, Need, TlsVersion, UnknownHost},
+    config::model::{
+        Alpn, CipherSuites, ClientAuth, EntrypointTls, HostMatch, HostTls, Need, RedirectToHttps, TlsVersion,
+        UnknownHost,
+    },
     tls::certificates::Certificate,
 };
 
-pub fn entrypoint(one: &Entrypoint, keys: &mut Keys) {
-    if let Some(hsts) = &one.hsts {
+pub fn entrypoint(
+    tls: Option<&EntrypointTls>,
+    hsts: Option<&HeaderValue>,
+    redirect: Option<&RedirectToHttps>,
+    keys: &mut Keys,
+) {
+    if let Some(hsts) = hsts {
         keys.insert("hsts", String::from_utf8_lossy(hsts.as_bytes()).into_owned());
     }
-    if let Some(redirect) = &one.redirect {
-        keys.insert("redirect", redirect.port.map_or("https".to_owned(), |port| format!("https:{port}")));
-        keys.insert("redirect_status", redirect.status.as_u16().to_string());
-        if !redirect.except.is_empty() {
-            keys.insert("redirect_except", joined(&redirect.except));
+    if let Some(RedirectToHttps { port, status, except }) = redirect {
+        keys.insert("redirect", port.map_or("https".to_owned(), |port| format!("https:{port}")));
+        keys.insert("redirect_status", status.as_u16().to_string());
+        if !except.is_empty() {
+            keys.insert("redirect_except", joined(except));
         }
     }
-    let Some(tls) = &one.tls else { return };
-    keys.insert("tls.certificates", joined(tls.certificates.entries.iter().map(certificate)));
-    keys.insert("tls.alpn", joined(tls.alpn.iter().copied().map(Alpn::name)));
-    let version = match tls.min_version {
+    if let Some(tls) = tls {
+        terminated(tls, keys);
+    }
+}
+
+fn terminated(tls: &EntrypointTls, keys: &mut Keys) {
+    let EntrypointTls {
+        certificates,
+        unknown_host,
+        expiry_warning,
+        min_version,
+        ciphers,
+        alpn,
+        clients,
+        client_headers,
+        hosts,
+    } = tls;
+    keys.insert("tls.certificates", joined(certificates.entries.iter().map(certificate)));
+    keys.insert("tls.alpn", joined(alpn.iter().copied().map(Alpn::name)));
+    let version = match min_version {
         TlsVersion::V1_2 => "1.2",
         TlsVersion::V1_3 => "1.3",
     };
     keys.insert("tls.min_version", version.to_owned());
-    let ciphers = match tls.ciphers {
+    let ciphers = match ciphers {
         CipherSuites::Intermediate => "intermediate",
         CipherSuites::Modern => "modern",
     };
     keys.insert("tls.ciphers", ciphers.to_owned());
-    let unknown = match tls.unknown_host {
+    let unknown = match unknown_host {
         UnknownHost::Default => "default",
         UnknownHost::Refuse => "refuse",
     };
     keys.insert("tls.unknown_host", unknown.to_owned());
-    keys.insert("tls.expiry_warning", show(tls.expiry_warning));
-    keys.insert("tls.client_headers", tls.client_headers.to_string());
-    if let Some(auth) = &tls.clients {
-        keys.insert("tls.client_ca", clients(auth));
+    keys.insert("tls.expiry_warning", show(*expiry_warning));
+    keys.insert("tls.client_headers", client_headers.to_string());
+    if let Some(auth) = clients {
+        keys.insert("tls.client_ca", self::clients(auth));
     }
-    let hosts = tls.hosts.iter().map(|host| {
-        let name = match &host.host {
+    let hosts = hosts.iter().map(|HostTls { host, clients }| {
+        let name = match host {
             HostMatch::Exact(name) => name.to_string(),
             HostMatch::Wildcard(suffix) => format!("*.{suffix}"),
             HostMatch::Any | HostMatch::Regex(_) => "any".to_owned(),
         };
-        format!("{name}: {}", host.clients.as_ref().map_or("nobody is asked".to_owned(), clients))
+        format!("{name}: {}", clients.as_ref().map_or("nobody is asked".to_owned(), self::clients))
     });
     let hosts: Vec<_> = hosts.collect();
     if !hosts.is_empty() {
@@ -59,10 +85,10 @@ pub fn certificate(one: &Certificate) -> String {
     format!("{} for {} ({})", one.file.display(), one.names.join(" and "), fingerprint(leaf))
 }
 
-fn clients(auth: &ClientAuth) -> String {
-    let need = match auth.need {
+fn clients(ClientAuth { authorities, need }: &ClientAuth) -> String {
+    let need = match need {
         Need::Require => "required",
         Need::Request => "requested",
     };
-    format!("{need} from {}", roots(&auth.authorities.0))
+    format!("{need} from {}", roots(&authorities.0))
 }

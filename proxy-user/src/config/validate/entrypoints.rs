@@ -8,7 +8,7 @@ use super::{
     globals, https, limits,
     merge::{Item, Merged},
     middleware::Chains,
-    tls,
+    source_limit, tls,
 };
 use crate::config::{
     code::Code,
@@ -31,6 +31,7 @@ pub fn all(written: &Merged<'_>, chains: &mut Chains<'_, '_>, findings: &mut Fin
             bind: bind(item, &mut taken, findings),
             allow: allow(item, written, findings),
             shadow: shadow(item, findings),
+            source_limit: source_limit::of(item, findings),
             client_ip: client_ip(item, written, findings),
             tls: item.body.tls.as_ref().and_then(|tls| tls::entrypoint(item, tls, findings)),
             hsts: https::hsts(item, findings),
@@ -154,7 +155,7 @@ fn allow(
 fn shadow(item: &Item<'_, written::Entrypoint>, findings: &mut Findings) -> bool {
     let Some(shadow) = item.body.shadow.as_ref().filter(|shadow| shadow.value) else { return false };
     let (name, path) = (&item.name.value, format!("entrypoint.{}.allow", item.name.value));
-    if item.body.allow.is_none() && !findings.lost(&path) {
+    if item.body.allow.is_none() && item.body.source_limit.is_none() && !findings.lost(&path) {
         let message =
             format!("entrypoint `{name}`: `shadow = true` without `allow` has nobody to judge packets by");
         findings

@@ -96,6 +96,30 @@ fn the_admin_address_is_not_guarded_without_its_client() {
 }
 
 #[test]
+fn a_shadowed_entrypoint_locks_nobody_out() {
+    let operator = Some(session("192.0.2.1:22", "198.51.100.7:50000"));
+    let foreign = vec!["0.0.0.0:22".parse().unwrap()];
+    let sockets = Sockets { operator, foreign, ..Sockets::default() };
+    let mut config = guarding("'0.0.0.0:22'");
+    assert_eq!(faults(&config, &sockets).len(), 2);
+    for entrypoint in &mut config.entrypoints {
+        entrypoint.shadow = true;
+    }
+    assert!(faults(&config, &sockets).is_empty());
+}
+
+#[test]
+fn another_ones_session_is_not_cut_off_either() {
+    let (own, other) = (session("192.0.2.1:22", "198.51.100.7:1"), session("192.0.2.1:22", "198.51.100.8:1"));
+    let listed = session("192.0.2.1:22", "203.0.113.5:1");
+    let sockets = Sockets { operator: Some(own), logged_in: vec![own, other, listed], ..Sockets::default() };
+    let sentences = sentences(&guarding("'0.0.0.0:22'"), &sockets);
+    assert_eq!(sentences.len(), 2, "{sentences:?}");
+    assert!(sentences[0].contains("your own SSH session from 198.51.100.7 "), "{sentences:?}");
+    assert!(sentences[1].contains("an SSH session from 198.51.100.8 "), "{sentences:?}");
+}
+
+#[test]
 fn without_a_gate_nobody_is_cut_off() {
     let operator = Some(session("192.0.2.1:22", "198.51.100.7:50000"));
     let sockets = Sockets { operator, ..Sockets::default() };
@@ -122,8 +146,24 @@ fn the_sockets_of_this_host_are_read() {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
         let wanted = Session { local: server.local_addr().unwrap(), remote: client.local_addr().unwrap() };
-        let sockets = read();
+        let sockets = host::sockets();
         assert!(sockets.established.contains(&wanted), "{wanted:?} is not in {:?}", sockets.established);
         assert!(!sockets.foreign.contains(&listener.local_addr().unwrap()), "it is ours");
     }
+}
+
+#[test]
+fn a_session_is_known_by_the_processes_that_were_started_in_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (local, remote) = (listener.local_addr().unwrap(), client.local_addr().unwrap());
+    let told = format!("{} {} {} {}", remote.ip(), remote.port(), local.ip(), local.port());
+    let mut shell = std::process::Command::new("cat");
+    shell.env("SSH_CONNECTION", told).stdin(std::process::Stdio::piped());
+    let mut shell = shell.spawn().unwrap();
+    let established = [Session { local, remote }];
+    let found = (host::logged_in(&established), host::logged_in(&[]));
+    drop(shell.stdin.take());
+    shell.wait().unwrap();
+    assert_eq!(found, (established.to_vec(), vec![]));
 }

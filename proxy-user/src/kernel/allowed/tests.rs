@@ -2,7 +2,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use proptest::prelude::*;
-use proxy_common::admission::directory::{Listed, block, touches};
+use proxy_common::admission::{
+    directory::{Listed, block, touches},
+    index::Place,
+    tree::At,
+};
 
 use super::*;
 
@@ -27,18 +31,19 @@ fn lists(allowed: &Allowed, address: IpAddr) -> bool {
         }
         (IpAddr::V6(address), _) => {
             let address = u128::from(address);
-            let (upper, lower) = ((address >> 64) as u64, address as u64);
-            let listed = sieve.tree_v6.holds(upper, nodes).unwrap()
-                || sieve.tree_v6_hosts.levels != 0
-                    && sieve.tree_v6_hosts.holds(Whole(upper, lower), nodes).unwrap();
-            listed && sieve.may_list_v6((upper >> 48) as u16)
+            let index = allowed.index.as_ref();
+            let filter = |word: u32| index?.filter.get(word as usize);
+            let buckets = |bucket: u32| index?.buckets.get(bucket as usize);
+            let halves = [(address >> 64) as u64, address as u64];
+            sieve.lists_v6(halves, nodes, filter, buckets).unwrap()
         }
     }
 }
 
-fn with_directory(set: &PrefixSet) -> Allowed {
-    let mut allowed = tables(set);
-    allowed.directory = Some(directory(set.ranges_v4()));
+/// As large sets are looked up.
+fn as_if_large(set: &PrefixSet) -> Allowed {
+    let allowed = with(set, true, true);
+    assert!(allowed.index.is_some());
     allowed
 }
 
@@ -68,11 +73,11 @@ fn boundaries(prefix: &IpNet, between: u128) -> Vec<IpAddr> {
 
 fn agrees(prefixes: &[IpNet], asked: &[IpAddr]) -> Result<(), TestCaseError> {
     let set = PrefixSet::new(prefixes);
-    let (either, directory) = (tables(&set), with_directory(&set));
+    let (either, large) = (tables(&set), as_if_large(&set));
     for address in asked {
         let listed = prefixes.iter().any(|prefix| prefix.contains(address));
         prop_assert_eq!(lists(&either, *address), listed, "{}", address);
-        prop_assert_eq!(lists(&directory, *address), listed, "{} in a directory", address);
+        prop_assert_eq!(lists(&large, *address), listed, "{} in a large set", address);
     }
     Ok(())
 }
@@ -133,7 +138,7 @@ proptest! {
 #[test]
 fn everybody_and_nobody() {
     for (set, listed) in [(PrefixSet::everybody(), true), (PrefixSet::default(), false)] {
-        for allowed in [tables(&set), with_directory(&set)] {
+        for allowed in [tables(&set), as_if_large(&set)] {
             for address in [
                 "0.0.0.0",
                 "127.0.0.1",
@@ -169,6 +174,111 @@ fn many_ipv4_prefixes_make_a_directory_and_few_do_not() {
     let below = DIRECTORY_FROM as u32 - 1;
     assert!(tables(&PrefixSet::new(&prefixes(below))).directory.is_none());
     assert!(tables(&PrefixSet::new(&prefixes(below + 1))).directory.is_some());
+}
+
+#[test]
+fn large_sets_of_every_shape_agree_with_the_ranges() {
+    let v6 = |address: u128, length| net(std::net::Ipv6Addr::from(address), length);
+    let base = 0x2001_0db8_u128 << 96;
+    let shapes: [(&str, Vec<IpNet>); 9] = [
+        ("one /32 for each", (0..3_000).map(|n| v6((0x2a00 << 112) + (n << 96) + (n << 80), 48)).collect()),
+        ("every other /32, whole", (0..3_000).map(|n| v6((0x2a00 << 112) + (n << 97), 32)).collect()),
+        ("/33s that end where the next /32 begins", {
+            let upper = |n: u128| (0x2a00 << 112) + (n << 97) + (1 << 95);
+            (0..3_000).flat_map(|n| [v6(upper(n), 33), v6(upper(n) + (3 << 95), 33)]).collect()
+        }),
+        ("all in one /32", (0..40_000).map(|n| v6(base + (n << 65), 64)).collect()),
+        ("much in each of some /32s, one of which has a half that is whole", {
+            let much = |n: u128| (0..700).map(move |site| v6(base + (n << 96) + (site << 79), 50));
+            (0..5).flat_map(much).chain([v6(base + (1 << 95), 33)]).collect()
+        }),
+        ("hosts of one /64", (0..40_000).map(|n| v6(base + n * 2, 128)).collect()),
+        ("from one to forty in a /32", {
+            let within = |n: u128| (0..n % 40 + 1).map(move |site| v6(base + (n << 96) + (site << 81), 48));
+            (0..500).flat_map(within).collect()
+        }),
+        ("from one to twelve hosts in a /64", {
+            let within = |n: u128| (0..n % 12 + 1).map(move |host| v6(base + (n << 64) + host * 2, 128));
+            (0..500).flat_map(within).collect()
+        }),
+        ("wider than places can be", {
+            let wide = (0..400).map(|n| v6(n << 112, 17));
+            wide.chain([v6(0, 65), v6(u128::MAX, 128)])
+                .chain((0..900).map(|n| v6(base + (n << 81), 49)))
+                .collect()
+        }),
+    ];
+    for (shape, prefixes) in shapes {
+        let set = PrefixSet::new(&prefixes);
+        let allowed = as_if_large(&set);
+        assert_eq!(allowed.sieve.tree_v6_wide.levels > 0, shape.starts_with("wider"), "{shape}");
+        for prefix in &prefixes {
+            for address in boundaries(prefix, u128::MAX / 3) {
+                assert_eq!(lists(&allowed, address), set.contains(address), "{address}: {shape}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_listed_in_a_place_is_mostly_in_one_leaf() {
+    // Five ranges in each /32, which two leaves would share if nobody cared.
+    let sites = |n: u128| {
+        (0..5_u128)
+            .map(move |site| net(std::net::Ipv6Addr::from((0x2a00 << 112) + (n << 96) + (site << 81)), 48))
+    };
+    let prefixes: Vec<IpNet> = (0..20_000).flat_map(sites).collect();
+    let allowed = tables(&PrefixSet::new(&prefixes));
+    let leaves = allowed.sieve.tree_v6.levels as usize - 1;
+    let starts = allowed.index.as_ref().unwrap().buckets.iter().flat_map(|bucket| bucket.0);
+    let (at_leaves, higher): (Vec<_>, Vec<_>) =
+        starts.filter(|start| start.kind != 0).partition(|start| start.at.level() == leaves);
+    assert_eq!((at_leaves.len(), higher.len()), (20_000, 0));
+}
+
+#[test]
+fn a_crowded_network_is_divided_and_begins_near_the_leaves_too() {
+    let prefixes: Vec<IpNet> = (0..60_000_u128)
+        .map(|n| net(std::net::Ipv6Addr::from((0x2001_0db8 << 96) + (n << 80) + (7 << 64)), 64))
+        .collect();
+    let allowed = tables(&PrefixSet::new(&prefixes));
+    let leaves = allowed.sieve.tree_v6.levels as usize - 1;
+    let starts = allowed.index.as_ref().unwrap().buckets.iter().flat_map(|bucket| bucket.0);
+    let starts: Vec<_> = starts.filter(|start| start.kind != 0).collect();
+    assert_eq!(starts.iter().filter(|start| start.at == At::DEEPER).count(), 1);
+    assert_eq!(starts.iter().filter(|start| start.at.level() == leaves).count(), 60_000);
+}
+
+#[test]
+fn however_the_ranges_lie_places_are_not_many_more() {
+    let v6 = |n: u128, length: u32| {
+        net(std::net::Ipv6Addr::from((0x2000 << 112) + (n << (129 - length))), length as u8)
+    };
+    for length in [26, 28, 29, 31, 32, 40, 47, 48, 64] {
+        let prefixes: Vec<IpNet> = (0..3_000).map(|n| v6(n, length)).collect();
+        let set = PrefixSet::new(&prefixes);
+        let allowed = tables(&set);
+        assert!(allowed.index.as_ref().unwrap().buckets.len() * 4 < 3_000 * 5, "/{length}");
+        for address in prefixes.iter().step_by(37).flat_map(|prefix| boundaries(prefix, u128::MAX / 3)) {
+            assert_eq!(lists(&allowed, address), set.contains(address), "{address} among /{length}s");
+        }
+    }
+}
+
+#[test]
+fn strangers_are_known_by_the_filter() {
+    let prefixes: Vec<IpNet> =
+        (0..100_000).map(|n| net(std::net::Ipv6Addr::from((0x2a00 << 112) + (n << 97)), 48)).collect();
+    let allowed = tables(&PrefixSet::new(&prefixes));
+    let (index, Index { filter, .. }) = (allowed.sieve.index_v6, allowed.index.as_ref().unwrap());
+    let passes = |first: u32| {
+        let hashed = index.hashed(Place::Allocation(first).parts());
+        filter[index.word(hashed) as usize] & hashed.bits() == hashed.bits()
+    };
+    let first = |n: u32| 0x2a00_0000 + n * 2;
+    assert!((0..100_000).all(|n| passes(first(n))), "who is listed always does");
+    let strangers = (0..100_000).filter(|n| passes(first(*n) + 1)).count();
+    assert!(strangers < 3_000, "{strangers} of 100,000 strangers");
 }
 
 #[test]

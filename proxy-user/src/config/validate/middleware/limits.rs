@@ -10,7 +10,7 @@ use crate::{
         findings::Findings,
         model::{Compress, MiddlewareKind, RateKey, RateLimit},
         validate::scalar::{self, DAY, MILLISECOND},
-        value::{self, quoted},
+        value::{self, Refusal, quoted},
         written::{self, At},
     },
     middleware::compress::Coding,
@@ -27,12 +27,11 @@ pub fn rate(
     let example = "for instance `rate = \"10/s\"`";
     let rate = required(site, &written.span, "rate_limit.rate", example, body.rate.as_ref(), findings)
         .and_then(|rate| match parsed(&rate.value) {
-            Some(parsed) => Some(parsed),
-            None => {
-                let message = format!("{} is not a rate", quoted(&rate.value));
-                let hint =
-                    "write so many (1 to 1000000) in a second, minute or hour: `10/s`, `300/m`, `1000/h`";
-                fault(site, Code::BadRate, &rate.span, &message, hint, findings)
+            Ok(parsed) => Some(parsed),
+            Err(refusal) => {
+                let what = format!("{}: rate", site.by);
+                scalar::refused(site.file, Code::BadRate, &what, rate, refusal, findings);
+                None
             }
         });
     let burst = match &body.burst {
@@ -55,18 +54,12 @@ pub fn rate(
     Some(MiddlewareKind::RateLimit(RateLimit { every: period / count, burst: burst?, by: by? }))
 }
 
-/// `10/s`
-fn parsed(text: &str) -> Option<(u32, Duration)> {
-    let (count, unit) = text.split_once('/')?;
-    let period = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return None,
-    };
-    let digits = count.bytes().all(|byte| byte.is_ascii_digit());
-    let count: u32 = count.parse().ok().filter(|count| digits && (1..=1_000_000).contains(count))?;
-    Some((count, Duration::from_secs(period)))
+/// As every rate; people's are also counted by the hour, which would be too long for packets.
+fn parsed(text: &str) -> Result<(u32, Duration), Refusal> {
+    match text.strip_suffix("/h") {
+        Some(count) => value::rate(&format!("{count}/m")).map(|(count, minute)| (count, minute * 60)),
+        None => value::rate(text),
+    }
 }
 
 pub fn concurrency(site: &Site<'_>, written: &At<i64>, findings: &mut Findings) -> Option<MiddlewareKind> {
