@@ -5,6 +5,7 @@
 //! [`crate::snapshot`] makes the running form of it.
 
 mod limits;
+mod middleware;
 mod route;
 mod tls;
 
@@ -14,6 +15,10 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+pub use middleware::{
+    BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
+    RateLimit, Redirect, ReplacePath, Template,
+};
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 pub use tls::{
     Alpn, CipherSuites, ClientAuth, EntrypointTls, HostTls, Need, RedirectToHttps, ServiceTls, TlsVersion,
@@ -37,6 +42,7 @@ pub struct Config {
     pub entrypoints: Vec<Entrypoint>,
     pub services: Vec<Service>,
     pub pages: Vec<Page>,
+    pub middleware: Vec<Middleware>,
     pub routes: Vec<Route>,
 }
 
@@ -172,6 +178,9 @@ pub struct ServiceId(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PageId(pub usize);
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MiddlewareId(pub usize);
+
 /// `[entrypoint.NAME]`
 #[derive(Debug, Clone)]
 pub struct Entrypoint {
@@ -195,6 +204,8 @@ pub struct Entrypoint {
     pub limits: Limits,
     /// Who must say, with the PROXY protocol, whose connection it brings.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Goes before a route's own.
+    pub middleware: Vec<MiddlewareId>,
 }
 
 /// `proxy_protocol = { from = ["balancers"], timeout = "5s" }`
@@ -313,6 +324,10 @@ impl Config {
     pub fn refers_to(&self, list: AllowlistId) -> bool {
         self.entrypoints.iter().any(|entrypoint| entrypoint.refers_to(list))
             || self.routes.iter().any(|route| route.refers_to(list))
+            || self
+                .middleware
+                .iter()
+                .any(|one| one.kind.networks().any(|network| *network == Network::List(list)))
     }
 }
 

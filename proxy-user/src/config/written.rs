@@ -5,6 +5,7 @@
 //! missing better than serde, and go on to the next fault.
 
 mod limits;
+mod middleware;
 mod pattern;
 mod route;
 mod tls;
@@ -16,6 +17,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use limits::Limits;
+pub use middleware::{
+    BasicAuth, Clients, Compress, ForwardAuth, HeaderChanges, Headers, Link, Links, Middleware, RateLimit,
+    Redirect, ReplacePath, RouteTimeouts,
+};
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
@@ -54,6 +59,9 @@ pub struct Written {
     /// Responses that Weir serves itself. `maintenance` is built in; a written `[page.maintenance]` replaces it.
     #[serde(default)]
     pub page: BTreeMap<Name, At<Page>>,
+    /// What is done to requests and responses on their way. Routes and entrypoints name them in `middleware`.
+    #[serde(default)]
+    pub middleware: BTreeMap<Name, At<Middleware>>,
     /// Which requests lead where. Of the routes that match a request the most specific one wins: an exact host before a
     /// wildcard before a regular expression before none, then the path, then the number of other conditions.
     /// `docs/routing.md` has the whole order.
@@ -216,6 +224,9 @@ pub struct Entrypoint {
     /// For entrypoints behind a TCP proxy or load balancer that tells, with the PROXY protocol (version 1 or 2), whose
     /// connection it brings. What it says becomes the peer's address, by which `client_ip.trust` judges.
     pub proxy_protocol: Option<At<ProxyProtocol>>,
+    /// What is done to every request that came in here and has a route, before what the route's own `middleware` says.
+    #[schemars(example = &["security-headers"])]
+    pub middleware: Option<Links>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
