@@ -26,6 +26,7 @@ use crate::{
     health::{Health, Status},
     hygiene::Faults,
     identity::TrustedSource,
+    middleware::{Chain, Step, reason::Tally},
     page::Page,
     routing::{
         Router,
@@ -45,6 +46,8 @@ pub struct Snapshot {
     pub entrypoints: Vec<Arc<Entrypoint>>,
     pub services: Vec<Arc<Service>>,
     pub access_log: Option<Arc<Sink>>,
+    /// As in the configuration. Kept for what they count, which the next snapshot takes over.
+    middleware: Vec<Arc<Step>>,
     /// Where certificates hang that were ordered, and challenges while they are.
     pub acme: Arc<Board>,
     /// One and the same for all snapshots.
@@ -81,7 +84,9 @@ pub struct Proxies {
 #[derive(Debug, Clone)]
 pub struct Destination {
     pub route: Arc<str>,
-    pub service: Arc<Service>,
+    pub chain: Arc<Chain>,
+    /// `None`: its chain lets no request through.
+    pub service: Option<Arc<Service>>,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +103,8 @@ pub struct EntrypointCounters {
     pub requests: AtomicU64,
     /// Clients that broke a rule or a limit.
     pub faults: Faults,
+    /// Requests that a middleware answered.
+    pub halts: Tally,
 }
 
 /// A configuration that is valid in itself, but can't run here.
@@ -131,8 +138,11 @@ impl Snapshot {
             .iter()
             .map(|service| running_service(service, &pages, before).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
+        let middleware = running_middleware(&config, &services, before);
         let entrypoints = (0..config.entrypoints.len())
-            .map(|index| running_entrypoint(&config, index, &services, acme, before).map(Arc::new))
+            .map(|index| {
+                running_entrypoint(&config, index, &services, &middleware, acme, before).map(Arc::new)
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let by_address = entrypoints
             .iter()
@@ -147,6 +157,7 @@ impl Snapshot {
             config,
             entrypoints,
             services,
+            middleware,
             by_address,
         })
     }
@@ -177,6 +188,7 @@ fn running_entrypoint(
     config: &Config,
     index: usize,
     services: &[Arc<Service>],
+    middleware: &[Arc<Step>],
     acme: &Arc<Board>,
     before: Option<&Snapshot>,
 ) -> Result<Entrypoint, SnapshotFault> {
@@ -194,7 +206,19 @@ fn running_entrypoint(
         .routes
         .iter()
         .filter(|route| route.entrypoints.is_empty() || route.entrypoints.contains(&id))
-        .flat_map(|route| rules(config, route, &services[route.service.0]));
+        .flat_map(|route| {
+            let chain = entrypoint.middleware.iter().chain(&route.middleware);
+            let chain = Chain::new(chain.map(|id| middleware[id.0].clone()));
+            rules(
+                config,
+                route,
+                Destination {
+                    route: route.name.clone(),
+                    chain: Arc::new(chain),
+                    service: route.service.map(|id| services[id.0].clone()),
+                },
+            )
+        });
     let cdns: Vec<_> =
         entrypoint.allow.iter().copied().filter(|list| config.allowlists[list.0].cdn).collect();
     Ok(Entrypoint {
@@ -226,11 +250,7 @@ fn running_entrypoint(
 }
 
 /// A rule for each of a route's hosts.
-fn rules<'a>(
-    config: &'a Config,
-    route: &'a model::Route,
-    service: &'a Arc<Service>,
-) -> impl Iterator<Item = Rule<Destination>> + 'a {
+pub fn rules<T: Clone>(config: &Config, route: &model::Route, target: T) -> Vec<Rule<T>> {
     let test = |condition: &model::Condition| Test {
         condition: condition.clone(),
         clients: match condition {
@@ -240,18 +260,40 @@ fn rules<'a>(
     };
     let when: Box<[Test]> = route.when.iter().map(test).collect();
     let not: Box<[Test]> = route.not.iter().map(test).collect();
-    route.hosts.iter().map(move |host| Rule {
+    let each = route.hosts.iter().map(|host| Rule {
         order: Order::of(route, host),
         host: host.clone(),
         path: route.path.clone(),
         when: when.clone(),
         not: not.clone(),
-        target: Destination { route: route.name.clone(), service: service.clone() },
-    })
+        target: target.clone(),
+    });
+    each.collect()
+}
+
+/// What middleware counts goes on by its name, and by what it does.
+fn running_middleware(
+    config: &Config,
+    services: &[Arc<Service>],
+    before: Option<&Snapshot>,
+) -> Vec<Arc<Step>> {
+    let known: HashMap<&Arc<str>, &Arc<Step>> =
+        before.iter().flat_map(|before| &before.middleware).map(|step| (&step.name, step)).collect();
+    let steps = config.middleware.iter().map(|one| {
+        let known = known.get(&one.name).map(|step| &***step);
+        Arc::new(Step::new(
+            one.name.clone(),
+            &one.kind,
+            |networks| networks_of(config, networks),
+            services,
+            known,
+        ))
+    });
+    steps.collect()
 }
 
 /// All of `networks`, with who is on the lists now.
-fn networks_of(config: &Config, networks: &[Network]) -> PrefixSet {
+pub fn networks_of(config: &Config, networks: &[Network]) -> PrefixSet {
     PrefixSet::new(networks.iter().flat_map(|network| match network {
         Network::List(list) => config.allowlists[list.0].prefixes.as_slice(),
         Network::Prefix(prefix) => std::slice::from_ref(prefix),

@@ -198,12 +198,15 @@ entrypoints = ["local", "web"]
     let first = &config.routes[0];
     assert_eq!(
         (&*first.name, first.path.to_string().as_str(), first.service),
-        ("app.example.com/a/b", "/a/b", ServiceId(0))
+        ("app.example.com/a/b", "/a/b", Some(ServiceId(0)))
     );
     assert_eq!(first.hosts, [HostMatch::Exact("app.example.com".into())]);
     assert_eq!(first.entrypoints, [EntrypointId(0)]);
     let rest = &config.routes[1];
-    assert_eq!((&*rest.name, rest.path.to_string().as_str(), rest.service), ("rest", "/", ServiceId(1)));
+    assert_eq!(
+        (&*rest.name, rest.path.to_string().as_str(), rest.service),
+        ("rest", "/", Some(ServiceId(1)))
+    );
     assert_eq!(rest.hosts, [HostMatch::Wildcard("example.com".into())]);
     assert_eq!(rest.entrypoints, [EntrypointId(0), EntrypointId(1)]);
 }
@@ -263,7 +266,7 @@ fn what_is_odd_but_works_is_a_warning() {
         warnings(&unused),
         [
             "warning[W040]: weir.toml:7:10: service `old` is never used: no route leads to it",
-            "warning[W040]: weir.toml:9:12: allowlist `lan` is never used: no entrypoint refers to it",
+            "warning[W040]: weir.toml:9:12: allowlist `lan` is never used: nothing refers to it",
         ]
     );
     assert_eq!(

@@ -35,6 +35,11 @@ pub const HSTS_MAX_AGE: &str = "1y";
 pub const REDIRECT_STATUS: u32 = 308;
 pub const WHEN_ALL_DOWN: &str = "page:maintenance";
 
+pub const REALM: &str = "restricted";
+pub const FORWARD_AUTH_TIMEOUT: &str = "5s";
+pub const CODINGS: [&str; 3] = ["zstd", "br", "gzip"];
+pub const COMPRESS_FROM: &str = "1KiB";
+
 /// The page that always exists.
 pub const PAGE: &str = "maintenance";
 pub const PAGE_HTML: &str = crate::page::MAINTENANCE_HTML;

@@ -17,8 +17,9 @@ use super::{
     model::{
         AccessLog, AccessLogFormat, AccessLogTarget, Acme, AcmeChallenge, Admin, AdminAddr, Allowlist,
         AllowlistId, ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel,
-        KernelMode, Limits, ListSource, Log, Network, Page, ProxyProtocol, Rate, Route, ServerProtocol,
-        Service, ServiceTls, Shutdown, SourceLimit, StateFolder, Timeouts, WhenAllDown,
+        KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Page, ProxyProtocol, Rate,
+        Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, Timeouts,
+        WhenAllDown,
     },
     value::{show, show_rate, show_size},
 };
@@ -128,6 +129,7 @@ fn things(config: &Config) -> Things {
         entrypoints,
         services,
         pages,
+        middleware,
         routes,
     } = config;
     // Nobody wrote it, and it says nothing that the addresses don't.
@@ -153,6 +155,9 @@ fn things(config: &Config) -> Things {
     }
     for one in pages {
         things.insert(("page", one.name.to_string()), page(one));
+    }
+    for one in middleware {
+        things.insert(("middleware", one.name.to_string()), self::middleware(one));
     }
     for one in routes {
         things.insert(("route", one.name.to_string()), route(config, one));
@@ -233,6 +238,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
         redirect,
         limits,
         proxy_protocol,
+        middleware,
     } = one;
     let lists = |ids: &[AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
     let mut keys = Keys::from([("bind", joined(bind))]);
@@ -248,6 +254,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
     if let Some(ClientIpSource { header, trust }) = client_ip {
         keys.insert("client_ip", format!("{header} from {}", lists(trust)));
     }
+    chain(config, middleware, &mut keys);
     tls::entrypoint(tls.as_ref(), hsts.as_ref(), redirect.as_ref(), &mut keys);
     if let Some(ProxyProtocol { from, timeout }) = proxy_protocol {
         keys.insert("proxy_protocol", format!("from {} within {}", lists(from), show(*timeout)));
@@ -329,7 +336,7 @@ fn page(Page { name: _, html, retry_after }: &Page) -> Keys {
 }
 
 fn route(config: &Config, one: &Route) -> Keys {
-    let Route { name: _, entrypoints, hosts, path, when, not, priority, service } = one;
+    let Route { name: _, entrypoints, hosts, path, when, not, priority, middleware, service } = one;
     let host = match hosts.as_slice() {
         [HostMatch::Any] => "any".to_owned(),
         hosts => joined(hosts),
@@ -343,11 +350,26 @@ fn route(config: &Config, one: &Route) -> Keys {
     if *priority != 0 {
         keys.insert("priority", priority.to_string());
     }
-    keys.insert("service", config.services[service.0].name.to_string());
+    if let Some(service) = service {
+        keys.insert("service", config.services[service.0].name.to_string());
+    }
+    chain(config, middleware, &mut keys);
     if !entrypoints.is_empty() {
         keys.insert("entrypoint", joined(entrypoints.iter().map(|id| &config.entrypoints[id.0].name)));
     }
     keys
+}
+
+fn chain(config: &Config, middleware: &[MiddlewareId], keys: &mut Keys) {
+    if !middleware.is_empty() {
+        keys.insert("middleware", joined(middleware.iter().map(|id| &config.middleware[id.0].name)));
+    }
+}
+
+/// Of each only that it changed: much of it is long, and some of it secret.
+fn middleware(one: &Middleware) -> Keys {
+    let Middleware { name: _, kind } = one;
+    [(kind.key(), fingerprint(format!("{kind:?}").as_bytes()))].into()
 }
 
 fn shown(config: &Config, condition: &Condition) -> String {

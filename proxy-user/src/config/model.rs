@@ -6,6 +6,7 @@
 
 mod acme;
 mod limits;
+mod middleware;
 mod route;
 mod tls;
 
@@ -18,6 +19,10 @@ use ipnet::IpNet;
 use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
 
 pub use acme::{Acme, AcmeChallenge};
+pub use middleware::{
+    BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
+    RateLimit, Redirect, ReplacePath, Template,
+};
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 pub use tls::{
     Alpn, CipherSuites, ClientAuth, EntrypointTls, HostTls, Need, RedirectToHttps, ServiceTls, TlsVersion,
@@ -40,6 +45,7 @@ pub struct Config {
     pub entrypoints: Vec<Entrypoint>,
     pub services: Vec<Service>,
     pub pages: Vec<Page>,
+    pub middleware: Vec<Middleware>,
     pub routes: Vec<Route>,
 }
 
@@ -175,6 +181,9 @@ pub struct ServiceId(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PageId(pub usize);
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MiddlewareId(pub usize);
+
 /// `[entrypoint.NAME]`
 #[derive(Debug, Clone)]
 pub struct Entrypoint {
@@ -198,6 +207,8 @@ pub struct Entrypoint {
     pub limits: Limits,
     /// Who must say, with the PROXY protocol, whose connection it brings.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Goes before a route's own.
+    pub middleware: Vec<MiddlewareId>,
 }
 
 /// `proxy_protocol = { from = ["balancers"], timeout = "5s" }`
@@ -316,6 +327,10 @@ impl Config {
     pub fn refers_to(&self, list: AllowlistId) -> bool {
         self.entrypoints.iter().any(|entrypoint| entrypoint.refers_to(list))
             || self.routes.iter().any(|route| route.refers_to(list))
+            || self
+                .middleware
+                .iter()
+                .any(|one| one.kind.networks().any(|network| *network == Network::List(list)))
     }
 }
 

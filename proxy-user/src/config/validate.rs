@@ -12,6 +12,7 @@ mod globals;
 mod https;
 mod limits;
 mod merge;
+mod middleware;
 mod pages;
 mod routes;
 mod scalar;
@@ -29,6 +30,9 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
     if documents.iter().any(|document| !document.whole) {
         return None;
     }
+    let mut chains = middleware::Chains::new(&written, findings);
+    let entrypoints = entrypoints::all(&written, &mut chains, findings);
+    let routes = routes::all(&written, &mut chains, findings);
     let config = Config {
         kernel: globals::kernel(&written, findings),
         admin: globals::admin(&written, findings),
@@ -39,8 +43,9 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         allowlists: allowlists::all(&written, findings),
         pages: pages::all(&written, findings),
         services: services::all(&written, findings),
-        entrypoints: entrypoints::all(&written, findings),
-        routes: routes::all(&written, findings),
+        entrypoints,
+        routes,
+        middleware: chains.into_all(),
     };
     let lost = findings.lost("entrypoint") || findings.lost_within("entrypoint");
     if written.entrypoints.items.is_empty() && !lost && !documents.is_empty() {

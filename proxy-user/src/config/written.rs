@@ -6,6 +6,7 @@
 
 mod acme;
 mod limits;
+mod middleware;
 mod pattern;
 mod route;
 mod tls;
@@ -18,6 +19,10 @@ use serde::Deserialize;
 
 pub use acme::{Acme, AcmeChallenge};
 pub use limits::Limits;
+pub use middleware::{
+    BasicAuth, Clients, Compress, ForwardAuth, HeaderChanges, Headers, Link, Links, Middleware, RateLimit,
+    Redirect, ReplacePath, RouteTimeouts,
+};
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
@@ -58,6 +63,9 @@ pub struct Written {
     /// Responses that Weir serves itself. `maintenance` is built in; a written `[page.maintenance]` replaces it.
     #[serde(default)]
     pub page: BTreeMap<Name, At<Page>>,
+    /// What is done to requests and responses on their way. Routes and entrypoints name them in `middleware`.
+    #[serde(default)]
+    pub middleware: BTreeMap<Name, At<Middleware>>,
     /// Which requests lead where. Of the routes that match a request the most specific one wins: an exact host before a
     /// wildcard before a regular expression before none, then the path, then the number of other conditions.
     /// `docs/routing.md` has the whole order.
@@ -220,6 +228,9 @@ pub struct Entrypoint {
     /// For entrypoints behind a TCP proxy or load balancer that tells, with the PROXY protocol (version 1 or 2), whose
     /// connection it brings. What it says becomes the peer's address, by which `client_ip.trust` judges.
     pub proxy_protocol: Option<At<ProxyProtocol>>,
+    /// What is done to every request that came in here and has a route, before what the route's own `middleware` says.
+    #[schemars(example = &["security-headers"])]
+    pub middleware: Option<Links>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

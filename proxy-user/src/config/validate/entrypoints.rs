@@ -7,6 +7,7 @@ use http::HeaderName;
 use super::{
     globals, https, limits,
     merge::{Item, Merged},
+    middleware::Chains,
     scalar::{self, MILLISECOND, MINUTE},
     source_limit, tls,
 };
@@ -20,7 +21,7 @@ use crate::config::{
     written::{self, At, List},
 };
 
-pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
+pub fn all(written: &Merged<'_>, chains: &mut Chains<'_, '_>, findings: &mut Findings) -> Vec<Entrypoint> {
     let mut taken = Taken::by_admin(written);
     written
         .entrypoints
@@ -38,6 +39,10 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
             redirect: https::redirect(item, findings),
             limits: limits::limits(item, findings),
             proxy_protocol: proxy_protocol(item, written, findings),
+            middleware: {
+                let owner = format!("entrypoint `{}`", item.name.value);
+                chains.chain(item.file, &owner, item.body.middleware.as_ref(), findings)
+            },
         })
         .collect()
 }
