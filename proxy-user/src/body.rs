@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 
 use crate::{
     access_log::Exchange,
+    forwarding::trailers_towards_server,
     hygiene::patience::Stall,
     middleware::{reason::Reason, shape::Shape},
     upstream::{Lease, http1},
@@ -126,7 +127,7 @@ impl Body for RequestBody {
                 Poll::Ready(next.map(Ok))
             }
             Self::Streaming { incoming, received, stall } => {
-                let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) else {
+                let Poll::Ready(mut frame) = Pin::new(incoming).poll_frame(cx) else {
                     if !stall.is_over(cx) {
                         return Poll::Pending;
                     }
@@ -134,6 +135,11 @@ impl Body for RequestBody {
                     return Poll::Ready(Some(Err(RequestFault::StoodStill)));
                 };
                 stall.moves();
+                if let Some(Ok(frame)) = &mut frame
+                    && let Some(trailers) = frame.trailers_mut()
+                {
+                    trailers_towards_server(trailers);
+                }
                 if let Some(Ok(frame)) = &frame
                     && let Some(data) = frame.data_ref()
                 {
@@ -262,7 +268,7 @@ impl Drop for ResponseBody {
 impl ResponseBody {
     fn source_is_at_end(&self) -> bool {
         match &self.source {
-            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.connection().is_at_end()),
+            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.carrier.is_at_end()),
             // Pages are small and whole: whether the client read them to the end is not known here.
             Source::Whole(_) => true,
         }
@@ -307,7 +313,7 @@ impl Body for ResponseBody {
         match (&self.shape, &self.source) {
             (Some(shape), _) if shape.compresses() => SizeHint::default(),
             (_, Source::Server { lease, .. }) => {
-                let left = lease.as_ref().map_or(Some(0), |lease| lease.connection().remaining());
+                let left = lease.as_ref().map_or(Some(0), |lease| lease.carrier.remaining());
                 left.map_or_else(SizeHint::default, SizeHint::with_exact)
             }
             (_, Source::Whole(bytes)) => {
@@ -323,7 +329,7 @@ impl ResponseBody {
         match &mut this.source {
             Source::Server { lease, stall } => {
                 let Some(server) = lease else { return Poll::Ready(None) };
-                let frame = match server.connection_mut().poll_frame(cx) {
+                let frame = match server.carrier.poll_frame(cx) {
                     Poll::Ready(frame) => frame.map(|frame| frame.map_err(AnswerFault::Server)),
                     Poll::Pending if stall.is_over(cx) => Some(Err(AnswerFault::StoodStill)),
                     Poll::Pending => return Poll::Pending,
@@ -359,7 +365,7 @@ impl ResponseBody {
 
     fn source_is_over(&self) -> bool {
         match &self.source {
-            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.connection().is_at_end()),
+            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.carrier.is_at_end()),
             Source::Whole(bytes) => bytes.is_none(),
         }
     }

@@ -10,6 +10,7 @@ pub mod worker;
 pub mod connection;
 pub mod admission;
 pub mod blocklist;
+pub mod proxy_protocol;
 pub mod hygiene;
 pub mod tls;
 

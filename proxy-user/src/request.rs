@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     convert::Infallible,
+    net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::{Instant, SystemTime},
@@ -16,7 +17,7 @@ use tokio::time::timeout_at;
 
 use crate::{
     access_log::{Exchange, Flags, format::unix_millis},
-    address::{EntrypointAddr, PeerAddr},
+    address::{ClientAddr, EntrypointAddr, PeerAddr},
     body::{RequestBody, ResponseBody},
     connection::crowd::Place,
     forwarding::{self, Origin},
@@ -29,6 +30,7 @@ use crate::{
     identity::{self, Spelled, TrustedSource},
     middleware::{Halt, Passage, headers::Facts, reason::Reason, shape::Shape},
     page::{self, Taste},
+    proxy_protocol::Ends,
     routing::rule::Asked,
     service::Service,
     snapshot::Entrypoint,
@@ -49,6 +51,8 @@ pub struct Caller {
     pub entrypoint: Arc<Entrypoint>,
     pub peer: Spelled<PeerAddr>,
     pub at: EntrypointAddr,
+    /// The address that it was accepted on; `at`, unless that is a wildcard.
+    pub local: SocketAddr,
     /// What the TLS handshake has told; `None`: it is a plain connection.
     pub session: Option<Session>,
     /// What its stream has to say.
@@ -58,6 +62,15 @@ pub struct Caller {
     /// Kept until the last of its requests is over.
     pub attended: Attended,
     pub place: Place,
+}
+
+impl Caller {
+    /// Whose request it is, and where it came in: for servers that are told by the PROXY protocol.
+    fn ends(&self, client: ClientAddr) -> Ends {
+        // Of a client that somebody else speaks for, no port is known.
+        let port = if client.0 == self.peer.addr.ip() { self.peer.addr.0.port() } else { 0 };
+        Ends { source: SocketAddr::new(client.0, port), destination: self.local }
+    }
 }
 
 /// Why Weir answers itself. One place, [`refuse`], turns it into a response.
@@ -148,6 +161,7 @@ async fn answered(
             None => {}
         }
     }
+    let wish = Wish::of(&mut head);
     let asked = Asked {
         host: host_name,
         path: path.as_deref().unwrap_or(head.uri.path()),
@@ -163,7 +177,6 @@ async fn answered(
 
     // 3. What does the server get to see?
     let scheme = if caller.session.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-    let wish = Wish::of(&mut head);
     forwarding::towards_server(
         &mut head.headers,
         &Origin {
@@ -180,7 +193,7 @@ async fn answered(
     let mut body = RequestBody::new(incoming, &exchange.received, || stall(entrypoint.limits.body_idle));
 
     // 4. What is done to it on its way, and may it go on?
-    let (means, chain) = (caller.worker.means(), &destination.chain);
+    let (means, chain) = (caller.worker.means(caller.ends(client.addr)), &destination.chain);
     let compression = chain.compression(&head);
     let facts = (!chain.is_empty()).then(|| Facts::of(&exchange, host.as_ref(), &scheme));
     let dressed = |mut response: Response<ResponseBody>| {
@@ -224,11 +237,20 @@ async fn answered(
             let protocol = head.headers.get(header::UPGRADE).cloned();
             forwarding::towards_client(&mut head.headers, &request_id);
             exchange.status = head.status;
-            if head.status == StatusCode::SWITCHING_PROTOCOLS
-                && let Some(wish) = wish
-            {
-                wish.granted(&mut head, protocol, lease).carry(&caller, exchange);
+            let connects = wish.as_ref().is_some_and(Wish::is_connect);
+            if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                let (Some(wish), Some(server)) = (wish, lease.into_connection()) else {
+                    // A server that switches unasked was found out before.
+                    let fault = Undelivered::NoServer;
+                    return Ok(refuse(Refusal::Undelivered(service, fault), entrypoint, taste, exchange));
+                };
+                wish.granted(&mut head, protocol, server).carry(&caller, exchange);
                 return Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)));
+            }
+            if connects && head.status.is_success() {
+                // To the client that would mean that it has its WebSocket, but the server didn't switch.
+                head.status = StatusCode::BAD_GATEWAY;
+                exchange.status = head.status;
             }
             let encoder = compression.and_then(|offer| offer.take(&mut head));
             let shape = Shape::new(chain.over_by(exchange.began), encoder);

@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use http::HeaderValue;
@@ -64,8 +65,16 @@ pub struct Entrypoint {
     pub redirect: Option<RedirectToHttps>,
     pub router: Router<Destination>,
     pub limits: Limits,
+    pub proxies: Option<Proxies>,
     pub crowd: Arc<Crowd>,
     pub counters: Arc<EntrypointCounters>,
+}
+
+/// Whose connections begin with a header of the PROXY protocol.
+#[derive(Debug)]
+pub struct Proxies {
+    pub from: PrefixSet,
+    pub timeout: Duration,
 }
 
 /// Where a route leads.
@@ -224,6 +233,10 @@ fn running_entrypoint(
         redirect: entrypoint.redirect.clone(),
         router: Router::new(routes),
         limits: entrypoint.limits.clone(),
+        proxies: entrypoint
+            .proxy_protocol
+            .as_ref()
+            .map(|proxies| Proxies { from: prefixes(config, &proxies.from), timeout: proxies.timeout }),
         crowd: known.map(|known| known.crowd.clone()).unwrap_or_default(),
         counters: known.map(|known| known.counters.clone()).unwrap_or_default(),
     })
@@ -294,16 +307,20 @@ fn running_service(
                 .map_err(|error| SnapshotFault::ServiceTls { service: service.name.clone(), error })?,
         }),
     };
-    let same_tls = known.is_some_and(|known| ServerTls::same(known.tls.as_ref(), tls.as_ref()));
+    let same_way = known.is_some_and(|known| {
+        known.protocol == service.protocol && ServerTls::same(known.tls.as_ref(), tls.as_ref())
+    });
     let servers = service.servers.iter().map(|addr| {
         let addr = ServerAddr(*addr);
         let known_server = known.and_then(|known| known.servers.iter().find(|server| server.addr == addr));
-        running_server(addr, service.health.is_some(), same_tls, known_server)
+        running_server(addr, service.health.is_some(), same_way, known_server)
     });
     let fallback = |page: model::PageId| pages[page.0].clone();
     Ok(Service {
         name: service.name.clone(),
         servers: servers.collect(),
+        protocol: service.protocol,
+        send_proxy: service.send_proxy,
         check: service.health.clone(),
         timeouts: service.timeouts.clone(),
         when_all_down: match service.when_all_down {
@@ -317,14 +334,14 @@ fn running_service(
     })
 }
 
-fn running_server(addr: ServerAddr, checked: bool, same_tls: bool, known: Option<&Server>) -> Server {
+fn running_server(addr: ServerAddr, checked: bool, same_way: bool, known: Option<&Server>) -> Server {
     let fresh = if checked { Status::Starting } else { Status::Unchecked };
     let health = known
         .map(|known| known.health.clone())
         .filter(|health| (health.status() == Status::Unchecked) != checked)
         .unwrap_or_else(|| Arc::new(Health::new(fresh)));
-    // Connections stay with their server. Under other TLS settings only a new handshake proves it to be the right one.
-    let pool_key = known.filter(|_| same_tls).map_or_else(new_pool_key, |known| known.pool_key);
+    // Connections stay with their server as long as they speak what is wanted. Under other TLS settings only a new handshake proves it to be the right one.
+    let pool_key = known.filter(|_| same_way).map_or_else(new_pool_key, |known| known.pool_key);
     let counters: Arc<ServerCounters> = known.map(|known| known.counters.clone()).unwrap_or_default();
     Server { addr, label: addr.to_string().into(), health, pool_key, counters }
 }
@@ -338,7 +355,7 @@ fn new_pool_key() -> PoolKey {
 fn maintenance(pages: &[Arc<Page>]) -> Arc<Page> {
     pages.iter().find(|page| &*page.name == "maintenance").cloned().unwrap_or_else(|| {
         let html = bytes::Bytes::from_static(crate::page::MAINTENANCE_HTML.as_bytes());
-        Arc::new(Page::new("maintenance".into(), &html, std::time::Duration::from_secs(30)))
+        Arc::new(Page::new("maintenance".into(), &html, Duration::from_secs(30)))
     })
 }
 

@@ -343,6 +343,36 @@ fn whether_a_list_is_a_cdns_is_yes_or_no() {
 }
 
 #[test]
+fn limits_of_sources_are_rates_in_their_range() {
+    let with = |limit: &str| {
+        format!(
+            "[entrypoint.more]\nbind = '127.0.0.1:90'\nsource_limit = {{ {limit} }}\n[kernel]\ninterfaces = 'eth0'"
+        )
+    };
+    for (limit, line) in [
+        ("", "W016]: weir.toml:3:16: entrypoint `more`: `source_limit` limits nothing"),
+        (
+            "connections = '50'",
+            "W037]: weir.toml:3:32: entrypoint `more`: source_limit.connections: `50` is not a rate",
+        ),
+        (
+            "packets = '0/s'",
+            "W037]: weir.toml:3:28: entrypoint `more`: source_limit.packets: `0/s` is out of range",
+        ),
+        (
+            "packets = '1/m', packet_burst = 0",
+            "W024]: weir.toml:3:50: entrypoint `more`: source_limit.packet_burst is `0`, out of range",
+        ),
+        (
+            "packets = '1/m', connection_burst = 5",
+            "W027]: weir.toml:3:54: entrypoint `more`: source_limit.connection_burst says nothing without `connections`",
+        ),
+    ] {
+        only(&with(limit), &format!("error[{line}"));
+    }
+}
+
+#[test]
 fn a_shadow_needs_something_to_rehearse() {
     let entrypoint = "[entrypoint.more]\nbind = '127.0.0.1:90'\n";
     only(
@@ -539,6 +569,58 @@ fn what_a_route_asks_for_is_checked() {
             "error[W060]: weir.toml:2:31: route: host: `*` is not a regular expression: repetition operator missing expression",
         ],
         "one fault doesn't hide the next"
+    );
+}
+
+#[test]
+fn limits_are_checked() {
+    let limits = |keys: &str| format!("[entrypoint.a]\nbind = '127.0.0.1:1'\nlimits = {{ {keys} }}");
+    for (keys, line) in [
+        ("fields = 5", "[W024]: weir.toml:3:21: entrypoint `a`: limits.fields is `5`, out of range"),
+        (
+            "head = '64K'",
+            "[W039]: weir.toml:3:19: entrypoint `a`: limits.head: `64K` has a unit that means two things",
+        ),
+        ("head = '2MiB'", "[W039]: weir.toml:3:19: entrypoint `a`: limits.head is `2MiB`, out of range"),
+        (
+            "head_time = '10ms'",
+            "[W008]: weir.toml:3:24: entrypoint `a`: limits.head_time is `10ms`, out of range",
+        ),
+        ("streams = 0", "[W024]: weir.toml:3:22: entrypoint `a`: limits.streams is `0`, out of range"),
+        (
+            "connections = -1",
+            "[W024]: weir.toml:3:26: entrypoint `a`: limits.connections is `-1`, out of range",
+        ),
+        ("body = '1s'", "[W003]: weir.toml:3:12: `body` is not a key of `entrypoint.a.limits`"),
+    ] {
+        only(&limits(keys), &format!("error{line}"));
+    }
+}
+
+#[test]
+fn the_proxy_protocol_is_checked() {
+    let entrypoint = |keys: &str| format!("[entrypoint.a]\nbind = '127.0.0.1:1'\nproxy_protocol = {keys}");
+    for (keys, line) in [
+        ("{}", "[W016]: weir.toml:3:18: entrypoint `a`: proxy_protocol is taken from nobody"),
+        ("{ from = [] }", "[W016]: weir.toml:3:27: entrypoint `a`: proxy_protocol is taken from nobody"),
+        (
+            "{ from = 'x' }",
+            "[W014]: weir.toml:3:27: entrypoint `a`: proxy_protocol is taken from allowlist `x`, which does not exist",
+        ),
+        (
+            "{ from = 'cloudflare', timeout = '2m' }",
+            "[W008]: weir.toml:3:51: entrypoint `a`: proxy_protocol.timeout is `2m`, out of range",
+        ),
+    ] {
+        only(&entrypoint(keys), &format!("error{line}"));
+    }
+    only(
+        "[[route]]\nhost = 'b'\nservice = 'b'\n[service.b]\nservers = '10.0.0.2:80'\nsend_proxy = 'v3'",
+        "error[W005]: weir.toml:6:14: `service.b.send_proxy` is `v3`, which is none of `v1`, `v2`",
+    );
+    only(
+        "[[route]]\nhost = 'b'\nservice = 'b'\n[service.b]\nservers = '10.0.0.2:80'\nprotocol = 'h2'",
+        "error[W005]: weir.toml:6:12: `service.b.protocol` is `h2`, which is none of `http1`, `http2`, `auto`",
     );
 }
 

@@ -18,7 +18,8 @@
 //! | POST `/early` | 413 at once, while the body is still coming |
 //! | `/reset` | no answer: the connection is reset |
 //!
-//! Every answer has the server's name in `x-upstream`.
+//! Every answer has the server's name in `x-upstream`, the number of its connection in `x-connection` and the request's
+//! version in `x-version`.
 
 mod bodies;
 
@@ -29,7 +30,10 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -125,8 +129,22 @@ async fn converse<S>(stream: S, socket: OwnedFd, name: Arc<str>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+    let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
     let socket = Arc::new(socket);
-    let service = service_fn(move |request| answer(request, Arc::clone(&name), Arc::clone(&socket)));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let version = format!("{:?}", request.version());
+        let answer = answer(request, Arc::clone(&name), Arc::clone(&socket));
+        async move {
+            let mut answer = answer.await?;
+            for (field, value) in [("x-connection", number.to_string()), ("x-version", version)] {
+                if let Ok(value) = value.parse() {
+                    answer.headers_mut().insert(field, value);
+                }
+            }
+            Ok::<_, ResetMe>(answer)
+        }
+    });
     // A peer that goes away is none of the server's business.
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }

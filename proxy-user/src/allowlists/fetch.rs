@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    config::model::ServiceTls,
+    config::model::{ServerProtocol, ServiceTls},
     tls::{certificates::ServerAuthorities, server::ServerTls},
 };
 
@@ -118,7 +118,11 @@ async fn ask(
     let server_name = ServerName::try_from(host.to_owned()).map_err(|error| tls(&error))?;
     let speak =
         ServerTls::new(&ServiceTls { server_name, authorities: authorities.clone(), certificate: None });
-    let stream = speak.map_err(|error| tls(&error))?.connect(stream).await.map_err(|error| tls(&error))?;
+    let stream = speak
+        .map_err(|error| tls(&error))?
+        .connect(stream, ServerProtocol::Http1)
+        .await
+        .map_err(|error| tls(&error))?;
     exchange(stream, url, known).await
 }
 

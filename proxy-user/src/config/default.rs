@@ -20,6 +20,7 @@ pub const LIMIT_CONNECTIONS: u32 = 50_000;
 pub const LIMIT_CONNECTIONS_PER_CLIENT: u32 = 1_000;
 /// A `source_limit` lets so many come at once, however low its rate.
 pub const LEAST_BURST: u32 = 10;
+pub const PROXY_TIMEOUT: &str = "5s";
 pub const HEALTH_EVERY: &str = "1s";
 pub const HEALTH_TIMEOUT: &str = "250ms";
 pub const HEALTH_FALL: u32 = 2;

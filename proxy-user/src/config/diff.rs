@@ -17,8 +17,8 @@ use super::{
     model::{
         AccessLog, AccessLogFormat, AccessLogTarget, Admin, AdminAddr, Allowlist, AllowlistId,
         ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel, KernelMode,
-        Limits, ListSource, Log, Middleware, MiddlewareId, Network, Page, Rate, Route, Service, ServiceTls,
-        Shutdown, SourceLimit, StateFolder, Timeouts, WhenAllDown,
+        Limits, ListSource, Log, Middleware, MiddlewareId, Network, Page, ProxyProtocol, Rate, Route,
+        ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, Timeouts, WhenAllDown,
     },
     value::{show, show_rate, show_size},
 };
@@ -218,6 +218,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
         hsts,
         redirect,
         limits,
+        proxy_protocol,
         middleware,
     } = one;
     let lists = |ids: &[AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
@@ -236,6 +237,9 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
     }
     chain(config, middleware, &mut keys);
     tls::entrypoint(tls.as_ref(), hsts.as_ref(), redirect.as_ref(), &mut keys);
+    if let Some(ProxyProtocol { from, timeout }) = proxy_protocol {
+        keys.insert("proxy_protocol", format!("from {} within {}", lists(from), show(*timeout)));
+    }
     self::limits(limits, &mut keys);
     keys
 }
@@ -267,7 +271,7 @@ fn limits(limits: &Limits, keys: &mut Keys) {
 }
 
 fn service(config: &Config, one: &Service) -> Keys {
-    let Service { name: _, servers, tls, health, timeouts, when_all_down } = one;
+    let Service { name: _, servers, tls, protocol, send_proxy, health, timeouts, when_all_down } = one;
     let Timeouts { connect, first_byte } = timeouts;
     let mut keys = Keys::from([
         ("servers", joined(servers)),
@@ -279,6 +283,15 @@ fn service(config: &Config, one: &Service) -> Keys {
         WhenAllDown::Try => "try".to_owned(),
     };
     keys.insert("when_all_down", all_down);
+    let protocol = match protocol {
+        ServerProtocol::Http1 => "http1",
+        ServerProtocol::Http2 => "http2",
+        ServerProtocol::Auto => "auto",
+    };
+    keys.insert("protocol", protocol.to_owned());
+    if let Some(version) = send_proxy {
+        keys.insert("send_proxy", format!("{version:?}").to_lowercase());
+    }
     if let Some(HealthCheck { path, host, every, timeout, fall, rise }) = health {
         let host = host.as_ref().map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
         keys.insert("health.path", path.to_string());

@@ -25,7 +25,7 @@ pub use tls::{
     UnknownHost,
 };
 
-use crate::tls::certificates::ServerAuthorities;
+use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
 
 pub use limits::Limits;
 
@@ -202,8 +202,19 @@ pub struct Entrypoint {
     /// Never with `tls`.
     pub redirect: Option<RedirectToHttps>,
     pub limits: Limits,
+    /// Who must say, with the PROXY protocol, whose connection it brings.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Goes before a route's own.
     pub middleware: Vec<MiddlewareId>,
+}
+
+/// `proxy_protocol = { from = ["balancers"], timeout = "5s" }`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// At least one.
+    pub from: Vec<AllowlistId>,
+    /// For the header. Default 5 s.
+    pub timeout: Duration,
 }
 
 /// `source_limit = { connections = "50/s", packets = "20000/s", connection_burst = 100, packet_burst = 40000, cdn = false }`
@@ -243,9 +254,22 @@ pub struct Service {
     /// At least one, each once.
     pub servers: Vec<SocketAddr>,
     pub tls: Option<ServiceTls>,
+    pub protocol: ServerProtocol,
+    /// Tells the servers with the PROXY protocol who the client is.
+    pub send_proxy: Option<proxy_protocol::Version>,
     pub health: Option<HealthCheck>,
     pub timeouts: Timeouts,
     pub when_all_down: WhenAllDown,
+}
+
+/// `protocol = "http1" | "http2" | "auto"`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ServerProtocol {
+    Http1,
+    /// Agreed on in TLS; without TLS, known beforehand.
+    Http2,
+    /// What the server chooses in TLS; without TLS, HTTP/1. The default.
+    Auto,
 }
 
 /// `health = { path = "/ping", every = "1s", timeout = "250ms", fall = 2, rise = 2 }`
@@ -328,6 +352,7 @@ impl Entrypoint {
     pub fn refers_to(&self, list: AllowlistId) -> bool {
         self.allow.contains(&list)
             || self.client_ip.as_ref().is_some_and(|source| source.trust.contains(&list))
+            || self.proxy_protocol.as_ref().is_some_and(|proxies| proxies.from.contains(&list))
     }
 }
 

@@ -16,7 +16,6 @@ const ALL: &[Unsupported] = &[
     entry("", "metrics", "counters are on the admin interface"),
     entry("", "tracing", "take it out"),
     entry("kernel", "dry_run", "take it out; `allow` of an entrypoint drops at once"),
-    entry("entrypoint.NAME", "proxy_protocol", "take it out; `client_ip` knows a header"),
     entry("entrypoint.NAME", "http3", "take it out"),
     entry("entrypoint.NAME", "rate_limit", "`[middleware.NAME]` has `rate_limit`"),
     entry("entrypoint.NAME", "protocol", "an entrypoint speaks HTTP, and with `tls` HTTPS"),

@@ -18,7 +18,7 @@ use crate::{
     address::{EntrypointAddr, ServerAddr},
     allowlists::keeper::Keeper,
     blocklist::Blocks,
-    config::model::{Config, HealthCheck},
+    config::model::{Config, HealthCheck, ServerProtocol},
     control::{
         kernel_side::{KernelSide, State},
         state::ControlState,
@@ -26,6 +26,7 @@ use crate::{
     health::{Status, probe::Target, watcher::Watcher},
     kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
     listen::{self, ListenFault},
+    proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
     tls::server::ServerTls,
     worker::{Running, WorkerHandle},
@@ -59,9 +60,13 @@ pub struct Fleet {
 
 type WatcherKey = (Arc<str>, ServerAddr);
 
+/// What is spoken to servers.
+type Speech = (ServerProtocol, Option<proxy_protocol::Version>);
+
 /// A watcher, and by what it probes.
 struct Watching {
     check: HealthCheck,
+    speech: Speech,
     tls: Option<ServerTls>,
     _probes: Watcher,
 }
@@ -208,20 +213,29 @@ impl Fleet {
             let Some(check) = &service.check else { continue };
             for server in &service.servers {
                 let key = (service.name.clone(), server.addr);
+                let speech = (service.protocol, service.send_proxy);
                 let same = |known: &Watching| {
-                    known.check == *check && ServerTls::same(known.tls.as_ref(), service.tls.as_ref())
+                    known.check == *check
+                        && known.speech == speech
+                        && ServerTls::same(known.tls.as_ref(), service.tls.as_ref())
                 };
                 if self.watchers.get(&key).is_some_and(same) {
                     continue;
                 }
-                let target = Target { addr: server.addr, tls: service.tls.clone(), check: check.clone() };
+                let target = Target {
+                    addr: server.addr,
+                    tls: service.tls.clone(),
+                    protocol: service.protocol,
+                    send_proxy: service.send_proxy,
+                    check: check.clone(),
+                };
                 let unknown = server.health.status() == Status::Starting;
                 let watcher = Watcher::start(service.name.clone(), target, server.health.clone());
                 if unknown {
                     new.push(watcher.first_probe());
                 }
                 let (check, tls) = (check.clone(), service.tls.clone());
-                self.watchers.insert(key, Watching { check, tls, _probes: watcher });
+                self.watchers.insert(key, Watching { check, speech, tls, _probes: watcher });
             }
         }
         let all = futures_util::future::join_all(new);

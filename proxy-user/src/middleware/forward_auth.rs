@@ -87,7 +87,7 @@ fn question(settings: &model::ForwardAuth, passage: &Passage<'_>) -> request::Pa
 /// An answer with its whole body; the connection can be used again. `None`: it broke off, or is too long.
 async fn whole(mut answer: Answer) -> Option<Response<Bytes>> {
     let mut body = BytesMut::new();
-    while let Some(frame) = poll_fn(|cx| answer.lease.connection_mut().poll_frame(cx)).await {
+    while let Some(frame) = poll_fn(|cx| answer.lease.carrier.poll_frame(cx)).await {
         if let Ok(data) = frame.ok()?.into_data() {
             body.extend_from_slice(&data);
         }

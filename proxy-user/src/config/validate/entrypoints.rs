@@ -8,13 +8,14 @@ use super::{
     globals, https, limits,
     merge::{Item, Merged},
     middleware::Chains,
+    scalar::{self, MILLISECOND, MINUTE},
     source_limit, tls,
 };
 use crate::config::{
     code::Code,
     default,
     findings::Findings,
-    model::{AllowlistId, ClientIpSource, Entrypoint},
+    model::{AllowlistId, ClientIpSource, Entrypoint, ProxyProtocol},
     source::FileId,
     value::{self, quoted},
     written::{self, At, List},
@@ -37,6 +38,7 @@ pub fn all(written: &Merged<'_>, chains: &mut Chains<'_, '_>, findings: &mut Fin
             hsts: https::hsts(item, findings),
             redirect: https::redirect(item, findings),
             limits: limits::limits(item, findings),
+            proxy_protocol: proxy_protocol(item, written, findings),
             middleware: {
                 let owner = format!("entrypoint `{}`", item.name.value);
                 chains.chain(item.file, &owner, item.body.middleware.as_ref(), findings)
@@ -229,6 +231,38 @@ fn client_ip(
         return None;
     };
     Some(ClientIpSource { header: name, trust })
+}
+
+fn proxy_protocol(
+    item: &Item<'_, written::Entrypoint>,
+    written: &Merged<'_>,
+    findings: &mut Findings,
+) -> Option<ProxyProtocol> {
+    let setting = item.body.proxy_protocol.as_ref()?;
+    let what = format!("entrypoint `{}`: proxy_protocol", item.name.value);
+    let from = match &setting.value.from {
+        Some(list) if !list.items.is_empty() => {
+            lists(item.file, list, &format!("{what} is taken from"), written, findings)
+        }
+        empty => {
+            if !findings.lost(&format!("entrypoint.{}.proxy_protocol.from", item.name.value)) {
+                let span = empty.as_ref().map_or(&setting.span, |list| &list.span);
+                findings
+                    .error(Code::Missing, item.file, span, format!("{what} is taken from nobody"))
+                    .hint("name the allowlists of the proxies that speak it: `from = [\"balancers\"]`");
+            }
+            Vec::new()
+        }
+    };
+    let timeout = scalar::duration(
+        item.file,
+        &format!("{what}.timeout"),
+        setting.value.timeout.as_ref(),
+        default::PROXY_TIMEOUT,
+        100 * MILLISECOND..=MINUTE,
+        findings,
+    );
+    Some(ProxyProtocol { from, timeout })
 }
 
 #[cfg(test)]
