@@ -107,16 +107,19 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
             () = worker.closing() => false,
         };
         if begins {
-            return http2::speak(stream, caller(None)).await;
+            return Box::pin(http2::speak(stream, caller(None))).await;
         }
-        return http1::speak(stream, caller(None)).await;
+        return Box::pin(http1::speak(stream, caller(None))).await;
     };
-    match timeout(HANDSHAKE, tls.accept(stream)).await {
-        Ok(Ok((stream, session))) => {
+    // Each stage in a box of its own: an idle connection pays for what it is in, not for all that it went through.
+    match timeout(HANDSHAKE, Box::pin(tls.accept(stream))).await {
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some((stream, session)))) => {
+            let stream = Box::new(stream);
             if session.http2 {
-                http2::speak(stream, caller(Some(session))).await;
+                Box::pin(http2::speak(stream, caller(Some(session)))).await;
             } else {
-                http1::speak(stream, caller(Some(session))).await;
+                Box::pin(http1::speak(stream, caller(Some(session)))).await;
             }
         }
         failed @ (Ok(Err(_)) | Err(_)) => {

@@ -40,6 +40,7 @@ pub mod health;
 pub mod config;
 pub mod control;
 pub mod allowlists;
+pub mod acme;
 pub mod kernel;
 pub mod explain;
 pub mod admin;

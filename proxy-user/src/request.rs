@@ -86,6 +86,8 @@ enum Refusal<'a> {
     NoRoute,
     /// The route's middleware has its own answer.
     Halted(Halt),
+    /// Nobody's fault: an ACME authority asks for the proof of an order.
+    Challenge(String),
     /// The servers' fault.
     Undelivered(&'a Service, Undelivered),
 }
@@ -149,6 +151,9 @@ async fn answered(
     let host_name = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
     if !https::well_directed(&caller, entrypoint, host_name) {
         return Ok(refuse(Refusal::Misdirected, entrypoint, taste, exchange));
+    }
+    if let Some(proof) = snapshot.acme.answer(head.uri.path()) {
+        return Ok(refuse(Refusal::Challenge(proof), entrypoint, taste, exchange));
     }
     if let Some(redirect) = &entrypoint.redirect {
         match https::onward(redirect, host_name, &head.uri) {
@@ -291,6 +296,7 @@ fn refuse(
             }
             halt.answer(request_id)
         }
+        Refusal::Challenge(proof) => page::plain(StatusCode::OK, request_id).map(|_| proof.into()),
         Refusal::Misdirected => {
             https::misdirected(page::plain(StatusCode::MISDIRECTED_REQUEST, request_id), exchange.version)
         }

@@ -17,6 +17,7 @@ use http::HeaderValue;
 
 use crate::{
     access_log::sink::Sink,
+    acme::Board,
     address::{EntrypointAddr, ServerAddr},
     admission::{Admission, PrefixSet},
     blocklist::Blocks,
@@ -47,6 +48,8 @@ pub struct Snapshot {
     pub access_log: Option<Arc<Sink>>,
     /// As in the configuration. Kept for what they count, which the next snapshot takes over.
     middleware: Vec<Arc<Step>>,
+    /// Where certificates hang that were ordered, and challenges while they are.
+    pub acme: Arc<Board>,
     /// One and the same for all snapshots.
     pub blocks: Arc<Blocks>,
     by_address: HashMap<EntrypointAddr, usize>,
@@ -124,7 +127,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// When TLS settings are refused, or the access log can't be opened.
-    pub fn new(config: Arc<Config>, before: Option<&Self>) -> Result<Self, SnapshotFault> {
+    pub fn new(config: Arc<Config>, acme: &Arc<Board>, before: Option<&Self>) -> Result<Self, SnapshotFault> {
         let pages: Vec<Arc<Page>> = config
             .pages
             .iter()
@@ -137,7 +140,9 @@ impl Snapshot {
             .collect::<Result<Vec<_>, _>>()?;
         let middleware = running_middleware(&config, &services, before);
         let entrypoints = (0..config.entrypoints.len())
-            .map(|index| running_entrypoint(&config, index, &services, &middleware, before).map(Arc::new))
+            .map(|index| {
+                running_entrypoint(&config, index, &services, &middleware, acme, before).map(Arc::new)
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let by_address = entrypoints
             .iter()
@@ -147,6 +152,7 @@ impl Snapshot {
         Ok(Self {
             generation: before.map_or(1, |before| before.generation + 1),
             access_log: access_log(&config, before)?,
+            acme: acme.clone(),
             blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
             config,
             entrypoints,
@@ -183,6 +189,7 @@ fn running_entrypoint(
     index: usize,
     services: &[Arc<Service>],
     middleware: &[Arc<Step>],
+    acme: &Arc<Board>,
     before: Option<&Snapshot>,
 ) -> Result<Entrypoint, SnapshotFault> {
     let entrypoint = &config.entrypoints[index];
@@ -192,7 +199,7 @@ fn running_entrypoint(
     let tls = entrypoint
         .tls
         .as_ref()
-        .map(|tls| Terminator::new(tls, known.and_then(|known| known.tls.as_deref())).map(Arc::new))
+        .map(|tls| Terminator::new(tls, acme, known.and_then(|known| known.tls.as_deref())).map(Arc::new))
         .transpose()
         .map_err(|error| SnapshotFault::EntrypointTls { entrypoint: entrypoint.name.clone(), error })?;
     let routes = config
@@ -340,7 +347,8 @@ fn running_server(addr: ServerAddr, checked: bool, same_way: bool, known: Option
         .map(|known| known.health.clone())
         .filter(|health| (health.status() == Status::Unchecked) != checked)
         .unwrap_or_else(|| Arc::new(Health::new(fresh)));
-    // Connections stay with their server as long as they speak what is wanted. Under other TLS settings only a new handshake proves it to be the right one.
+    // Connections stay with their server as long as they speak what is wanted. Under other TLS settings only a new
+    // handshake proves it to be the right one.
     let pool_key = known.filter(|_| same_way).map_or_else(new_pool_key, |known| known.pool_key);
     let counters: Arc<ServerCounters> = known.map(|known| known.counters.clone()).unwrap_or_default();
     Server { addr, label: addr.to_string().into(), health, pool_key, counters }

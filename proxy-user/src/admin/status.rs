@@ -180,8 +180,8 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         entrypoints: entrypoints(&snapshot, rehearsed.as_ref()),
         services: services(&snapshot),
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
-        certificates: certificates::of(&snapshot.config),
-        warnings: certificates::warnings(&snapshot.config),
+        certificates: certificates::of(&snapshot),
+        warnings: certificates::warnings(&snapshot),
         access_log_dropped: snapshot.access_log.as_ref().map_or(0, |log| log.dropped()),
     })
 }

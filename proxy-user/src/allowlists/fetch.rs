@@ -127,7 +127,7 @@ async fn ask(
 }
 
 /// The first address of the host that answers.
-async fn connect(host: &str, port: u16) -> Result<TcpStream, FetchFault> {
+pub async fn connect(host: &str, port: u16) -> Result<TcpStream, FetchFault> {
     let unresolved = |error| FetchFault::Unresolved { host: host.to_owned(), error };
     let addresses = tokio::net::lookup_host((host, port)).await.map_err(unresolved)?;
     let mut last = unresolved(io::Error::new(io::ErrorKind::NotFound, "it has no address"));

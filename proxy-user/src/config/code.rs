@@ -177,6 +177,9 @@ codes! {
         "A warning. A CDN's sources are spared by `source_limit`, each being many visitors; where an entrypoint allows \
          nobody else, the limit does nothing. Nor does it where the gate is attached nowhere: packets and connections \
          are counted by the gate alone.";
+    UnansweredChallenge = 58, "a challenge that nobody would answer",
+        "A warning. The ACME authority proves a name by HTTP-01, which asks port 80 of that name over plain HTTP, and no \
+         entrypoint speaks that. Whatever else listens there would have to pass `/.well-known/acme-challenge/` on.";
     BadPattern = 60, "not a regular expression",
         "Regular expressions are those of Rust's `regex` crate: Perl's syntax without look-around and \
          back-references, so that no text can make one slow. They must match the whole of what they are held against; \

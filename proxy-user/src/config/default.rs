@@ -28,6 +28,7 @@ pub const HEALTH_RISE: u32 = 2;
 pub const CONNECT: &str = "300ms";
 pub const FIRST_BYTE: &str = "60s";
 pub const RETRY_AFTER: &str = "30s";
+pub const ACME_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
 pub const EXPIRY_WARNING: &str = "30d";
 pub const ALPN: [&str; 2] = ["h2", "http/1.1"];
 pub const HSTS_MAX_AGE: &str = "1y";

@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     model::{
-        AccessLog, AccessLogFormat, AccessLogTarget, Admin, AdminAddr, Allowlist, AllowlistId,
-        ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel, KernelMode,
-        Limits, ListSource, Log, Middleware, MiddlewareId, Network, Page, ProxyProtocol, Rate, Route,
-        ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, Timeouts, WhenAllDown,
+        AccessLog, AccessLogFormat, AccessLogTarget, Acme, AcmeChallenge, Admin, AdminAddr, Allowlist,
+        AllowlistId, ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel,
+        KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Page, ProxyProtocol, Rate,
+        Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, Timeouts,
+        WhenAllDown,
     },
     value::{show, show_rate, show_size},
 };
@@ -123,6 +124,7 @@ fn things(config: &Config) -> Things {
         log,
         shutdown: Shutdown { grace },
         state: StateFolder { dir },
+        acme,
         allowlists,
         entrypoints,
         services,
@@ -139,6 +141,9 @@ fn things(config: &Config) -> Things {
     section("log", self::log(log));
     section("shutdown", [("grace", show(*grace))].into());
     section("state", [("dir", dir.display().to_string())].into());
+    if let Some(acme) = acme {
+        things.insert(("acme", String::new()), self::acme(acme));
+    }
     for one in allowlists {
         things.insert(("allowlist", one.name.to_string()), allowlist(one));
     }
@@ -182,6 +187,20 @@ fn log(Log { access: AccessLog { to, format } }: &Log) -> Keys {
         AccessLogFormat::Combined => "combined",
     };
     [("access", access), ("format", format.to_owned())].into()
+}
+
+fn acme(Acme { directory, contact, authorities: trusted, challenge }: &Acme) -> Keys {
+    let challenge = match challenge {
+        AcmeChallenge::Http01 => "http-01",
+        AcmeChallenge::TlsAlpn01 => "tls-alpn-01",
+    };
+    [
+        ("directory", directory.to_string()),
+        ("contact", joined(contact)),
+        ("ca", authorities(trusted)),
+        ("challenge", challenge.to_owned()),
+    ]
+    .into()
 }
 
 /// How it is fetched. What is on it is told apart from its keys, prefix by prefix: as it is in force, not as it is

@@ -4,6 +4,7 @@
 //! files that are named were read. Nothing here has a position in a file any more, and nothing here runs:
 //! [`crate::snapshot`] makes the running form of it.
 
+mod acme;
 mod limits;
 mod middleware;
 mod route;
@@ -15,6 +16,9 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
+
+pub use acme::{Acme, AcmeChallenge};
 pub use middleware::{
     BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
     RateLimit, Redirect, ReplacePath, Template,
@@ -24,8 +28,6 @@ pub use tls::{
     Alpn, CipherSuites, ClientAuth, EntrypointTls, HostTls, Need, RedirectToHttps, ServiceTls, TlsVersion,
     UnknownHost,
 };
-
-use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
 
 pub use limits::Limits;
 
@@ -38,6 +40,7 @@ pub struct Config {
     pub log: Log,
     pub shutdown: Shutdown,
     pub state: StateFolder,
+    pub acme: Option<Acme>,
     pub allowlists: Vec<Allowlist>,
     pub entrypoints: Vec<Entrypoint>,
     pub services: Vec<Service>,

@@ -35,6 +35,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("log", "[log]"),
     ("shutdown", "[shutdown]"),
     ("state", "[state]"),
+    ("acme", "[acme]"),
     ("allowlist", "[allowlist.NAME]"),
     ("entrypoint", "[entrypoint.NAME]"),
     ("service", "[service.NAME]"),

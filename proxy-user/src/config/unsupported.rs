@@ -19,7 +19,6 @@ const ALL: &[Unsupported] = &[
     entry("entrypoint.NAME", "http3", "take it out"),
     entry("entrypoint.NAME", "rate_limit", "`[middleware.NAME]` has `rate_limit`"),
     entry("entrypoint.NAME", "protocol", "an entrypoint speaks HTTP, and with `tls` HTTPS"),
-    entry("entrypoint.NAME.tls", "acme", "`certificates` names files"),
     entry("service.NAME", "balance", "every server gets the same share, in turn"),
     entry("service.NAME", "weights", "every server gets the same share, in turn"),
     entry("service.NAME", "sticky", "every server gets the same share, in turn"),

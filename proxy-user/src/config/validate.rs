@@ -4,6 +4,7 @@
 //! A faulty value gives way to a harmless stand-in, so that what comes after it is looked at too. The stand-ins never
 //! get out: with a single error there is no [`Config`].
 
+mod acme;
 mod allowlists;
 mod entrypoints;
 mod fetch;
@@ -38,6 +39,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         log: globals::log(&written, findings),
         shutdown: globals::shutdown(&written, findings),
         state: globals::state(&written, findings),
+        acme: acme::acme(&written, findings),
         allowlists: allowlists::all(&written, findings),
         pages: pages::all(&written, findings),
         services: services::all(&written, findings),
@@ -53,6 +55,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
             .error_without_place(Code::NoEntrypoint, Some(&first), message)
             .hint("add one: `[entrypoint.http]` with `bind = \"0.0.0.0:80\"`");
     }
+    acme::warn(&written, &config, findings);
     source_limit::that_never_apply(&written, &config, findings);
     unused::warn(&written, &config, findings);
     (!findings.failed()).then_some(config)

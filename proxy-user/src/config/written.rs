@@ -4,6 +4,7 @@
 //! required by these types, and hardly anything is parsed: that is for [`super::validate`], which can say what is
 //! missing better than serde, and go on to the next fault.
 
+mod acme;
 mod limits;
 mod middleware;
 mod pattern;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use acme::{Acme, AcmeChallenge};
 pub use limits::Limits;
 pub use middleware::{
     BasicAuth, Clients, Compress, ForwardAuth, HeaderChanges, Headers, Link, Links, Middleware, RateLimit,
@@ -45,6 +47,8 @@ pub struct Written {
     pub shutdown: Option<At<Shutdown>>,
     /// What must outlive the daemon: the last good state of lists that are fetched.
     pub state: Option<At<State>>,
+    /// The authority that certificates are ordered from, for entrypoints with `tls = { acme = … }`. `docs/tls.md` says how.
+    pub acme: Option<At<Acme>>,
     /// Named sets of address prefixes. `cloudflare` is built in: the ranges that Cloudflare publishes, kept current
     /// by fetching them. `[allowlist.cloudflare]` with other keys than `prefixes` and `file` changes how it is
     /// fetched; with one of those two it replaces the built-in ranges. `docs/allowlists.md` says how lists keep current.

@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use tokio::time::timeout;
 
 use crate::{
+    acme,
     address::{EntrypointAddr, ServerAddr},
     allowlists::keeper::Keeper,
     blocklist::Blocks,
@@ -56,6 +57,7 @@ pub struct Fleet {
     watchers: HashMap<WatcherKey, Watching>,
     pub kernel: KernelSide,
     pub keeper: Keeper,
+    pub acme: acme::keeper::Keeper,
 }
 
 type WatcherKey = (Arc<str>, ServerAddr);
@@ -87,7 +89,8 @@ impl Fleet {
     ) -> Result<Self, ApplyFault> {
         state.lists.fill(Arc::make_mut(&mut config));
         let mut keeper = Keeper::new(state.lists.clone());
-        let mut snapshot = Snapshot::new(config.clone(), None)?;
+        let mut acme = acme::keeper::Keeper::default();
+        let mut snapshot = Snapshot::new(config.clone(), &acme.board, None)?;
         snapshot.blocks = blocks;
         let opened = open(&snapshot, &[], workers)?;
         let mut kernel = KernelSide::default();
@@ -105,6 +108,7 @@ impl Fleet {
             .collect::<io::Result<Vec<_>>>()
             .map_err(ApplyFault::Worker)?;
         keeper.follow(&config);
+        acme.follow(&config);
         let mut fleet = Self {
             running,
             workers: handles,
@@ -112,6 +116,7 @@ impl Fleet {
             watchers: HashMap::new(),
             kernel,
             keeper,
+            acme,
         };
         let snapshot = fleet.running.load_full();
         fleet.watch_new_servers(&snapshot).await;
@@ -127,6 +132,7 @@ impl Fleet {
         self.keeper.board.fill(Arc::make_mut(&mut config));
         self.replace(config.clone()).await?;
         self.keeper.follow(&config);
+        self.acme.follow(&config);
         Ok(())
     }
 
@@ -136,7 +142,7 @@ impl Fleet {
     /// When it can't run here; then the running one stays as it is.
     pub async fn replace(&mut self, config: Arc<Config>) -> Result<(), ApplyFault> {
         let before = self.running.load_full();
-        let snapshot = Snapshot::new(config.clone(), Some(&before))?;
+        let snapshot = Snapshot::new(config.clone(), &self.acme.board, Some(&before))?;
         let opened = open(&snapshot, &self.listening, self.workers.len())?;
         self.watch_new_servers(&snapshot).await;
         expect(&before, &snapshot);

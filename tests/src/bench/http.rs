@@ -5,7 +5,7 @@
 //! machine does hits all of them; noise only ever adds, so the smallest value of the rounds counts.
 
 mod hosts;
-mod peers;
+pub mod peers;
 
 use std::{
     collections::BTreeMap,
@@ -238,4 +238,4 @@ fn say(options: &Options, line: &str) {
 }
 
 /// How long a proxy may take until it serves.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);

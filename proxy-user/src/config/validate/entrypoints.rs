@@ -34,7 +34,7 @@ pub fn all(written: &Merged<'_>, chains: &mut Chains<'_, '_>, findings: &mut Fin
             shadow: shadow(item, findings),
             source_limit: source_limit::of(item, findings),
             client_ip: client_ip(item, written, findings),
-            tls: item.body.tls.as_ref().and_then(|tls| tls::entrypoint(item, tls, findings)),
+            tls: item.body.tls.as_ref().and_then(|tls| tls::entrypoint(item, tls, written, findings)),
             hsts: https::hsts(item, findings),
             redirect: https::redirect(item, findings),
             limits: limits::limits(item, findings),

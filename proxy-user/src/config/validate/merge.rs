@@ -10,8 +10,8 @@ use crate::config::{
     source::FileId,
     value,
     written::{
-        Admin, Allowlist, At, Entrypoint, Kernel, Log, Middleware, Name, Page, Route, Service, Shutdown,
-        State,
+        Acme, Admin, Allowlist, At, Entrypoint, Kernel, Log, Middleware, Name, Page, Route, Service,
+        Shutdown, State,
     },
 };
 
@@ -23,6 +23,7 @@ pub struct Merged<'a> {
     pub log: Option<(FileId, &'a At<Log>)>,
     pub shutdown: Option<(FileId, &'a At<Shutdown>)>,
     pub state: Option<(FileId, &'a At<State>)>,
+    pub acme: Option<(FileId, &'a At<Acme>)>,
     pub allowlists: Named<'a, Allowlist>,
     pub entrypoints: Named<'a, Entrypoint>,
     pub services: Named<'a, Service>,
@@ -64,6 +65,7 @@ pub fn merge<'a>(documents: &'a [Document], findings: &mut Findings) -> Merged<'
         once(&mut merged.log, "log", file, written.log.as_ref(), findings);
         once(&mut merged.shutdown, "shutdown", file, written.shutdown.as_ref(), findings);
         once(&mut merged.state, "state", file, written.state.as_ref(), findings);
+        once(&mut merged.acme, "acme", file, written.acme.as_ref(), findings);
         merged.allowlists.add(file, &written.allowlist, findings);
         merged.entrypoints.add(file, &written.entrypoint, findings);
         merged.services.add(file, &written.service, findings);
