@@ -25,7 +25,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::sync::Semaphore;
 
-use super::{Halt, Passage};
+use super::{Halt, Passage, headers::forget};
 use crate::config::model;
 
 /// A right password is asked for again after so long.
@@ -175,8 +175,11 @@ impl BasicAuth {
         if !self.pass_on {
             headers.remove(header::AUTHORIZATION);
         }
-        if let (Some(field), Ok(name)) = (&self.user_header, HeaderValue::from_str(&name)) {
-            headers.insert(field, name);
+        if let Some(field) = &self.user_header {
+            forget(headers, field);
+            if let Ok(name) = HeaderValue::from_str(&name) {
+                headers.insert(field, name);
+            }
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Request, Response, header, request};
 use tokio::time::timeout;
 
-use super::{Halt, Passage};
+use super::{Halt, Passage, headers::forget};
 use crate::{
     body::RequestBody,
     config::model,
@@ -47,7 +47,7 @@ impl ForwardAuth {
         let headers = &mut passage.head.headers;
         for name in &self.settings.copy {
             // Also where the service is silent about it: what it didn't say isn't true.
-            headers.remove(name);
+            forget(headers, name);
             for value in answer.head.headers.get_all(name) {
                 headers.append(name, value.clone());
             }

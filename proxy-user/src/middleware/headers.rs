@@ -1,6 +1,6 @@
 //! Sets, adds and removes header fields.
 
-use http::{HeaderMap, HeaderValue, header, uri::Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Scheme};
 
 use super::Passage;
 use crate::{
@@ -30,11 +30,24 @@ impl Facts {
     }
 }
 
+/// Takes a field out, also under the other spelling that CGI and WSGI read as the same: what Weir says of a client in
+/// `X-User`, no client may say beside it in `X_User`.
+pub fn forget(headers: &mut HeaderMap, name: &HeaderName) {
+    headers.remove(name);
+    let alike = |known: &&HeaderName| {
+        known.as_str().contains('_') && known.as_str().replace('_', "-") == name.as_str().replace('_', "-")
+    };
+    while let Some(known) = headers.keys().find(alike).cloned() {
+        headers.remove(known);
+    }
+}
+
 pub fn apply(changes: &HeaderChanges, headers: &mut HeaderMap, facts: &Facts) {
     for name in &changes.remove {
-        headers.remove(name);
+        forget(headers, name);
     }
     for (name, value) in &changes.set {
+        forget(headers, name);
         headers.insert(name, filled(value, facts));
     }
     for (name, value) in &changes.add {
@@ -73,7 +86,6 @@ fn filled(template: &Template, facts: &Facts) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderName;
 
     fn fixed(value: &'static str) -> Template {
         Template::Fixed(HeaderValue::from_static(value))
@@ -90,7 +102,8 @@ mod tests {
         };
         let name = HeaderName::from_static;
         let mut headers = HeaderMap::new();
-        for (field, value) in [("x-old", "1"), ("x-a", "1"), ("x-a", "2"), ("x-b", "1")] {
+        let given = [("x-old", "1"), ("x_old", "1"), ("x-a", "1"), ("x-a", "2"), ("x_a", "9"), ("x-b", "1")];
+        for (field, value) in given {
             headers.append(name(field), HeaderValue::from_static(value));
         }
         let pieces = vec![Piece::ClientIp, Piece::Text(" over ".into()), Piece::Scheme, Piece::Host];
@@ -105,5 +118,6 @@ mod tests {
         };
         assert_eq!((all("x-old"), all("x-a"), all("x-b")), (vec![], vec!["3", "4"], vec!["2"]));
         assert_eq!(all("x-who"), ["192.0.2.1 over https"]);
+        assert_eq!((all("x_old"), all("x_a")), (vec![], vec![]), "look-alikes go too");
     }
 }

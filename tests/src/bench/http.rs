@@ -162,7 +162,7 @@ bind = ["127.0.0.1:{port}"]
 servers = ["127.0.0.1:{}"]
 
 {}"#,
-            port + 1000,
+            port + 2000,
             folder.display(),
             peers::SERVER_PORT,
             hosts::routes(hosts)

@@ -8,12 +8,10 @@ use crate::lab::Island;
 /// The two configurations that are compared, by how many hosts they have.
 pub const PAIR: [(&str, usize); 2] = [("weir_1_host", 1), ("weir_10k_hosts", 10_000)];
 
-/// A route for each host, or one for every host where there are none.
+/// A route for each host, and one for all others.
 pub fn routes(hosts: usize) -> String {
-    if hosts == 0 {
-        return "[[route]]\nservice = \"app\"\n".to_owned();
-    }
-    (0..hosts).map(|nth| format!("[[route]]\nhost = \"{}\"\nservice = \"app\"\n", name(nth))).collect()
+    let each = (0..hosts).map(|nth| format!("[[route]]\nhost = \"{}\"\nservice = \"app\"\n", name(nth)));
+    each.collect::<String>() + "[[route]]\nservice = \"app\"\n"
 }
 
 /// What makes wrk ask for one host after the other.
