@@ -15,10 +15,24 @@ fuzz_target!(|bytes: &[u8]| {
     if choice & 2 != 0 {
         address(&mut frame, usize::from(choice >> 2));
     }
-    if let Some(said) = model::disagreement(&frame, choice & 1 != 0) {
+    if let Some(said) = model::disagreement(&frame, setting(*choice, bytes.len())) {
         panic!("{said}");
     }
 });
+
+/// Any of what an entrypoint may have beside its lists.
+fn setting(choice: u8, more: usize) -> model::Setting {
+    let protect = (more % 32) as u8;
+    model::Setting {
+        shadow: choice & 1 != 0,
+        protect,
+        // Where nobody has to be listed there are no lists.
+        cdn: [None, Some(0), Some(1)][usize::from(choice >> 1) % 3].filter(|_| protect & 1 == 0),
+        blocked: [model::Blocked::Nobody, model::Blocked::NoCdn, model::Blocked::Everybody]
+            [usize::from(choice >> 3) % 3],
+        over: [choice & 64 != 0, choice & 128 != 0],
+    }
+}
 
 /// Most of what is tried would be for nobody, so half of it is sent to a guarded address.
 fn address(frame: &mut [u8], from: usize) {

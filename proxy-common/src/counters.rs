@@ -24,6 +24,9 @@ pub struct Counters {
     pub malformed: Tally,
     pub split_header: Tally,
     pub vlan_tags: Tally,
+    pub blocked: Tally,
+    pub packet_rate: Tally,
+    pub connection_rate: Tally,
 }
 
 const _: () = assert!(size_of::<Counters>() == (1 + DropReason::ALL.len()) * size_of::<Tally>());
@@ -40,6 +43,9 @@ impl Counters {
             DropReason::Malformed => &self.malformed,
             DropReason::SplitHeader => &self.split_header,
             DropReason::VlanTags => &self.vlan_tags,
+            DropReason::Blocked => &self.blocked,
+            DropReason::PacketRate => &self.packet_rate,
+            DropReason::ConnectionRate => &self.connection_rate,
         }
     }
 
@@ -53,6 +59,9 @@ impl Counters {
             DropReason::Malformed => &mut self.malformed,
             DropReason::SplitHeader => &mut self.split_header,
             DropReason::VlanTags => &mut self.vlan_tags,
+            DropReason::Blocked => &mut self.blocked,
+            DropReason::PacketRate => &mut self.packet_rate,
+            DropReason::ConnectionRate => &mut self.connection_rate,
         }
     }
 }

@@ -51,7 +51,15 @@ pub const GATE_WATCHED: &str = "GATE_WATCHED";
 /// By CPU: how much it has told of late.
 pub const GATE_BUDGET: &str = "GATE_BUDGET";
 
-pub const GATE_MAPS: [&str; 17] = [
+/// By source and entrypoint: what it has spent of its limits.
+pub const GATE_SOURCES: &str = "GATE_SOURCES";
+/// By source prefix: until when it is blocked.
+pub const GATE_BLOCKED: &str = "GATE_BLOCKED";
+
+/// The prefixes of CDNs, which entrypoints that allow others too spare.
+pub const GATE_CDN: &str = "GATE_CDN";
+
+pub const GATE_MAPS: [&str; 20] = [
     GATE_SCOPE,
     GATE_SIEVES,
     GATE_ALLOW,
@@ -69,6 +77,9 @@ pub const GATE_MAPS: [&str; 17] = [
     GATE_EVENTS,
     GATE_WATCHED,
     GATE_BUDGET,
+    GATE_SOURCES,
+    GATE_BLOCKED,
+    GATE_CDN,
 ];
 
 /// The gate at XDP.

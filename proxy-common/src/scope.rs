@@ -4,6 +4,8 @@
 //! it whole, with a seed for which no bucket overflows, and puts it in the place of the one before; it is never
 //! changed.
 
+use crate::limit::SourceLimit;
+
 /// Slots for entrypoints, the reserved one included.
 pub const MAX_ENTRYPOINTS: usize = 256;
 
@@ -13,6 +15,9 @@ pub const MAX_TRIED: usize = 2 * MAX_ENTRYPOINTS;
 
 /// Counts what is for a guarded address but can't be said to be for one entrypoint: its port can't be read.
 pub const UNATTRIBUTED: u32 = 0;
+
+/// How many prefixes of CDNs are known to the kernel.
+pub const MAX_CDN: usize = 65_536;
 
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
@@ -44,9 +49,28 @@ pub struct Policy {
     /// Slot in the counters and among the names of entrypoints.
     pub entrypoint: u16,
     /// Not 0: what would be dropped is counted, and passes.
-    pub shadow: u16,
+    pub shadow: u8,
+    /// What is asked beside the allowlists: flags of [`protect`]. 0 almost always, and then nothing is.
+    pub protect: u8,
     /// Slot of the allowlists.
-    pub admission: u32,
+    pub admission: u16,
+    /// Slot of those of them that are a CDN's: many visitors share each of its addresses, so what protects from a
+    /// single source is not meant for them. [`Policy::NO_CDN`]: none is.
+    pub cdn: u16,
+}
+
+/// What an entrypoint may be protected by, beside its allowlists.
+pub mod protect {
+    /// It has no allowlist: everybody comes in, and `admission` is no slot.
+    pub const OPEN: u8 = 1;
+    /// Somebody is blocked whom its lists let in.
+    pub const BLOCKS: u8 = 2;
+    /// The packets of each source are limited.
+    pub const PACKETS: u8 = 4;
+    /// The new connections of each source are limited. Only where the protocol is TCP.
+    pub const CONNECTIONS: u8 = 8;
+    /// Those limits hold for a CDN's sources too.
+    pub const LIMITS_CDN: u8 = 16;
 }
 
 #[repr(C)]
@@ -64,12 +88,35 @@ pub struct ScopeTable {
     pub generation: u64,
     pub seed: u64,
     pub buckets: [[ScopeSlot; BUCKET_SLOTS]; BUCKETS],
+    /// By entrypoint: how much each source may send there.
+    pub limits: [SourceLimit; MAX_ENTRYPOINTS],
 }
 
 const _: () = assert!(size_of::<ScopeKey>() == 24); // 16 + 2 + 2 + 4: nothing hidden
 const _: () = assert!(size_of::<Policy>() == 8);
 const _: () = assert!(size_of::<ScopeSlot>() == 32); // a bucket is two cache lines
-const _: () = assert!(size_of::<ScopeTable>() == 16 + BUCKETS * BUCKET_SLOTS * 32);
+const _: () = assert!(size_of::<ScopeTable>() == 16 + BUCKETS * BUCKET_SLOTS * 32 + MAX_ENTRYPOINTS * 32);
+
+// === impl Policy ===
+
+impl Policy {
+    /// In `cdn`: no list is a CDN's.
+    pub const NO_CDN: u16 = u16::MAX;
+
+    const NONE: Self = Self { entrypoint: 0, shadow: 0, protect: 0, admission: 0, cdn: Self::NO_CDN };
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(&self, flag: u8) -> bool {
+        self.protect & flag != 0
+    }
+
+    /// The slots that it refers to.
+    pub fn admissions(&self) -> impl Iterator<Item = u16> + use<> {
+        let admission = (!self.has(protect::OPEN)).then_some(self.admission);
+        admission.into_iter().chain((self.cdn != Self::NO_CDN).then_some(self.cdn))
+    }
+}
 
 // === impl ScopeKey ===
 
@@ -101,6 +148,12 @@ impl ScopeKey {
         self.protocol == u16::MAX
     }
 
+    /// Whether this key stands for a port.
+    #[must_use]
+    pub fn is_port(&self) -> bool {
+        *self != Self::EMPTY && !self.is_whole()
+    }
+
     #[inline(always)]
     const fn words(&self) -> [u64; 3] {
         // SAFETY: 24 bytes without padding (asserted above), and any bytes are integers.
@@ -112,9 +165,9 @@ impl ScopeKey {
 
 impl ScopeTable {
     pub const EMPTY: Self = {
-        let slot =
-            ScopeSlot { key: ScopeKey::EMPTY, policy: Policy { entrypoint: 0, shadow: 0, admission: 0 } };
-        Self { generation: 0, seed: 0, buckets: [[slot; BUCKET_SLOTS]; BUCKETS] }
+        let slot = ScopeSlot { key: ScopeKey::EMPTY, policy: Policy::NONE };
+        let (buckets, limits) = ([[slot; BUCKET_SLOTS]; BUCKETS], [SourceLimit::NONE; MAX_ENTRYPOINTS]);
+        Self { generation: 0, seed: 0, buckets, limits }
     };
 
     #[inline(always)]

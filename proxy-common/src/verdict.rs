@@ -19,10 +19,16 @@ pub enum DropReason {
     SplitHeader = 6,
     /// Behind more VLAN tags than the gate looks behind, one of which names no VLAN: the host would take it for its own.
     VlanTags = 7,
+    /// Somebody has blocked the source.
+    Blocked = 8,
+    /// The source sends more packets than the entrypoint allows each.
+    PacketRate = 9,
+    /// The source opens more connections than the entrypoint allows each.
+    ConnectionRate = 10,
 }
 
 impl DropReason {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::NotListed,
         Self::Truncated,
         Self::ExtensionHeaders,
@@ -30,6 +36,9 @@ impl DropReason {
         Self::Malformed,
         Self::SplitHeader,
         Self::VlanTags,
+        Self::Blocked,
+        Self::PacketRate,
+        Self::ConnectionRate,
     ];
 
     /// `None`: of another version's.
@@ -48,6 +57,9 @@ impl DropReason {
             Self::Malformed => "malformed",
             Self::SplitHeader => "split_header",
             Self::VlanTags => "vlan_tags",
+            Self::Blocked => "blocked",
+            Self::PacketRate => "packet_rate",
+            Self::ConnectionRate => "connection_rate",
         }
     }
 
@@ -58,6 +70,9 @@ impl DropReason {
             Self::Malformed => "a header in it has a length that no header has",
             Self::SplitHeader => "it is the first of several fragments, and its port isn't in it",
             Self::VlanTags => "it has more VLAN tags than the gate looks behind, one of which names no VLAN",
+            Self::Blocked => "its source is blocked (`weir block list`)",
+            Self::PacketRate => "its source sends more packets than `source_limit` allows",
+            Self::ConnectionRate => "its source opens more connections than `source_limit` allows",
             Self::NotListed => "its source is on none of the allowlists",
             Self::Truncated => "it ends before its port can be read",
             Self::ExtensionHeaders => "it has more IPv6 extension headers than the gate looks behind",

@@ -6,13 +6,16 @@
 
 mod ipv4;
 mod ipv6;
+mod protection;
 
 use proxy_common::{
-    admission::ListId,
-    scope::{Policy, ScopeKey},
+    admission::{ListId, SOME_LIST},
+    limit::SourceKey,
+    scope::{Policy, ScopeKey, protect},
     verdict::DropReason,
 };
 
+use self::protection::Sender;
 use crate::{
     frame::{Frame, TooShort, read},
     headers::{Ethernet, Ipv4, Ipv6, VlanTag, ether_type},
@@ -26,6 +29,12 @@ pub trait Tables {
     fn policy(&self, key: &ScopeKey) -> Option<Policy>;
     fn admits_v4(&self, admission: u32, source: SourceV4) -> Admits;
     fn admits_v6(&self, admission: u32, source: SourceV6) -> Admits;
+    /// Whether the source is a CDN's.
+    fn is_cdn(&self, source: Source) -> bool;
+    /// Whether somebody has blocked the source; if so, that is counted.
+    fn blocked(&self, source: Source, is_cdn: bool) -> bool;
+    /// Takes what the source sends off what it may.
+    fn spend(&self, source: SourceKey, opens: bool) -> Result<(), DropReason>;
 }
 
 /// A source address, as words that hold its bytes in their order.
@@ -136,14 +145,27 @@ fn behind_tags(frame: &impl Frame) -> Result<Tagged, TooShort> {
     Ok(behind)
 }
 
-/// What the lists say becomes the verdict.
+/// Who may come in, does, unless it is blocked or sends too much. `admits` says what an admission slot says of the
+/// source.
 #[inline(always)]
-fn admit(policy: Policy, admits: Admits) -> Result<Admitted, Stop> {
-    match admits {
-        Admits::Listed(list) => Ok(Admitted { entrypoint: policy.entrypoint.into(), list }),
-        Admits::NotListed => Err(stopped(policy, DropReason::NotListed)),
-        Admits::NoLists => Err(stopped(policy, DropReason::ListMissing)),
+fn admit(
+    policy: Policy,
+    tables: &impl Tables,
+    admits: impl Fn(u16) -> Admits,
+    sender: &Sender,
+) -> Result<Admitted, Stop> {
+    let listed = if policy.has(protect::OPEN) { Admits::Listed(SOME_LIST) } else { admits(policy.admission) };
+    let list = match listed {
+        Admits::Listed(list) => list,
+        Admits::NotListed => return Err(stopped(policy, DropReason::NotListed)),
+        Admits::NoLists => return Err(stopped(policy, DropReason::ListMissing)),
+    };
+    if policy.protect != 0
+        && let Some(reason) = protection::refuses(policy, tables, sender)
+    {
+        return Err(stopped(policy, reason));
     }
+    Ok(Admitted { entrypoint: policy.entrypoint.into(), list })
 }
 
 /// Dropped, unless this is only a rehearsal.

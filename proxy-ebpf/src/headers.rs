@@ -81,6 +81,13 @@ pub struct Ports {
     destination: [u8; 2],
 }
 
+/// TCP's header, up to its flags.
+#[repr(C)]
+pub struct TcpFlags {
+    _before: [u8; 13],
+    flags: u8,
+}
+
 impl Ethernet {
     #[inline(always)]
     pub fn ether_type(&self) -> u16 {
@@ -181,6 +188,18 @@ impl Ports {
     }
 }
 
+impl TcpFlags {
+    pub const SYN: u8 = 0x02;
+    const ACK: u8 = 0x10;
+
+    /// SYN and ACK, and none of the others. SYN alone: the first packet of a connection.
+    #[inline(always)]
+    pub fn syn_and_ack(&self) -> u8 {
+        self.flags & (Self::SYN | Self::ACK)
+    }
+}
+
+const _: () = assert!(size_of::<TcpFlags>() == 14 && align_of::<TcpFlags>() == 1);
 const _: () = assert!(size_of::<Ethernet>() == 14 && align_of::<Ethernet>() == 1);
 const _: () = assert!(size_of::<VlanTag>() == 4 && align_of::<VlanTag>() == 1);
 const _: () = assert!(size_of::<Ipv4>() == 20 && align_of::<Ipv4>() == 1);
@@ -203,3 +222,5 @@ unsafe impl Wire for Extension {}
 unsafe impl Wire for Ipv6Fragment {}
 // SAFETY: as above.
 unsafe impl Wire for Ports {}
+// SAFETY: as above.
+unsafe impl Wire for TcpFlags {}

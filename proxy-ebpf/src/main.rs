@@ -1,6 +1,6 @@
 //! The programs that the kernel loads: entry points, and the table from stop reason to verdict.
 
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![deny(clippy::wildcard_enum_match_arm)]
 
 #[cfg(target_arch = "bpf")]
@@ -44,7 +44,7 @@ mod programs {
     #[inline(always)]
     fn at_xdp(ctx: &XdpContext) -> u32 {
         let bytes = (ctx.end() - ctx.start()) as u64;
-        match decide(ctx, judge(ctx, &GateMaps), bytes) {
+        match decide(ctx, judge(ctx, &GateMaps::<true>), bytes) {
             Verdict::Pass => xdp_action::XDP_PASS,
             Verdict::Drop => xdp_action::XDP_DROP,
         }
@@ -53,11 +53,11 @@ mod programs {
     #[classifier]
     pub fn gate_tc(ctx: TcContext) -> i32 {
         let bytes = u64::from(ctx.len());
-        let mut judged = judge(&ctx, &GateMaps);
+        let mut judged = judge(&ctx, &GateMaps::<true>);
         // A short read here may only mean that the rest lies in another piece.
         if may_be_in_pieces(&judged) && (ctx.end() - ctx.start()) < ctx.len() as usize {
             let _ = ctx.pull_data(PULL.min(ctx.len()));
-            judged = judge(&ctx, &GateMaps);
+            judged = judge(&ctx, &GateMaps::<true>);
         }
         match decide(&ctx, judged, bytes) {
             // Not TC_ACT_OK: whoever is attached behind us is asked as well.
@@ -70,7 +70,7 @@ mod programs {
     #[xdp]
     pub fn gate_explain(ctx: XdpContext) -> u32 {
         let bytes = (ctx.end() - ctx.start()) as u64;
-        let answer = explain(&ctx, judge(&ctx, &GateMaps), bytes).to_bytes();
+        let answer = explain(&ctx, judge(&ctx, &GateMaps::<false>), bytes).to_bytes();
         // SAFETY: `ctx` is what this program was called with. Every address read from it before is stale now.
         if unsafe { bpf_xdp_adjust_head(ctx.ctx, -(Answer::BYTES as i32)) } != 0
             || ctx.start() + Answer::BYTES > ctx.end()
@@ -229,7 +229,10 @@ mod programs {
                         | DropReason::ExtensionHeaders
                         | DropReason::ListMissing
                         | DropReason::Malformed
-                        | DropReason::VlanTags,
+                        | DropReason::VlanTags
+                        | DropReason::Blocked
+                        | DropReason::PacketRate
+                        | DropReason::ConnectionRate,
                     ..
                 }
                 | Stop::Shadowed {
@@ -238,7 +241,10 @@ mod programs {
                         | DropReason::ExtensionHeaders
                         | DropReason::ListMissing
                         | DropReason::Malformed
-                        | DropReason::VlanTags,
+                        | DropReason::VlanTags
+                        | DropReason::Blocked
+                        | DropReason::PacketRate
+                        | DropReason::ConnectionRate,
                     ..
                 },
             ) => false,

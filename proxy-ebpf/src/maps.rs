@@ -2,8 +2,12 @@
 //!
 //! Only `#[btf_map]`: one map of the older kind and libbpf's tools (bpftool among them) refuse the object.
 
+use core::{arch::asm, ptr};
+
 use aya_ebpf::{
-    btf_maps::{Array, ArrayOfMaps, LruPerCpuHashMap, PerCpuArray},
+    bindings::BPF_NOEXIST,
+    btf_maps::{Array, ArrayOfMaps, LpmTrie, LruHashMap, LruPerCpuHashMap, PerCpuArray, lpm_trie::Key},
+    helpers::{bpf_ktime_get_boot_ns, bpf_ktime_get_ns},
     macros::btf_map,
 };
 use proxy_common::{
@@ -13,12 +17,15 @@ use proxy_common::{
         index::{Bucket, FILTER_WORDS},
         tree::{Damaged, Node},
     },
+    blocked::{Blocked, MAX_BLOCKS},
     counters::Counters,
     label::{Label, ListLabel},
-    scope::{MAX_ENTRYPOINTS, MAX_TRIED, Policy, ScopeKey, ScopeTable},
+    limit::{Bucket as TokenBucket, MAX_SOURCES, SourceKey, Spent, Take},
+    scope::{MAX_CDN, MAX_ENTRYPOINTS, MAX_TRIED, Policy, ScopeKey, ScopeTable},
     shadow::{MAX_SHADOWED, Shadowed, ShadowedKey},
+    verdict::DropReason,
 };
-use proxy_ebpf::gate::{Admits, SourceV4, SourceV6, Tables};
+use proxy_ebpf::gate::{Admits, Source, SourceV4, SourceV6, Tables};
 
 /// One slot, so that one update brings a whole new generation.
 #[btf_map]
@@ -70,10 +77,23 @@ static GATE_LISTS: Array<ListLabel, MAX_LISTS> = Array::new();
 #[btf_map]
 static GATE_TRIED: PerCpuArray<Counters, MAX_TRIED> = PerCpuArray::new();
 
-/// The gate's questions, answered by the maps above.
-pub struct GateMaps;
+/// What sources have spent of their limits. One that is pushed out begins anew.
+#[btf_map]
+static GATE_SOURCES: LruHashMap<SourceKey, Spent, MAX_SOURCES> = LruHashMap::new();
 
-impl Tables for GateMaps {
+/// Whom somebody has blocked. Asked only where the scope says that there is anybody.
+#[btf_map]
+static GATE_BLOCKED: LpmTrie<[u8; 16], Blocked, MAX_BLOCKS> = LpmTrie::new();
+
+/// Whom entrypoints spare that allow others too.
+#[btf_map]
+static GATE_CDN: LpmTrie<[u8; 16], u64, MAX_CDN> = LpmTrie::new();
+
+/// The gate's questions, answered by the maps above. `IN_EARNEST`: what it lets pass is spent, and what is blocked is
+/// counted; else it only looks.
+pub struct GateMaps<const IN_EARNEST: bool>;
+
+impl<const IN_EARNEST: bool> Tables for GateMaps<IN_EARNEST> {
     #[inline(always)]
     fn policy(&self, key: &ScopeKey) -> Option<Policy> {
         // Where no scope is in place, nothing is guarded.
@@ -106,6 +126,96 @@ impl Tables for GateMaps {
             |bucket| GATE_INDEX.get_value(admission, &bucket),
         ))
     }
+
+    #[inline(always)]
+    fn is_cdn(&self, source: Source) -> bool {
+        // SAFETY: four words are sixteen bytes, and any bytes are an address.
+        let address = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(source) };
+        GATE_CDN.get(&Key::new(u128::BITS, address)).is_some()
+    }
+
+    #[inline(always)]
+    fn blocked(&self, source: Source, is_cdn: bool) -> bool {
+        // SAFETY: four words are sixteen bytes, and any bytes are an address.
+        let address = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(source) };
+        let Some(block) = GATE_BLOCKED.get(&Key::new(u128::BITS, address)) else { return false };
+        // SAFETY: the helper has no conditions.
+        let holds = block.holds(is_cdn, unsafe { bpf_ktime_get_boot_ns() });
+        if holds && IN_EARNEST {
+            let packets = (&raw const block.packets).cast_mut();
+            // SAFETY: a field of a map's value, which can be written, and is not given back to the system while this
+            // program runs; everybody adds to it atomically.
+            unsafe { add(packets, 1) };
+        }
+        holds
+    }
+
+    #[inline(always)]
+    fn spend(&self, source: SourceKey, opens: bool) -> Result<(), DropReason> {
+        let Some(scope) = GATE_SCOPE.get_value(0, &0) else { return Ok(()) };
+        // Cut off rather than compared: the compiler compares one copy of a number and uses another, of which the verifier
+        // then knows nothing.
+        const { assert!(MAX_ENTRYPOINTS.is_power_of_two()) };
+        let limit = &scope.limits[usize::from(source.entrypoint) & (MAX_ENTRYPOINTS - 1)];
+        // SAFETY: the helper has no conditions.
+        let now = unsafe { bpf_ktime_get_ns() };
+        let Some(spent) = GATE_SOURCES.get_ptr_mut(&source) else {
+            if IN_EARNEST {
+                let connections = if opens { now + limit.connections.interval } else { 0 };
+                let first = Spent { packets: now + limit.packets.interval, connections };
+                // Another CPU may be first, or there may be no room in a flood: then this one packet is free.
+                let _ = GATE_SOURCES.insert(&source, first, BPF_NOEXIST.into());
+            }
+            return Ok(());
+        };
+        // SAFETY: fields of what was just looked up.
+        unsafe {
+            if !Self::take(&limit.packets, &raw mut (*spent).packets, now) {
+                return Err(DropReason::PacketRate);
+            }
+            if opens && !Self::take(&limit.connections, &raw mut (*spent).connections, now) {
+                return Err(DropReason::ConnectionRate);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<const IN_EARNEST: bool> GateMaps<IN_EARNEST> {
+    /// Takes one from a bucket, unless that is too much.
+    ///
+    /// # Safety
+    /// `due` must be a field of a map's value.
+    #[inline(always)]
+    unsafe fn take(bucket: &TokenBucket, due: *mut u64, now: u64) -> bool {
+        if bucket.interval == 0 {
+            return true;
+        }
+        // SAFETY: a map's value, as the caller promises, which is not given back to the system while this program runs.
+        // Other CPUs may write in between: then one too many passes, and never one too few.
+        let take = bucket.take(unsafe { ptr::read_volatile(due) }, now);
+        match take {
+            Take::Over => return false,
+            Take::Begin(_) | Take::Add(_) if !IN_EARNEST => {}
+            // SAFETY: as above.
+            Take::Begin(next) => unsafe { ptr::write_volatile(due, next) },
+            Take::Add(more) => {
+                // SAFETY: as above.
+                unsafe { add(due, more) };
+            }
+        }
+        true
+    }
+}
+
+/// Adds, at once for all CPUs. core has no such thing for BPF.
+///
+/// # Safety
+/// `to` must be good for reading and writing, and aligned.
+#[inline(always)]
+unsafe fn add(to: *mut u64, more: u64) {
+    // SAFETY: the caller's promise; the instruction does nothing else.
+    unsafe { asm!("lock *(u64 *)({} + 0) += {}", in(reg) to, in(reg) more, options(nostack)) };
 }
 
 #[inline(always)]

@@ -260,7 +260,13 @@ mod tests {
             authorities: ServerAuthorities::System,
             floor: nets(floor),
         };
-        Allowlist { name: "l".into(), prefixes: Vec::new(), written: nets(written), fetch: Some(fetch) }
+        Allowlist {
+            name: "l".into(),
+            prefixes: Vec::new(),
+            written: nets(written),
+            fetch: Some(fetch),
+            cdn: false,
+        }
     }
 
     fn good(prefixes: &[&str]) -> Good {

@@ -5,9 +5,11 @@
 mod admin;
 mod allowlist;
 mod apply;
+mod block;
 mod check;
 mod docs;
 mod explain;
+mod hash_password;
 mod kernel;
 mod reload;
 mod run;
@@ -49,8 +51,13 @@ enum Command {
     /// Show allowlists and how current they are, or fetch them now
     #[command(subcommand)]
     Allowlist(allowlist::AllowlistCommand),
-    /// Say why the gate passes or drops an address or a packet, or more about a code like W012
+    /// Block addresses for a while, show who is blocked, let them go
+    #[command(subcommand)]
+    Block(block::BlockCommand),
+    /// Say why the gate passes or drops an address or a packet, which way a URL takes, or more about a code like W012
     Explain(explain::ExplainArgs),
+    /// Make of a password what `basic_auth` keeps of it
+    HashPassword(hash_password::HashPasswordArgs),
     /// Show packets that the gate drops, as it drops them
     Watch(watch::WatchArgs),
     /// Show per second what passes, what is dropped and where that comes from, and how the servers are
@@ -99,7 +106,9 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => reload::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Allowlist(command) => allowlist::run(&command),
+        Command::Block(command) => block::run(&command),
         Command::Explain(args) => explain::run(&args),
+        Command::HashPassword(args) => hash_password::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Kernel(command) => kernel::run(&command),

@@ -42,12 +42,18 @@ pub struct Accepted {
 pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     let Accepted { mut stream, mut peer, at } = accepted;
     // 1. Where did it come in? (A reload may have taken the entrypoint away a moment ago.)
-    let Some(entrypoint) = worker.snapshot().entrypoint(at).cloned() else { return };
+    let snapshot = worker.snapshot();
+    let Some(entrypoint) = snapshot.entrypoint(at).cloned() else { return };
 
     // 2. May it come in? The gate has asked already where it stands; where it doesn't, this is the gate.
-    if !entrypoint.admission.admits(peer.ip()) {
+    let is_listed = entrypoint.admission.admits(peer.ip());
+    let is_blocked = is_listed && snapshot.blocks.refuse(peer.ip(), || entrypoint.cdn.contains(peer.ip()));
+    drop(snapshot);
+    if !is_listed || is_blocked {
         if !entrypoint.admission.shadow {
-            entrypoint.counters.not_listed.fetch_add(1, Ordering::Relaxed);
+            let counters = &entrypoint.counters;
+            let turned_away = if is_blocked { &counters.blocked } else { &counters.not_listed };
+            turned_away.fetch_add(1, Ordering::Relaxed);
             reset(&stream);
             return;
         }

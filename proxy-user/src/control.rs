@@ -2,6 +2,7 @@
 //! answers the admin API, and listens to signals. It never stands in a request's way.
 
 pub mod apply;
+pub mod blocks;
 pub mod certificates;
 pub mod files;
 pub mod guard;
@@ -29,6 +30,7 @@ use crate::{
     config::{self, Code, Diagnostic, Loaded, Report, diff, model::Config},
     control::{
         apply::{ApplyFault, Fleet},
+        blocks::Blocking,
         certificates::Reported,
         files::Files,
         guard::{Guard, Session},
@@ -95,7 +97,8 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let state = Arc::new(ControlState::new(source.clone(), guard, lists));
     let admin = admin::bind(&config.admin)?;
     let workers = options.workers.unwrap_or_else(cores);
-    let mut fleet = Fleet::start(config.clone(), workers, &state).await?;
+    let (mut blocking, blocked) = Blocking::at_start(&config);
+    let mut fleet = Fleet::start(config.clone(), workers, &state, blocking.shared(), blocked).await?;
     state.applied(fleet.generation(), &fleet.kernel.state);
     let mut trials = Trials::at_start(&source, &state);
     state.runs(fleet.running());
@@ -123,8 +126,9 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
                 let _ = reload(&source, &state, &mut fleet, &mut files).await;
             }
             Some(order) = orders.recv() => {
-                perform(order, &source, &state, &mut fleet, &mut files, &mut trials).await;
+                perform(order, &source, &state, &mut fleet, &mut files, &mut trials, &mut blocking).await;
             }
+            () = blocking.due() => blocking.look(&mut fleet).await,
             () = trials.over() => {
                 let _ = install::revert(&source, &state, &mut fleet, &mut files, &mut trials).await;
             }
@@ -159,6 +163,7 @@ async fn perform(
     fleet: &mut Fleet,
     files: &mut Files,
     trials: &mut Trials,
+    blocking: &mut Blocking,
 ) {
     let (verb, answer) = order.open();
     let outcome = match verb {
@@ -169,6 +174,8 @@ async fn perform(
         Verb::Confirm(_) => install::confirm(state, fleet, trials),
         Verb::Revert(_) => install::revert(source, state, fleet, files, trials).await,
         Verb::Diff(asked) => difference(source, state, fleet, &asked.name, &asked.text),
+        Verb::Block(wanted) => blocking.add(wanted, &state.guard, fleet).await,
+        Verb::Unblock(wanted) => blocking.remove(wanted, fleet).await,
         // Fetching takes its time, and what it brings comes back as news.
         Verb::RefreshAllowlists(what) => {
             tokio::spawn(lists::refresh(what, state.lists.clone(), answer));

@@ -15,11 +15,13 @@ use ipnet::IpNet;
 use proxy_common::scope;
 use serde::Serialize;
 
-use crate::config::model::KernelMode;
+use crate::config::model::{KernelMode, SourceLimit};
 
 pub mod addresses;
 mod allowed;
 mod attach;
+pub mod blocks;
+mod cdn;
 pub mod explain;
 pub mod fault;
 mod interface;
@@ -43,6 +45,7 @@ pub use status::{KernelStatus, ShadowedSource};
 
 use self::{
     attach::Programs,
+    blocks::Blocks,
     interface::Places,
     object::Loaded,
     pins::{Lock, Pins},
@@ -59,7 +62,7 @@ pub struct Desired {
     pub guarded: Vec<Guarded>,
 }
 
-/// An entrypoint with at least one allowlist.
+/// An entrypoint. Without a list, everybody may come in.
 #[derive(Debug, Clone)]
 pub struct Guarded {
     pub entrypoint: Arc<str>,
@@ -70,6 +73,8 @@ pub struct Guarded {
     pub lists: Vec<NamedList>,
     /// A rehearsal: every packet is judged, and those that would be dropped are counted and pass.
     pub shadow: bool,
+    /// How much each source may send.
+    pub limit: Option<SourceLimit>,
 }
 
 /// What has ports.
@@ -82,6 +87,8 @@ pub enum Protocol {
 #[derive(Debug, Clone)]
 pub struct NamedList {
     pub name: Arc<str>,
+    /// Its members are a CDN's.
+    pub cdn: bool,
     pub prefixes: Arc<[IpNet]>,
 }
 
@@ -113,6 +120,7 @@ pub struct Kernel {
     tables: Tables,
     programs: Programs,
     admissions: plan::Known,
+    blocks: Blocks,
     /// Where the interfaces were when they were last looked at.
     places: Places,
     _lock: Lock,
@@ -152,7 +160,8 @@ impl Kernel {
         let mut tables = Tables::open(&pins)?;
         tables.settle()?;
         let (admissions, places) = (plan::Known::default(), Places::default());
-        Ok(Self { pins, tables, programs, admissions, places, _lock: lock })
+        let blocks = Blocks::default();
+        Ok(Self { pins, tables, programs, admissions, blocks, places, _lock: lock })
     }
 
     /// Makes the kernel enforce `desired`. On a fault, what was enforced before still is.
@@ -163,11 +172,12 @@ impl Kernel {
         let resolved = interface::resolve(&desired.interfaces, desired.mode, self.programs.tc_hook(), known)?;
         let guarded = addresses::expand(&desired.guarded)?;
         let observed = self.tables.observe(&self.admissions)?;
-        let plan = plan::tables(desired.generation, &guarded, &observed)?;
+        let plan = plan::tables(desired.generation, &guarded, self.blocks, &observed)?;
 
         // 2. Lists into unused slots, then the new scope in one update.
         let previous = self.tables.scope()?.map(|(_, scope)| scope);
         self.tables.fill(&plan)?;
+        let cdns = cdn::Members::add(&self.pins, &desired.guarded)?;
         self.tables.publish(&plan)?;
 
         // 3. Programs onto interfaces. Only now: a gate in place never stands empty.
@@ -181,6 +191,7 @@ impl Kernel {
 
         // 4. Nothing can fail any more that matters: what the old generation held is let go.
         self.tables.release(&plan.free);
+        cdns.forget_others();
         self.admissions = plan.known;
         let places = Places::of(&resolved);
         places.tell(&self.places);

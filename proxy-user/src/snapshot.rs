@@ -19,11 +19,13 @@ use crate::{
     access_log::sink::Sink,
     address::{EntrypointAddr, ServerAddr},
     admission::{Admission, PrefixSet},
+    blocklist::Blocks,
     config::model::{self, AllowlistId, Config, Limits, Network, RedirectToHttps},
     connection::crowd::Crowd,
     health::{Health, Status},
     hygiene::Faults,
     identity::TrustedSource,
+    middleware::{Chain, Step, reason::Tally},
     page::Page,
     routing::{
         Router,
@@ -43,6 +45,10 @@ pub struct Snapshot {
     pub entrypoints: Vec<Arc<Entrypoint>>,
     pub services: Vec<Arc<Service>>,
     pub access_log: Option<Arc<Sink>>,
+    /// As in the configuration. Kept for what they count, which the next snapshot takes over.
+    middleware: Vec<Arc<Step>>,
+    /// One and the same for all snapshots.
+    pub blocks: Arc<Blocks>,
     by_address: HashMap<EntrypointAddr, usize>,
 }
 
@@ -51,6 +57,8 @@ pub struct Entrypoint {
     pub name: Arc<str>,
     pub bind: Vec<EntrypointAddr>,
     pub admission: Admission,
+    /// The members of its allowlists that are a CDN's.
+    pub cdn: PrefixSet,
     pub client_ip: Option<TrustedSource>,
     pub tls: Option<Arc<Terminator>>,
     pub hsts: Option<HeaderValue>,
@@ -73,7 +81,9 @@ pub struct Proxies {
 #[derive(Debug, Clone)]
 pub struct Destination {
     pub route: Arc<str>,
-    pub service: Arc<Service>,
+    pub chain: Arc<Chain>,
+    /// `None`: its chain lets no request through.
+    pub service: Option<Arc<Service>>,
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +91,8 @@ pub struct EntrypointCounters {
     pub accepted: AtomicU64,
     /// Connections of unlisted peers, turned away at accept.
     pub not_listed: AtomicU64,
+    /// Connections of blocked peers, turned away at accept.
+    pub blocked: AtomicU64,
     /// Connections of unlisted peers that were let in because the entrypoint is shadowed.
     pub would_turn_away: AtomicU64,
     /// TLS handshakes that failed.
@@ -88,6 +100,8 @@ pub struct EntrypointCounters {
     pub requests: AtomicU64,
     /// Clients that broke a rule or a limit.
     pub faults: Faults,
+    /// Requests that a middleware answered.
+    pub halts: Tally,
 }
 
 /// A configuration that is valid in itself, but can't run here.
@@ -121,8 +135,9 @@ impl Snapshot {
             .iter()
             .map(|service| running_service(service, &pages, before).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
+        let middleware = running_middleware(&config, &services, before);
         let entrypoints = (0..config.entrypoints.len())
-            .map(|index| running_entrypoint(&config, index, &services, before).map(Arc::new))
+            .map(|index| running_entrypoint(&config, index, &services, &middleware, before).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
         let by_address = entrypoints
             .iter()
@@ -132,9 +147,11 @@ impl Snapshot {
         Ok(Self {
             generation: before.map_or(1, |before| before.generation + 1),
             access_log: access_log(&config, before)?,
+            blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
             config,
             entrypoints,
             services,
+            middleware,
             by_address,
         })
     }
@@ -165,6 +182,7 @@ fn running_entrypoint(
     config: &Config,
     index: usize,
     services: &[Arc<Service>],
+    middleware: &[Arc<Step>],
     before: Option<&Snapshot>,
 ) -> Result<Entrypoint, SnapshotFault> {
     let entrypoint = &config.entrypoints[index];
@@ -181,7 +199,21 @@ fn running_entrypoint(
         .routes
         .iter()
         .filter(|route| route.entrypoints.is_empty() || route.entrypoints.contains(&id))
-        .flat_map(|route| rules(config, route, &services[route.service.0]));
+        .flat_map(|route| {
+            let chain = entrypoint.middleware.iter().chain(&route.middleware);
+            let chain = Chain::new(chain.map(|id| middleware[id.0].clone()));
+            rules(
+                config,
+                route,
+                Destination {
+                    route: route.name.clone(),
+                    chain: Arc::new(chain),
+                    service: route.service.map(|id| services[id.0].clone()),
+                },
+            )
+        });
+    let cdns: Vec<_> =
+        entrypoint.allow.iter().copied().filter(|list| config.allowlists[list.0].cdn).collect();
     Ok(Entrypoint {
         name: entrypoint.name.clone(),
         bind: entrypoint.bind.iter().copied().map(EntrypointAddr).collect(),
@@ -191,6 +223,7 @@ fn running_entrypoint(
             prefixes(config, &entrypoint.allow)
         })
         .shadowed(entrypoint.shadow),
+        cdn: prefixes(config, &cdns),
         client_ip: entrypoint.client_ip.as_ref().map(|source| TrustedSource {
             header: source.header.clone(),
             peers: prefixes(config, &source.trust),
@@ -210,11 +243,7 @@ fn running_entrypoint(
 }
 
 /// A rule for each of a route's hosts.
-fn rules<'a>(
-    config: &'a Config,
-    route: &'a model::Route,
-    service: &'a Arc<Service>,
-) -> impl Iterator<Item = Rule<Destination>> + 'a {
+pub fn rules<T: Clone>(config: &Config, route: &model::Route, target: T) -> Vec<Rule<T>> {
     let test = |condition: &model::Condition| Test {
         condition: condition.clone(),
         clients: match condition {
@@ -224,18 +253,40 @@ fn rules<'a>(
     };
     let when: Box<[Test]> = route.when.iter().map(test).collect();
     let not: Box<[Test]> = route.not.iter().map(test).collect();
-    route.hosts.iter().map(move |host| Rule {
+    let each = route.hosts.iter().map(|host| Rule {
         order: Order::of(route, host),
         host: host.clone(),
         path: route.path.clone(),
         when: when.clone(),
         not: not.clone(),
-        target: Destination { route: route.name.clone(), service: service.clone() },
-    })
+        target: target.clone(),
+    });
+    each.collect()
+}
+
+/// What middleware counts goes on by its name, and by what it does.
+fn running_middleware(
+    config: &Config,
+    services: &[Arc<Service>],
+    before: Option<&Snapshot>,
+) -> Vec<Arc<Step>> {
+    let known: HashMap<&Arc<str>, &Arc<Step>> =
+        before.iter().flat_map(|before| &before.middleware).map(|step| (&step.name, step)).collect();
+    let steps = config.middleware.iter().map(|one| {
+        let known = known.get(&one.name).map(|step| &***step);
+        Arc::new(Step::new(
+            one.name.clone(),
+            &one.kind,
+            |networks| networks_of(config, networks),
+            services,
+            known,
+        ))
+    });
+    steps.collect()
 }
 
 /// All of `networks`, with who is on the lists now.
-fn networks_of(config: &Config, networks: &[Network]) -> PrefixSet {
+pub fn networks_of(config: &Config, networks: &[Network]) -> PrefixSet {
     PrefixSet::new(networks.iter().flat_map(|network| match network {
         Network::List(list) => config.allowlists[list.0].prefixes.as_slice(),
         Network::Prefix(prefix) => std::slice::from_ref(prefix),

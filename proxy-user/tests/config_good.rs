@@ -40,6 +40,45 @@ fn the_embedded_default_is_valid_and_loopback_only() {
 }
 
 #[test]
+fn cloudflare_is_a_cdn_and_other_lists_are_when_they_say_so() {
+    for (lists, wanted) in [
+        ("", [("cloudflare", true)].as_slice()),
+        ("[allowlist.cloudflare]\ncdn = false\n", &[("cloudflare", false)]),
+        ("[allowlist.cloudflare]\nprefixes = '192.0.2.0/24'\n", &[("cloudflare", true)]),
+        (
+            "[allowlist.edge]\nprefixes = '192.0.2.0/24'\ncdn = true\n[allowlist.office]\nprefixes = '192.0.2.0/24'\n",
+            &[("edge", true), ("office", false), ("cloudflare", true)],
+        ),
+    ] {
+        let config = load(&format!("{lists}{LEAST}")).config;
+        let got: Vec<_> = config.allowlists.iter().map(|list| (&*list.name, list.cdn)).collect();
+        assert_eq!(got, wanted, "{lists}");
+    }
+}
+
+#[test]
+fn a_limit_that_nobody_meets_is_warned_of() {
+    let warned = |kernel: &str, allow: &str, cdn: bool| {
+        let loaded = load(&format!(
+            "{kernel}[entrypoint.web]\nbind = '127.0.0.1:80'\n{allow}source_limit = {{ packets = '600/m', cdn = {cdn} }}\n\
+             [service.app]\nservers = '10.0.0.1:80'\n[[route]]\nservice = 'app'\n"
+        ));
+        let limit = loaded.config.entrypoints[0].source_limit.unwrap();
+        assert_eq!((limit.packets.unwrap().burst, limit.connections), (20, None));
+        loaded.report().to_string()
+    };
+    let kernel = "[kernel]\ninterfaces = 'eth0'\n";
+    let cloudflare = "allow = 'cloudflare'\n";
+    assert!(
+        warned(kernel, cloudflare, false)
+            .contains("warning[W049]: /etc/weir/weir.toml:6:16: entrypoint `web`")
+    );
+    assert_eq!(warned(kernel, cloudflare, true), "");
+    assert_eq!(warned(kernel, "", false), "");
+    assert!(warned("", "", false).contains("`source_limit` is not enforced"));
+}
+
+#[test]
 fn a_shadowed_entrypoint_is_warned_of_as_long_as_it_is() {
     let with = |shadow: bool| {
         load(&format!(
@@ -159,12 +198,15 @@ entrypoints = ["local", "web"]
     let first = &config.routes[0];
     assert_eq!(
         (&*first.name, first.path.to_string().as_str(), first.service),
-        ("app.example.com/a/b", "/a/b", ServiceId(0))
+        ("app.example.com/a/b", "/a/b", Some(ServiceId(0)))
     );
     assert_eq!(first.hosts, [HostMatch::Exact("app.example.com".into())]);
     assert_eq!(first.entrypoints, [EntrypointId(0)]);
     let rest = &config.routes[1];
-    assert_eq!((&*rest.name, rest.path.to_string().as_str(), rest.service), ("rest", "/", ServiceId(1)));
+    assert_eq!(
+        (&*rest.name, rest.path.to_string().as_str(), rest.service),
+        ("rest", "/", Some(ServiceId(1)))
+    );
     assert_eq!(rest.hosts, [HostMatch::Wildcard("example.com".into())]);
     assert_eq!(rest.entrypoints, [EntrypointId(0), EntrypointId(1)]);
 }
@@ -224,7 +266,7 @@ fn what_is_odd_but_works_is_a_warning() {
         warnings(&unused),
         [
             "warning[W040]: weir.toml:7:10: service `old` is never used: no route leads to it",
-            "warning[W040]: weir.toml:9:12: allowlist `lan` is never used: no entrypoint refers to it",
+            "warning[W040]: weir.toml:9:12: allowlist `lan` is never used: nothing refers to it",
         ]
     );
     assert_eq!(

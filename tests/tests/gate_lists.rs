@@ -51,7 +51,7 @@ fn two_million_prefixes_are_judged_in_the_kernel_as_the_prefixes_say() {
 }
 
 fn desired(generation: u64, prefixes: &[IpNet]) -> Desired {
-    let lists = vec![NamedList { name: "many".into(), prefixes: prefixes.into() }];
+    let lists = vec![NamedList { name: "many".into(), cdn: false, prefixes: prefixes.into() }];
     let bind = vec![format!("{EDGE}:443").parse().unwrap(), format!("[{EDGE6}]:443").parse().unwrap()];
     Desired {
         generation,
@@ -63,6 +63,7 @@ fn desired(generation: u64, prefixes: &[IpNet]) -> Desired {
             protocols: vec![Protocol::Tcp],
             lists,
             shadow: false,
+            limit: None,
         }],
     }
 }

@@ -236,7 +236,9 @@ struct Screen {
 
 impl Screen {
     fn start(lab: &Lab, arguments: &[&str]) -> anyhow::Result<Self> {
-        let socket = lab.folder().join("tmux");
+        // The server of an earlier one may be ending still.
+        static TERMINALS: AtomicU64 = AtomicU64::new(0);
+        let socket = lab.folder().join(format!("tmux{}", TERMINALS.fetch_add(1, Ordering::Relaxed)));
         let said = lab.folder().join("top.pid");
         let _ = std::fs::remove_file(&said);
         let mut command = lab.edge.command("tmux")?;

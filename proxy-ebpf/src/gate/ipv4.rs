@@ -1,14 +1,15 @@
 //! The gate for IPv4.
 
 use proxy_common::{
+    limit::SourceKey,
     scope::{TCP, UDP},
     verdict::DropReason,
 };
 
-use super::{Admitted, Stop, Tables, admit, key_v4, mapped, unreadable};
+use super::{Admitted, Sender, Stop, Tables, admit, key_v4, mapped, unreadable};
 use crate::{
     frame::{Frame, read},
-    headers::{Ipv4, Ports},
+    headers::{Ipv4, Ports, TcpFlags},
 };
 
 #[inline(always)]
@@ -37,10 +38,23 @@ pub(super) fn judge(frame: &impl Frame, offset: usize, tables: &impl Tables) -> 
 
     // 3. Is it guarded?
     let key = key_v4(header.destination.read(), protocol, ports.destination());
+    let source = header.source.read();
+    // The last that is read of the packet, so that nothing of how it was read is left for the verifier to tell apart.
+    let flags = flags(frame, offset, length, header.total_length());
     let policy = tables.policy(&key).ok_or(Stop::NotGuarded)?;
 
-    // 4. Is the source listed?
-    admit(policy, tables.admits_v4(policy.admission, header.source.read()))
+    // 4. Is the source listed, not blocked, and within its limits?
+    let admits = |slot: u16| tables.admits_v4(slot.into(), source);
+    let sender = Sender { source: mapped(source), key: SourceKey::v4(source[0], policy.entrypoint), flags };
+    admit(policy, tables, admits, &sender)
+}
+
+#[inline(always)]
+fn flags(frame: &impl Frame, offset: usize, header: usize, total: usize) -> u8 {
+    if header + size_of::<TcpFlags>() > total {
+        return TcpFlags::SYN;
+    }
+    read::<TcpFlags>(frame, offset + header).map_or(TcpFlags::SYN, TcpFlags::syn_and_ack)
 }
 
 #[inline(always)]

@@ -1,14 +1,15 @@
 //! The gate for IPv6.
 
 use proxy_common::{
+    limit::SourceKey,
     scope::{TCP, UDP},
     verdict::DropReason,
 };
 
-use super::{Admitted, Stop, Tables, admit, key_v6, unreadable};
+use super::{Admitted, Sender, Stop, Tables, admit, key_v6, unreadable};
 use crate::{
     frame::{Frame, TooShort, Wire, read},
-    headers::{Extension, Ipv6, Ipv6Fragment, Ports, extension},
+    headers::{Extension, Ipv6, Ipv6Fragment, Ports, TcpFlags, extension},
 };
 
 /// Extension headers that are looked behind. More than RFC 8200 recommends to send, hop-by-hop and
@@ -36,10 +37,16 @@ pub(super) fn judge(frame: &impl Frame, offset: usize, tables: &impl Tables) -> 
 
     // 3. Is it guarded?
     let key = key_v6(header.destination.read(), protocol, ports.destination());
+    let source = header.source.read();
+    // The last that is read of the packet, so that nothing of how it was read is left for the verifier to tell apart.
+    let flags = walk.read::<TcpFlags>(frame, offset + size_of::<Ipv6>());
+    let flags = flags.map_or(TcpFlags::SYN, TcpFlags::syn_and_ack);
     let policy = tables.policy(&key).ok_or(Stop::NotGuarded)?;
 
-    // 4. Is the source listed?
-    admit(policy, tables.admits_v6(policy.admission, header.source.read()))
+    // 4. Is the source listed, not blocked, and within its limits?
+    let admits = |slot: u16| tables.admits_v6(slot.into(), source);
+    let sender = Sender { source, key: SourceKey::v6([source[0], source[1]], policy.entrypoint), flags };
+    admit(policy, tables, admits, &sender)
 }
 
 /// Where we are behind the fixed header.

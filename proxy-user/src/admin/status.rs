@@ -1,6 +1,7 @@
 //! What `weir status` and `GET /api/v1/status` tell: one document, made fresh for each question.
 
 pub mod allowlists;
+pub mod blocks;
 pub mod certificates;
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
@@ -105,7 +106,8 @@ pub struct EntrypointStatus {
     /// Open connections.
     #[serde(default)]
     pub connections: u32,
-    /// Clients that broke a rule or a limit, by its name; docs/http.md explains them.
+    /// Clients that broke a rule or a limit, by its name (docs/http.md), and requests that a middleware answered
+    /// (docs/middleware.md).
     #[serde(default)]
     pub refused: BTreeMap<String, u64>,
 }
@@ -253,7 +255,11 @@ fn entrypoints(snapshot: &Snapshot, kernel: Option<&KernelStatus>) -> Vec<Entryp
             handshake_failures: entrypoint.counters.handshake_failures.load(Ordering::Relaxed),
             requests: entrypoint.counters.requests.load(Ordering::Relaxed),
             connections: entrypoint.crowd.size(),
-            refused: entrypoint.counters.faults.met(),
+            refused: {
+                let mut refused = entrypoint.counters.faults.met();
+                refused.extend(entrypoint.counters.halts.counted());
+                refused
+            },
         })
         .collect()
 }

@@ -19,7 +19,9 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::control::order::{Apply, Confirm, Desk, Diff, RefreshAllowlists, Refusal, Reload, Revert, Verb};
+use crate::control::order::{
+    Apply, Block, Confirm, Desk, Diff, RefreshAllowlists, Refusal, Reload, Revert, Unblock, Verb,
+};
 
 /// What a request may carry at most: a long list of prefixes, never a flood.
 const LARGEST_BODY: usize = 4 << 20;
@@ -42,6 +44,8 @@ pub fn router(desk: Desk) -> Router {
         .route("/api/v1/revert", post(order::<Revert>))
         .route("/api/v1/diff", post(order::<Diff>))
         .route("/api/v1/allowlists/refresh", post(order::<RefreshAllowlists>))
+        .route("/api/v1/blocks/add", post(order::<Block>))
+        .route("/api/v1/blocks/remove", post(order::<Unblock>))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(middleware::from_fn(only_the_owner))
         .with_state(desk)
@@ -123,7 +127,7 @@ macro_rules! verbs {
     };
 }
 
-verbs!(Reload, Apply, Confirm, Revert, Diff, RefreshAllowlists);
+verbs!(Reload, Apply, Confirm, Revert, Diff, RefreshAllowlists, Block, Unblock);
 
 #[cfg(test)]
 mod tests {

@@ -88,7 +88,7 @@ pub fn run(args: &ApplyArgs) -> Result<(), Failure> {
         "confirm_ms": args.confirm.map(|time| time.as_millis() as u64),
         "id": id,
         "force": args.force,
-        "ssh": Session::of_this_process().map(Session::to_ssh),
+        "ssh": ssh(),
     });
     let answer = match args.admin.order("/api/v1/apply", &order) {
         Ok(answer) => answer,
@@ -267,4 +267,8 @@ fn change(change: &Change) -> String {
         };
     }
     text
+}
+/// The operator's session, for the lock-out guard: as sshd writes it.
+pub(super) fn ssh() -> Option<String> {
+    Session::of_this_process().map(Session::to_ssh)
 }

@@ -17,10 +17,10 @@ use super::{
     model::{
         AccessLog, AccessLogFormat, AccessLogTarget, Admin, AdminAddr, Allowlist, AllowlistId,
         ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel, KernelMode,
-        Limits, ListSource, Log, Network, Page, ProxyProtocol, Route, ServerProtocol, Service, ServiceTls,
-        Shutdown, StateFolder, Timeouts, WhenAllDown,
+        Limits, ListSource, Log, Middleware, MiddlewareId, Network, Page, ProxyProtocol, Rate, Route,
+        ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, Timeouts, WhenAllDown,
     },
-    value::{show, show_size},
+    value::{show, show_rate, show_size},
 };
 use crate::tls::certificates::ServerAuthorities;
 
@@ -127,6 +127,7 @@ fn things(config: &Config) -> Things {
         entrypoints,
         services,
         pages,
+        middleware,
         routes,
     } = config;
     // Nobody wrote it, and it says nothing that the addresses don't.
@@ -149,6 +150,9 @@ fn things(config: &Config) -> Things {
     }
     for one in pages {
         things.insert(("page", one.name.to_string()), page(one));
+    }
+    for one in middleware {
+        things.insert(("middleware", one.name.to_string()), self::middleware(one));
     }
     for one in routes {
         things.insert(("route", one.name.to_string()), route(config, one));
@@ -182,12 +186,14 @@ fn log(Log { access: AccessLog { to, format } }: &Log) -> Keys {
 
 /// How it is fetched. What is on it is told apart from its keys, prefix by prefix: as it is in force, not as it is
 /// written.
-fn allowlist(Allowlist { name: _, prefixes: _, written: _, fetch }: &Allowlist) -> Keys {
-    let Some(fetch) = fetch else { return Keys::new() };
+fn allowlist(Allowlist { name: _, prefixes: _, written: _, fetch, cdn }: &Allowlist) -> Keys {
+    let cdn = ("cdn", cdn.to_string());
+    let Some(fetch) = fetch else { return [cdn].into() };
     // The floor comes with the version, and is among the prefixes while it counts.
     let Fetch { source, refresh, timeout, shrink_limit, authorities, floor: _ } = fetch;
     let ListSource { urls, json } = source;
     let mut keys = Keys::from([
+        cdn,
         ("url", joined(urls)),
         ("refresh", refresh.map_or_else(|| "off".to_owned(), show)),
         ("timeout", show(*timeout)),
@@ -201,15 +207,35 @@ fn allowlist(Allowlist { name: _, prefixes: _, written: _, fetch }: &Allowlist) 
 }
 
 fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
-    let Entrypoint { name: _, bind, allow, shadow, client_ip, tls, hsts, redirect, limits, proxy_protocol } =
-        one;
+    let Entrypoint {
+        name: _,
+        bind,
+        allow,
+        shadow,
+        source_limit,
+        client_ip,
+        tls,
+        hsts,
+        redirect,
+        limits,
+        proxy_protocol,
+        middleware,
+    } = one;
     let lists = |ids: &[AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
     let mut keys = Keys::from([("bind", joined(bind))]);
     keys.insert("allow", if allow.is_empty() { "everybody".to_owned() } else { lists(allow) });
     keys.insert("shadow", shadow.to_string());
+    if let Some(SourceLimit { packets, connections, cdn }) = source_limit {
+        let rate =
+            |Rate { count, per, burst }: &Rate| format!("{}, {burst} at once", show_rate(*count, *per));
+        keys.extend(connections.as_ref().map(|limit| ("source_limit.connections", rate(limit))));
+        keys.extend(packets.as_ref().map(|limit| ("source_limit.packets", rate(limit))));
+        keys.insert("source_limit.cdn", cdn.to_string());
+    }
     if let Some(ClientIpSource { header, trust }) = client_ip {
         keys.insert("client_ip", format!("{header} from {}", lists(trust)));
     }
+    chain(config, middleware, &mut keys);
     tls::entrypoint(tls.as_ref(), hsts.as_ref(), redirect.as_ref(), &mut keys);
     if let Some(ProxyProtocol { from, timeout }) = proxy_protocol {
         keys.insert("proxy_protocol", format!("from {} within {}", lists(from), show(*timeout)));
@@ -230,7 +256,7 @@ fn limits(limits: &Limits, keys: &mut Keys) {
         connections,
         connections_per_client,
     } = limits;
-    let count = |limit: &Option<u32>| limit.unwrap_or(0).to_string();
+    let count = |limit: Option<u32>| limit.unwrap_or(0).to_string();
     keys.extend([
         ("limits.fields", fields.to_string()),
         ("limits.head", show_size(*head as u64)),
@@ -239,8 +265,8 @@ fn limits(limits: &Limits, keys: &mut Keys) {
         ("limits.stream_idle", show(*stream_idle)),
         ("limits.keep_alive", show(*keep_alive)),
         ("limits.streams", streams.to_string()),
-        ("limits.connections", count(connections)),
-        ("limits.connections_per_client", count(connections_per_client)),
+        ("limits.connections", count(*connections)),
+        ("limits.connections_per_client", count(*connections_per_client)),
     ]);
 }
 
@@ -291,7 +317,7 @@ fn page(Page { name: _, html, retry_after }: &Page) -> Keys {
 }
 
 fn route(config: &Config, one: &Route) -> Keys {
-    let Route { name: _, entrypoints, hosts, path, when, not, priority, service } = one;
+    let Route { name: _, entrypoints, hosts, path, when, not, priority, middleware, service } = one;
     let host = match hosts.as_slice() {
         [HostMatch::Any] => "any".to_owned(),
         hosts => joined(hosts),
@@ -305,11 +331,26 @@ fn route(config: &Config, one: &Route) -> Keys {
     if *priority != 0 {
         keys.insert("priority", priority.to_string());
     }
-    keys.insert("service", config.services[service.0].name.to_string());
+    if let Some(service) = service {
+        keys.insert("service", config.services[service.0].name.to_string());
+    }
+    chain(config, middleware, &mut keys);
     if !entrypoints.is_empty() {
         keys.insert("entrypoint", joined(entrypoints.iter().map(|id| &config.entrypoints[id.0].name)));
     }
     keys
+}
+
+fn chain(config: &Config, middleware: &[MiddlewareId], keys: &mut Keys) {
+    if !middleware.is_empty() {
+        keys.insert("middleware", joined(middleware.iter().map(|id| &config.middleware[id.0].name)));
+    }
+}
+
+/// Of each only that it changed: much of it is long, and some of it secret.
+fn middleware(one: &Middleware) -> Keys {
+    let Middleware { name: _, kind } = one;
+    [(kind.key(), fingerprint(format!("{kind:?}").as_bytes()))].into()
 }
 
 fn shown(config: &Config, condition: &Condition) -> String {

@@ -5,6 +5,7 @@
 //! [`crate::snapshot`] makes the running form of it.
 
 mod limits;
+mod middleware;
 mod route;
 mod tls;
 
@@ -14,6 +15,10 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+pub use middleware::{
+    BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
+    RateLimit, Redirect, ReplacePath, Template,
+};
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 pub use tls::{
     Alpn, CipherSuites, ClientAuth, EntrypointTls, HostTls, Need, RedirectToHttps, ServiceTls, TlsVersion,
@@ -37,6 +42,7 @@ pub struct Config {
     pub entrypoints: Vec<Entrypoint>,
     pub services: Vec<Service>,
     pub pages: Vec<Page>,
+    pub middleware: Vec<Middleware>,
     pub routes: Vec<Route>,
 }
 
@@ -129,6 +135,9 @@ pub struct Allowlist {
     /// What the configuration and the list's file say, in the order in which they say it. Always on the list.
     pub written: Vec<IpNet>,
     pub fetch: Option<Fetch>,
+    /// Its members are a CDN's: each stands for many visitors, and what protects from a single source spares them.
+    /// Default false; of the built-in `cloudflare` true.
+    pub cdn: bool,
 }
 
 /// How a list keeps itself current.
@@ -169,17 +178,22 @@ pub struct ServiceId(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PageId(pub usize);
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MiddlewareId(pub usize);
+
 /// `[entrypoint.NAME]`
 #[derive(Debug, Clone)]
 pub struct Entrypoint {
     pub name: Arc<str>,
     /// At least one; no address and port appears in two entrypoints.
     pub bind: Vec<SocketAddr>,
-    /// Who may come in. Empty: anybody, and the kernel doesn't guard this entrypoint.
+    /// Who may come in. Empty: anybody.
     pub allow: Vec<AllowlistId>,
     /// A rehearsal: everybody comes in, and those who otherwise wouldn't are counted. Default false; never without
-    /// `allow`.
+    /// `allow` or `source_limit`.
     pub shadow: bool,
+    /// How much each source may send, where the gate is in the kernel. Default: whatever it likes.
+    pub source_limit: Option<SourceLimit>,
     /// Where the client's address comes from when the TCP peer is not the client itself.
     pub client_ip: Option<ClientIpSource>,
     pub tls: Option<EntrypointTls>,
@@ -190,6 +204,8 @@ pub struct Entrypoint {
     pub limits: Limits,
     /// Who must say, with the PROXY protocol, whose connection it brings.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Goes before a route's own.
+    pub middleware: Vec<MiddlewareId>,
 }
 
 /// `proxy_protocol = { from = ["balancers"], timeout = "5s" }`
@@ -199,6 +215,29 @@ pub struct ProxyProtocol {
     pub from: Vec<AllowlistId>,
     /// For the header. Default 5 s.
     pub timeout: Duration,
+}
+
+/// `source_limit = { connections = "50/s", packets = "20000/s", connection_burst = 100, packet_burst = 40000, cdn = false }`
+///
+/// A source is an IPv4 address or an IPv6 /64. At least one of the two rates is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceLimit {
+    pub packets: Option<Rate>,
+    /// TCP connections that it begins.
+    pub connections: Option<Rate>,
+    /// Also of a CDN's sources. Default false.
+    pub cdn: bool,
+}
+
+/// `"50/s"` or `"600/m"`, and how many may come at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// 1 to 1,000,000.
+    pub count: u32,
+    /// A second or a minute.
+    pub per: Duration,
+    /// Default: what two seconds bring, at least 10. 1 to 10,000,000.
+    pub burst: u32,
 }
 
 /// `client_ip = { header = "CF-Connecting-IP", trust = ["cloudflare"] }`
@@ -285,6 +324,10 @@ impl Config {
     pub fn refers_to(&self, list: AllowlistId) -> bool {
         self.entrypoints.iter().any(|entrypoint| entrypoint.refers_to(list))
             || self.routes.iter().any(|route| route.refers_to(list))
+            || self
+                .middleware
+                .iter()
+                .any(|one| one.kind.networks().any(|network| *network == Network::List(list)))
     }
 }
 

@@ -39,6 +39,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("entrypoint", "[entrypoint.NAME]"),
     ("service", "[service.NAME]"),
     ("page", "[page.NAME]"),
+    ("middleware", "[middleware.NAME]"),
     ("route", "[[route]]"),
 ];
 

@@ -11,10 +11,12 @@ mod globals;
 mod https;
 mod limits;
 mod merge;
+mod middleware;
 mod pages;
 mod routes;
 mod scalar;
 mod services;
+mod source_limit;
 mod tls;
 mod unused;
 
@@ -27,6 +29,9 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
     if documents.iter().any(|document| !document.whole) {
         return None;
     }
+    let mut chains = middleware::Chains::new(&written, findings);
+    let entrypoints = entrypoints::all(&written, &mut chains, findings);
+    let routes = routes::all(&written, &mut chains, findings);
     let config = Config {
         kernel: globals::kernel(&written, findings),
         admin: globals::admin(&written, findings),
@@ -36,8 +41,9 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         allowlists: allowlists::all(&written, findings),
         pages: pages::all(&written, findings),
         services: services::all(&written, findings),
-        entrypoints: entrypoints::all(&written, findings),
-        routes: routes::all(&written, findings),
+        entrypoints,
+        routes,
+        middleware: chains.into_all(),
     };
     let lost = findings.lost("entrypoint") || findings.lost_within("entrypoint");
     if written.entrypoints.items.is_empty() && !lost && !documents.is_empty() {
@@ -47,6 +53,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
             .error_without_place(Code::NoEntrypoint, Some(&first), message)
             .hint("add one: `[entrypoint.http]` with `bind = \"0.0.0.0:80\"`");
     }
+    source_limit::that_never_apply(&written, &config, findings);
     unused::warn(&written, &config, findings);
     (!findings.failed()).then_some(config)
 }

@@ -41,6 +41,34 @@ pub fn duration(text: &str) -> Result<Duration, Refusal> {
     Ok(Duration::from_millis(number.saturating_mul(milliseconds)))
 }
 
+/// `50/s` or `600/m`
+pub fn rate(text: &str) -> Result<(u32, Duration), Refusal> {
+    let example = "a rate is a whole number per second or minute: `50/s` or `600/m`";
+    let (number, per) = match text.split_once('/') {
+        Some((number, "s")) => (number, Duration::from_secs(1)),
+        Some((number, "m")) => (number, Duration::from_secs(60)),
+        _ => return Err(refusal("is not a rate", Some(example.to_owned()))),
+    };
+    if number.is_empty() || !number.chars().all(|c| c.is_ascii_digit()) {
+        return Err(refusal("is not a rate", Some(example.to_owned())));
+    }
+    match number.parse() {
+        Ok(count @ 1..=MOST_PER_TIME) => Ok((count, per)),
+        _ => {
+            let hint = format!("it goes from 1 to {MOST_PER_TIME} per second or minute");
+            Err(refusal("is out of range", Some(hint)))
+        }
+    }
+}
+
+/// The highest rate's number.
+const MOST_PER_TIME: u32 = 1_000_000;
+
+/// A rate as it would be written.
+pub fn show_rate(count: u32, per: Duration) -> String {
+    format!("{count}/{}", if per.as_secs() == 1 { 's' } else { 'm' })
+}
+
 /// A duration as it would be written.
 pub fn show(duration: Duration) -> String {
     let milliseconds = duration.as_millis();

@@ -5,6 +5,7 @@
 //! missing better than serde, and go on to the next fault.
 
 mod limits;
+mod middleware;
 mod pattern;
 mod route;
 mod tls;
@@ -16,6 +17,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use limits::Limits;
+pub use middleware::{
+    BasicAuth, Clients, Compress, ForwardAuth, HeaderChanges, Headers, Link, Links, Middleware, RateLimit,
+    Redirect, ReplacePath, RouteTimeouts,
+};
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
@@ -54,6 +59,9 @@ pub struct Written {
     /// Responses that Weir serves itself. `maintenance` is built in; a written `[page.maintenance]` replaces it.
     #[serde(default)]
     pub page: BTreeMap<Name, At<Page>>,
+    /// What is done to requests and responses on their way. Routes and entrypoints name them in `middleware`.
+    #[serde(default)]
+    pub middleware: BTreeMap<Name, At<Middleware>>,
     /// Which requests lead where. Of the routes that match a request the most specific one wins: an exact host before a
     /// wildcard before a regular expression before none, then the path, then the number of other conditions.
     /// `docs/routing.md` has the whole order.
@@ -169,6 +177,10 @@ pub struct Allowlist {
     /// A PEM file of the authorities to trust for `url`. Without it, those of the operating system.
     #[schemars(example = "/etc/weir/lists-ca.pem")]
     pub ca: Option<At<String>>,
+    /// Its members are a CDN's, so that many visitors share each address: what protects from a single source
+    /// (`source_limit`, `weir block`) spares them unless it is asked not to. Without the key: true for `cloudflare`, false
+    /// for any other list.
+    pub cdn: Option<At<bool>>,
 }
 
 /// An address and port that Weir listens on, and who may come in there.
@@ -179,13 +191,16 @@ pub struct Entrypoint {
     #[schemars(required, example = ["0.0.0.0:443", "[::]:443"])]
     pub bind: Option<List>,
     /// The allowlists whose members may come in; everybody else's packets are dropped, in the kernel where the gate is
-    /// attached. Without this key anybody may come in.
+    /// attached. Without this key anybody may come in who isn't blocked (`weir block`).
     #[schemars(example = ["cloudflare"])]
     pub allow: Option<List>,
-    /// Try `allow` out: everybody is judged by it and nobody is turned away. Whoever would be is counted by reason and
+    /// Try `allow`, `source_limit` and blocks out: everybody is judged by them and nobody is turned away. Whoever would be is counted by reason and
     /// by where it came from, and `weir status` shows it.
     #[schemars(extend("default" = false))]
     pub shadow: Option<At<bool>>,
+    /// How much each source may send to this entrypoint: an IPv4 address or an IPv6 /64. What is too much is dropped by
+    /// the gate. Without this key a source may send what it likes. `docs/protection.md` says more.
+    pub source_limit: Option<At<SourceLimit>>,
     /// Where the client's address is found when the TCP peer is only a messenger.
     pub client_ip: Option<At<ClientIp>>,
     /// Makes this an HTTPS entrypoint.
@@ -209,6 +224,9 @@ pub struct Entrypoint {
     /// For entrypoints behind a TCP proxy or load balancer that tells, with the PROXY protocol (version 1 or 2), whose
     /// connection it brings. What it says becomes the peer's address, by which `client_ip.trust` judges.
     pub proxy_protocol: Option<At<ProxyProtocol>>,
+    /// What is done to every request that came in here and has a route, before what the route's own `middleware` says.
+    #[schemars(example = &["security-headers"])]
+    pub middleware: Option<Links>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -220,6 +238,27 @@ pub struct ProxyProtocol {
     /// How long the header may take: a duration, 100ms to 1m.
     #[schemars(extend("default" = default::PROXY_TIMEOUT))]
     pub timeout: Option<At<String>>,
+}
+
+/// At least one of `connections` and `packets`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceLimit {
+    /// How many TCP connections a source may begin: a number per second or minute, 1 to 1000000.
+    #[schemars(example = "50/s")]
+    pub connections: Option<At<String>>,
+    /// How many packets a source may send: a number per second or minute, 1 to 1000000.
+    #[schemars(example = "20000/s")]
+    pub packets: Option<At<String>>,
+    /// So many connections may begin at once. Without it, what two seconds bring, and at least 10.
+    #[schemars(range(min = 1, max = 10_000_000), example = 100)]
+    pub connection_burst: Option<At<i64>>,
+    /// So many packets may come at once. Without it, what two seconds bring, and at least 10.
+    #[schemars(range(min = 1, max = 10_000_000), example = 40000)]
+    pub packet_burst: Option<At<i64>>,
+    /// Also for sources that are on an allowlist with `cdn = true`, which are spared otherwise.
+    #[schemars(extend("default" = false))]
+    pub cdn: Option<At<bool>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -17,13 +17,14 @@ use tokio::time::timeout;
 use crate::{
     address::{EntrypointAddr, ServerAddr},
     allowlists::keeper::Keeper,
+    blocklist::Blocks,
     config::model::{Config, HealthCheck, ServerProtocol},
     control::{
         kernel_side::{KernelSide, State},
         state::ControlState,
     },
     health::{Status, probe::Target, watcher::Watcher},
-    kernel::{KernelFault, addresses::Changed},
+    kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
     listen::{self, ListenFault},
     proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
@@ -81,12 +82,16 @@ impl Fleet {
         mut config: Arc<Config>,
         workers: usize,
         state: &ControlState,
+        blocks: Arc<Blocks>,
+        blocked: Vec<BlockedPrefix>,
     ) -> Result<Self, ApplyFault> {
         state.lists.fill(Arc::make_mut(&mut config));
         let mut keeper = Keeper::new(state.lists.clone());
-        let snapshot = Snapshot::new(config.clone(), None)?;
+        let mut snapshot = Snapshot::new(config.clone(), None)?;
+        snapshot.blocks = blocks;
         let opened = open(&snapshot, &[], workers)?;
         let mut kernel = KernelSide::default();
+        kernel.block(blocked).await?;
         kernel.apply(&config, snapshot.generation).await?;
         if let State::Unavailable { why } = &kernel.state {
             tracing::warn!(

@@ -12,6 +12,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use ipnet::IpNet;
+
 use crate::{
     admission::PrefixSet,
     config::model::{AdminAddr, Config, Entrypoint, KernelMode},
@@ -261,6 +263,77 @@ impl Guard {
         }
         Err(new.join("; "))
     }
+}
+
+// === impl Guard, of blocks ===
+
+impl Guard {
+    /// Says whom a block would cut off who should not be: whoever asks for it, any other SSH session, and who uses the
+    /// admin address.
+    ///
+    /// # Errors
+    /// The sentence for the operator.
+    pub fn check_block(
+        &self,
+        prefix: IpNet,
+        cdn: bool,
+        config: &Config,
+        operator: Option<Session>,
+    ) -> Result<(), String> {
+        if self.off {
+            return Ok(());
+        }
+        let mut sockets = host::sockets();
+        sockets.operator = operator;
+        sockets.admin.clone_from(&self.admin);
+        sockets.logged_in = host::logged_in(&sockets.established);
+        match cut_off_by(prefix, cdn, config, &sockets) {
+            None => Ok(()),
+            Some(fault) => Err(format!(
+                "{fault}. This would lock somebody out, so it is refused; `--force` does it all the same"
+            )),
+        }
+    }
+}
+
+/// Whom a block would cut off.
+pub fn cut_off_by(prefix: IpNet, cdn: bool, config: &Config, sockets: &Sockets) -> Option<String> {
+    config.entrypoints.iter().filter(|one| !one.shadow).find_map(|one| {
+        let spared = PrefixSet::new(
+            one.allow
+                .iter()
+                .map(|list| &config.allowlists[list.0])
+                .filter(|list| list.cdn && !cdn)
+                .flat_map(|list| &list.prefixes),
+        );
+        let hits = |session: &Session| {
+            let remote = session.remote.ip().to_canonical();
+            prefix.contains(&remote)
+                && !spared.contains(remote)
+                && one.bind.iter().any(|bind| covers(*bind, session.local))
+        };
+        let name = &one.name;
+        let operator = sockets.operator.map(|session| (session, "your own"));
+        let logged_in = sockets.logged_in.iter().map(|session| (*session, "an"));
+        if let Some((session, whose)) =
+            operator.into_iter().chain(logged_in).find(|(session, _)| hits(session))
+        {
+            return Some(format!(
+                "{prefix} has {}, from where {whose} SSH session comes in at entrypoint `{name}`",
+                session.remote.ip().to_canonical()
+            ));
+        }
+        let uses_admin = |session: &&Session| {
+            sockets.admin.iter().any(|admin| covers(*admin, session.local)) && hits(session)
+        };
+        sockets.established.iter().find(uses_admin).map(|session| {
+            format!(
+                "{prefix} has {}, which is connected to the admin address {} at entrypoint `{name}`",
+                session.remote.ip().to_canonical(),
+                session.local
+            )
+        })
+    })
 }
 
 #[cfg(test)]

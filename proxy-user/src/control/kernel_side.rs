@@ -7,7 +7,9 @@ use std::{
 
 use crate::{
     config::model::{Config, KernelMode},
-    kernel::{self, Applied, Desired, Guarded, Kernel, KernelFault, NamedList, Protocol},
+    kernel::{
+        self, Applied, Desired, Guarded, Kernel, KernelFault, NamedList, Protocol, blocks::BlockedPrefix,
+    },
 };
 
 /// The kernel as far as this daemon has to do with it.
@@ -15,6 +17,7 @@ use crate::{
 pub struct KernelSide {
     kernel: Option<Arc<Mutex<Kernel>>>,
     bpffs: PathBuf,
+    blocked: Arc<[BlockedPrefix]>,
     pub state: State,
 }
 
@@ -61,6 +64,28 @@ impl KernelSide {
         }
     }
 
+    /// Makes these the prefixes that are blocked: now if there is a gate, and when there will be one.
+    ///
+    /// # Errors
+    /// When the kernel refuses; then those of before are.
+    pub async fn block(&mut self, blocked: Vec<BlockedPrefix>) -> Result<(), KernelFault> {
+        let blocked: Arc<[_]> = blocked.into();
+        if let Some(kernel) = self.kernel.clone() {
+            let (wanted, before) = (blocked.clone(), self.blocked.clone());
+            blocking(move || {
+                let mut kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
+                kernel.block(&wanted).inspect_err(|_| {
+                    if let Err(fault) = kernel.block(&before) {
+                        tracing::error!(%fault, "the gate can't go back to the blocks before");
+                    }
+                })
+            })
+            .await?;
+        }
+        self.blocked = blocked;
+        Ok(())
+    }
+
     /// Whether an interface that is guarded has vanished, come back, or is another one now.
     #[must_use]
     pub fn interfaces_changed(&self) -> bool {
@@ -81,12 +106,17 @@ impl KernelSide {
             self.kernel = None;
         }
         let (known, desired) = (self.kernel.clone(), desired(config, generation));
+        let blocked = self.blocked.clone();
         let path = bpffs.clone();
         // Loading and swapping wait for the verifier and for RCU: probes must not wait with them.
         let (kernel, applied) = blocking(move || {
             let kernel = match known {
                 Some(kernel) => kernel,
-                None => Arc::new(Mutex::new(Kernel::open(&path)?)),
+                None => {
+                    let mut kernel = Kernel::open(&path)?;
+                    kernel.block(&blocked)?;
+                    Arc::new(Mutex::new(kernel))
+                }
             };
             let applied = kernel.lock().unwrap_or_else(PoisonError::into_inner).apply(&desired)?;
             Ok((kernel, applied))
@@ -117,14 +147,14 @@ fn pinned(config: &Config) -> bool {
 }
 
 fn desired(config: &Config, generation: u64) -> Desired {
-    let guarded = config.entrypoints.iter().filter(|entrypoint| !entrypoint.allow.is_empty());
-    let guarded = guarded.map(|entrypoint| Guarded {
+    let guarded = config.entrypoints.iter().map(|entrypoint| Guarded {
         entrypoint: entrypoint.name.clone(),
         bind: entrypoint.bind.clone(),
         // What Weir serves today is all behind TCP.
         protocols: vec![Protocol::Tcp],
         lists: entrypoint.allow.iter().map(|list| &config.allowlists[list.0]).map(named).collect(),
         shadow: entrypoint.shadow,
+        limit: entrypoint.source_limit,
     });
     Desired {
         generation,
@@ -135,7 +165,7 @@ fn desired(config: &Config, generation: u64) -> Desired {
 }
 
 fn named(list: &crate::config::model::Allowlist) -> NamedList {
-    NamedList { name: list.name.clone(), prefixes: list.prefixes.as_slice().into() }
+    NamedList { name: list.name.clone(), cdn: list.cdn, prefixes: list.prefixes.as_slice().into() }
 }
 
 async fn blocking<T: Send + 'static>(

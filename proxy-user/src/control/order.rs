@@ -34,6 +34,10 @@ pub enum Verb {
     Diff(Diff),
     /// Fetch allowlists now.
     RefreshAllowlists(RefreshAllowlists),
+    /// Block a prefix.
+    Block(Block),
+    /// End a block.
+    Unblock(Unblock),
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -92,6 +96,34 @@ pub struct RefreshAllowlists {
     pub ssh: Option<String>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Block {
+    /// An address or a prefix, as somebody wrote it.
+    pub prefix: String,
+    /// For so long; or, without it, `forever`.
+    #[serde(default)]
+    pub for_ms: Option<u64>,
+    #[serde(default)]
+    pub forever: bool,
+    pub why: String,
+    /// Also of a CDN's sources.
+    #[serde(default)]
+    pub cdn: bool,
+    /// Without asking the lock-out guard.
+    #[serde(default)]
+    pub force: bool,
+    /// The operator's `SSH_CONNECTION`.
+    #[serde(default)]
+    pub ssh: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unblock {
+    pub prefix: String,
+}
+
 /// A JSON object, whose shape is the verb's own, or why not.
 pub type Answer = Result<Value, Refusal>;
 
@@ -122,6 +154,14 @@ pub fn desk() -> (Desk, mpsc::Receiver<Order>) {
 // === impl Apply ===
 
 impl Apply {
+    pub fn session(&self) -> Option<Session> {
+        Session::from_ssh(self.ssh.as_deref()?)
+    }
+}
+
+// === impl Block ===
+
+impl Block {
     pub fn session(&self) -> Option<Session> {
         Session::from_ssh(self.ssh.as_deref()?)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use proxy_common::limit::SourceLimit;
 use proxy_common::scope::{MAX_SCOPE, Policy, ScopeKey, ScopeSlot, ScopeTable};
 
 use super::KernelFault;
@@ -13,6 +14,7 @@ const SEEDS: u64 = 100_000;
 pub(super) fn scope(
     generation: u64,
     entries: &BTreeMap<ScopeKey, Policy>,
+    limits: &BTreeMap<u16, SourceLimit>,
 ) -> Result<Box<ScopeTable>, KernelFault> {
     let fitting = (0..SEEDS).find_map(|seed| with_seed(seed, entries));
     let mut table = fitting.ok_or_else(|| KernelFault::TooMany {
@@ -20,6 +22,9 @@ pub(super) fn scope(
         limit: MAX_SCOPE,
     })?;
     table.generation = generation;
+    for (entrypoint, limit) in limits {
+        table.limits[usize::from(*entrypoint)] = *limit;
+    }
     Ok(table)
 }
 
@@ -36,9 +41,13 @@ fn with_seed(seed: u64, entries: &BTreeMap<ScopeKey, Policy>) -> Option<Box<Scop
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use proxy_common::scope::TCP;
+    use proxy_common::{limit::Bucket, scope::TCP};
 
     use super::*;
+
+    fn policy(entrypoint: u16) -> Policy {
+        Policy { entrypoint, shadow: 0, protect: 0, admission: 0, cdn: Policy::NO_CDN }
+    }
 
     fn key(address: u128, port: u16) -> ScopeKey {
         ScopeKey::new(address.to_be_bytes(), TCP, port)
@@ -52,10 +61,13 @@ mod tests {
                 [key(0xffff_0a00_0000 + n, 443), ScopeKey::whole((0xffff_0a00_0000 + n).to_be_bytes())]
             })
             .enumerate()
-            .map(|(n, key)| (key, Policy { entrypoint: n as u16, shadow: 0, admission: 0 }))
+            .map(|(n, key)| (key, policy(n as u16)))
             .collect();
-        let table = scope(7, &entries).unwrap();
+        let limit = SourceLimit { packets: Bucket::new(1, 1, 1), ..SourceLimit::NONE };
+        let limits = BTreeMap::from([(255, limit)]);
+        let table = scope(7, &entries, &limits).unwrap();
         assert_eq!(table.generation, 7);
+        assert_eq!((table.limits[255], table.limits[254]), (limit, SourceLimit::NONE));
         for (key, policy) in &entries {
             assert_eq!(table.find(key), Some(*policy));
         }
@@ -70,10 +82,10 @@ mod tests {
             let wanted: BTreeMap<ScopeKey, Policy> = entries
                 .iter()
                 .map(|((address, port), entrypoint)| {
-                    (key(*address, *port), Policy { entrypoint: *entrypoint, shadow: 0, admission: 0 })
+                    (key(*address, *port), policy(*entrypoint))
                 })
                 .collect();
-            let table = scope(1, &wanted).unwrap();
+            let table = scope(1, &wanted, &BTreeMap::new()).unwrap();
             for (key, policy) in &wanted {
                 prop_assert_eq!(table.find(key), Some(*policy));
             }

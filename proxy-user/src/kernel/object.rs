@@ -14,11 +14,13 @@ use proxy_common::{
         index::{Bucket, FILTER_WORDS},
         tree::Node,
     },
+    blocked::{Blocked, MAX_BLOCKS},
     counters::Counters,
     event::{Budget, RING_BYTES, Watched},
     label::{Label, ListLabel},
+    limit::{MAX_SOURCES, SourceKey, Spent},
     names,
-    scope::{MAX_ENTRYPOINTS, MAX_TRIED, ScopeTable},
+    scope::{MAX_CDN, MAX_ENTRYPOINTS, MAX_TRIED, ScopeTable},
     shadow::{MAX_SHADOWED, Shadowed, ShadowedKey},
 };
 
@@ -147,6 +149,33 @@ fn shapes() -> [(&'static str, Shape); names::GATE_MAPS.len()] {
         (names::GATE_EVENTS, Shape { kind: MapType::RingBuf, key: 0, value: 0, entries: RING_BYTES }),
         (names::GATE_WATCHED, shape(MapType::Array, size_of::<Watched>(), 1)),
         (names::GATE_BUDGET, shape(MapType::PerCpuArray, size_of::<Budget>(), 1)),
+        (
+            names::GATE_SOURCES,
+            Shape {
+                kind: MapType::LruHash,
+                key: size_of::<SourceKey>(),
+                value: size_of::<Spent>(),
+                entries: MAX_SOURCES,
+            },
+        ),
+        (
+            names::GATE_CDN,
+            Shape {
+                kind: MapType::LpmTrie,
+                key: size_of::<u32>() + size_of::<[u8; 16]>(),
+                value: size_of::<u64>(),
+                entries: MAX_CDN,
+            },
+        ),
+        (
+            names::GATE_BLOCKED,
+            Shape {
+                kind: MapType::LpmTrie,
+                key: size_of::<u32>() + size_of::<[u8; 16]>(),
+                value: size_of::<Blocked>(),
+                entries: MAX_BLOCKS,
+            },
+        ),
     ]
 }
 

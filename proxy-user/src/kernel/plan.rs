@@ -9,11 +9,15 @@ use std::{
 use proxy_common::{
     admission::{MAX_ADMISSIONS, MAX_LISTS},
     label::Label,
-    scope::{MAX_ENTRYPOINTS, MAX_SCOPE, Policy, ScopeKey, UNATTRIBUTED},
+    limit::{self, Bucket},
+    scope::{MAX_ENTRYPOINTS, MAX_SCOPE, Policy, ScopeKey, TCP, UNATTRIBUTED, protect},
 };
 
-use super::{KernelFault, NamedList, addresses::GuardedAddresses};
-use crate::admission::PrefixSet;
+use super::{KernelFault, NamedList, addresses::GuardedAddresses, blocks::Blocks};
+use crate::{
+    admission::PrefixSet,
+    config::model::{Rate, SourceLimit},
+};
 
 /// The name of the slot that counts what can't be said to be for one entrypoint.
 pub(super) const UNATTRIBUTED_NAME: &str = "(no port)";
@@ -46,6 +50,8 @@ pub(super) struct Plan {
     /// Into slots that nothing uses.
     pub fill: Known,
     pub scope: BTreeMap<ScopeKey, Policy>,
+    /// By entrypoint slot.
+    pub limits: BTreeMap<u16, limit::SourceLimit>,
     pub generation: u64,
     /// Slots that nothing uses once `scope` is in place.
     pub free: BTreeSet<u32>,
@@ -66,6 +72,7 @@ pub(super) struct Named {
 pub(super) fn tables(
     generation: u64,
     guarded: &[GuardedAddresses],
+    blocks: Blocks,
     observed: &Observed,
 ) -> Result<Plan, KernelFault> {
     // 1. Slots for names: a name keeps its slot, and its counters, for as long as it is wanted.
@@ -82,27 +89,32 @@ pub(super) fn tables(
     let mut scope = BTreeMap::new();
     let mut meant = Vec::new();
     for entry in guarded {
-        let admission = union(&entry.lists);
-        let slot = match slot_of(&plan.known, &admission).or_else(|| slot_of(&observed.known, &admission)) {
-            Some(slot) => slot,
-            None => {
-                let free = (0..MAX_ADMISSIONS as u32).find(|slot| !taken.contains(slot));
-                let slot = free.ok_or_else(|| KernelFault::TooMany {
-                    what: "the different sets of allowlists of guarded entrypoints, old and new,".into(),
-                    limit: MAX_ADMISSIONS,
-                })?;
-                plan.fill.insert(slot, admission.clone());
-                slot
-            }
-        };
-        taken.insert(slot);
-        plan.known.insert(slot, admission);
+        let mut slot = |lists: &[&NamedList]| slot_for(union(lists), &mut plan, observed, &mut taken);
+        let is_open = entry.lists.is_empty();
+        let admission = if is_open { 0 } else { slot(&entry.lists.iter().collect::<Vec<_>>())? };
+        let cdns: Vec<_> = entry.lists.iter().filter(|list| list.cdn).collect();
+        let cdn = if cdns.is_empty() { Policy::NO_CDN } else { slot(&cdns)? };
 
-        // 3. The scope: the ports, and the address itself for what hides its port.
-        let entrypoint = slot_named(&entrypoints, &entry.entrypoint);
-        let policy = Policy { entrypoint: entrypoint as u16, shadow: entry.shadow.into(), admission: slot };
-        let whole = Policy { entrypoint: UNATTRIBUTED as u16, ..policy };
+        // 3. The scope: the ports, and what is asked there beside the lists.
+        let entrypoint = slot_named(&entrypoints, &entry.entrypoint) as u16;
+        let shadow = u8::from(entry.shadow);
+        let whole = Policy { entrypoint: UNATTRIBUTED as u16, shadow, protect: 0, admission, cdn };
+        let mut policy = Policy { entrypoint, ..whole };
+        if is_open {
+            policy.protect |= protect::OPEN;
+        }
+        // A CDN is spared, and where nobody else comes in there is nothing to count.
+        let is_cdn = cdn != Policy::NO_CDN && cdn == admission;
+        if let Some(limit) = entry.limit.filter(|limit| limit.cdn || !is_cdn) {
+            policy.protect |= asked(&limit);
+            plan.limits.insert(entrypoint, buckets(&limit));
+        }
+        blocks.mark(&mut policy);
         for protocol in entry.protocols.iter().map(|protocol| protocol.number()) {
+            let mut policy = policy;
+            if protocol != TCP {
+                policy.protect &= !protect::CONNECTIONS;
+            }
             for address in &entry.named {
                 scope.insert(ScopeKey::new(octets(address), protocol, address.port()), policy);
             }
@@ -110,7 +122,12 @@ pub(super) fn tables(
                 meant.push((ScopeKey::new(octets(address), protocol, address.port()), policy));
             }
         }
-        // What can't be said to be for one entrypoint passes only if none of them is in earnest.
+
+        // 4. And the address itself, for what hides its port. That passes only if no entrypoint with lists is in
+        //    earnest; of one without there is nothing to hide.
+        if is_open {
+            continue;
+        }
         let addresses =
             entry.named.iter().chain(&entry.meant).map(|address| ScopeKey::whole(octets(address)));
         for key in addresses.chain([ScopeKey::ANYTHING]) {
@@ -188,7 +205,47 @@ fn distinct_lists(guarded: &[GuardedAddresses]) -> Vec<&NamedList> {
     lists
 }
 
-fn union(lists: &[NamedList]) -> Admission {
+/// The slot of an admission: the one that it has, else one that nothing uses, which is to be filled with it.
+fn slot_for(
+    admission: Admission,
+    plan: &mut Plan,
+    observed: &Observed,
+    taken: &mut BTreeSet<u32>,
+) -> Result<u16, KernelFault> {
+    let slot = match slot_of(&plan.known, &admission).or_else(|| slot_of(&observed.known, &admission)) {
+        Some(slot) => slot,
+        None => {
+            let free = (0..MAX_ADMISSIONS as u32).find(|slot| !taken.contains(slot));
+            let slot = free.ok_or_else(|| KernelFault::TooMany {
+                what: "the different sets of allowlists of guarded entrypoints, old and new,".into(),
+                limit: MAX_ADMISSIONS,
+            })?;
+            plan.fill.insert(slot, admission.clone());
+            slot
+        }
+    };
+    taken.insert(slot);
+    plan.known.insert(slot, admission);
+    Ok(slot as u16)
+}
+
+/// What of its sources' packets is counted.
+fn asked(limit: &SourceLimit) -> u8 {
+    let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+    flag(limit.packets.is_some(), protect::PACKETS)
+        | flag(limit.connections.is_some(), protect::CONNECTIONS)
+        | flag(limit.cdn, protect::LIMITS_CDN)
+}
+
+fn buckets(limit: &SourceLimit) -> limit::SourceLimit {
+    let bucket = |rate: Rate| Bucket::new(rate.count.into(), rate.per.as_nanos() as u64, rate.burst.into());
+    limit::SourceLimit {
+        packets: limit.packets.map_or(Bucket::NONE, bucket),
+        connections: limit.connections.map_or(Bucket::NONE, bucket),
+    }
+}
+
+fn union(lists: &[&NamedList]) -> Admission {
     Arc::new(PrefixSet::new(lists.iter().flat_map(|list| &*list.prefixes)))
 }
 

@@ -57,13 +57,8 @@ struct Slots {
 
 impl Tables {
     pub(super) fn open(pins: &Pins) -> Result<Self, KernelFault> {
-        let data =
-            |name: &str| MapData::from_pin(pins.map(name)).map_err(|error| failed("open", name, &error));
-        let of = |name: &'static str| {
-            let map = data(name)
-                .and_then(|data| Map::from_map_data(data).map_err(|error| failed("open", name, &error)));
-            map.map(|map| (map, name))
-        };
+        let data = |name: &str| data(pins, name);
+        let of = |name: &'static str| map(pins, name);
         Ok(Self {
             pins: pins.clone(),
             counters: typed(of(names::GATE_COUNTERS)?)?,
@@ -89,8 +84,11 @@ impl Tables {
     /// written.
     pub(super) fn observe(&self, known: &Known) -> Result<Observed, KernelFault> {
         let running = self.running()?;
-        let in_use: BTreeSet<u32> =
-            running.iter().flat_map(|table| slots(table)).map(|slot| slot.policy.admission).collect();
+        let in_use: BTreeSet<u32> = running
+            .iter()
+            .flat_map(|table| slots(table))
+            .flat_map(|slot| slot.policy.admissions().map(u32::from))
+            .collect();
         // What nothing uses may have been given back, or filled by somebody else.
         let still = known.iter().filter(|(slot, _)| in_use.contains(slot));
         let known = still.map(|(slot, admission)| (*slot, admission.clone())).collect();
@@ -271,7 +269,8 @@ impl Tables {
     /// Makes a scope the running one. The kernel returns from this only when no packet is being judged by the
     /// one before: an update of an array of maps from user space waits for that.
     pub(super) fn publish(&mut self, plan: &Plan) -> Result<(), KernelFault> {
-        let scope = Table::holding(c"gate_scope", &*lookup::scope(plan.generation, &plan.scope)?);
+        let scope =
+            Table::holding(c"gate_scope", &*lookup::scope(plan.generation, &plan.scope, &plan.limits)?);
         self.install(&scope.map_err(|error| KernelFault::system("make the gate's scope", error))?)
     }
 
@@ -287,7 +286,7 @@ impl Tables {
 
     /// Pinned before it is in place, and known as the running one only after: whoever is killed in between leaves
     /// both, and [`Self::scope`] tells them apart.
-    fn install(&mut self, scope: &Table) -> Result<(), KernelFault> {
+    pub(super) fn install(&mut self, scope: &Table) -> Result<(), KernelFault> {
         let incoming = self.pins.map(names::INCOMING_SCOPE);
         pins::remove(&incoming)?;
         scope
@@ -358,10 +357,22 @@ fn joined(thread: thread::ScopedJoinHandle<'_, Result<(), KernelFault>>) -> Resu
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn typed<T: TryFrom<Map, Error = MapError>>((map, name): (Map, &'static str)) -> Result<T, KernelFault> {
+fn data(pins: &Pins, name: &str) -> Result<MapData, KernelFault> {
+    MapData::from_pin(pins.map(name)).map_err(|error| failed("open", name, &error))
+}
+
+/// A pinned map, and its name for [`typed`].
+pub(super) fn map(pins: &Pins, name: &'static str) -> Result<(Map, &'static str), KernelFault> {
+    let map = Map::from_map_data(data(pins, name)?).map_err(|error| failed("open", name, &error));
+    map.map(|map| (map, name))
+}
+
+pub(super) fn typed<T: TryFrom<Map, Error = MapError>>(
+    (map, name): (Map, &'static str),
+) -> Result<T, KernelFault> {
     map.try_into().map_err(|error: MapError| failed("open", name, &error))
 }
 
-fn failed(doing: &str, name: &str, error: &MapError) -> KernelFault {
+pub(super) fn failed(doing: &str, name: &str, error: &MapError) -> KernelFault {
     KernelFault::aya(format!("{doing} {name}"), error)
 }

@@ -30,6 +30,8 @@ pub enum Undelivered {
     NoServer,
     #[error("the last server that could be asked failed: {0}")]
     Failed(AttemptFault),
+    #[error("its route gives it no more time")]
+    TooLate,
     #[error("the client left before its request was whole")]
     ClientLeft,
 }

@@ -69,7 +69,7 @@ fn measure(host: &Host) -> anyhow::Result<Swapped> {
     let mut generation = 0;
     let mut apply = |prefixes: Arc<[IpNet]>| {
         generation += 1;
-        let lists = vec![NamedList { name: "bench".into(), prefixes }];
+        let lists = vec![NamedList { name: "bench".into(), cdn: false, prefixes }];
         let port = |name: &str, address: String| -> anyhow::Result<Guarded> {
             Ok(Guarded {
                 entrypoint: name.into(),
@@ -77,6 +77,7 @@ fn measure(host: &Host) -> anyhow::Result<Swapped> {
                 lists: lists.clone(),
                 protocols: vec![proxy_user::kernel::Protocol::Tcp],
                 shadow: false,
+                limit: None,
             })
         };
         let strangers = EDGE_V4.replace("443", &STRANGERS_PORT.to_string());

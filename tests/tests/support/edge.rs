@@ -82,6 +82,7 @@ pub fn connect_from(from: IpAddr, to: SocketAddr, patience: Duration) -> std::io
 /// `edge0` guarded, for visitors with these prefixes.
 pub fn desired(generation: u64, prefixes: &[&str]) -> Desired {
     let lists = vec![NamedList {
+        cdn: false,
         name: "visitors".into(),
         prefixes: prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect(),
     }];
@@ -95,6 +96,7 @@ pub fn desired(generation: u64, prefixes: &[&str]) -> Desired {
             protocols: vec![Protocol::Tcp],
             lists,
             shadow: false,
+            limit: None,
         }],
     }
 }

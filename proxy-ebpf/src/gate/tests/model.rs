@@ -14,13 +14,14 @@ use std::{
 
 use ipnet::IpNet;
 use proxy_common::{
-    scope::{Policy, ScopeKey, TCP, UDP},
+    limit::SourceKey,
+    scope::{Policy, ScopeKey, TCP, UDP, protect},
     verdict::DropReason,
 };
 
 use crate::{
     frame::Frame,
-    gate::{self, Admits, Admitted, SourceV4, SourceV6, Stop, Tables},
+    gate::{self, Admits, Admitted, Source, SourceV4, SourceV6, Stop, Tables},
 };
 
 const TCP_PORT: u16 = 443;
@@ -65,6 +66,32 @@ unsafe impl Frame for Buffer<'_> {
 pub struct Plain {
     pub scope: HashMap<ScopeKey, Policy>,
     pub prefixes: Vec<IpNet>,
+    /// A CDN's.
+    pub cdn: Vec<IpNet>,
+    pub blocked: Blocked,
+    /// Every source has sent too many packets; has begun too many connections.
+    pub over: [bool; 2],
+}
+
+/// Who is blocked, of all sources.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Blocked {
+    #[default]
+    Nobody,
+    NoCdn,
+    Everybody,
+}
+
+/// What an entrypoint has beside its allowlists, and what its sources have done.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Setting {
+    pub shadow: bool,
+    /// [`protect`]'s flags.
+    pub protect: u8,
+    /// Half of the listed prefixes are a CDN's; or all of them, in the same slot; or none.
+    pub cdn: Option<u16>,
+    pub blocked: Blocked,
+    pub over: [bool; 2],
 }
 
 impl Plain {
@@ -73,13 +100,14 @@ impl Plain {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
             IpAddr::V6(v6) => v6.octets(),
         };
-        let policy = |entrypoint| Policy { entrypoint, shadow: 0, admission: 0 };
+        let policy =
+            |entrypoint| Policy { entrypoint, shadow: 0, protect: 0, admission: 0, cdn: Policy::NO_CDN };
         let scope = HashMap::from([
             (ScopeKey::new(octets, TCP, port), policy(1)),
             (ScopeKey::whole(octets), policy(0)),
             (ScopeKey::ANYTHING, policy(0)),
         ]);
-        Self { scope, prefixes }
+        Self { scope, prefixes, ..Self::default() }
     }
 
     fn admits(&self, source: IpAddr) -> Admits {
@@ -106,6 +134,30 @@ impl Tables for Plain {
         octets.iter_mut().zip(bytes).for_each(|(octet, byte)| *octet = byte);
         self.admits(IpAddr::from(octets))
     }
+
+    fn is_cdn(&self, source: Source) -> bool {
+        let mut octets = [0; 16];
+        let bytes = source.into_iter().flat_map(u32::to_ne_bytes);
+        octets.iter_mut().zip(bytes).for_each(|(octet, byte)| *octet = byte);
+        let source = Ipv6Addr::from(octets).to_canonical();
+        self.cdn.iter().any(|prefix| prefix.contains(&source))
+    }
+
+    fn blocked(&self, _: Source, is_cdn: bool) -> bool {
+        match self.blocked {
+            Blocked::Nobody => false,
+            Blocked::NoCdn => !is_cdn,
+            Blocked::Everybody => true,
+        }
+    }
+
+    fn spend(&self, _: SourceKey, opens: bool) -> Result<(), DropReason> {
+        match (self.over, opens) {
+            ([true, _], _) => Err(DropReason::PacketRate),
+            ([_, true], true) => Err(DropReason::ConnectionRate),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What is to be done with a frame.
@@ -117,40 +169,55 @@ enum Fate {
 }
 
 /// What the gate and the model say of a frame, if it isn't the same.
-pub fn disagreement(frame: &[u8], shadow: bool) -> Option<String> {
+pub fn disagreement(frame: &[u8], setting: Setting) -> Option<String> {
     // Boxed to the exact length, so that Miri and a sanitizer see a read past the end.
     let exact: std::boxed::Box<[u8]> = frame.into();
-    let tables = tables(shadow);
+    let tables = tables(setting);
     let judged = gate::judge(&Buffer(&exact), &tables);
     let got = match judged {
         Ok(Admitted { entrypoint, .. }) => Fate::Admitted { entrypoint },
-        Err(Stop::Dropped { entrypoint, reason }) if !shadow => Fate::Dropped { entrypoint, reason },
-        Err(Stop::Shadowed { entrypoint, reason }) if shadow => Fate::Dropped { entrypoint, reason },
+        Err(Stop::Dropped { entrypoint, reason }) if !setting.shadow => Fate::Dropped { entrypoint, reason },
+        Err(Stop::Shadowed { entrypoint, reason }) if setting.shadow => Fate::Dropped { entrypoint, reason },
         Err(Stop::Dropped { .. } | Stop::Shadowed { .. }) => {
-            return Some(format!("{judged:?}, shadowed: {shadow}"));
+            return Some(format!("{judged:?} with {setting:?}"));
         }
         Err(Stop::NotIp | Stop::NotAHeader | Stop::NotGuardable | Stop::LaterFragment | Stop::NotGuarded) => {
             Fate::Untouched
         }
     };
-    let wanted = fate(&exact, &tables.prefixes).unwrap_or(Fate::Untouched);
-    (got != wanted).then(|| format!("the gate says {got:?} ({judged:?}), the model {wanted:?}"))
+    let wanted = fate(&exact, setting).unwrap_or(Fate::Untouched);
+    (got != wanted)
+        .then(|| format!("the gate says {got:?} ({judged:?}), the model {wanted:?}, with {setting:?}"))
 }
 
-fn tables(shadow: bool) -> Plain {
-    let policy = |entrypoint| Policy { entrypoint, shadow: shadow.into(), admission: 0 };
+fn tables(setting: Setting) -> Plain {
+    let policy = |entrypoint: u16| Policy {
+        entrypoint,
+        shadow: setting.shadow.into(),
+        protect: match entrypoint {
+            0 => 0,
+            1 => setting.protect,
+            _ => setting.protect & !protect::CONNECTIONS,
+        },
+        admission: 0,
+        cdn: setting.cdn.unwrap_or(Policy::NO_CDN),
+    };
     let mut scope = HashMap::from([(ScopeKey::ANYTHING, policy(0))]);
     for octets in [EDGE_V4.to_ipv6_mapped().octets(), EDGE_V6.octets()] {
         scope.insert(ScopeKey::whole(octets), policy(0));
         scope.insert(ScopeKey::new(octets, TCP, TCP_PORT), policy(1));
         scope.insert(ScopeKey::new(octets, UDP, UDP_PORT), policy(2));
     }
-    let prefixes = ["192.0.2.0/24", "2001:db8:c1::/48"].map(|prefix| prefix.parse().unwrap());
-    Plain { scope, prefixes: prefixes.into() }
+    let nets = |nets: [&str; 2]| nets.map(|net| net.parse().unwrap()).into();
+    let (prefixes, cdn) = (nets(LISTED), nets(CDN));
+    Plain { scope, prefixes, cdn, blocked: setting.blocked, over: setting.over }
 }
 
+const LISTED: [&str; 2] = ["192.0.2.0/24", "2001:db8:c1::/48"];
+const CDN: [&str; 2] = ["192.0.2.128/25", "2001:db8:c1:8000::/49"];
+
 /// `None`: the frame ends before its destination address, or is for nobody.
-fn fate(frame: &[u8], listed: &[IpNet]) -> Option<Fate> {
+fn fate(frame: &[u8], setting: Setting) -> Option<Fate> {
     let mut rest = frame.get(12..)?;
     let mut tags = 0;
     let mut stripped_by_the_host = false;
@@ -168,14 +235,14 @@ fn fate(frame: &[u8], listed: &[IpNet]) -> Option<Fate> {
                     return stripped_by_the_host.then_some(dropped);
                 }
             }
-            (0x08, 0x00) => return v4(rest, listed),
-            (0x86, 0xdd) => return v6(rest, listed),
+            (0x08, 0x00) => return v4(rest, setting),
+            (0x86, 0xdd) => return v6(rest, setting),
             _ => return None,
         }
     }
 }
 
-fn v4(packet: &[u8], listed: &[IpNet]) -> Option<Fate> {
+fn v4(packet: &[u8], setting: Setting) -> Option<Fate> {
     let header: [u8; 20] = packet.get(..20)?.try_into().ok()?;
     let [.., s0, s1, s2, s3, d0, d1, d2, d3] = header;
     let (source, destination) = (Ipv4Addr::new(s0, s1, s2, s3), Ipv4Addr::new(d0, d1, d2, d3));
@@ -190,14 +257,14 @@ fn v4(packet: &[u8], listed: &[IpNet]) -> Option<Fate> {
     }
     let own = usize::from(u16::from_be_bytes([header[2], header[3]]));
     let end = if own == 0 { packet.len() } else { own.min(packet.len()) };
-    match packet[..end].get(words * 4..words * 4 + 4) {
-        Some(ports) => guarded(destination == EDGE_V4, source.into(), protocol, ports, listed),
+    match packet[..end].get(words * 4..).filter(|behind| behind.len() >= 4) {
+        Some(behind) => guarded(destination == EDGE_V4, source.into(), protocol, behind, setting),
         None if fragment & 0x2000 != 0 => hidden(DropReason::SplitHeader),
         None => hidden(DropReason::Truncated),
     }
 }
 
-fn v6(packet: &[u8], listed: &[IpNet]) -> Option<Fate> {
+fn v6(packet: &[u8], setting: Setting) -> Option<Fate> {
     let (header, behind) = packet.split_at_checked(40)?;
     let address = |at: usize| Ipv6Addr::from(<[u8; 16]>::try_from(&header[at..at + 16]).unwrap());
     let (source, destination) = (address(8), address(24));
@@ -210,9 +277,10 @@ fn v6(packet: &[u8], listed: &[IpNet]) -> Option<Fate> {
     loop {
         if next == 6 || next == 17 {
             let reason = if split { DropReason::SplitHeader } else { DropReason::Truncated };
-            return match rest.get(..4) {
-                Some(ports) => guarded(is_ours, source.into(), next, ports, listed),
-                None => hidden(reason),
+            return if rest.len() < 4 {
+                hidden(reason)
+            } else {
+                guarded(is_ours, source.into(), next, rest, setting)
             };
         }
         let short = if split { DropReason::SplitHeader } else { DropReason::Truncated };
@@ -240,17 +308,43 @@ fn v6(packet: &[u8], listed: &[IpNet]) -> Option<Fate> {
     }
 }
 
-fn guarded(is_ours: bool, source: IpAddr, protocol: u8, ports: &[u8], listed: &[IpNet]) -> Option<Fate> {
-    let entrypoint = match (protocol, u16::from_be_bytes([ports[2], ports[3]])) {
+/// `behind`: the transport header and what follows it, four bytes at least.
+fn guarded(is_ours: bool, source: IpAddr, protocol: u8, behind: &[u8], setting: Setting) -> Option<Fate> {
+    let entrypoint = match (protocol, u16::from_be_bytes([behind[2], behind[3]])) {
         (6, TCP_PORT) => 1,
         (17, UDP_PORT) => 2,
         _ => return None,
     };
-    let admitted = listed.iter().any(|prefix| prefix.contains(&source));
-    is_ours.then_some(if admitted {
-        Fate::Admitted { entrypoint }
+    let on = |list: [&str; 2]| list.iter().any(|net| net.parse::<IpNet>().unwrap().contains(&source));
+    let has = |flag: u8| setting.protect & flag != 0;
+    // Bits of the fourteenth byte: 2 is SYN, 16 is ACK.
+    let opens = protocol == 6
+        && has(protect::CONNECTIONS)
+        && behind.get(13).is_none_or(|flags| flags & 2 > 0 && flags & 16 == 0);
+    let is_cdn = match setting.cdn {
+        Some(0) => true,
+        Some(_) => on(CDN),
+        None => false,
+    };
+    let spared = is_cdn && !has(protect::LIMITS_CDN);
+    let [over_packets, over_connections] = setting.over;
+    let counted = has(protect::PACKETS) || opens;
+    let reason = if !has(protect::OPEN) && !on(LISTED) {
+        Some(DropReason::NotListed)
+    } else if has(protect::BLOCKS)
+        && (setting.blocked == Blocked::Everybody || (setting.blocked == Blocked::NoCdn && !is_cdn))
+    {
+        Some(DropReason::Blocked)
+    } else if counted && !spared && over_packets {
+        Some(DropReason::PacketRate)
+    } else if counted && !spared && over_connections && opens {
+        Some(DropReason::ConnectionRate)
     } else {
-        Fate::Dropped { entrypoint, reason: DropReason::NotListed }
+        None
+    };
+    is_ours.then_some(match reason {
+        None => Fate::Admitted { entrypoint },
+        Some(reason) => Fate::Dropped { entrypoint, reason },
     })
 }
 

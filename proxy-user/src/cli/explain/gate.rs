@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
 use proxy_common::{answer::Outcome, verdict::DropReason};
 use serde_json::{Value, json};
 
@@ -11,6 +12,8 @@ use super::{
     question::{self, Question, Target},
 };
 use crate::{
+    admin::status::blocks::BlocksDocument,
+    blocklist::Blocklist,
     cli::{Failure, print},
     kernel::{
         KernelFault,
@@ -23,6 +26,8 @@ struct Explained {
     question: Question,
     explanation: Explanation,
     because: Option<Because>,
+    /// Which block keeps it out, until when, and why.
+    block: Option<String>,
 }
 
 pub fn explain(args: &ExplainArgs, explainer: &Explainer) -> Result<(), Failure> {
@@ -45,7 +50,9 @@ pub fn explain(args: &ExplainArgs, explainer: &Explainer) -> Result<(), Failure>
         .into_iter()
         .map(|(question, explanation)| {
             let because = because(&lists, &question, &explanation);
-            Explained { question, explanation, because }
+            let block =
+                (explanation.reason == Some(DropReason::Blocked)).then(|| block(args, &question)).flatten();
+            Explained { question, explanation, because, block }
         })
         .collect();
     if args.json {
@@ -67,6 +74,18 @@ pub fn explain(args: &ExplainArgs, explainer: &Explainer) -> Result<(), Failure>
     print(&text)
 }
 
+/// The block that the daemon has for a packet's source.
+fn block(args: &ExplainArgs, question: &Question) -> Option<String> {
+    let source = packet::parse(&question.frame)?.source;
+    let (status, body) = args.admin.get("/api/v1/blocks").ok()?;
+    let document: BlocksDocument = serde_json::from_slice(&body).ok().filter(|_| status.is_success())?;
+    let list: Blocklist = document.blocks.into_iter().map(|one| one.block).collect();
+    let now = Timestamp::now();
+    let block = list.find(source, false, now)?;
+    let until = block.until.map_or_else(|| "for ever".to_owned(), |until| format!("until {until}"));
+    Some(format!("{}, {until}: {}", block.prefix, block.why))
+}
+
 /// What the lists say of an entrypoint's packet. `None`: there is nothing to say.
 fn because(lists: &Result<Lists, String>, question: &Question, explanation: &Explanation) -> Option<Because> {
     let source = packet::parse(&question.frame)?.source;
@@ -76,9 +95,10 @@ fn because(lists: &Result<Lists, String>, question: &Question, explanation: &Exp
 fn json(explainer: &Explainer, explained: &[Explained]) -> Value {
     let packets: Vec<Value> = explained
         .iter()
-        .map(|Explained { question, explanation, because }| {
+        .map(|Explained { question, explanation, because, block }| {
             let mut packet = json!(explanation);
             packet["lists"] = json!(because);
+            packet["block"] = json!(block);
             let headers = packet::parse(&question.frame);
             packet["from"] = json!(headers.map(|headers| headers.from()));
             packet["to"] = json!(headers.map(|headers| headers.to()));
@@ -98,7 +118,7 @@ fn title(frame: &[u8]) -> String {
     )
 }
 
-fn line(number: usize, Explained { question, explanation, because }: &Explained) -> String {
+fn line(number: usize, Explained { question, explanation, because, .. }: &Explained) -> String {
     let verdict = match explanation.verdict {
         Verdict::Pass => "passes",
         Verdict::Drop => "dropped",
@@ -116,7 +136,7 @@ fn line(number: usize, Explained { question, explanation, because }: &Explained)
     line
 }
 
-fn sentences(Explained { question, explanation, because }: &Explained) -> String {
+fn sentences(Explained { question, explanation, because, block }: &Explained) -> String {
     let Explanation { program, program_id, generation, .. } = explanation;
     let entrypoint = explanation.entrypoint.as_deref().unwrap_or("?");
     let mut text = title(&question.frame);
@@ -187,6 +207,12 @@ fn sentences(Explained { question, explanation, because }: &Explained) -> String
         for Listed { prefix, list } in &because.elsewhere {
             row("listed elsewhere", &format!("{prefix} ({list}), which `{entrypoint}` does not allow"));
         }
+    }
+    if explanation.reason == Some(DropReason::Blocked) {
+        row(
+            "blocked by",
+            block.as_deref().unwrap_or("a block that no daemon answers for (`weir block list`)"),
+        );
     }
     row("judged by", &format!("{program}, program {program_id}, generation {generation}"));
     text

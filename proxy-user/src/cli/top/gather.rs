@@ -53,7 +53,7 @@ impl Gatherer {
             }
             match (self.listen(left.min(STEP)), &mut heard) {
                 (Ok(more), Ok(samples)) => {
-                    samples.extend(more.into_iter().take(SAMPLES - samples.len().min(SAMPLES)))
+                    samples.extend(more.into_iter().take(SAMPLES - samples.len().min(SAMPLES)));
                 }
                 (Ok(_), Err(_)) => {}
                 (Err(why), heard) => {

@@ -8,6 +8,7 @@ use super::sources::{self, Sample, SourceRate};
 use crate::{
     admin::status::{ServiceStatus, StatusDocument},
     kernel::{
+        Hook,
         meter::Reading,
         status::{EntrypointStatus, Tally},
     },
@@ -166,7 +167,7 @@ fn gate(kernel: &Result<Option<Reading>, String>) -> Gate {
                 .iter()
                 .map(|one| Interface {
                     name: one.name.clone(),
-                    hook: one.hook.map(|hook| hook.name()),
+                    hook: one.hook.map(Hook::name),
                     gone: one.index.is_none(),
                 })
                 .collect(),

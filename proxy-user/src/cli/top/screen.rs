@@ -242,8 +242,8 @@ impl Section {
 }
 
 /// A title, and what its columns are, to the end of the line.
-fn titled(text: String, width: usize, palette: Palette) -> Line<'static> {
-    let text = fit(&text, width);
+fn titled(text: &str, width: usize, palette: Palette) -> Line<'static> {
+    let text = fit(text, width);
     let rule = width.saturating_sub(text.chars().count() + 1);
     Line::from(vec![
         Span::styled(text, palette.title()),

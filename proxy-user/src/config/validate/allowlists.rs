@@ -10,6 +10,7 @@ use super::{
 };
 use crate::config::{
     code::Code,
+    default,
     findings::Findings,
     gather,
     model::Allowlist,
@@ -26,7 +27,13 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Allowlist> {
     if let Some(name) = written.allowlists.built_in() {
         let fetch = fetch::cloudflare();
         let prefixes = fetch.floor.clone();
-        lists.push(Allowlist { name: name.into(), prefixes, written: Vec::new(), fetch: Some(fetch) });
+        lists.push(Allowlist {
+            name: name.into(),
+            prefixes,
+            written: Vec::new(),
+            fetch: Some(fetch),
+            cdn: true,
+        });
     }
     lists
 }
@@ -54,7 +61,8 @@ fn one(item: &Item<'_, written::Allowlist>, findings: &mut Findings) -> Allowlis
     prefixes.retain(|prefix| seen.insert(*prefix));
     let written = prefixes.clone();
     prefixes.extend(fetch.iter().flat_map(|fetch| &fetch.floor));
-    Allowlist { name: name.value.as_str().into(), prefixes, written, fetch }
+    let cdn = body.cdn.as_ref().map_or(name.value == default::CLOUDFLARE, |cdn| cdn.value);
+    Allowlist { name: name.value.as_str().into(), prefixes, written, fetch, cdn }
 }
 
 fn add(file: FileId, before: &str, written: &At<String>, prefixes: &mut Vec<IpNet>, findings: &mut Findings) {

@@ -7,8 +7,9 @@ use http::HeaderName;
 use super::{
     globals, https, limits,
     merge::{Item, Merged},
+    middleware::Chains,
     scalar::{self, MILLISECOND, MINUTE},
-    tls,
+    source_limit, tls,
 };
 use crate::config::{
     code::Code,
@@ -20,7 +21,7 @@ use crate::config::{
     written::{self, At, List},
 };
 
-pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
+pub fn all(written: &Merged<'_>, chains: &mut Chains<'_, '_>, findings: &mut Findings) -> Vec<Entrypoint> {
     let mut taken = Taken::by_admin(written);
     written
         .entrypoints
@@ -31,12 +32,17 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
             bind: bind(item, &mut taken, findings),
             allow: allow(item, written, findings),
             shadow: shadow(item, findings),
+            source_limit: source_limit::of(item, findings),
             client_ip: client_ip(item, written, findings),
             tls: item.body.tls.as_ref().and_then(|tls| tls::entrypoint(item, tls, findings)),
             hsts: https::hsts(item, findings),
             redirect: https::redirect(item, findings),
             limits: limits::limits(item, findings),
             proxy_protocol: proxy_protocol(item, written, findings),
+            middleware: {
+                let owner = format!("entrypoint `{}`", item.name.value);
+                chains.chain(item.file, &owner, item.body.middleware.as_ref(), findings)
+            },
         })
         .collect()
 }
@@ -151,7 +157,7 @@ fn allow(
 fn shadow(item: &Item<'_, written::Entrypoint>, findings: &mut Findings) -> bool {
     let Some(shadow) = item.body.shadow.as_ref().filter(|shadow| shadow.value) else { return false };
     let (name, path) = (&item.name.value, format!("entrypoint.{}.allow", item.name.value));
-    if item.body.allow.is_none() && !findings.lost(&path) {
+    if item.body.allow.is_none() && item.body.source_limit.is_none() && !findings.lost(&path) {
         let message =
             format!("entrypoint `{name}`: `shadow = true` without `allow` has nobody to judge packets by");
         findings

@@ -9,7 +9,10 @@ use crate::config::{
     parse::Document,
     source::FileId,
     value,
-    written::{Admin, Allowlist, At, Entrypoint, Kernel, Log, Name, Page, Route, Service, Shutdown, State},
+    written::{
+        Admin, Allowlist, At, Entrypoint, Kernel, Log, Middleware, Name, Page, Route, Service, Shutdown,
+        State,
+    },
 };
 
 /// What all files say together.
@@ -24,6 +27,7 @@ pub struct Merged<'a> {
     pub entrypoints: Named<'a, Entrypoint>,
     pub services: Named<'a, Service>,
     pub pages: Named<'a, Page>,
+    pub middleware: Named<'a, Middleware>,
     pub routes: Vec<(FileId, &'a At<Route>)>,
 }
 
@@ -50,6 +54,7 @@ pub fn merge<'a>(documents: &'a [Document], findings: &mut Findings) -> Merged<'
         entrypoints: Named::new("entrypoint", None),
         services: Named::new("service", None),
         pages: Named::new("page", Some(default::PAGE)),
+        middleware: Named::new("middleware", None),
         ..Merged::default()
     };
     for Document { file, written, .. } in documents {
@@ -63,6 +68,7 @@ pub fn merge<'a>(documents: &'a [Document], findings: &mut Findings) -> Merged<'
         merged.entrypoints.add(file, &written.entrypoint, findings);
         merged.services.add(file, &written.service, findings);
         merged.pages.add(file, &written.page, findings);
+        merged.middleware.add(file, &written.middleware, findings);
         merged.routes.extend(written.route.iter().map(|route| (file, route)));
     }
     merged

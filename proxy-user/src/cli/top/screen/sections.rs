@@ -94,7 +94,7 @@ pub fn entrypoints(dashboard: &Dashboard, width: usize, palette: Palette) -> Sec
     if rows.is_empty() {
         rows.push(Line::styled("  none is known", Palette::dim()));
     }
-    Section { title: titled(title, width, palette), rows, details }
+    Section { title: titled(&title, width, palette), rows, details }
 }
 
 fn entrypoint(
@@ -155,7 +155,7 @@ pub fn sources(dashboard: &Dashboard, shown: &Interval, width: usize, palette: P
         };
         rows.push(Line::styled(fit(&why, width), Palette::dim()));
     }
-    Section { title: titled(title, width, palette), rows, details: Vec::new() }
+    Section { title: titled(&title, width, palette), rows, details: Vec::new() }
 }
 
 /// Of shadowed entrypoints; `None` where there is none.
@@ -190,7 +190,7 @@ pub fn would_drop(dashboard: &Dashboard, width: usize, palette: Palette) -> Opti
     if rows.is_empty() {
         rows.push(Line::styled("  nothing would be", Palette::dim()));
     }
-    Some(Section { title: titled(title, width, palette), rows, details: Vec::new() })
+    Some(Section { title: titled(&title, width, palette), rows, details: Vec::new() })
 }
 
 pub fn services(shown: &Interval, width: usize, palette: Palette) -> Section {
@@ -208,7 +208,7 @@ pub fn services(shown: &Interval, width: usize, palette: Palette) -> Section {
         let why = if shown.daemon_trouble.is_some() { "  only the daemon knows" } else { "  none" };
         rows.push(Line::styled(why, Palette::dim()));
     }
-    Section { title: titled(title, width, palette), rows, details: Vec::new() }
+    Section { title: titled(&title, width, palette), rows, details: Vec::new() }
 }
 
 fn service(one: &ServiceRate, name_width: usize, width: usize, palette: Palette) -> Line<'static> {
