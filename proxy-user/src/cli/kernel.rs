@@ -49,10 +49,20 @@ pub fn run(command: &KernelCommand) -> Result<(), Failure> {
 
 fn status(args: &StatusArgs) -> Result<(), Failure> {
     let status = kernel::observe(&args.place.bpffs).map_err(|fault| failed(&fault))?;
+    let others = kernel::other_versions(&args.place.bpffs).map_err(|fault| failed(&fault))?;
     if args.json {
-        return print(&format!("{}\n", serde_json::json!({ "loaded": status.is_some(), "status": status })));
+        let document =
+            serde_json::json!({ "loaded": status.is_some(), "status": status, "other_versions": others });
+        return print(&format!("{document}\n"));
+    }
+    for kernel::OtherVersion { layout, interfaces } in &others {
+        let at = if interfaces.is_empty() { "no interface".to_owned() } else { interfaces.join(", ") };
+        print(&format!(
+            "another version of Weir has pins here (layout {layout}; at {at}): `weir run` takes the gate over from it\n"
+        ))?;
     }
     match status {
+        None if !others.is_empty() => Ok(()),
         None => print(&format!(
             "nothing of Weir's is in the kernel (no pins below {})\n",
             args.place.bpffs.display()

@@ -105,6 +105,10 @@ impl Table {
         self.info().map(|info| info.id)
     }
 
+    pub fn value_size(&self) -> io::Result<u32> {
+        self.info().map(|info| info.value_size)
+    }
+
     /// The value.
     pub fn read<T: Pod>(&self) -> io::Result<Box<T>> {
         if self.info()?.value_size as usize != size_of::<T>() {
@@ -136,6 +140,12 @@ impl Table {
         // SAFETY: the kernel writes at most `length` bytes to `info`, which is as long and outlives the call;
         // it is made of integers, so whatever is written is valid.
         unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }.map(|_| info)
+    }
+}
+
+impl AsFd for Table {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
