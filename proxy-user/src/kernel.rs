@@ -26,6 +26,7 @@ pub mod explain;
 pub mod fault;
 mod interface;
 mod lookup;
+pub mod memory;
 pub mod meter;
 mod object;
 mod pins;
