@@ -1,7 +1,8 @@
 //! The names of maps, programs and pins, as `bpftool` shows them.
 
-/// The layout of pinned state: the folder below `weir/`. Another layout is another folder.
-pub const LAYOUT: &str = "v1";
+/// The layout of pinned state: the folder below `weir/`. Another layout is another folder, and the daemon that finds one takes
+/// the gate over from it.
+pub const LAYOUT: &str = "v2";
 
 /// Folder below the bpffs mount point that holds everything Weir pins.
 pub const ROOT: &str = "weir";

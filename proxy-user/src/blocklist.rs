@@ -6,9 +6,9 @@
 pub mod store;
 
 use std::{
-    collections::BTreeMap,
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 use arc_swap::ArcSwap;
@@ -39,8 +39,6 @@ pub struct Blocklist(BTreeMap<IpNet, Block>);
 #[derive(Debug, Default)]
 pub struct Blocks {
     list: ArcSwap<Blocklist>,
-    /// Connections that were turned away at accept.
-    turned_away: AtomicU64,
 }
 
 // === impl Block ===
@@ -94,8 +92,9 @@ impl Blocklist {
     }
 
     /// As the gate takes it: of each prefix the latest end of all that cover it, since it finds the longest prefix only.
-    /// `booted`: nanoseconds since the host was, at `now`.
-    pub fn for_the_gate(&self, now: Timestamp, booted: u64) -> Vec<BlockedPrefix> {
+    /// `cdns` are spared wherever they come in, so those within a block are told too. Narrow ones first: who is spared is
+    /// known before the block around it. `booted`: nanoseconds since the host was, at `now`.
+    pub fn for_the_gate(&self, cdns: &BTreeSet<IpNet>, now: Timestamp, booted: u64) -> Vec<BlockedPrefix> {
         let at = |until: Option<Timestamp>| match until {
             None => u64::MAX,
             Some(until) => {
@@ -104,17 +103,33 @@ impl Blocklist {
             }
         };
         let latest = |prefix: IpNet, cdn: bool| {
-            let covering = self.iter().filter(|block| block.prefix.contains(&prefix) && (block.cdn || !cdn));
+            let covering = self.covering(prefix).filter(|block| block.cdn || !cdn);
             covering.map(|block| at(block.until)).max().unwrap_or(0)
         };
-        self.iter()
-            .map(|block| BlockedPrefix {
-                prefix: block.prefix,
-                until: latest(block.prefix, false),
-                until_cdn: latest(block.prefix, true),
+        let is_cdns = |prefix: IpNet| !cdns.is_empty() && around(prefix).any(|net| cdns.contains(&net));
+        let spared =
+            cdns.iter().filter(|cdn| !self.0.contains_key(cdn) && self.covering(**cdn).next().is_some());
+        let prefixes = self.0.keys().chain(spared).copied();
+        let mut told: Vec<_> = prefixes
+            .map(|prefix| BlockedPrefix {
+                prefix,
+                until: latest(prefix, is_cdns(prefix)),
+                until_cdn: latest(prefix, true),
             })
-            .collect()
+            .collect();
+        told.sort_by_key(|block| Reverse(block.prefix.prefix_len()));
+        told
     }
+
+    /// The blocks that have all of a prefix.
+    fn covering(&self, prefix: IpNet) -> impl Iterator<Item = &Block> {
+        around(prefix).filter_map(|net| self.0.get(&net))
+    }
+}
+
+/// A prefix and all that it lies in.
+fn around(prefix: IpNet) -> impl Iterator<Item = IpNet> {
+    std::iter::successors(Some(prefix), IpNet::supernet)
 }
 
 impl FromIterator<Block> for Blocklist {
@@ -138,14 +153,6 @@ impl Blocks {
     pub fn refuse(&self, peer: IpAddr, is_cdn: impl FnOnce() -> bool) -> bool {
         let list = self.list.load();
         !list.is_empty() && list.find(peer, is_cdn(), Timestamp::now()).is_some()
-    }
-
-    pub fn count(&self) {
-        self.turned_away.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub fn turned_away(&self) -> u64 {
-        self.turned_away.load(Ordering::Relaxed)
     }
 }
 
@@ -203,17 +210,47 @@ mod tests {
         .into_iter()
         .collect();
         let got: Vec<_> = list
-            .for_the_gate(at(10), 7_000_000_000)
+            .for_the_gate(&BTreeSet::new(), at(10), 7_000_000_000)
             .iter()
             .map(|block| (block.prefix.to_string(), block.until, block.until_cdn))
             .collect();
         let end = 97_000_000_000;
         let wanted = [
-            ("192.0.2.0/24", end, end),
             ("192.0.2.9/32", end, end),
             ("192.0.2.10/32", u64::MAX, end),
+            ("192.0.2.0/24", end, end),
             ("198.51.100.0/24", 7_000_000_000, 0),
         ];
         assert_eq!(got, wanted.map(|(prefix, until, cdn)| (prefix.to_owned(), until, cdn)));
+    }
+
+    #[test]
+    fn a_cdns_prefix_within_a_block_is_spared_unless_the_block_is_meant_for_it() {
+        let cdns: BTreeSet<IpNet> = ["192.0.2.0/25", "2001:db8:1::/48", "203.0.113.0/24"]
+            .iter()
+            .map(|net| net.parse().unwrap())
+            .collect();
+        let list: Blocklist = [
+            block("192.0.2.0/24", Some(100), false),
+            // In the CDN's prefix, and from before it was.
+            block("192.0.2.9/32", None, false),
+            block("2001:db8::/32", Some(50), true),
+        ]
+        .into_iter()
+        .collect();
+        let (far, near) = (107_000_000_000, 57_000_000_000);
+        let told: Vec<_> = list
+            .for_the_gate(&cdns, at(0), 7_000_000_000)
+            .iter()
+            .map(|block| (block.prefix.to_string(), block.until, block.until_cdn))
+            .collect();
+        let wanted = [
+            ("2001:db8:1::/48", near, near),
+            ("192.0.2.9/32", 0, 0),
+            ("2001:db8::/32", near, near),
+            ("192.0.2.0/25", 0, 0),
+            ("192.0.2.0/24", far, 0),
+        ];
+        assert_eq!(told, wanted.map(|(prefix, until, cdn)| (prefix.to_owned(), until, cdn)));
     }
 }

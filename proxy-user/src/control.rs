@@ -112,6 +112,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut hours = tokio::time::interval(certificates::LOOK);
     let how = loop {
         certificates.look(&fleet.running().load().config, SystemTime::now());
+        blocking.keep_up(&mut fleet).await;
         tokio::select! {
             signal = signals.next() => match signal {
                 Asked::Reload => {

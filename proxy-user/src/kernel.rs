@@ -2,7 +2,7 @@
 //! else is aya known.
 //!
 //! State lives in the kernel, not in this process. Maps, programs and links are pinned below
-//! `<bpffs>/weir/v1`; a daemon that dies leaves the gate standing, and the next one adopts it. [`Kernel::apply`]
+//! `<bpffs>/weir/v2`; a daemon that dies leaves the gate standing, and the next one adopts it. [`Kernel::apply`]
 //! reconciles: it compares what is wanted with what is there, and does what is missing. A new generation of
 //! lists and scope becomes visible with one map update, so that no packet is judged by parts of two.
 //!
@@ -26,6 +26,7 @@ pub mod explain;
 pub mod fault;
 mod interface;
 mod lookup;
+pub mod memory;
 pub mod meter;
 mod object;
 mod pins;
@@ -48,7 +49,7 @@ use self::{
     blocks::Blocks,
     interface::Places,
     object::Loaded,
-    pins::{Lock, Pins},
+    pins::{Lock, OtherLayout, Pins},
     tables::Tables,
 };
 
@@ -123,6 +124,8 @@ pub struct Kernel {
     blocks: Blocks,
     /// Where the interfaces were when they were last looked at.
     places: Places,
+    /// Other versions' pins, until the gate is taken over from them.
+    others: Vec<OtherLayout>,
     _lock: Lock,
 }
 
@@ -156,18 +159,22 @@ impl Kernel {
         let pins = Pins::below(bpffs);
         privileges::check()?;
         let lock = pins.ensure()?;
+        let others = pins.take_other_layouts()?;
         let Loaded { programs } = object::load(&pins)?;
         let mut tables = Tables::open(&pins)?;
         tables.settle()?;
         let (admissions, places) = (plan::Known::default(), Places::default());
         let blocks = Blocks::default();
-        Ok(Self { pins, tables, programs, admissions, blocks, places, _lock: lock })
+        Ok(Self { pins, tables, programs, admissions, blocks, places, others, _lock: lock })
     }
 
     /// Makes the kernel enforce `desired`. On a fault, what was enforced before still is.
     pub fn apply(&mut self, desired: &Desired) -> Result<Applied, KernelFault> {
         // 1. Everything that can be refused without having touched anything.
-        let linked = self.pins.linked()?;
+        let mut linked = self.pins.linked()?;
+        for other in &self.others {
+            linked.extend(other.pins.linked()?);
+        }
         let known = |name: &str| self.places.know(name) || linked.iter().any(|linked| linked == name);
         let resolved = interface::resolve(&desired.interfaces, desired.mode, self.programs.tc_hook(), known)?;
         let guarded = addresses::expand(&desired.guarded)?;
@@ -181,7 +188,7 @@ impl Kernel {
         self.tables.publish(&plan)?;
 
         // 3. Programs onto interfaces. Only now: a gate in place never stands empty.
-        let attached = match attach::reconcile(&self.pins, &mut self.programs, &resolved) {
+        let attached = match attach::reconcile(&self.pins, &self.others, &mut self.programs, &resolved) {
             Ok(attached) => attached,
             Err(fault) => {
                 self.tables.restore(previous.as_ref())?;
@@ -192,6 +199,7 @@ impl Kernel {
         // 4. Nothing can fail any more that matters: what the old generation held is let go.
         self.tables.release(&plan.free);
         cdns.forget_others();
+        self.leave_other_layouts();
         self.admissions = plan.known;
         let places = Places::of(&resolved);
         places.tell(&self.places);
@@ -203,6 +211,22 @@ impl Kernel {
             detached: attached.detached,
             guarded: plan::guarded_entries(&plan.scope),
         })
+    }
+
+    /// Every attachment has this layout's programs now, or is none any more: what the versions before pinned can go.
+    fn leave_other_layouts(&mut self) {
+        for OtherLayout { name, pins, .. } in self.others.drain(..) {
+            match pins.remove_layout() {
+                Ok(_) => tracing::info!(
+                    "the gate is taken over from another version, whose pins (layout {name}) are gone; packets are counted \
+                     anew from here on"
+                ),
+                Err(fault) => tracing::warn!(
+                    %fault,
+                    "the gate is taken over from another version; some of its pins (layout {name}) are left, and do nothing"
+                ),
+            }
+        }
     }
 
     /// Makes the gate ready to be asked for its reasons ([`explain`]). It judges without.
@@ -229,6 +253,34 @@ pub fn observe(bpffs: &Path) -> Result<Option<KernelStatus>, KernelFault> {
     }
     let tables = Tables::open(&pins)?;
     status::read(&pins, &tables, status::SOURCES_SHOWN).map(Some)
+}
+
+/// Whether a gate of this version or another one is attached: one that this daemon would have to take over.
+pub fn stands(bpffs: &Path) -> Result<bool, KernelFault> {
+    let pins = Pins::below(bpffs);
+    if observe(bpffs)?.is_some_and(|status| !status.interfaces.is_empty()) {
+        return Ok(true);
+    }
+    for name in pins.other_layouts()? {
+        if !pins.of_layout(&name).linked()?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What another version has pinned: its layout's name, and the interfaces that it guards by links.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OtherVersion {
+    pub layout: String,
+    pub interfaces: Vec<String>,
+}
+
+/// Other versions' pins, which this one can't read.
+pub fn other_versions(bpffs: &Path) -> Result<Vec<OtherVersion>, KernelFault> {
+    let pins = Pins::below(bpffs);
+    let of = |layout: String| Ok(OtherVersion { interfaces: pins.of_layout(&layout).linked()?, layout });
+    pins.other_layouts()?.into_iter().map(of).collect()
 }
 
 /// Removes links, programs and maps: nothing is guarded by the kernel any more.

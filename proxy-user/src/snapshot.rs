@@ -219,8 +219,7 @@ fn running_entrypoint(
                 },
             )
         });
-    let cdns: Vec<_> =
-        entrypoint.allow.iter().copied().filter(|list| config.allowlists[list.0].cdn).collect();
+    let cdns = config.allowlists.iter().filter(|list| list.cdn).flat_map(|list| &list.prefixes);
     Ok(Entrypoint {
         name: entrypoint.name.clone(),
         bind: entrypoint.bind.iter().copied().map(EntrypointAddr).collect(),
@@ -230,7 +229,7 @@ fn running_entrypoint(
             prefixes(config, &entrypoint.allow)
         })
         .shadowed(entrypoint.shadow),
-        cdn: prefixes(config, &cdns),
+        cdn: PrefixSet::new(cdns),
         client_ip: entrypoint.client_ip.as_ref().map(|source| TrustedSource {
             header: source.header.clone(),
             peers: prefixes(config, &source.trust),

@@ -25,7 +25,7 @@ fn run(lab: &Lab, toml: &str, user: As) -> anyhow::Result<Ran> {
 
 /// Nothing pinned, and the port answers for itself.
 fn nothing_was_applied(lab: &Lab) -> anyhow::Result<()> {
-    let pins: Vec<_> = std::fs::read_dir(lab.bpffs().join("weir/v1/links"))
+    let pins: Vec<_> = std::fs::read_dir(lab.bpffs().join("weir/v2/links"))
         .into_iter()
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))

@@ -4,16 +4,22 @@
 
 #![allow(clippy::unwrap_used, reason = "this is test code, also outside of test functions")]
 
-use std::{collections::BTreeSet, fmt::Write as _, path::Path};
+use std::{collections::BTreeSet, fmt::Write as _, path::Path, time::Duration};
 
 use aya::{
     Ebpf, TestRun, TestRunOptions,
+    maps::{HashMap, Map, MapData},
     programs::{SchedClassifier, Xdp},
 };
-use proxy_common::{names, verdict::DropReason};
+use proxy_common::{
+    blocked::FOREVER,
+    limit::{SourceKey, Spent},
+    names,
+    verdict::DropReason,
+};
 use proxy_user::{
-    config::model::KernelMode,
-    kernel::{Desired, Guarded, Kernel, KernelStatus, NamedList, Protocol},
+    config::model::{KernelMode, Rate, SourceLimit},
+    kernel::{Desired, Guarded, Kernel, KernelStatus, NamedList, Protocol, blocks::BlockedPrefix},
 };
 
 #[path = "support/packet.rs"]
@@ -25,7 +31,9 @@ mod table;
 
 use scratch::{in_scratch, programs_over};
 use table::{
-    EDGE, EDGE6, Group, LISTED, STRANGER, STRANGER6, TCP_PORT, UDP_PORT,
+    BLOCKED, BLOCKED_AROUND_CDN, BLOCKED_CDN, BLOCKED_ONCE, BLOCKED6, CONNECTIONS_CDN_PORT, CONNECTIONS_PORT,
+    EDGE, EDGE6, Group, LISTED, OPEN, OPEN_PORT, OPEN6, PACKETS_CDN_PORT, PACKETS_PORT, STRANGER, STRANGER6,
+    TCP_PORT, UDP_PORT,
     Verdict::{self, Admitted, Dropped, DroppedForAddress, Untouched},
     table,
 };
@@ -34,8 +42,9 @@ use table::{
 fn every_packet_gets_its_verdict_at_both_hooks() {
     in_scratch("every_packet_gets_its_verdict_at_both_hooks", |scratch| {
         let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
+        kernel.block(&blocks()).unwrap();
         kernel.apply(&desired(false)).unwrap();
-        let wrong = judge_all(&kernel, &mut Gate::over(scratch), |passed, change| match change {
+        let wrong = judge_all(&kernel, scratch, |passed, change| match change {
             [] if passed => Some(Untouched),
             [Change { verdict, would: false }] if passed == (*verdict == Admitted) => Some(*verdict),
             _ => None,
@@ -56,8 +65,9 @@ fn every_packet_gets_its_verdict_at_both_hooks() {
 fn a_rehearsal_comes_to_the_same_verdicts_and_drops_nothing() {
     in_scratch("a_rehearsal_comes_to_the_same_verdicts_and_drops_nothing", |scratch| {
         let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
+        kernel.block(&blocks()).unwrap();
         kernel.apply(&desired(true)).unwrap();
-        let wrong = judge_all(&kernel, &mut Gate::over(scratch), |passed, change| match change {
+        let wrong = judge_all(&kernel, scratch, |passed, change| match change {
             _ if !passed => None,
             [] => Some(Untouched),
             [Change { verdict, would }] if *would == (*verdict != Admitted) => Some(*verdict),
@@ -148,10 +158,8 @@ fn the_table_is_complete_and_the_documentation_shows_it() {
             Untouched | Admitted => None,
         })
         .collect();
-    // What depends on more than the packet is in `protection.rs`.
-    let elsewhere =
-        [DropReason::ListMissing, DropReason::Blocked, DropReason::PacketRate, DropReason::ConnectionRate];
-    for reason in DropReason::ALL.iter().filter(|reason| !elsewhere.contains(reason)) {
+    // Where a list is missing, the maps are damaged.
+    for reason in DropReason::ALL.iter().filter(|reason| **reason != DropReason::ListMissing) {
         assert!(reached.contains(reason.name()), "no packet is dropped as `{}`", reason.name());
     }
 
@@ -208,16 +216,21 @@ struct Change {
 /// it passed and of the counters that went up, or none if they disagree.
 fn judge_all(
     kernel: &Kernel,
-    gate: &mut Gate,
+    scratch: &scratch::Scratch,
     conclude: impl Fn(bool, &[Change]) -> Option<Verdict>,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
+    let mut gate = Gate::over(scratch);
     for group in table() {
         for case in group.cases {
             for hook in [Hook::Xdp, Hook::Tc] {
                 if matches!(hook, Hook::Tc) && case.packet.is_shorter_than_its_ip_header() {
                     // The kernel makes no socket buffer of such a packet for a test.
                     continue;
+                }
+                forget_sources(&scratch.bpffs);
+                for packet in &case.before {
+                    gate.passes(hook, &packet.0);
                 }
                 let before = kernel.status().unwrap();
                 let passed = gate.passes(hook, &case.packet.0);
@@ -233,6 +246,16 @@ fn judge_all(
         }
     }
     wrong
+}
+
+/// As if nothing had been heard of anybody.
+fn forget_sources(bpffs: &Path) {
+    let pin = bpffs.join(names::ROOT).join(names::LAYOUT).join(names::MAPS).join(names::GATE_SOURCES);
+    let map = Map::from_map_data(MapData::from_pin(pin).unwrap()).unwrap();
+    let mut sources: HashMap<_, SourceKey, Spent> = map.try_into().unwrap();
+    for key in sources.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+        sources.remove(&key).unwrap();
+    }
 }
 
 fn changes(before: &KernelStatus, after: &KernelStatus) -> Vec<Change> {
@@ -300,23 +323,59 @@ impl Gate {
 }
 
 fn desired(shadow: bool) -> Desired {
-    let lists = vec![NamedList {
-        name: "visitors".into(),
-        cdn: false,
-        prefixes: ["192.0.2.0/24", "2001:db8:c1::/48"].iter().map(|prefix| prefix.parse().unwrap()).collect(),
-    }];
+    let list = |name: &str, cdn, prefixes: [&str; 2]| NamedList {
+        name: name.into(),
+        cdn,
+        prefixes: prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect(),
+    };
+    let visitors = list("visitors", false, ["192.0.2.0/24", "2001:db8:c1::/48"]);
+    let cdn = list("cdn", true, ["100.64.0.0/24", "2001:db8:cd::/48"]);
     let guarded = |entrypoint: &str, port: u16, protocol| Guarded {
         entrypoint: entrypoint.into(),
         bind: vec![format!("{EDGE}:{port}").parse().unwrap(), format!("[{EDGE6}]:{port}").parse().unwrap()],
         protocols: vec![protocol],
-        lists: lists.clone(),
+        lists: vec![visitors.clone()],
         shadow,
         limit: None,
+    };
+    let a_minute = |burst| Some(Rate { count: 1, per: Duration::from_secs(60), burst });
+    let limited = |entrypoint: &str, port, packets, connections, of_cdn| Guarded {
+        lists: vec![visitors.clone(), cdn.clone()],
+        limit: Some(SourceLimit { packets, connections, cdn: of_cdn }),
+        ..guarded(entrypoint, port, Protocol::Tcp)
+    };
+    let open = Guarded {
+        bind: [format!("{OPEN}:{OPEN_PORT}"), format!("[{OPEN6}]:{OPEN_PORT}")]
+            .map(|bind| bind.parse().unwrap())
+            .to_vec(),
+        lists: Vec::new(),
+        ..limited("open", OPEN_PORT, None, a_minute(2), false)
     };
     Desired {
         generation: 1,
         interfaces: Vec::new(),
         mode: KernelMode::Auto,
-        guarded: vec![guarded("https", TCP_PORT, Protocol::Tcp), guarded("quic", UDP_PORT, Protocol::Udp)],
+        guarded: vec![
+            guarded("https", TCP_PORT, Protocol::Tcp),
+            guarded("quic", UDP_PORT, Protocol::Udp),
+            limited("packets", PACKETS_PORT, a_minute(3), None, false),
+            limited("connections", CONNECTIONS_PORT, None, a_minute(2), false),
+            limited("packets-cdn", PACKETS_CDN_PORT, a_minute(3), None, true),
+            limited("connections-cdn", CONNECTIONS_CDN_PORT, None, a_minute(2), true),
+            open,
+        ],
     }
+}
+
+/// In nanoseconds since the host was booted, which was more than one ago.
+fn blocks() -> Vec<BlockedPrefix> {
+    let block =
+        |prefix: &str, until, until_cdn| BlockedPrefix { prefix: prefix.parse().unwrap(), until, until_cdn };
+    vec![
+        block(BLOCKED, FOREVER, 0),
+        block(BLOCKED6, FOREVER, 0),
+        block(BLOCKED_ONCE, 1, 1),
+        block(BLOCKED_AROUND_CDN, FOREVER, 0),
+        block(BLOCKED_CDN, FOREVER, FOREVER),
+    ]
 }

@@ -8,7 +8,7 @@ use std::{
     process::Stdio,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -105,7 +105,7 @@ fn a_loader_killed_while_it_puts_a_scope_in_place_leaves_what_the_next_can_tell(
         kernel.apply(&desired(1, &["192.0.2.0/24"])).unwrap();
         drop(kernel);
         // As if killed after the update and before the pin took its name.
-        let maps = scratch.bpffs.join("weir/v1/maps");
+        let maps = scratch.bpffs.join("weir/v2/maps");
         std::fs::rename(maps.join(names::RUNNING_SCOPE), maps.join(names::INCOMING_SCOPE)).unwrap();
 
         let observe = || kernel::observe(&scratch.bpffs).unwrap().unwrap();
@@ -266,7 +266,7 @@ fn an_interface_without_ethernet_frames_is_refused() {
 #[test]
 fn pinned_maps_of_another_layout_are_refused_by_name() {
     in_scratch("pinned_maps_of_another_layout_are_refused_by_name", |scratch| {
-        let maps = scratch.bpffs.join("weir/v1/maps");
+        let maps = scratch.bpffs.join("weir/v2/maps");
         std::fs::create_dir_all(&maps).unwrap();
         aya::maps::Array::<_, u64>::create(1, 0).unwrap().pin(maps.join("GATE_COUNTERS")).unwrap();
         let Err(fault) = Kernel::open(&scratch.bpffs) else { panic!("it was taken for ours") };
@@ -276,6 +276,213 @@ fn pinned_maps_of_another_layout_are_refused_by_name() {
         kernel::unload(&scratch.bpffs).unwrap();
         Kernel::open(&scratch.bpffs).unwrap();
     });
+}
+
+#[test]
+fn an_array_for_maps_of_another_shape_is_refused_by_name() {
+    in_scratch("an_array_for_maps_of_another_shape_is_refused_by_name", |scratch| {
+        let maps = scratch.bpffs.join("weir/v2/maps");
+        std::fs::create_dir_all(&maps).unwrap();
+        // The outer map is as it should be, and what it takes isn't.
+        let foreign = |name: &str, slots: u32| {
+            let at = maps.join(name);
+            let arguments = [
+                "map",
+                "create",
+                at.to_str().unwrap(),
+                "type",
+                "array_of_maps",
+                "key",
+                "4",
+                "value",
+                "4",
+                "entries",
+                &slots.to_string(),
+                "name",
+                "outer",
+                "inner_map",
+                "pinned",
+                maps.join("inner").to_str().unwrap(),
+            ]
+            .map(str::to_owned);
+            let made = std::process::Command::new("bpftool").args(arguments).status().unwrap();
+            assert!(made.success());
+        };
+        let clear = || {
+            for pin in std::fs::read_dir(&maps).unwrap().map(|pin| pin.unwrap().path()) {
+                std::fs::remove_file(pin).unwrap();
+            }
+        };
+        for (name, slots) in [(names::GATE_SIEVES, 128), (names::GATE_SCOPE, 1), (names::GATE_INDEX, 128)] {
+            aya::maps::Array::<_, u64>::create(1, 0).unwrap().pin(maps.join("inner")).unwrap();
+            foreign(name, slots);
+            let Err(fault) = Kernel::open(&scratch.bpffs) else { panic!("{name} was taken for ours") };
+            let sentence = fault.to_string();
+            assert!(
+                sentence.contains(&format!("{name} has another layout than this binary's")),
+                "{sentence}"
+            );
+            assert!(!fault.is_unavailable(), "`mode = \"auto\"` must not go on without a gate");
+            clear();
+        }
+        // And what is right is found to be, also with a scope in place.
+        let _lab = Lab::new(scratch);
+        Kernel::open(&scratch.bpffs).unwrap().apply(&desired(1, &["192.0.2.0/24"])).unwrap();
+        assert_eq!(Kernel::open(&scratch.bpffs).unwrap().status().unwrap().generation, Some(1));
+    });
+}
+
+/// Whatever an upgrade brings: the gate that stands goes on until the new one takes its place.
+#[test]
+fn a_gate_of_another_layout_is_taken_over_without_a_gap() {
+    in_scratch("a_gate_of_another_layout_is_taken_over_without_a_gap", |scratch| {
+        let lab = Lab::new(scratch);
+        let (ours, other) = (scratch.bpffs.join("weir/v2"), scratch.bpffs.join("weir/v1"));
+        Loader::start(scratch).kill();
+        let traffic = Traffic::start(&lab);
+        for (round, mode) in
+            [KernelMode::Auto, KernelMode::Xdp, KernelMode::Tc, KernelMode::Auto].into_iter().enumerate()
+        {
+            // As a version with other maps has left it.
+            std::fs::rename(&ours, &other).unwrap();
+            std::fs::remove_file(other.join("maps").join(names::GATE_COUNTERS)).unwrap();
+            let counters = aya::maps::Array::<_, u64>::create(1, 0).unwrap();
+            counters.pin(other.join("maps").join(names::GATE_COUNTERS)).unwrap();
+            assert!(kernel::observe(&scratch.bpffs).unwrap().is_none());
+            assert!(kernel::stands(&scratch.bpffs).unwrap());
+
+            let mut next = Kernel::open(&scratch.bpffs).unwrap();
+            // What is refused takes nothing over.
+            let nowhere = Desired { interfaces: vec!["eth9".into()], ..desired(1, &["0.0.0.0/0"]) };
+            next.apply(&nowhere).unwrap_err();
+            let found = kernel::other_versions(&scratch.bpffs).unwrap();
+            assert_eq!((found.len(), found[0].layout.as_str()), (1, "v1"));
+            traffic.wait_for_more();
+
+            let applied = next.apply(&Desired { mode, ..desired(7, &["192.0.2.0/24"]) }).unwrap();
+            assert!(matches!(applied.interfaces[0].change, Change::Adopted | Change::Moved), "{applied:?}");
+            assert!(!other.exists(), "the old pins are gone");
+            assert!(kernel::other_versions(&scratch.bpffs).unwrap().is_empty());
+            let status = next.status().unwrap();
+            assert_eq!((status.generation, status.interfaces.len()), (Some(7), 1), "round {round}");
+            // A link goes a moment after its last pin.
+            traffic.wait_until(|| next.status().unwrap().interfaces[0].others.is_empty());
+            traffic.wait_for_more();
+            drop(next);
+        }
+        let (visitors, strangers) = traffic.stop();
+        assert!(strangers > 20, "{strangers} attempts");
+        assert!(visitors > 100, "{visitors} connections");
+    });
+}
+
+#[test]
+fn a_daemon_of_another_layout_is_not_robbed_and_unload_removes_its_gate_too() {
+    in_scratch("a_daemon_of_another_layout_is_not_robbed_and_unload_removes_its_gate_too", |scratch| {
+        let lab = Lab::new(scratch);
+        let mut other = Loader::start(scratch);
+        std::fs::rename(scratch.bpffs.join("weir/v2"), scratch.bpffs.join("weir/v1")).unwrap();
+        let Err(fault) = Kernel::open(&scratch.bpffs) else { panic!("there were two") };
+        assert!(
+            fault.to_string().starts_with("another `weir run` looks after the gate pinned below "),
+            "{fault}"
+        );
+        other.kill();
+
+        let mut next = Kernel::open(&scratch.bpffs).unwrap();
+        // `mode = "off"`, or no interface named any more: the old gate goes as well.
+        let applied = next.apply(&Desired { interfaces: vec![], ..desired(2, &["192.0.2.0/24"]) }).unwrap();
+        assert_eq!(
+            applied.detached,
+            if tc_hook() == Hook::Tcx {
+                vec!["edge0"]
+            } else {
+                applied.detached.iter().map(String::as_str).collect()
+            }
+        );
+        lab.comes_in(STRANGER);
+        next.apply(&desired(3, &["192.0.2.0/24"])).unwrap();
+        drop(next);
+
+        std::fs::rename(scratch.bpffs.join("weir/v2"), scratch.bpffs.join("weir/v1")).unwrap();
+        let unloaded = kernel::unload(&scratch.bpffs).unwrap();
+        assert_eq!(unloaded.interfaces, ["edge0"]);
+        assert!(!scratch.bpffs.join("weir").exists());
+        lab.comes_in(STRANGER);
+    });
+}
+
+/// Connections from the visitor, who must always come in, and from the stranger, who never may.
+struct Traffic {
+    stop: Arc<AtomicBool>,
+    visitors: Arc<AtomicU64>,
+    strangers: Arc<AtomicU64>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Traffic {
+    fn start(lab: &Lab) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (visitors, strangers) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let edge = edge::EDGE.parse().unwrap();
+        let threads = {
+            let (stop, visitors, strangers) = (stop.clone(), visitors.clone(), strangers.clone());
+            // Threads that are made over there stay there.
+            lab.neighbour.run(move || {
+                let mut threads = Vec::new();
+                for _ in 0..4 {
+                    let (stop, strangers) = (stop.clone(), strangers.clone());
+                    threads.push(thread::spawn(move || {
+                        while !stop.load(Ordering::Relaxed) {
+                            let came = edge::connect_from(
+                                STRANGER.parse().unwrap(),
+                                edge,
+                                Duration::from_millis(25),
+                            );
+                            assert!(came.is_err(), "the stranger came in");
+                            strangers.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }));
+                }
+                threads.push(thread::spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        // A veth pair may lose a packet while XDP comes to one of its ends; the next SYN is a second later.
+                        edge::connect_from(VISITOR.parse().unwrap(), edge, Duration::from_secs(5)).unwrap();
+                        visitors.fetch_add(1, Ordering::Relaxed);
+                        thread::yield_now();
+                    }
+                }));
+                threads
+            })
+        };
+        lab.take_all_in(&stop);
+        Self { stop, visitors, strangers, threads }
+    }
+
+    fn wait_for_more(&self) {
+        let (visitors, strangers) =
+            (self.visitors.load(Ordering::Relaxed), self.strangers.load(Ordering::Relaxed));
+        self.wait_until(|| {
+            self.visitors.load(Ordering::Relaxed) >= visitors + 20
+                && self.strangers.load(Ordering::Relaxed) >= strangers + 8
+        });
+    }
+
+    fn wait_until(&self, holds: impl Fn() -> bool) {
+        let begun = std::time::Instant::now();
+        while !holds() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "waited in vain");
+            assert!(self.threads.iter().all(|thread| !thread.is_finished()), "somebody was misjudged");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// How many of both there were. Panics if one of them was misjudged.
+    fn stop(self) -> (u64, u64) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        (self.visitors.load(Ordering::Relaxed), self.strangers.load(Ordering::Relaxed))
+    }
 }
 
 /// The promise of the whole-set swap: while lists change without pause, a source that is on all of them is never
@@ -366,7 +573,7 @@ fn two_daemons_do_not_look_after_one_gate() {
 fn what_somebody_else_pinned_in_our_place_is_left_alone_and_told() {
     in_scratch("what_somebody_else_pinned_in_our_place_is_left_alone_and_told", |scratch| {
         let lab = Lab::new(scratch);
-        let links = scratch.bpffs.join("weir/v1/links");
+        let links = scratch.bpffs.join("weir/v2/links");
         std::fs::create_dir_all(&links).unwrap();
         // Of a type whose number is that of a link at XDP.
         let theirs = aya::maps::PerCpuArray::<_, u64>::create(1, 0).unwrap();
@@ -418,7 +625,7 @@ fn explain_answers_also_for_udp_once_it_is_loaded() {
         let mut both = desired(1, &["192.0.2.0/24"]);
         both.guarded[0].protocols = vec![Protocol::Tcp, Protocol::Udp];
         kernel.apply(&both).unwrap();
-        let program = scratch.bpffs.join("weir/v1/progs").join(names::GATE_EXPLAIN);
+        let program = scratch.bpffs.join("weir/v2/progs").join(names::GATE_EXPLAIN);
         assert!(!program.exists(), "it would make each start longer");
         kernel.make_explainable().unwrap();
         assert!(program.exists());

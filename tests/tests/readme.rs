@@ -160,7 +160,7 @@ fn every_command_of_the_page_about_bpftool_runs() -> Done {
             .replace("/sys/fs/bpf", &stand.lab.bpffs().to_string_lossy())
             .replace("links/edge0", "links/public");
         let mut shell = stand.lab.edge.command("bash")?;
-        let folder = stand.lab.bpffs().join("weir/v1");
+        let folder = stand.lab.bpffs().join("weir/v2");
         shell.current_dir(&folder).args(["-e", "-o", "pipefail", "-c", &command]);
         well(&weir::finish(shell)?).with_context(|| format!("`{command}`, as docs/inspecting.md has it"))?;
     }

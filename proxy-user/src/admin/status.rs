@@ -98,6 +98,9 @@ pub struct EntrypointStatus {
     pub tls: bool,
     pub accepted: u64,
     pub not_listed: u64,
+    /// Connections of blocked sources that were turned away at accept. What the gate drops never comes that far.
+    #[serde(default)]
+    pub blocked: u64,
     /// Only while it is shadowed: what would be dropped and turned away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<ShadowStatus>,
@@ -251,6 +254,7 @@ fn entrypoints(snapshot: &Snapshot, kernel: Option<&KernelStatus>) -> Vec<Entryp
             tls: entrypoint.tls.is_some(),
             accepted: entrypoint.counters.accepted.load(Ordering::Relaxed),
             not_listed: entrypoint.counters.not_listed.load(Ordering::Relaxed),
+            blocked: entrypoint.counters.blocked.load(Ordering::Relaxed),
             shadow: entrypoint.admission.shadow.then(|| shadow(entrypoint, kernel)),
             handshake_failures: entrypoint.counters.handshake_failures.load(Ordering::Relaxed),
             requests: entrypoint.counters.requests.load(Ordering::Relaxed),

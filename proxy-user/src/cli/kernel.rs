@@ -7,7 +7,7 @@ use proxy_common::scope::UNATTRIBUTED;
 
 use crate::{
     cli::{Failure, print},
-    kernel::{self, KernelFault, KernelStatus},
+    kernel::{self, KernelFault, KernelStatus, memory::Memory},
 };
 
 #[derive(Debug, Subcommand)]
@@ -49,16 +49,38 @@ pub fn run(command: &KernelCommand) -> Result<(), Failure> {
 
 fn status(args: &StatusArgs) -> Result<(), Failure> {
     let status = kernel::observe(&args.place.bpffs).map_err(|fault| failed(&fault))?;
+    let others = kernel::other_versions(&args.place.bpffs).map_err(|fault| failed(&fault))?;
+    let memory = kernel::memory::read(&args.place.bpffs).map_err(|fault| failed(&fault))?;
     if args.json {
-        return print(&format!("{}\n", serde_json::json!({ "loaded": status.is_some(), "status": status })));
+        let document = serde_json::json!({ "loaded": status.is_some(), "status": status, "memory": memory, "other_versions": others });
+        return print(&format!("{document}\n"));
+    }
+    for kernel::OtherVersion { layout, interfaces } in &others {
+        let at = if interfaces.is_empty() { "no interface".to_owned() } else { interfaces.join(", ") };
+        print(&format!(
+            "another version of Weir has pins here (layout {layout}; at {at}): `weir run` takes the gate over from it\n"
+        ))?;
     }
     match status {
+        None if !others.is_empty() => Ok(()),
         None => print(&format!(
             "nothing of Weir's is in the kernel (no pins below {})\n",
             args.place.bpffs.display()
         )),
-        Some(status) => print(&text(&status)),
+        Some(status) => print(&(text(&status) + &memory.map(in_words).unwrap_or_default())),
     }
+}
+
+fn in_words(memory: Memory) -> String {
+    let lists = match memory.lists {
+        Some(bytes) => format!("lists {}", mebibytes(bytes)),
+        None => "lists not known (that takes CAP_SYS_ADMIN)".to_owned(),
+    };
+    format!("kernel memory: {lists}, other maps {}\n", mebibytes(memory.maps))
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 fn unload(args: &UnloadArgs) -> Result<(), Failure> {

@@ -121,8 +121,15 @@ fn rehearsal(name: &str, shadow: &ShadowStatus) -> String {
 }
 
 fn entrypoints(entrypoints: &[EntrypointStatus]) -> Table {
-    let mut table =
-        plain_table(["entrypoint", "listens on", "lets in", "accepted", "turned away", "requests"]);
+    let mut table = plain_table([
+        "entrypoint",
+        "listens on",
+        "lets in",
+        "accepted",
+        "turned away",
+        "blocked",
+        "requests",
+    ]);
     for one in entrypoints {
         let lets_in = match (one.allow.is_empty(), &one.shadow) {
             (true, _) => "everybody".to_owned(),
@@ -135,6 +142,7 @@ fn entrypoints(entrypoints: &[EntrypointStatus]) -> Table {
             lets_in,
             one.accepted.to_string(),
             one.not_listed.to_string(),
+            one.blocked.to_string(),
             one.requests.to_string(),
         ]);
     }

@@ -55,7 +55,7 @@ pub struct Kernel {
     /// Where the gate is attached. Empty: nowhere.
     pub interfaces: Vec<Arc<str>>,
     pub mode: KernelMode,
-    /// Where bpffs is mounted; pins live in `weir/v1` below it. Default `/sys/fs/bpf`.
+    /// Where bpffs is mounted; pins live in `weir/v2` below it. Default `/sys/fs/bpf`.
     pub bpffs: PathBuf,
 }
 

@@ -83,7 +83,7 @@ pub struct Kernel {
     /// How the gate is attached.
     #[schemars(extend("default" = "auto"))]
     pub mode: Option<At<KernelMode>>,
-    /// Where the BPF file system is mounted: an absolute path. Weir's pins live in `weir/v1` below it.
+    /// Where the BPF file system is mounted: an absolute path. Weir's pins live in `weir/v2` below it.
     #[schemars(extend("default" = default::BPFFS))]
     pub bpffs: Option<At<String>>,
 }

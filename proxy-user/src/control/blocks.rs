@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
@@ -31,6 +32,9 @@ pub struct Blocking {
     kept: PathBuf,
     blocks: Arc<Blocks>,
     look: Instant,
+    /// By what the gate was last told: the snapshot, whose lists say who is a CDN's, and how far the wall clock was ahead of the
+    /// gate's.
+    told: (u64, i128),
 }
 
 impl Blocking {
@@ -39,14 +43,38 @@ impl Blocking {
         let kept = store::path(&config.state.dir);
         let mut list = store::load_or_set_aside(&kept);
         list.expire(Timestamp::now());
-        let prefixes = for_the_gate(&list);
+        let prefixes = for_the_gate(&list, config);
         let blocks = Arc::<Blocks>::default();
         if !list.is_empty() {
             tracing::info!("{} blocks hold from before (`weir block list`)", list.len());
         }
         blocks.set(list);
-        let blocking = Self { kept, blocks, look: Instant::now() + LOOK_AGAIN };
+        let blocking = Self { kept, blocks, look: Instant::now() + LOOK_AGAIN, told: (0, ahead()) };
         (blocking, prefixes)
+    }
+
+    /// Tells the gate anew who is blocked, if a CDN's lists may have changed, or if the wall clock was set: a block ends when it
+    /// was said to, by that clock. Costs next to nothing otherwise.
+    pub async fn keep_up(&mut self, fleet: &mut Fleet) {
+        let now = (fleet.generation(), ahead());
+        let was_set = was_set(self.told.1, now.1);
+        if now.0 == self.told.0 && !was_set {
+            return;
+        }
+        self.told = now;
+        let mut list = self.blocks.list();
+        if list.is_empty() {
+            return;
+        }
+        if was_set {
+            tracing::info!("the clock was set: the ends of blocks are reckoned anew");
+        }
+        list.expire(Timestamp::now());
+        let blocked = for_the_gate(&list, &fleet.running().load().config);
+        if let Err(fault) = fleet.kernel.block(blocked).await {
+            tracing::error!(%fault, "the gate could not be told anew who is blocked: it goes on with what it knows");
+        }
+        self.look_next();
     }
 
     /// What the check at accept asks.
@@ -130,9 +158,14 @@ impl Blocking {
     /// Makes a list the one that holds, in the gate, on the disk and at accept.
     async fn hold(&mut self, list: Blocklist, fleet: &mut Fleet) -> Result<(), Refusal> {
         let refused = |why: String| Refusal::Refused(format!("nothing was changed: {why}"));
-        fleet.kernel.block(for_the_gate(&list)).await.map_err(|fault| refused(fault.to_string()))?;
+        let running = fleet.running().load_full();
+        fleet
+            .kernel
+            .block(for_the_gate(&list, &running.config))
+            .await
+            .map_err(|fault| refused(fault.to_string()))?;
         if let Err(why) = store::save(&self.kept, &list) {
-            let before = for_the_gate(&self.blocks.list());
+            let before = for_the_gate(&self.blocks.list(), &running.config);
             if let Err(fault) = fleet.kernel.block(before).await {
                 tracing::error!(%fault, "the gate can't go back to the blocks before");
             }
@@ -152,9 +185,9 @@ impl Blocking {
 }
 
 /// A ban of a CDN's address hits everybody behind it.
-fn spares_the_cdn(prefix: ipnet::IpNet, config: &Config) -> Result<(), Refusal> {
+fn spares_the_cdn(prefix: IpNet, config: &Config) -> Result<(), Refusal> {
     for list in config.allowlists.iter().filter(|list| list.cdn) {
-        let overlaps = |known: &&ipnet::IpNet| known.contains(&prefix) || prefix.contains(*known);
+        let overlaps = |known: &&IpNet| known.contains(&prefix) || prefix.contains(*known);
         if let Some(known) = list.prefixes.iter().find(overlaps) {
             return Err(Refusal::Refused(format!(
                 "{prefix} overlaps {known} of the CDN's allowlist `{}`: a ban there hits the CDN, not the visitor; `--cdn` \
@@ -166,13 +199,44 @@ fn spares_the_cdn(prefix: ipnet::IpNet, config: &Config) -> Result<(), Refusal> 
     Ok(())
 }
 
-fn for_the_gate(list: &Blocklist) -> Vec<BlockedPrefix> {
-    // The clock that the gate reads: it goes on while the host sleeps.
-    let booted = clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .map_or(0, |time| time.tv_sec().unsigned_abs() * 1_000_000_000 + time.tv_nsec().unsigned_abs());
-    list.for_the_gate(Timestamp::now(), booted)
+fn for_the_gate(list: &Blocklist, config: &Config) -> Vec<BlockedPrefix> {
+    if list.is_empty() {
+        return Vec::new();
+    }
+    let cdns = config.allowlists.iter().filter(|list| list.cdn).flat_map(|list| &list.prefixes);
+    list.for_the_gate(&cdns.map(IpNet::trunc).collect(), Timestamp::now(), booted())
+}
+
+/// Nanoseconds of the clock that the gate reads: it goes on while the host sleeps.
+fn booted() -> u64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map_or(0, |time| time.tv_sec().unsigned_abs() * 1_000_000_000 + time.tv_nsec().unsigned_abs())
+}
+
+/// By how many nanoseconds the wall clock is ahead of the gate's.
+fn ahead() -> i128 {
+    Timestamp::now().as_nanosecond() - i128::from(booted())
+}
+
+/// Both clocks are steered alike, so the distance only changes when the wall clock is set; or by what passes between two reads.
+fn was_set(before: i128, now: i128) -> bool {
+    (now - before).unsigned_abs() > 500_000_000
 }
 
 fn said(until: Option<Timestamp>) -> String {
     until.map_or_else(|| "forever".to_owned(), |until| until.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_is_noticed_and_one_that_runs_is_not() {
+        let begun = ahead();
+        assert!(!was_set(begun, ahead()));
+        for set in [-3_600_000_000_000, -600_000_000, 600_000_000, 86_400_000_000_000] {
+            assert!(was_set(begun, begun + set), "{set}");
+        }
+    }
 }

@@ -143,7 +143,7 @@ fn in_the_background(kernel: Arc<Mutex<Kernel>>) {
 
 /// Whether an earlier daemon left pins behind.
 fn pinned(config: &Config) -> bool {
-    matches!(kernel::observe(&config.kernel.bpffs), Ok(Some(status)) if !status.interfaces.is_empty())
+    kernel::stands(&config.kernel.bpffs).unwrap_or(false)
 }
 
 fn desired(config: &Config, generation: u64) -> Desired {

@@ -21,7 +21,7 @@ use super::{
     AppliedInterface, KernelFault,
     interface::{Candidate, Choice, Hook, Resolved, Tc},
     object,
-    pins::{self, Pins},
+    pins::{self, OtherLayout, Pins},
     sys::{
         clsact::{self, Filter},
         link::{self, Link, LinkInfo},
@@ -69,13 +69,14 @@ pub(super) struct Reconciled {
 /// Makes exactly these interfaces run these programs. When one refuses, none has changed hands.
 pub(super) fn reconcile(
     pins: &Pins,
+    others: &[OtherLayout],
     programs: &mut Programs,
     Resolved { candidates, absent }: &Resolved,
 ) -> Result<Reconciled, KernelFault> {
     // 1. All that is new, held only by this process: a fault drops it, and with it the attachment.
     let mut steps = Vec::new();
     for candidate in candidates {
-        steps.push(prepare(pins, programs, candidate)?);
+        steps.push(prepare(pins, others, programs, candidate)?);
     }
 
     // 2. It becomes lasting, interface by interface.
@@ -89,11 +90,15 @@ pub(super) fn reconcile(
 
     // 3. Interfaces that are no longer named. One that is only absent may be back under its name at any time.
     let mut detached = Vec::new();
-    for name in pins.linked()? {
-        if !candidates.iter().any(|candidate| candidate.name == name) && !absent.contains(&name) {
-            pins::remove(&pins.link(&name))?;
-            detached.push(name);
-        }
+    let is_named =
+        |name: &String| candidates.iter().any(|candidate| candidate.name == *name) || absent.contains(name);
+    for name in pins.linked()?.into_iter().filter(|name| !is_named(name)) {
+        pins::remove(&pins.link(&name))?;
+        detached.push(name);
+    }
+    for other in others {
+        let linked = other.pins.linked()?.into_iter();
+        detached.extend(linked.filter(|name| !is_named(name)));
     }
     if programs.tc_hook == Tc::Clsact && absent.is_empty() {
         for (name, filter) in clsact::all_ours().map_err(unread)? {
@@ -122,8 +127,17 @@ enum Attachment {
 struct NewFilter(Option<Filter>);
 
 /// Finds or makes the attachment for an interface, by its hooks in order.
-fn prepare(pins: &Pins, programs: &Programs, candidate: &Candidate) -> Result<Step, KernelFault> {
-    let pinned = pinned(pins, &candidate.name)?;
+fn prepare(
+    pins: &Pins,
+    others: &[OtherLayout],
+    programs: &Programs,
+    candidate: &Candidate,
+) -> Result<Step, KernelFault> {
+    let find = || -> Result<_, KernelFault> {
+        let mut places = std::iter::once(pins).chain(others.iter().map(|other| &other.pins));
+        places.find_map(|pins| pinned(pins, &candidate.name).transpose()).transpose()
+    };
+    let pinned = find()?;
     let filter = clsact::ours(candidate.index).map_err(unread)?;
     let was_guarded = pinned.is_some() || filter.is_some();
     let fresh = if was_guarded { Change::Moved } else { Change::Attached };
@@ -143,7 +157,7 @@ fn prepare(pins: &Pins, programs: &Programs, candidate: &Candidate) -> Result<St
                     && info.interface == candidate.index
                 {
                     // Opened anew: what is tried for the next interface needs this one's own.
-                    let Some((link, _)) = self::pinned(pins, &candidate.name)? else { continue };
+                    let Some((link, _)) = find()? else { continue };
                     let change = adopted(info.program_id);
                     return Ok(Step { choice, attachment: Attachment::Link(link), change });
                 }
@@ -187,7 +201,14 @@ fn settle(
     let program = programs.of(hook).descriptor.as_fd();
     match (attachment, change) {
         (_, Change::Unchanged) => Ok(()),
-        (Attachment::Link(link), Change::Adopted) => link.replace_program(program).map_err(replaced),
+        (Attachment::Link(link), Change::Adopted) => {
+            // Another layout's: it has a name here too before it judges by these maps, so that whoever comes next finds it.
+            if !pins.link(name).exists() {
+                link.pin(&pins.link(name))
+                    .map_err(|error| KernelFault::system(format!("pin the gate on `{name}`"), error))?;
+            }
+            link.replace_program(program).map_err(replaced)
+        }
         (Attachment::Filter(filter), _) => filter.replace_program(program).map_err(replaced),
         (Attachment::Link(link), Change::Attached | Change::Moved) => {
             let incoming = pins.incoming_link(name);

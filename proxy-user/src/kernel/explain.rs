@@ -6,19 +6,23 @@
 //! the question is put again.
 //!
 //! The live program counts what it is tried out on like any packet. `gate_explain` counts the same in GATE_TRIED, and
-//! what reads the counters takes that off ([`super::Tables::counters`]).
+//! what reads the counters takes that off ([`super::Tables::counters`]). It also spends what the source may send: that is
+//! given back.
 //!
 //! Absent here: which list and prefix let a source in. The kernel's tables hold membership only.
 
 use std::{
-    net::{Ipv6Addr, SocketAddr},
+    cell::RefCell,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     path::Path,
     time::{Duration, Instant},
 };
 
+use aya::maps::{HashMap, MapData, MapError};
 use nix::libc;
 use proxy_common::{
     answer::{Answer, Outcome},
+    limit::{SourceKey, Spent},
     names,
     verdict::DropReason,
 };
@@ -31,6 +35,7 @@ use super::{
     sys::program::Program,
     tables::{self, Tables},
 };
+use crate::packet;
 
 const XDP_PASS: u32 = 2;
 const XDP_DROP: u32 = 1;
@@ -52,6 +57,8 @@ pub struct Explainer {
     xdp: Program,
     tc: Program,
     explain: Program,
+    /// What sources have spent of their limits.
+    sources: RefCell<HashMap<MapData, SourceKey, Spent>>,
     /// Whether all that is attached is attached at XDP.
     lives_at_xdp: bool,
     interfaces: Vec<String>,
@@ -131,6 +138,7 @@ impl Explainer {
             xdp,
             tc,
             explain,
+            sources: RefCell::new(tables::typed(tables::map(&pins, names::GATE_SOURCES)?)?),
             lives_at_xdp: !attached.is_empty()
                 && attached.iter().all(|interface| interface.hook == Some(Hook::Xdp)),
             interfaces: attached.into_iter().map(|interface| interface.name).collect(),
@@ -165,12 +173,11 @@ impl Explainer {
         let frame = &frame[..frame.len().min(LONGEST)];
         let mut added = 0;
         for attempt in 1.. {
-            let before = self.generation()?;
-            let ran = self.run_live(frame)?;
             let (answer, outcome) = self.ask(frame)?;
+            let ran = self.run_live_for_nothing(frame, answer.entrypoint)?;
             added += u32::from(matches!(outcome, Outcome::Admitted | Outcome::Dropped | Outcome::Shadowed));
             let agree = (ran.verdict == Verdict::Drop) == (outcome == Outcome::Dropped);
-            if agree && before == answer.generation {
+            if agree && self.generation()? == answer.generation {
                 return self.put_in_words(&ran, &answer, outcome, added);
             }
             if attempt == ATTEMPTS {
@@ -187,6 +194,33 @@ impl Explainer {
 
     fn generation(&self) -> Result<u64, KernelFault> {
         Ok(self.tables.running()?.map_or(0, |scope| scope.generation))
+    }
+
+    /// The live program takes a packet, and perhaps a connection, off what the source may send: asking must not. What comes in
+    /// from it in the moment in between is forgiven too.
+    fn run_live_for_nothing(&self, frame: &[u8], entrypoint: u32) -> Result<Ran, KernelFault> {
+        let source = packet::parse(frame).map(|headers| source_key(headers.source, entrypoint as u16));
+        let Some(source) = source else { return self.run_live(frame) };
+        let spent = || match self.sources.borrow().get(&source, 0) {
+            Ok(spent) => Ok(Some(spent)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(tables::failed("read", names::GATE_SOURCES, &error)),
+        };
+        let before = spent()?;
+        let ran = self.run_live(frame)?;
+        if spent()? != before {
+            let mut sources = self.sources.borrow_mut();
+            let given_back = match before {
+                Some(before) => sources.insert(source, before, 0),
+                None => sources.remove(&source),
+            };
+            match given_back {
+                // It gave way to another by itself.
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(tables::failed("write", names::GATE_SOURCES, &error)),
+            }
+        }
+        Ok(ran)
     }
 
     fn run_live(&self, frame: &[u8]) -> Result<Ran, KernelFault> {
@@ -244,6 +278,16 @@ impl Explainer {
                 self.tables.entrypoint_names()?.get(answer.entrypoint as usize).cloned().flatten();
         }
         Ok(explanation)
+    }
+}
+
+fn source_key(source: IpAddr, entrypoint: u16) -> SourceKey {
+    match source {
+        IpAddr::V4(v4) => SourceKey::v4(u32::from_ne_bytes(v4.octets()), entrypoint),
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, e, f, g, h, ..] = v6.octets();
+            SourceKey::v6([u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])], entrypoint)
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The eBPF object inside the binary, and how it gets into the kernel.
 
-use std::{ffi::CStr, io, path::Path};
+use std::{ffi::CStr, io, os::fd::AsFd, path::Path, thread};
 
 use aya::{
     EbpfError, EbpfLoader,
@@ -28,7 +28,7 @@ use super::{
     KernelFault,
     attach::Programs,
     pins::Pins,
-    sys::table::{Sizes, Table},
+    sys::table::{self, Sizes, Table},
 };
 
 /// Empty when the binary was built without it. Aligned, because an ELF reader casts what it finds in it.
@@ -90,26 +90,74 @@ where
 }
 
 /// Makes the arrays of maps before the loader would. Linux before 6.2 takes an inner map only if it is like the
-/// first in whether its types are known; the loader's would be, and those that are put in later aren't.
+/// first in whether its types are known; the loader's would be, and those that are put in later aren't. Of arrays that are
+/// there it is asked whether they take such maps.
 fn pin_arrays_of_maps(pins: &Pins) -> Result<(), KernelFault> {
     let pin = |name: &CStr, slots, inner: io::Result<Table>| {
         let path = pins.map(&name.to_string_lossy());
+        let made = |error| KernelFault::system(format!("make {}", path.display()), error);
+        let inner = inner.map_err(made)?;
         if path.exists() {
-            return Ok(());
+            return check_inner(pins, &path, slots, &inner);
         }
-        inner
-            .and_then(|inner| Table::array_of(name, slots, &inner))
-            .and_then(|outer| outer.pin(&path))
-            .map_err(|error| KernelFault::system(format!("make {}", path.display()), error))
+        Table::array_of(name, slots, &inner).and_then(|outer| outer.pin(&path)).map_err(made)
     };
-    pin(c"GATE_SCOPE", 1, Table::array::<ScopeTable>(c"gate_scope"))?;
-    pin(c"GATE_SIEVES", MAX_ADMISSIONS, Table::array::<Sieve>(c"gate_sieve"))?;
-    pin(c"GATE_ALLOW", MAX_ADMISSIONS, Table::sized::<Node>(c"gate_allow", 1, Sizes::Any))?;
-    pin(c"GATE_DIRECTORY", MAX_ADMISSIONS, Table::sized::<Touched>(c"gate_directory", BLOCKS, Sizes::Same))?;
-    pin(c"GATE_BLOCKS", MAX_ADMISSIONS, Table::sized::<Block>(c"gate_blocks", BLOCKS, Sizes::Same))?;
-    pin(c"GATE_HOSTS", MAX_ADMISSIONS, Table::sized::<Hosts>(c"gate_hosts", 1, Sizes::Any))?;
-    pin(c"GATE_FILTER", MAX_ADMISSIONS, Table::sized::<u64>(c"gate_filter", FILTER_WORDS, Sizes::Same))?;
-    pin(c"GATE_INDEX", MAX_ADMISSIONS, Table::sized::<Bucket>(c"gate_index", 1, Sizes::Any))
+    let many = |name, inner| pin(name, MAX_ADMISSIONS, inner);
+    // At the same time, since the kernel waits for packets in flight whenever a map is tried out in an array.
+    thread::scope(|threads| {
+        let waiting = [
+            threads.spawn(|| pin(c"GATE_SCOPE", 1, Table::array::<ScopeTable>(c"gate_scope"))),
+            threads.spawn(|| many(c"GATE_SIEVES", Table::array::<Sieve>(c"gate_sieve"))),
+            threads.spawn(|| many(c"GATE_ALLOW", Table::sized::<Node>(c"gate_allow", 1, Sizes::Any))),
+            threads.spawn(|| {
+                many(c"GATE_DIRECTORY", Table::sized::<Touched>(c"gate_directory", BLOCKS, Sizes::Same))
+            }),
+            threads
+                .spawn(|| many(c"GATE_BLOCKS", Table::sized::<Block>(c"gate_blocks", BLOCKS, Sizes::Same))),
+            threads.spawn(|| many(c"GATE_HOSTS", Table::sized::<Hosts>(c"gate_hosts", 1, Sizes::Any))),
+            threads.spawn(|| {
+                many(c"GATE_FILTER", Table::sized::<u64>(c"gate_filter", FILTER_WORDS, Sizes::Same))
+            }),
+            threads.spawn(|| many(c"GATE_INDEX", Table::sized::<Bucket>(c"gate_index", 1, Sizes::Any))),
+        ];
+        let join = |thread: thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        waiting.into_iter().map(join).fold(Ok(()), Result::and)
+    })
+}
+
+/// Whether a pinned array takes maps like `inner`. The kernel doesn't tell what an array was made for, so one is put into a
+/// slot that nothing uses, and taken out again: what stands in any slot alone changes no verdict.
+fn check_inner(pins: &Pins, path: &Path, slots: usize, inner: &Table) -> Result<(), KernelFault> {
+    let failed = |error| KernelFault::system(format!("look at {}", path.display()), error);
+    let other = |why: String| KernelFault::Layout { path: path.to_owned(), why };
+    let outer = Table::open(path).map_err(failed)?;
+    let mut free = None;
+    for index in (0..slots as u32).rev() {
+        if table::slot(outer.as_fd(), index).map_err(failed)?.is_none() {
+            free = Some(index);
+            break;
+        }
+    }
+    let Some(free) = free else {
+        // The only slot of the scope, in use: what is in it has a pin of its own.
+        for name in [names::RUNNING_SCOPE, names::INCOMING_SCOPE] {
+            let running = pins.map(name);
+            let same = |there: &Table| Ok::<_, io::Error>(there.value_size()? == inner.value_size()?);
+            if running.exists() && !Table::open(&running).and_then(|there| same(&there)).map_err(failed)? {
+                return Err(other("the map in it has values of another size".to_owned()));
+            }
+        }
+        return Ok(());
+    };
+    match table::set_slot(outer.as_fd(), free, inner) {
+        Ok(()) => table::clear_slot(outer.as_fd(), free).map_err(failed),
+        Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => Err(other(
+            "it was made for maps of another kind or size than this binary puts into it".to_owned(),
+        )),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 struct Shape {

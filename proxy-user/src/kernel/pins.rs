@@ -1,6 +1,6 @@
 //! Where state is pinned, and how it is removed.
 //!
-//! `<bpffs>/weir/v1/{maps,progs,links/<interface>}`. bpffs keeps dots in names for itself, and interface names
+//! `<bpffs>/weir/v2/{maps,progs,links/<interface>}`. bpffs keeps dots in names for itself, and interface names
 //! may have them (`eth0.100`) but never colons, so a colon stands for a dot.
 
 use std::{
@@ -28,6 +28,15 @@ pub(super) struct Lock(#[expect(dead_code, reason = "closing it is what ends the
 pub(super) struct Pins {
     bpffs: PathBuf,
     root: PathBuf,
+}
+
+/// Another version's pins: its attachments are taken over, and nothing else of it is read.
+#[derive(Debug)]
+pub(super) struct OtherLayout {
+    pub name: String,
+    pub pins: Pins,
+    /// Whoever looks after them has to end first.
+    _lock: Lock,
 }
 
 /// What [`super::unload`] removed.
@@ -85,7 +94,7 @@ impl Pins {
     }
 
     /// One daemon at a time: two would swap each other's lists away.
-    fn lock(&self) -> Result<Lock, KernelFault> {
+    pub(super) fn lock(&self) -> Result<Lock, KernelFault> {
         let folder = File::open(&self.root)
             .map_err(|error| KernelFault::system(format!("open {}", self.root.display()), error))?;
         match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
@@ -97,16 +106,45 @@ impl Pins {
         }
     }
 
+    /// The names of other versions' layouts that are pinned here.
+    pub(super) fn other_layouts(&self) -> Result<Vec<String>, KernelFault> {
+        let is_layout = |name: &str| {
+            let number = name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok());
+            number && name != names::LAYOUT && self.of_layout(name).root.is_dir()
+        };
+        let names = names_in(&self.bpffs.join(names::ROOT))?;
+        Ok(names.into_iter().filter(|name| is_layout(name)).collect())
+    }
+
+    /// Those layouts, taken for this process.
+    pub(super) fn take_other_layouts(&self) -> Result<Vec<OtherLayout>, KernelFault> {
+        let take = |name: String| {
+            let pins = self.of_layout(&name);
+            Ok(OtherLayout { _lock: pins.lock()?, name, pins })
+        };
+        self.other_layouts()?.into_iter().map(take).collect()
+    }
+
+    /// The pins of another layout beside these.
+    pub(super) fn of_layout(&self, layout: &str) -> Self {
+        Self { bpffs: self.bpffs.clone(), root: self.bpffs.join(names::ROOT).join(layout) }
+    }
+
     pub(super) fn exist(&self) -> Result<bool, KernelFault> {
         self.check_mounted()?;
         Ok(!names_in(&self.root.join(names::MAPS))?.is_empty())
     }
 
-    /// Links first: nothing is enforced any more from there on, and nothing half.
+    /// Of every layout, links first: nothing is enforced any more from there on, and nothing half.
     pub(super) fn remove(&self) -> Result<Unloaded, KernelFault> {
         self.check_mounted()?;
-        let mut unloaded = Unloaded { interfaces: self.linked()?, ..Unloaded::default() };
-        remove_all_in(&self.links())?;
+        let mut unloaded = Unloaded::default();
+        let others = self.other_layouts()?.into_iter().map(|name| self.of_layout(&name));
+        let layouts: Vec<_> = std::iter::once(self.clone()).chain(others).collect();
+        for layout in &layouts {
+            unloaded.interfaces.extend(layout.linked()?);
+            remove_all_in(&layout.links())?;
+        }
         let filters =
             clsact::all_ours().map_err(|error| KernelFault::system("read the filters at clsact", error))?;
         for (name, filter) in filters {
@@ -115,10 +153,14 @@ impl Pins {
             filter.delete().map_err(failed)?;
             unloaded.interfaces.push(name);
         }
-        unloaded.programs = remove_all_in(&self.root.join(names::PROGRAMS))?;
-        unloaded.maps = remove_all_in(&self.root.join(names::MAPS))?;
-        remove_folder(&self.root)?;
-        // Another layout may live beside this one.
+        unloaded.interfaces.sort_unstable();
+        unloaded.interfaces.dedup();
+        for layout in &layouts {
+            let (programs, maps) = layout.remove_layout()?;
+            unloaded.programs += programs;
+            unloaded.maps += maps;
+        }
+        // Somebody may have put something of their own there.
         match fs::remove_dir(self.bpffs.join(names::ROOT)) {
             Ok(()) => {}
             Err(error)
@@ -126,6 +168,15 @@ impl Pins {
             Err(error) => return Err(KernelFault::system("remove the folder of pins", error)),
         }
         Ok(unloaded)
+    }
+
+    /// The pins of this layout alone. Says how many programs and maps there were.
+    pub(super) fn remove_layout(&self) -> Result<(usize, usize), KernelFault> {
+        remove_all_in(&self.links())?;
+        let programs = remove_all_in(&self.root.join(names::PROGRAMS))?;
+        let maps = remove_all_in(&self.root.join(names::MAPS))?;
+        remove_folder(&self.root)?;
+        Ok((programs, maps))
     }
 
     fn links(&self) -> PathBuf {
@@ -195,7 +246,7 @@ mod tests {
     #[test]
     fn a_vlan_interface_has_a_pin_that_bpffs_accepts() {
         let pins = Pins::below(Path::new("/sys/fs/bpf"));
-        assert_eq!(pins.link("eth0.100"), Path::new("/sys/fs/bpf/weir/v1/links/eth0:100"));
+        assert_eq!(pins.link("eth0.100"), Path::new("/sys/fs/bpf/weir/v2/links/eth0:100"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Every kind of packet, and its verdict. `docs/gate.md` shows this table to operators.
 
 use proxy_common::verdict::DropReason::{
-    self, ExtensionHeaders, Malformed, NotListed, SplitHeader, Truncated, VlanTags,
+    self, Blocked, ConnectionRate, ExtensionHeaders, Malformed, NotListed, PacketRate, SplitHeader,
+    Truncated, VlanTags,
 };
 
 use crate::packet::{Packet, TCP, UDP, ethernet, ipv4, ipv6};
@@ -19,7 +20,31 @@ pub const LISTED6: &str = "2001:db8:c1::10";
 pub const STRANGER: &str = "198.51.100.10";
 pub const STRANGER6: &str = "2001:db8:bad::10";
 
+/// TCP is guarded there too, for the CDN beside the visitors, with limits of 3 packets or 2 connections a minute, all
+/// at once; and with those limits for the CDN's addresses too.
+pub const PACKETS_PORT: u16 = 8001;
+pub const CONNECTIONS_PORT: u16 = 8002;
+pub const PACKETS_CDN_PORT: u16 = 8003;
+pub const CONNECTIONS_CDN_PORT: u16 = 8004;
+/// Connections are limited there for whoever comes, and nobody has to be listed.
+pub const OPEN: &str = "203.0.113.3";
+pub const OPEN6: &str = "2001:db8:ed9e::3";
+pub const OPEN_PORT: u16 = 8080;
+/// On the CDN's list.
+pub const CDN: &str = "100.64.0.10";
+const CDN6: &str = "2001:db8:cd::10";
+/// All listed, and blocked: as it says.
+pub const BLOCKED: &str = "192.0.2.66/32";
+pub const BLOCKED6: &str = "2001:db8:c1:66::/64";
+/// Blocked, and the end is past.
+pub const BLOCKED_ONCE: &str = "192.0.2.67/32";
+/// The CDN has one of the addresses in it.
+pub const BLOCKED_AROUND_CDN: &str = "100.64.0.0/16";
+/// And this one is meant for the CDN's addresses.
+pub const BLOCKED_CDN: &str = "100.64.0.77/32";
+
 const SYN: u8 = 0x02;
+const SYN_ACK: u8 = 0x12;
 const ACK: u8 = 0x10;
 const RST: u8 = 0x04;
 const VLAN: u16 = 0x8100;
@@ -55,6 +80,8 @@ use Verdict::{Admitted, Dropped, DroppedForAddress, Untouched};
 
 pub struct Case {
     pub name: &'static str,
+    /// What came right before it, from sources that nothing was heard of.
+    pub before: Vec<Packet>,
     pub packet: Packet,
     pub verdict: Verdict,
 }
@@ -77,11 +104,22 @@ pub fn table() -> Vec<Group> {
         group("IPv6 fragments", ipv6_fragments()),
         group("Cut short", cut_short()),
         group("Lengths that lie", lengths_that_lie()),
+        group("Blocked sources", blocked()),
+        group("An entrypoint without allowlists", open()),
+        after("At most 3 packets of a source at once", packet_rates()),
+        after("At most 2 new connections of a source at once", connection_rates()),
     ]
 }
 
+fn after(title: &'static str, cases: Vec<(&'static str, Vec<Packet>, Packet, Verdict)>) -> Group {
+    let cases = cases.into_iter();
+    let cases = cases.map(|(name, before, packet, verdict)| Case { name, before, packet, verdict });
+    Group { title, cases: cases.collect() }
+}
+
 fn group(title: &'static str, cases: Vec<(&'static str, Packet, Verdict)>) -> Group {
-    let cases = cases.into_iter().map(|(name, packet, verdict)| Case { name, packet, verdict });
+    let cases =
+        cases.into_iter().map(|(name, packet, verdict)| Case { name, before: Vec::new(), packet, verdict });
     Group { title, cases: cases.collect() }
 }
 
@@ -272,6 +310,185 @@ fn strange_addresses() -> Cases {
             Admitted,
         ),
         ("the address behind a listed IPv6 prefix", tcp6("2001:db8:c2::", TCP_PORT), Dropped(NotListed)),
+    ]
+}
+
+fn blocked() -> Cases {
+    let from4 = |source, flags| ipv4(source, EDGE, TCP).tcp(PACKETS_CDN_PORT, flags);
+    vec![
+        ("IPv4 TCP SYN of a blocked source that is listed", tcp4("192.0.2.66", TCP_PORT), Dropped(Blocked)),
+        (
+            "IPv4 TCP in the middle of a connection, source blocked",
+            ipv4("192.0.2.66", EDGE, TCP).tcp(TCP_PORT, ACK),
+            Dropped(Blocked),
+        ),
+        ("IPv4 UDP, source blocked", ipv4("192.0.2.66", EDGE, UDP).udp(UDP_PORT), Dropped(Blocked)),
+        (
+            "first IPv4 fragment, source blocked",
+            ethernet(IPV4).ipv4("192.0.2.66", EDGE, TCP, &[], MORE_FRAGMENTS).tcp(TCP_PORT, SYN),
+            Dropped(Blocked),
+        ),
+        ("IPv4 TCP to SSH, source blocked", tcp4("192.0.2.66", 22), Untouched),
+        ("the address beside a blocked one", tcp4("192.0.2.65", TCP_PORT), Admitted),
+        ("IPv4 TCP, a block of whose source has ended", tcp4("192.0.2.67", TCP_PORT), Admitted),
+        ("IPv6 TCP, first address of a blocked /64", tcp6("2001:db8:c1:66::", TCP_PORT), Dropped(Blocked)),
+        (
+            "IPv6 TCP, last address of a blocked /64",
+            tcp6("2001:db8:c1:66:ffff:ffff:ffff:ffff", TCP_PORT),
+            Dropped(Blocked),
+        ),
+        ("IPv6 TCP, the address behind a blocked /64", tcp6("2001:db8:c1:67::", TCP_PORT), Admitted),
+        (
+            "IPv4 TCP of a stranger is not listed, blocked or not",
+            tcp4("100.64.9.9", TCP_PORT),
+            Dropped(NotListed),
+        ),
+        ("IPv4 TCP of a CDN's address within a block", from4(CDN, SYN), Admitted),
+        (
+            "IPv4 TCP of a CDN's address, whose block is meant for CDNs too",
+            from4("100.64.0.77", SYN),
+            Dropped(Blocked),
+        ),
+    ]
+}
+
+fn open() -> Cases {
+    let tcp = |source, flags| ipv4(source, OPEN, TCP).tcp(OPEN_PORT, flags);
+    vec![
+        ("IPv4 TCP, whoever it is", tcp(STRANGER, SYN), Admitted),
+        ("IPv6 TCP, whoever it is", ipv6(STRANGER6, OPEN6, TCP).tcp(OPEN_PORT, SYN), Admitted),
+        ("IPv4 TCP of a blocked source", tcp("192.0.2.66", SYN), Dropped(Blocked)),
+        (
+            "IPv6 TCP of a blocked source",
+            ipv6("2001:db8:c1:66::1", OPEN6, TCP).tcp(OPEN_PORT, SYN),
+            Dropped(Blocked),
+        ),
+        ("IPv4 TCP to another port of that address", ipv4(STRANGER, OPEN, TCP).tcp(22, SYN), Untouched),
+        // Nobody has to be listed: there is nothing to hide.
+        ("IPv4 TCP whose port can't be read", ipv4(STRANGER, OPEN, TCP).then(&[0x9c, 0x40]), Untouched),
+        (
+            "IPv4 TCP of a blocked source, whose port can't be read",
+            ipv4("192.0.2.66", OPEN, TCP).then(&[0x9c]),
+            Untouched,
+        ),
+        (
+            "IPv6 with more extension headers than are walked",
+            (0..9)
+                .fold(ipv6(STRANGER6, OPEN6, OPTIONS), |packet, _| packet.extension(OPTIONS, 1))
+                .extension(TCP, 1)
+                .tcp(OPEN_PORT, SYN),
+            Untouched,
+        ),
+        ("later IPv4 fragment", ethernet(IPV4).ipv4(STRANGER, OPEN, TCP, &[], 100).then(&[0; 64]), Untouched),
+    ]
+}
+
+type CasesAfter = Vec<(&'static str, Vec<Packet>, Packet, Verdict)>;
+
+fn packet_rates() -> CasesAfter {
+    let tcp = |source, flags| ipv4(source, EDGE, TCP).tcp(PACKETS_PORT, flags);
+    let tcp_v6 = |source| ipv6(source, EDGE6, TCP).tcp(PACKETS_PORT, ACK);
+    let fragment = |more| {
+        ethernet(IPV4)
+            .ipv4(LISTED, EDGE, TCP, &[], if more { MORE_FRAGMENTS } else { 100 })
+            .tcp(PACKETS_PORT, ACK)
+    };
+    let times = |count: usize, packet: &Packet| vec![packet.clone(); count];
+    let three = times(3, &tcp(LISTED, ACK));
+    vec![
+        ("IPv4, the 3rd at once", times(2, &tcp(LISTED, ACK)), tcp(LISTED, ACK), Admitted),
+        ("IPv4, the 4th at once", three.clone(), tcp(LISTED, ACK), Dropped(PacketRate)),
+        ("IPv4, the 4th is a SYN", three.clone(), tcp(LISTED, SYN), Dropped(PacketRate)),
+        ("IPv4, the 4th is a SYN with ACK", three.clone(), tcp(LISTED, SYN_ACK), Dropped(PacketRate)),
+        ("IPv4, the 1st of the address beside", three.clone(), tcp("192.0.2.11", ACK), Admitted),
+        ("IPv4, the 4th, to an entrypoint without limits", three.clone(), tcp4(LISTED, TCP_PORT), Admitted),
+        ("IPv4, the 4th, of a stranger", three.clone(), tcp(STRANGER, ACK), Dropped(NotListed)),
+        ("IPv4, the 4th is a first fragment", three.clone(), fragment(true), Dropped(PacketRate)),
+        ("IPv4, the 4th is a later fragment: it has no port", three, fragment(false), Untouched),
+        (
+            "IPv4, after three first fragments",
+            times(3, &fragment(true)),
+            tcp(LISTED, ACK),
+            Dropped(PacketRate),
+        ),
+        ("IPv4, after three later fragments", times(3, &fragment(false)), tcp(LISTED, ACK), Admitted),
+        (
+            "IPv6, the 4th of a /64, each of another address",
+            vec![tcp_v6("2001:db8:c1::1"), tcp_v6("2001:db8:c1::2"), tcp_v6("2001:db8:c1:0:ffff::3")],
+            tcp_v6("2001:db8:c1::4"),
+            Dropped(PacketRate),
+        ),
+        (
+            "IPv6, the 1st of the /64 beside",
+            times(3, &tcp_v6("2001:db8:c1::1")),
+            tcp_v6("2001:db8:c1:1::1"),
+            Admitted,
+        ),
+        ("IPv4 of a CDN's address, the 4th", times(3, &tcp(CDN, ACK)), tcp(CDN, ACK), Admitted),
+        ("IPv6 of a CDN's address, the 4th", times(3, &tcp_v6(CDN6)), tcp_v6(CDN6), Admitted),
+        (
+            "IPv4 of a CDN's address, the 4th, where the limit is meant for CDNs too",
+            times(3, &ipv4(CDN, EDGE, TCP).tcp(PACKETS_CDN_PORT, ACK)),
+            ipv4(CDN, EDGE, TCP).tcp(PACKETS_CDN_PORT, ACK),
+            Dropped(PacketRate),
+        ),
+    ]
+}
+
+fn connection_rates() -> CasesAfter {
+    let tcp = |source, flags| ipv4(source, EDGE, TCP).tcp(CONNECTIONS_PORT, flags);
+    let tcp_v6 = |source, flags| ipv6(source, EDGE6, TCP).tcp(CONNECTIONS_PORT, flags);
+    let of_cdn = || ipv4(CDN, EDGE, TCP).tcp(CONNECTIONS_CDN_PORT, SYN);
+    let to_open = |source| ipv4(source, OPEN, TCP).tcp(OPEN_PORT, SYN);
+    let times = |count: usize, packet: &Packet| vec![packet.clone(); count];
+    let two = times(2, &tcp(LISTED, SYN));
+    vec![
+        ("IPv4, the 2nd SYN at once", times(1, &tcp(LISTED, SYN)), tcp(LISTED, SYN), Admitted),
+        ("IPv4, the 3rd SYN at once", two.clone(), tcp(LISTED, SYN), Dropped(ConnectionRate)),
+        ("IPv4, a packet of a connection after two SYNs", two.clone(), tcp(LISTED, ACK), Admitted),
+        ("IPv4, SYN with ACK after two SYNs: it opens none", two.clone(), tcp(LISTED, SYN_ACK), Admitted),
+        ("IPv4, a reset after two SYNs", two.clone(), tcp(LISTED, RST), Admitted),
+        ("IPv4, a SYN after many ACKs", times(20, &tcp(LISTED, ACK)), tcp(LISTED, SYN), Admitted),
+        ("IPv4, a SYN of the address beside", two.clone(), tcp("192.0.2.11", SYN), Admitted),
+        (
+            "IPv4, the 3rd SYN is a first fragment",
+            two.clone(),
+            ethernet(IPV4).ipv4(LISTED, EDGE, TCP, &[], MORE_FRAGMENTS).tcp(CONNECTIONS_PORT, SYN),
+            Dropped(ConnectionRate),
+        ),
+        (
+            "IPv4, a first fragment that ends before its flags counts as a SYN",
+            two,
+            ethernet(IPV4)
+                .ipv4(LISTED, EDGE, TCP, &[], MORE_FRAGMENTS)
+                .then(&[0x9c, 0x40, 0x1f, 0x42, 0, 0, 0, 1]),
+            Dropped(ConnectionRate),
+        ),
+        (
+            "IPv6, the 3rd SYN of a /64, each of another address",
+            vec![tcp_v6("2001:db8:c1::1", SYN), tcp_v6("2001:db8:c1::2", SYN)],
+            tcp_v6("2001:db8:c1:0:1::", SYN),
+            Dropped(ConnectionRate),
+        ),
+        (
+            "IPv6, a SYN of the /64 beside",
+            times(2, &tcp_v6("2001:db8:c1::1", SYN)),
+            tcp_v6("2001:db8:c1:1::1", SYN),
+            Admitted,
+        ),
+        ("IPv4 of a CDN's address, the 3rd SYN", times(2, &tcp(CDN, SYN)), tcp(CDN, SYN), Admitted),
+        (
+            "IPv4 of a CDN's address, the 3rd SYN, where the limit is meant for CDNs too",
+            times(2, &of_cdn()),
+            of_cdn(),
+            Dropped(ConnectionRate),
+        ),
+        (
+            "IPv4, the 3rd SYN to an entrypoint without allowlists",
+            times(2, &to_open(STRANGER)),
+            to_open(STRANGER),
+            Dropped(ConnectionRate),
+        ),
     ]
 }
 

@@ -5,6 +5,10 @@
 
 use std::{
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -48,6 +52,19 @@ impl Lab {
         let from = from.parse().unwrap();
         self.neighbour.run(move || connect_from(from, edge(), Duration::from_secs(5))).unwrap();
         assert_eq!(self.listener.accept().unwrap().1.ip(), from);
+    }
+
+    /// Accepts and closes connections until `stop`, so that the queue of those that wait never fills.
+    pub fn take_all_in(&self, stop: &Arc<AtomicBool>) {
+        let (listener, stop) = (self.listener.try_clone().unwrap(), stop.clone());
+        listener.set_nonblocking(true).unwrap();
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                if listener.accept().is_err() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        });
     }
 
     /// Sends until the gate has counted it; nothing may have come through.

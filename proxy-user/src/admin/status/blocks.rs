@@ -1,6 +1,6 @@
 //! `GET /api/v1/blocks`: who is blocked, and what that has kept out.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -36,5 +36,7 @@ pub async fn document(state: &ControlState) -> Option<BlocksDocument> {
         .iter()
         .map(|block| BlockStatus { packets: hits.get(&block.prefix).copied(), block: block.clone() })
         .collect();
-    Some(BlocksDocument { blocks, turned_away: snapshot.blocks.turned_away() })
+    let turned_away =
+        snapshot.entrypoints.iter().map(|one| one.counters.blocked.load(Ordering::Relaxed)).sum();
+    Some(BlocksDocument { blocks, turned_away })
 }

@@ -7,7 +7,7 @@ use std::{
     ffi::CStr,
     io,
     num::NonZeroUsize,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
     ptr::NonNull,
 };
@@ -24,6 +24,7 @@ const BPF_MAP_CREATE: i32 = 0;
 const BPF_MAP_LOOKUP_ELEM: i32 = 1;
 const BPF_MAP_UPDATE_ELEM: i32 = 2;
 const BPF_MAP_DELETE_ELEM: i32 = 3;
+const BPF_MAP_GET_FD_BY_ID: i32 = 14;
 
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
@@ -105,6 +106,32 @@ impl Table {
         self.info().map(|info| info.id)
     }
 
+    /// The map of this number, which only who may do anything may ask for.
+    pub fn of_number(id: u32) -> io::Result<Self> {
+        #[repr(C)]
+        struct ById {
+            id: u32,
+            next: u32,
+            flags: u32,
+        }
+        let mut attr = ById { id, next: 0, flags: 0 };
+        // SAFETY: MAP_GET_FD_BY_ID reads nothing but the structure and returns a new descriptor.
+        unsafe { bpf_fd(BPF_MAP_GET_FD_BY_ID, &mut attr) }.map(Self)
+    }
+
+    /// The bytes that it takes, as the kernel reckons them.
+    pub fn memory(&self) -> io::Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.0.as_raw_fd()))?;
+        let bytes = text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
+        bytes.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "the kernel doesn't say how large it is")
+        })
+    }
+
+    pub fn value_size(&self) -> io::Result<u32> {
+        self.info().map(|info| info.value_size)
+    }
+
     /// The value.
     pub fn read<T: Pod>(&self) -> io::Result<Box<T>> {
         if self.info()?.value_size as usize != size_of::<T>() {
@@ -136,6 +163,12 @@ impl Table {
         // SAFETY: the kernel writes at most `length` bytes to `info`, which is as long and outlives the call;
         // it is made of integers, so whatever is written is valid.
         unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }.map(|_| info)
+    }
+}
+
+impl AsFd for Table {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
