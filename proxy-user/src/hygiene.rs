@@ -34,7 +34,7 @@ pub fn judge(head: &request::Parts) -> Result<Judged, Fault> {
         return Err(Fault::Connect);
     }
     // HTTP/1's was looked at as it was written.
-    if head.version == Version::HTTP_2 {
+    if head.version >= Version::HTTP_2 {
         let written = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
         target::judge_written(head.method.as_str().as_bytes(), written.as_bytes())?;
     }

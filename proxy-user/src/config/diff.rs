@@ -203,8 +203,19 @@ fn allowlist(Allowlist { name: _, prefixes: _, written: _, fetch, cdn }: &Allowl
 }
 
 fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
-    let Entrypoint { name: _, bind, allow, shadow, source_limit, client_ip, tls, hsts, redirect, limits } =
-        one;
+    let Entrypoint {
+        name: _,
+        bind,
+        allow,
+        shadow,
+        source_limit,
+        client_ip,
+        tls,
+        hsts,
+        http3,
+        redirect,
+        limits,
+    } = one;
     let lists = |ids: &[AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
     let mut keys = Keys::from([("bind", joined(bind))]);
     keys.insert("allow", if allow.is_empty() { "everybody".to_owned() } else { lists(allow) });
@@ -218,6 +229,9 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
     }
     if let Some(ClientIpSource { header, trust }) = client_ip {
         keys.insert("client_ip", format!("{header} from {}", lists(trust)));
+    }
+    if *http3 {
+        keys.insert("http3", http3.to_string());
     }
     tls::entrypoint(tls.as_ref(), hsts.as_ref(), redirect.as_ref(), &mut keys);
     self::limits(limits, &mut keys);

@@ -9,7 +9,7 @@
 //!
 //! A fault in 1 to 4 leaves the running configuration as it was.
 
-use std::{collections::HashMap, io, net::TcpListener, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::time::timeout;
@@ -25,7 +25,7 @@ use crate::{
     },
     health::{Status, probe::Target, watcher::Watcher},
     kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
-    listen::{self, ListenFault},
+    listen::{self, ListenFault, Listener, Transport},
     snapshot::{Snapshot, SnapshotFault},
     tls::server::ServerTls,
     worker::{Running, WorkerHandle},
@@ -51,7 +51,7 @@ pub enum ApplyFault {
 pub struct Fleet {
     running: Running,
     workers: Vec<WorkerHandle>,
-    listening: Vec<EntrypointAddr>,
+    listening: Vec<Place>,
     watchers: HashMap<WatcherKey, Watching>,
     pub kernel: KernelSide,
     pub keeper: Keeper,
@@ -66,7 +66,10 @@ struct Watching {
     _probes: Watcher,
 }
 
-type Opened = Vec<(EntrypointAddr, Vec<TcpListener>)>;
+/// Where something is listened for.
+type Place = (EntrypointAddr, Transport);
+
+type Opened = Vec<(Place, Vec<Listener>)>;
 
 impl Fleet {
     /// Starts everything that the first configuration asks for.
@@ -233,21 +236,23 @@ impl Fleet {
     }
 
     fn hand_out(&mut self, opened: Opened) {
-        for (at, listeners) in opened {
+        for (place, listeners) in opened {
             for (worker, listener) in self.workers.iter().zip(listeners) {
-                worker.listen(at, listener);
+                worker.listen(place.0, listener);
             }
-            self.listening.push(at);
+            self.listening.push(place);
         }
     }
 
     /// Closes sockets and ends watchers that `snapshot` doesn't know.
     fn let_go(&mut self, snapshot: &Snapshot) {
         let workers = &self.workers;
-        self.listening.retain(|at| {
-            let wanted = snapshot.entrypoint(*at).is_some();
+        self.listening.retain(|&(at, transport)| {
+            let wanted = snapshot
+                .entrypoint(at)
+                .is_some_and(|known| transport == Transport::Tcp || known.http3.is_some());
             if !wanted {
-                workers.iter().for_each(|worker| worker.unlisten(*at));
+                workers.iter().for_each(|worker| worker.unlisten(at, transport));
             }
             wanted
         });
@@ -270,13 +275,18 @@ fn expect(before: &Snapshot, next: &Snapshot) {
 }
 
 /// Opens a socket per worker for each address that isn't listened on yet. All or none.
-fn open(snapshot: &Snapshot, listening: &[EntrypointAddr], workers: usize) -> Result<Opened, ListenFault> {
+fn open(snapshot: &Snapshot, listening: &[Place], workers: usize) -> Result<Opened, ListenFault> {
     let mut opened = Vec::new();
     for entrypoint in &snapshot.entrypoints {
-        for at in entrypoint.bind.iter().filter(|at| !listening.contains(at)) {
+        let udp = entrypoint.http3.as_ref().map(|_| Transport::Udp);
+        let places = entrypoint.bind.iter().flat_map(|at| {
+            [Some(Transport::Tcp), udp].into_iter().flatten().map(|transport| (*at, transport))
+        });
+        for place in places.filter(|place| !listening.contains(place)) {
             // `0.0.0.0:443` may take the place of `10.0.0.1:443`, which is still ours while we open it.
-            let ours = listening.iter().any(|known| known.0.port() == at.0.port());
-            opened.push((*at, listen::listen(&entrypoint.name, *at, workers, !ours)?));
+            let same_port = |known: &Place| known.0.0.port() == place.0.0.port() && known.1 == place.1;
+            let ours = listening.iter().any(same_port);
+            opened.push((place, listen::listen(&entrypoint.name, place, workers, !ours)?));
         }
     }
     Ok(opened)

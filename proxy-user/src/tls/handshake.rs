@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use rustls::server::Acceptor;
+use rustls::{pki_types::CertificateDer, server::Acceptor};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 
@@ -47,6 +47,18 @@ impl Terminator {
         let stream = hello.into_stream(rules.config.clone()).await?;
         let session = self.session(&stream, &rules);
         Ok((stream, session))
+    }
+
+    /// What a finished handshake of QUIC tells.
+    pub fn quic_session(&self, server_name: Option<&str>, chain: &[CertificateDer<'_>]) -> Session {
+        let rules = server_name.map_or(self.everywhere(), |name| self.rules(name));
+        Session {
+            shown: self.choice(server_name).cloned(),
+            server_name: server_name.map(Into::into),
+            policy: rules.policy,
+            client: ClientCertificate::of(chain),
+            http2: false,
+        }
     }
 
     fn session<S>(&self, stream: &TlsStream<S>, rules: &Rules) -> Session {

@@ -34,6 +34,7 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
             client_ip: client_ip(item, written, findings),
             tls: item.body.tls.as_ref().and_then(|tls| tls::entrypoint(item, tls, findings)),
             hsts: https::hsts(item, findings),
+            http3: https::http3(item, findings),
             redirect: https::redirect(item, findings),
             limits: limits::limits(item, findings),
         })
