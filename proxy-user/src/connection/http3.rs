@@ -48,6 +48,12 @@ const LOOKED_AT: u64 = 4;
 /// From the word that a connection ends to its last one: requests that are on their way then are still answered.
 const ON_THEIR_WAY: Duration = Duration::from_millis(100);
 
+/// Requests may take so long after HTTP/3 was taken out of the configuration.
+const TAKEN_AWAY: Duration = Duration::from_secs(5);
+
+/// The code of a connection that just ends (RFC 9114, section 8.1).
+const H3_NO_ERROR: u32 = 0x100;
+
 /// One socket.
 struct Door {
     at: EntrypointAddr,
@@ -100,8 +106,17 @@ pub async fn listen(
             });
         }
     }
-    // What is left of it goes on with the connections that there are.
     endpoint.set_server_config(None);
+    // Connections that are there were told to end. A socket that is taken away must not stay for long: while it is there
+    // the kernel gives it datagrams that are meant for its successor.
+    tokio::select! {
+        () = endpoint.wait_idle() => {}
+        () = worker.closing() => endpoint.wait_idle().await,
+        () = tokio::time::sleep(TAKEN_AWAY) => {
+            endpoint.close(quinn::VarInt::from_u32(H3_NO_ERROR), b"");
+            endpoint.wait_idle().await;
+        }
+    }
 }
 
 /// Whether a client may come in: asked before anything is answered.

@@ -52,6 +52,8 @@ pub struct Fleet {
     running: Running,
     workers: Vec<WorkerHandle>,
     listening: Vec<Place>,
+    /// Sockets of UDP that were ours.
+    let_go: Vec<Place>,
     watchers: HashMap<WatcherKey, Watching>,
     pub kernel: KernelSide,
     pub keeper: Keeper,
@@ -87,7 +89,7 @@ impl Fleet {
         let mut keeper = Keeper::new(state.lists.clone());
         let mut snapshot = Snapshot::new(config.clone(), None)?;
         snapshot.blocks = blocks;
-        let opened = open(&snapshot, &[], workers)?;
+        let opened = open(&snapshot, &[], &[], workers)?;
         let mut kernel = KernelSide::default();
         kernel.block(blocked).await?;
         kernel.apply(&config, snapshot.generation).await?;
@@ -107,6 +109,7 @@ impl Fleet {
             running,
             workers: handles,
             listening: Vec::new(),
+            let_go: Vec::new(),
             watchers: HashMap::new(),
             kernel,
             keeper,
@@ -135,7 +138,7 @@ impl Fleet {
     pub async fn replace(&mut self, config: Arc<Config>) -> Result<(), ApplyFault> {
         let before = self.running.load_full();
         let snapshot = Snapshot::new(config.clone(), Some(&before))?;
-        let opened = open(&snapshot, &self.listening, self.workers.len())?;
+        let opened = open(&snapshot, &self.listening, &self.let_go, self.workers.len())?;
         self.watch_new_servers(&snapshot).await;
         expect(&before, &snapshot);
         if let Err(fault) = self.kernel.apply(&config, snapshot.generation).await {
@@ -246,13 +249,16 @@ impl Fleet {
 
     /// Closes sockets and ends watchers that `snapshot` doesn't know.
     fn let_go(&mut self, snapshot: &Snapshot) {
-        let workers = &self.workers;
+        let (workers, let_go) = (&self.workers, &mut self.let_go);
         self.listening.retain(|&(at, transport)| {
             let wanted = snapshot
                 .entrypoint(at)
                 .is_some_and(|known| transport == Transport::Tcp || known.http3.is_some());
             if !wanted {
                 workers.iter().for_each(|worker| worker.unlisten(at, transport));
+                if transport == Transport::Udp && !let_go.contains(&(at, transport)) {
+                    let_go.push((at, transport));
+                }
             }
             wanted
         });
@@ -275,7 +281,12 @@ fn expect(before: &Snapshot, next: &Snapshot) {
 }
 
 /// Opens a socket per worker for each address that isn't listened on yet. All or none.
-fn open(snapshot: &Snapshot, listening: &[Place], workers: usize) -> Result<Opened, ListenFault> {
+fn open(
+    snapshot: &Snapshot,
+    listening: &[Place],
+    let_go: &[Place],
+    workers: usize,
+) -> Result<Opened, ListenFault> {
     let mut opened = Vec::new();
     for entrypoint in &snapshot.entrypoints {
         let udp = entrypoint.http3.as_ref().map(|_| Transport::Udp);
@@ -284,8 +295,9 @@ fn open(snapshot: &Snapshot, listening: &[Place], workers: usize) -> Result<Open
         });
         for place in places.filter(|place| !listening.contains(place)) {
             // `0.0.0.0:443` may take the place of `10.0.0.1:443`, which is still ours while we open it.
+            // A socket of UDP that was let go stays until its connections have ended.
             let same_port = |known: &Place| known.0.0.port() == place.0.0.port() && known.1 == place.1;
-            let ours = listening.iter().any(same_port);
+            let ours = listening.iter().chain(let_go).any(same_port);
             opened.push((place, listen::listen(&entrypoint.name, place, workers, !ours)?));
         }
     }

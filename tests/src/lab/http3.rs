@@ -118,7 +118,8 @@ impl Line {
         };
         // A server may answer before it has got everything; what becomes of the rest is no matter then.
         let both = async { tokio::join!(sending, receiving) };
-        let (_, received) = timeout(self.target.patience * 3, both).await.context("no whole answer in time")?;
+        let (_, received) =
+            timeout(self.target.patience * 3, both).await.context("no whole answer in time")?;
         let (response, body, trailers) = received?;
         let (head, ()) = Response::into_parts(response);
         let mut headers = head.headers;
