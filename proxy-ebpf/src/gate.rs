@@ -152,7 +152,7 @@ fn admit(
     policy: Policy,
     tables: &impl Tables,
     admits: impl Fn(u16) -> Admits,
-    sender: Sender,
+    sender: &Sender,
 ) -> Result<Admitted, Stop> {
     let listed = if policy.has(protect::OPEN) { Admits::Listed(SOME_LIST) } else { admits(policy.admission) };
     let list = match listed {
@@ -161,7 +161,7 @@ fn admit(
         Admits::NoLists => return Err(stopped(policy, DropReason::ListMissing)),
     };
     if policy.protect != 0
-        && let Some(reason) = protection::refuses(policy, tables, &sender)
+        && let Some(reason) = protection::refuses(policy, tables, sender)
     {
         return Err(stopped(policy, reason));
     }

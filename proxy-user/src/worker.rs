@@ -26,6 +26,7 @@ use crate::{
     connection::{self, Accepted, http3},
     hygiene::patience::Patience,
     listen::{Listener, Transport},
+    proxy_protocol::Ends,
     snapshot::Snapshot,
     upstream::{
         attempt::Means,
@@ -181,8 +182,8 @@ impl Worker {
         current.clone()
     }
 
-    pub fn means(&self) -> Means<'_> {
-        Means { pool: &self.pool, waiting: &self.waiting }
+    pub fn means(&self, ends: Ends) -> Means<'_> {
+        Means { pool: &self.pool, waiting: &self.waiting, ends }
     }
 
     /// Counts one more connection, until the result is dropped.

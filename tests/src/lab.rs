@@ -15,6 +15,7 @@
 pub mod addresses;
 pub mod certificates;
 pub mod client;
+pub mod frames;
 pub mod http3;
 pub mod knock;
 pub mod lists;
@@ -22,6 +23,7 @@ pub mod load;
 pub mod namespace;
 pub mod pinned;
 pub mod process;
+pub mod raw;
 pub mod remains;
 pub mod server;
 pub mod stand;

@@ -80,7 +80,7 @@ fn explain_says_what_happens_to_real_packets() -> Done {
         ("a stranger, v6", STRANGER_V6.into(), HTTPS_V6, "dropped", "https".into()),
         ("listed elsewhere", STRANGER.into(), inner, "admitted", "inner".into()),
         ("a stranger there", VISITOR.into(), inner, "dropped", "inner".into()),
-        ("open to everybody", STRANGER.into(), open, "not_guarded", Value::Null),
+        ("open to everybody", STRANGER.into(), open, "admitted", "open".into()),
         ("a port of nobody's", STRANGER.into(), SocketAddr::new(EDGE.into(), 22), "not_guarded", Value::Null),
     ];
     for (name, source, to, outcome, entrypoint) in cases {

@@ -35,17 +35,18 @@ pub(super) fn judge(frame: &impl Frame, offset: usize, tables: &impl Tables) -> 
         let split = header.has_more_fragments();
         return unreadable(if split { DropReason::SplitHeader } else { DropReason::Truncated });
     };
-    let flags = flags(frame, offset, length, header.total_length());
 
     // 3. Is it guarded?
     let key = key_v4(header.destination.read(), protocol, ports.destination());
+    let source = header.source.read();
+    // The last that is read of the packet, so that nothing of how it was read is left for the verifier to tell apart.
+    let flags = flags(frame, offset, length, header.total_length());
     let policy = tables.policy(&key).ok_or(Stop::NotGuarded)?;
 
     // 4. Is the source listed, not blocked, and within its limits?
-    let source = header.source.read();
     let admits = |slot: u16| tables.admits_v4(slot.into(), source);
     let sender = Sender { source: mapped(source), key: SourceKey::v4(source[0], policy.entrypoint), flags };
-    admit(policy, tables, admits, sender)
+    admit(policy, tables, admits, &sender)
 }
 
 #[inline(always)]

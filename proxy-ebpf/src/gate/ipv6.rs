@@ -34,18 +34,19 @@ pub(super) fn judge(frame: &impl Frame, offset: usize, tables: &impl Tables) -> 
     let Ok(ports) = walk.read::<Ports>(frame, offset + size_of::<Ipv6>()) else {
         return unreadable(walk.short());
     };
-    let flags = walk.read::<TcpFlags>(frame, offset + size_of::<Ipv6>());
-    let flags = flags.map_or(TcpFlags::SYN, TcpFlags::syn_and_ack);
 
     // 3. Is it guarded?
     let key = key_v6(header.destination.read(), protocol, ports.destination());
+    let source = header.source.read();
+    // The last that is read of the packet, so that nothing of how it was read is left for the verifier to tell apart.
+    let flags = walk.read::<TcpFlags>(frame, offset + size_of::<Ipv6>());
+    let flags = flags.map_or(TcpFlags::SYN, TcpFlags::syn_and_ack);
     let policy = tables.policy(&key).ok_or(Stop::NotGuarded)?;
 
     // 4. Is the source listed, not blocked, and within its limits?
-    let source = header.source.read();
     let admits = |slot: u16| tables.admits_v6(slot.into(), source);
     let sender = Sender { source, key: SourceKey::v6([source[0], source[1]], policy.entrypoint), flags };
-    admit(policy, tables, admits, sender)
+    admit(policy, tables, admits, &sender)
 }
 
 /// Where we are behind the fixed header.

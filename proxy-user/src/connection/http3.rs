@@ -29,8 +29,8 @@ use super::HANDSHAKE;
 use crate::{
     address::{EntrypointAddr, PeerAddr},
     connection::crowd::Place,
-    hygiene::{Fault, patience::Stall},
-    identity::{Trust, TrustedSource},
+    hygiene::{Fault, patience::Stall, stream::Link},
+    identity::{Trust, TrustedSource, spell_peer},
     request::Caller,
     snapshot::Entrypoint,
     tls::{entrypoint::Terminator, handshake::Session},
@@ -184,7 +184,21 @@ async fn serve(worker: Rc<Worker>, door: &Door, arrival: Arrival) {
     };
     drop(handshake);
     let session = session(&tls, &connection);
-    let caller = super::caller(&worker, &entrypoint, peer, door.at, place, Some(session));
+    let local =
+        connection.local_ip().map_or(door.at.0, |local| (local.to_canonical(), door.at.0.port()).into());
+    let link: Arc<Link> = Arc::default();
+    let caller = Rc::new(Caller {
+        attended: worker.patience.attend(link.clone()),
+        worker,
+        entrypoint,
+        peer: spell_peer(peer),
+        at: door.at,
+        local,
+        session: Some(session),
+        link,
+        requests: Cell::new(0),
+        place,
+    });
     speak(connection, caller, door.stopped.clone()).await;
     // What the client is told at the end is on its way when the connection's own task has run.
     tokio::task::yield_now().await;

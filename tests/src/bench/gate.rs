@@ -4,7 +4,7 @@
 //! what the program costs when nothing else disturbs. One packet over and over is kind to caches; the same
 //! holds for the floor that it is compared with.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::ensure;
 use aya::{
@@ -12,10 +12,13 @@ use aya::{
     programs::{SchedClassifier, Xdp},
 };
 use proxy_common::names;
-use proxy_user::kernel::Kernel;
+use proxy_user::{
+    config::model::{Rate, SourceLimit},
+    kernel::{Kernel, NamedList},
+};
 
 use super::{
-    host::{EDGE_V4, EDGE_V6, Host, allow, object, program, with_host},
+    host::{EDGE_V4, EDGE_V6, Host, allow, guard, object, program, with_host},
     lists,
 };
 
@@ -72,7 +75,9 @@ fn measure(host: &Host) -> anyhow::Result<GateFigures> {
     let cloudflare = with_list(host, "Cloudflare (22)", lists::cloudflare(), &mut figures)?;
     with_list(host, "2 x 10,000 prefixes", lists::spread(10_000), &mut figures)?;
     let million = with_list(host, "2 x 1,000,000 prefixes", lists::spread(1_000_000), &mut figures)?;
+    let limited = limited(host, &mut figures)?;
     let ratios = vec![
+        ("ratelimit_vs_drop", limited / drop),
         ("full_gate_vs_drop", cloudflare.listed / drop),
         ("unlisted_vs_drop", cloudflare.unlisted / drop),
         ("neighbour_vs_drop", cloudflare.neighbour / drop),
@@ -133,6 +138,29 @@ fn with_list(
         figures.push(Figure { name: format!("xdp, {list}, {name} from anywhere"), nanoseconds: *figure });
     }
     Ok(of)
+}
+
+/// Measures the gate where each source's packets and connections are limited, so high that nothing is dropped. Gives what
+/// a known source's SYN costs.
+fn limited(host: &Host, figures: &mut Vec<Figure>) -> anyhow::Result<f64> {
+    let most = Rate { count: 1_000_000_000, per: Duration::from_secs(1), burst: 10_000_000 };
+    let limit = Some(SourceLimit { packets: Some(most), connections: Some(most), cdn: false });
+    let mut kernel = Kernel::open(&host.bpffs)?;
+    let list = NamedList { name: "bench".into(), cdn: false, prefixes: lists::cloudflare().into() };
+    guard(&mut kernel, 1, None, vec![list], limit)?;
+    let mut programs = host.programs()?;
+    let xdp: &mut Xdp = program(&mut programs, names::GATE_XDP)?.try_into()?;
+    xdp.load()?;
+    let known = fastest(xdp, &v4("104.16.1.1", 443), Some(XDP_PASS))?;
+    figures.push(Figure { name: "xdp, limited, IPv4 listed".into(), nanoseconds: known });
+
+    guard(&mut kernel, 2, None, Vec::new(), limit)?;
+    let mut programs = host.programs()?;
+    let scattered: &mut Xdp = program(&mut programs, names::GATE_SCATTERED)?.try_into()?;
+    scattered.load()?;
+    let nanoseconds = fastest(scattered, &v4("198.51.100.10", 443), Some(XDP_PASS))?;
+    figures.push(Figure { name: "xdp, limited, IPv4, every source new".into(), nanoseconds });
+    Ok(known)
 }
 
 /// `expected`: what the program must give, if that is always the same.

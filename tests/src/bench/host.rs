@@ -10,7 +10,7 @@ use nix::{
 };
 use proxy_common::names;
 use proxy_user::{
-    config::model::KernelMode,
+    config::model::{KernelMode, SourceLimit},
     kernel::{Applied, Desired, Guarded, Kernel, NamedList, Protocol, object_built_in},
 };
 
@@ -60,6 +60,18 @@ pub fn allow(
     interface: Option<&str>,
     prefixes: Vec<ipnet::IpNet>,
 ) -> anyhow::Result<Applied> {
+    let lists = vec![NamedList { name: "bench".into(), cdn: false, prefixes: prefixes.into() }];
+    guard(kernel, generation, interface, lists, None)
+}
+
+/// Likewise, for sources that may send no more than so much. No lists: anybody may.
+pub fn guard(
+    kernel: &mut Kernel,
+    generation: u64,
+    interface: Option<&str>,
+    lists: Vec<NamedList>,
+    limit: Option<SourceLimit>,
+) -> anyhow::Result<Applied> {
     Ok(kernel.apply(&Desired {
         generation,
         interfaces: interface.into_iter().map(Into::into).collect(),
@@ -67,10 +79,10 @@ pub fn allow(
         guarded: vec![Guarded {
             protocols: vec![Protocol::Tcp],
             shadow: false,
-            limit: None,
+            limit,
             entrypoint: "bench".into(),
             bind: vec![EDGE_V4.parse()?, EDGE_V6.parse()?],
-            lists: vec![NamedList { name: "bench".into(), cdn: false, prefixes: prefixes.into() }],
+            lists,
         }],
     })?)
 }

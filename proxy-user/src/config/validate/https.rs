@@ -67,6 +67,15 @@ pub fn http3(item: &Item<'_, written::Entrypoint>, findings: &mut Findings) -> b
             .error(Code::Contradiction, item.file, &written.span, message)
             .hint("give the entrypoint a certificate, `tls = { certificates = \"/etc/weir/certs\" }`, or take `http3` out");
     }
+    if let Some(proxies) = &item.body.proxy_protocol {
+        let message = format!(
+            "entrypoint `{name}`: `http3 = true` and `proxy_protocol`: behind a proxy of TCP nobody comes over UDP"
+        );
+        findings
+            .error(Code::Contradiction, item.file, &written.span, message)
+            .related(item.file, &proxies.span, "because of this")
+            .hint("take one of the two out, or give HTTP/3 an entrypoint of its own");
+    }
     true
 }
 
