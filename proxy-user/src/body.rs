@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 
 use crate::{
     access_log::Exchange,
+    connection::http3,
     forwarding::trailers_towards_server,
     hygiene::patience::Stall,
     middleware::{reason::Reason, shape::Shape},
@@ -38,6 +39,8 @@ pub struct Received {
 pub enum RequestFault {
     #[error(transparent)]
     Http(#[from] hyper::Error),
+    #[error(transparent)]
+    Http3(#[from] http3::BodyFault),
     #[error("it stood still for too long")]
     StoodStill,
     #[error("it is larger than its route takes")]
@@ -57,12 +60,20 @@ pub enum AnswerFault {
     Compression(std::io::Error),
 }
 
+/// A request's body as the client's protocol brings it.
+#[derive(Debug)]
+pub enum ClientBody {
+    /// HTTP/1 or HTTP/2.
+    Hyper(Incoming),
+    Http3(Box<http3::Body>),
+}
+
 /// A request's body on its way to a server.
 #[derive(Debug)]
 pub enum RequestBody {
     Empty,
     Streaming {
-        incoming: Incoming,
+        incoming: ClientBody,
         received: Rc<Received>,
         stall: Stall,
     },
@@ -91,11 +102,54 @@ enum Source {
     Whole(Option<Bytes>),
 }
 
+// === impl ClientBody ===
+
+impl From<Incoming> for ClientBody {
+    fn from(body: Incoming) -> Self {
+        Self::Hyper(body)
+    }
+}
+
+impl From<http3::Body> for ClientBody {
+    fn from(body: http3::Body) -> Self {
+        Self::Http3(Box::new(body))
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = RequestFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestFault>>> {
+        match &mut *self {
+            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(RequestFault::Http),
+            Self::Http3(body) => Pin::new(&mut **body).poll_frame(cx).map_err(RequestFault::Http3),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Hyper(body) => body.is_end_stream(),
+            Self::Http3(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Hyper(body) => body.size_hint(),
+            Self::Http3(body) => body.size_hint(),
+        }
+    }
+}
+
 // === impl RequestBody ===
 
 impl RequestBody {
     /// `stall` watches over the client while the server waits for more.
-    pub fn new(incoming: Incoming, received: &Rc<Received>, stall: impl FnOnce() -> Stall) -> Self {
+    pub fn new(incoming: ClientBody, received: &Rc<Received>, stall: impl FnOnce() -> Stall) -> Self {
         if incoming.is_end_stream() {
             Self::Empty
         } else {
@@ -150,7 +204,7 @@ impl Body for RequestBody {
                         return Poll::Ready(Some(Err(RequestFault::TooLarge)));
                     }
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(RequestFault::Http)))
+                Poll::Ready(frame)
             }
         }
     }

@@ -4,6 +4,7 @@ pub mod crowd;
 mod gathered;
 mod http1;
 mod http2;
+pub mod http3;
 
 use std::{
     cell::Cell,

@@ -57,6 +57,18 @@ pub fn strict<B>(caller: &Caller, mut response: Response<B>) -> Response<B> {
     response
 }
 
+/// `Alt-Svc`, on whatever is answered over TCP where HTTP/3 is served too. A server's own is about its own address.
+pub fn advertised<B>(caller: &Caller, version: Version, mut response: Response<B>) -> Response<B> {
+    if version < Version::HTTP_3
+        && caller.session.is_some()
+        && let Some(entrypoint) = caller.worker.snapshot().entrypoint(caller.at)
+        && let Some(http3) = &entrypoint.http3
+    {
+        response.headers_mut().insert(header::ALT_SVC, http3.alt_svc(caller.at));
+    }
+    response
+}
+
 /// Tells the server of the client's certificate, where that is wanted. What the client says of it is gone by now.
 pub fn tell_of_client(caller: &Caller, entrypoint: &Entrypoint, headers: &mut http::HeaderMap) {
     if let (Some(tls), Some(session)) = (&entrypoint.tls, &caller.session)

@@ -40,7 +40,7 @@ pub fn judge(head: &request::Parts) -> Result<Judged, Fault> {
         return Err(Fault::Connect);
     }
     // HTTP/1's was looked at as it was written.
-    if head.version == Version::HTTP_2 {
+    if head.version >= Version::HTTP_2 {
         let written = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
         let method = if head.method == Method::CONNECT { &Method::GET } else { &head.method };
         target::judge_written(method.as_str().as_bytes(), written.as_bytes())?;

@@ -1,9 +1,9 @@
 //! Listening sockets: one per worker and address, so that the kernel spreads connections and no lock is shared
-//! (`SO_REUSEPORT`).
+//! (`SO_REUSEPORT`). For HTTP/3 likewise over UDP.
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -13,11 +13,29 @@ use crate::address::EntrypointAddr;
 /// Connections that may wait for accept. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Datagrams that may wait on a socket of HTTP/3, in bytes.
+const UDP_BUFFER: usize = 2 * 1024 * 1024;
+
+/// A socket's end of the bargain: as the workers take it.
+#[derive(Debug)]
+pub enum Listener {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+/// What is listened for at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    Tcp,
+    /// HTTP/3.
+    Udp,
+}
+
 /// Why an address can't be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenFault {
     #[error(
-        "entrypoint `{entrypoint}`: {addr} is taken by another process: stop that one (`ss -ltnp` shows it), or choose another port"
+        "entrypoint `{entrypoint}`: {addr} is taken by another process: stop that one (`ss -ltunp` shows it), or choose another port"
     )]
     Taken { entrypoint: String, addr: SocketAddr },
     #[error(
@@ -38,10 +56,10 @@ pub enum ListenFault {
 /// When the address is taken, not ours or not permitted; then nothing is left open.
 pub fn listen(
     entrypoint: &str,
-    addr: EntrypointAddr,
+    (addr, transport): (EntrypointAddr, Transport),
     workers: usize,
     exclusive: bool,
-) -> Result<Vec<TcpListener>, ListenFault> {
+) -> Result<Vec<Listener>, ListenFault> {
     let fault = |error: io::Error| {
         let (entrypoint, addr) = (entrypoint.to_owned(), addr.0);
         match error.kind() {
@@ -54,24 +72,40 @@ pub fn listen(
     // With SO_REUSEPORT a second daemon would silently get a share of the connections: so the first look is
     // without it, and fails when anybody else listens there.
     if exclusive {
-        socket(addr.0, false).map_err(fault)?;
+        socket(addr.0, transport, false).map_err(fault)?;
     }
-    (0..workers).map(|_| socket(addr.0, true)).collect::<io::Result<_>>().map_err(fault)
+    (0..workers).map(|_| socket(addr.0, transport, true)).collect::<io::Result<_>>().map_err(fault)
 }
 
-fn socket(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+fn socket(addr: SocketAddr, transport: Transport, shared: bool) -> io::Result<Listener> {
+    let (kind, protocol) = match transport {
+        Transport::Tcp => (Type::STREAM, Protocol::TCP),
+        Transport::Udp => (Type::DGRAM, Protocol::UDP),
+    };
+    let socket = Socket::new(Domain::for_address(addr), kind, Some(protocol))?;
     if addr.is_ipv6() {
         // `[::]` is IPv6 alone, so that it stands beside `0.0.0.0` and the gate's scope says what is meant.
         socket.set_only_v6(true)?;
     }
-    // Connections of an earlier daemon in TIME_WAIT don't keep the port.
-    socket.set_reuse_address(true)?;
+    if transport == Transport::Tcp {
+        // Connections of an earlier daemon in TIME_WAIT don't keep the port. With UDP it would share the port instead.
+        socket.set_reuse_address(true)?;
+    }
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
+    if transport == Transport::Udp {
+        // Many connections share it. The kernel caps it at `net.core.rmem_max`, and less is no fault.
+        let _ = socket.set_recv_buffer_size(UDP_BUFFER);
+        let _ = socket.set_send_buffer_size(UDP_BUFFER);
+    }
     socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(match transport {
+        Transport::Tcp => {
+            socket.listen(BACKLOG)?;
+            Listener::Tcp(socket.into())
+        }
+        Transport::Udp => Listener::Udp(socket.into()),
+    })
 }
 
 #[cfg(test)]
@@ -80,19 +114,26 @@ mod tests {
 
     #[test]
     fn workers_share_an_address_but_nobody_else_may() {
-        let first = listen("web", EntrypointAddr("127.0.0.1:0".parse().unwrap()), 1, true).unwrap();
-        let addr = EntrypointAddr(first[0].local_addr().unwrap());
-        let error = listen("web", addr, 2, true).unwrap_err();
-        assert!(matches!(error, ListenFault::Taken { .. }), "{error}");
-        drop(first);
-        let both = listen("web", addr, 2, true).unwrap();
-        assert_eq!(both.len(), 2);
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let any = (EntrypointAddr("127.0.0.1:0".parse().unwrap()), transport);
+            let first = listen("web", any, 1, true).unwrap();
+            let addr = match &first[0] {
+                Listener::Tcp(socket) => socket.local_addr(),
+                Listener::Udp(socket) => socket.local_addr(),
+            };
+            let at = (EntrypointAddr(addr.unwrap()), transport);
+            let error = listen("web", at, 2, true).unwrap_err();
+            assert!(matches!(error, ListenFault::Taken { .. }), "{error}");
+            drop(first);
+            let both = listen("web", at, 2, true).unwrap();
+            assert_eq!(both.len(), 2);
+        }
     }
 
     #[test]
     fn a_foreign_address_is_named() {
         let addr = EntrypointAddr("192.0.2.1:8080".parse().unwrap());
-        let sentence = listen("web", addr, 1, true).unwrap_err().to_string();
+        let sentence = listen("web", (addr, Transport::Tcp), 1, true).unwrap_err().to_string();
         assert!(sentence.contains("`web`") && sentence.contains("192.0.2.1:8080"), "{sentence}");
     }
 }

@@ -12,13 +12,12 @@ use std::{
 use bytes::Bytes;
 use futures_util::TryFutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request, uri::Scheme};
-use hyper::body::Incoming;
 use tokio::time::timeout_at;
 
 use crate::{
     access_log::{Exchange, Flags, format::unix_millis},
     address::{ClientAddr, EntrypointAddr, PeerAddr},
-    body::{RequestBody, ResponseBody},
+    body::{ClientBody, RequestBody, ResponseBody},
     connection::crowd::Place,
     forwarding::{self, Origin},
     https,
@@ -95,14 +94,16 @@ enum Refusal<'a> {
 /// Answers one request.
 pub fn answer(
     caller: Rc<Caller>,
-    request: Request<Incoming>,
+    request: Request<impl Into<ClientBody>>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
-    answered(caller.clone(), request).map_ok(move |response| https::strict(&caller, response))
+    let version = request.version();
+    answered(caller.clone(), request.map(Into::into))
+        .map_ok(move |response| https::advertised(&caller, version, https::strict(&caller, response)))
 }
 
 async fn answered(
     caller: Rc<Caller>,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let (mut head, incoming) = request.into_parts();
 
@@ -116,7 +117,8 @@ async fn answered(
     let request_id = identity::request_id(trust, &head.headers, unix_millis(now));
     let taste = Taste::of(&head.headers);
     caller.requests.set(caller.requests.get() + 1);
-    let judged = match caller.link.fault_in_place_of(caller.requests.get()) {
+    let known = head.extensions.remove::<Fault>();
+    let judged = match known.or_else(|| caller.link.fault_in_place_of(caller.requests.get())) {
         Some(fault) => Err(fault),
         None => hygiene::judge(&head),
     };
@@ -342,7 +344,7 @@ fn for_server(head: &mut request::Parts, host: Option<HeaderValue>) {
 
 /// HTTP/2 may split the Cookie field to compress it better; HTTP/1.1 allows only one (RFC 9113 §8.2.3).
 fn merge_cookies(headers: &mut HeaderMap, version: Version) {
-    if version != Version::HTTP_2 || headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+    if version < Version::HTTP_2 || headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;
     }
     let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();

@@ -22,7 +22,7 @@ use crate::{
     admission::{Admission, PrefixSet},
     blocklist::Blocks,
     config::model::{self, AllowlistId, Config, Limits, Network, RedirectToHttps},
-    connection::crowd::Crowd,
+    connection::{crowd::Crowd, http3::settings::Http3},
     health::{Health, Status},
     hygiene::Faults,
     identity::TrustedSource,
@@ -65,6 +65,7 @@ pub struct Entrypoint {
     pub client_ip: Option<TrustedSource>,
     pub tls: Option<Arc<Terminator>>,
     pub hsts: Option<HeaderValue>,
+    pub http3: Option<Http3>,
     pub redirect: Option<RedirectToHttps>,
     pub router: Router<Destination>,
     pub limits: Limits,
@@ -202,6 +203,12 @@ fn running_entrypoint(
         .map(|tls| Terminator::new(tls, acme, known.and_then(|known| known.tls.as_deref())).map(Arc::new))
         .transpose()
         .map_err(|error| SnapshotFault::EntrypointTls { entrypoint: entrypoint.name.clone(), error })?;
+    let http3 = tls
+        .as_ref()
+        .filter(|_| entrypoint.http3)
+        .map(|tls| Http3::new(tls.clone(), &entrypoint.bind, &entrypoint.limits))
+        .transpose()
+        .map_err(|error| SnapshotFault::EntrypointTls { entrypoint: entrypoint.name.clone(), error })?;
     let routes = config
         .routes
         .iter()
@@ -236,6 +243,7 @@ fn running_entrypoint(
         }),
         tls,
         hsts: entrypoint.hsts.clone(),
+        http3,
         redirect: entrypoint.redirect.clone(),
         router: Router::new(routes),
         limits: entrypoint.limits.clone(),

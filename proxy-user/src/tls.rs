@@ -1,4 +1,4 @@
-//! TLS: towards clients ([`handshake`], by the settings in [`entrypoint`]), towards servers ([`server`]), and what both
+//! TLS: towards clients ([`handshake`] and [`quic`], by the settings in [`entrypoint`]), towards servers ([`server`]), and what both
 //! read from files ([`certificates`]).
 
 pub mod certificates;
@@ -6,6 +6,7 @@ pub mod client;
 pub mod entrypoint;
 pub mod handshake;
 pub mod names;
+pub mod quic;
 pub mod report;
 pub mod server;
 pub mod validity;

@@ -5,7 +5,6 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     io,
-    net::TcpListener as StdTcpListener,
     rc::Rc,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -24,8 +23,9 @@ use crate::{
     access_log::WorkerLog,
     address::{EntrypointAddr, PeerAddr},
     clock::Moment,
-    connection::{self, Accepted},
+    connection::{self, Accepted, http3},
     hygiene::patience::Patience,
+    listen::{Listener, Transport},
     proxy_protocol::Ends,
     snapshot::Snapshot,
     upstream::{
@@ -78,10 +78,11 @@ pub struct WorkerHandle {
 enum Order {
     Listen {
         at: EntrypointAddr,
-        listener: StdTcpListener,
+        listener: Listener,
     },
     Unlisten {
         at: EntrypointAddr,
+        transport: Transport,
     },
     /// A new snapshot runs: take what is kept outside of it.
     Renewed,
@@ -132,12 +133,12 @@ impl WorkerHandle {
         Ok(Self { orders, thread: Some(thread) })
     }
 
-    pub fn listen(&self, at: EntrypointAddr, listener: StdTcpListener) {
+    pub fn listen(&self, at: EntrypointAddr, listener: Listener) {
         self.order(Order::Listen { at, listener });
     }
 
-    pub fn unlisten(&self, at: EntrypointAddr) {
-        self.order(Order::Unlisten { at });
+    pub fn unlisten(&self, at: EntrypointAddr, transport: Transport) {
+        self.order(Order::Unlisten { at, transport });
     }
 
     pub fn renewed(&self) {
@@ -218,19 +219,31 @@ async fn run(running: Running, mut orders: mpsc::UnboundedReceiver<Order>) {
     });
     worker.log.switch_to(worker.snapshot().access_log.clone());
     let ticker = tokio::task::spawn_local(tick(worker.clone()));
-    let mut listening: HashMap<EntrypointAddr, watch::Sender<bool>> = HashMap::new();
+    let mut listening: HashMap<(EntrypointAddr, Transport), watch::Sender<bool>> = HashMap::new();
     while let Some(order) = orders.recv().await {
         match order {
-            Order::Listen { at, listener } => match TcpListener::from_std(listener) {
-                Ok(listener) => {
-                    let (stop, stopped) = watch::channel(false);
-                    tokio::task::spawn_local(accept(worker.clone(), at, listener, stopped));
-                    listening.insert(at, stop);
-                }
-                Err(error) => tracing::error!(%at, %error, "can't listen"),
-            },
-            Order::Unlisten { at } => {
-                if let Some(stop) = listening.remove(&at) {
+            Order::Listen { at, listener } => {
+                let (stop, stopped) = watch::channel(false);
+                let transport = match listener {
+                    Listener::Tcp(listener) => match TcpListener::from_std(listener) {
+                        Ok(listener) => {
+                            tokio::task::spawn_local(accept(worker.clone(), at, listener, stopped));
+                            Transport::Tcp
+                        }
+                        Err(error) => {
+                            tracing::error!(%at, %error, "can't listen");
+                            continue;
+                        }
+                    },
+                    Listener::Udp(socket) => {
+                        tokio::task::spawn_local(http3::listen(worker.clone(), at, socket, stopped));
+                        Transport::Udp
+                    }
+                };
+                listening.insert((at, transport), stop);
+            }
+            Order::Unlisten { at, transport } => {
+                if let Some(stop) = listening.remove(&(at, transport)) {
                     stop.send_replace(true);
                 }
             }

@@ -1,4 +1,4 @@
-//! `tls`, `hsts` and `redirect`: what is understood, and the exact line that a slip gets.
+//! `tls`, `hsts`, `http3` and `redirect`: what is understood, and the exact line that a slip gets.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -249,6 +249,17 @@ fn in_the_place_of_what_runs_a_broken_certificate_is_a_warning() {
     };
     assert_eq!(key(&loaded.config), key(&running));
     assert!(loaded.files.contains(&folder.path().join("c.pem")));
+}
+
+#[test]
+fn http3_needs_tls() {
+    only(
+        &format!("[entrypoint.web]\nbind = '127.0.0.1:443'\nhttp3 = true\n{REST}"),
+        "error[W027]: weir.toml:3:9: entrypoint `web`: `http3 = true` without `tls`: HTTP/3 is always encrypted",
+    );
+    let with = with_tls("certificates = 'c.pem'").replace("tls =", "http3 = true\ntls =");
+    assert!(load(&folder(&with)).unwrap().config.entrypoints[0].http3);
+    assert!(!load(&folder(&with.replace("true", "false"))).unwrap().config.entrypoints[0].http3);
 }
 
 #[test]

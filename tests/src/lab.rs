@@ -16,6 +16,7 @@ pub mod addresses;
 pub mod certificates;
 pub mod client;
 pub mod frames;
+pub mod http3;
 pub mod knock;
 pub mod lists;
 pub mod load;

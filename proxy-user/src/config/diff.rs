@@ -235,6 +235,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
         client_ip,
         tls,
         hsts,
+        http3,
         redirect,
         limits,
         proxy_protocol,
@@ -253,6 +254,9 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
     }
     if let Some(ClientIpSource { header, trust }) = client_ip {
         keys.insert("client_ip", format!("{header} from {}", lists(trust)));
+    }
+    if *http3 {
+        keys.insert("http3", http3.to_string());
     }
     chain(config, middleware, &mut keys);
     tls::entrypoint(tls.as_ref(), hsts.as_ref(), redirect.as_ref(), &mut keys);

@@ -202,6 +202,8 @@ pub struct Entrypoint {
     pub tls: Option<EntrypointTls>,
     /// The value of `Strict-Transport-Security`. Never without `tls`.
     pub hsts: Option<HeaderValue>,
+    /// Also over UDP, at the same addresses and ports. Default false; never without `tls`.
+    pub http3: bool,
     /// Never with `tls`.
     pub redirect: Option<RedirectToHttps>,
     pub limits: Limits,

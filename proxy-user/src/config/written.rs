@@ -212,6 +212,10 @@ pub struct Entrypoint {
     /// Tells browsers to come back over HTTPS only (`Strict-Transport-Security`). Only with `tls`; a server's own field
     /// gives way to it.
     pub hsts: Option<At<Hsts>>,
+    /// Serves HTTP/3 too: the same addresses and ports over UDP, told to clients by `Alt-Svc`. Only with `tls`, whose
+    /// settings hold there as well, and always with TLS 1.3. A firewall before Weir must let UDP through to these ports.
+    #[schemars(extend("default" = false))]
+    pub http3: Option<At<bool>>,
     /// Sends every request on to HTTPS: `https`, or `https:8443` where that isn't at port 443. Only without `tls`.
     /// Challenges of `[acme]` are answered all the same.
     #[schemars(example = &"https")]

@@ -9,7 +9,7 @@
 //!
 //! A fault in 1 to 4 leaves the running configuration as it was.
 
-use std::{collections::HashMap, io, net::TcpListener, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::time::timeout;
@@ -26,7 +26,7 @@ use crate::{
     },
     health::{Status, probe::Target, watcher::Watcher},
     kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
-    listen::{self, ListenFault},
+    listen::{self, ListenFault, Listener, Transport},
     proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
     tls::server::ServerTls,
@@ -53,7 +53,9 @@ pub enum ApplyFault {
 pub struct Fleet {
     running: Running,
     workers: Vec<WorkerHandle>,
-    listening: Vec<EntrypointAddr>,
+    listening: Vec<Place>,
+    /// Sockets of UDP that were ours.
+    let_go: Vec<Place>,
     watchers: HashMap<WatcherKey, Watching>,
     pub kernel: KernelSide,
     pub keeper: Keeper,
@@ -73,7 +75,10 @@ struct Watching {
     _probes: Watcher,
 }
 
-type Opened = Vec<(EntrypointAddr, Vec<TcpListener>)>;
+/// Where something is listened for.
+type Place = (EntrypointAddr, Transport);
+
+type Opened = Vec<(Place, Vec<Listener>)>;
 
 impl Fleet {
     /// Starts everything that the first configuration asks for.
@@ -92,7 +97,7 @@ impl Fleet {
         let mut acme = acme::keeper::Keeper::default();
         let mut snapshot = Snapshot::new(config.clone(), &acme.board, None)?;
         snapshot.blocks = blocks;
-        let opened = open(&snapshot, &[], workers)?;
+        let opened = open(&snapshot, &[], &[], workers)?;
         let mut kernel = KernelSide::default();
         kernel.block(blocked).await?;
         kernel.apply(&config, snapshot.generation).await?;
@@ -113,6 +118,7 @@ impl Fleet {
             running,
             workers: handles,
             listening: Vec::new(),
+            let_go: Vec::new(),
             watchers: HashMap::new(),
             kernel,
             keeper,
@@ -143,7 +149,7 @@ impl Fleet {
     pub async fn replace(&mut self, config: Arc<Config>) -> Result<(), ApplyFault> {
         let before = self.running.load_full();
         let snapshot = Snapshot::new(config.clone(), &self.acme.board, Some(&before))?;
-        let opened = open(&snapshot, &self.listening, self.workers.len())?;
+        let opened = open(&snapshot, &self.listening, &self.let_go, self.workers.len())?;
         self.watch_new_servers(&snapshot).await;
         expect(&before, &snapshot);
         if let Err(fault) = self.kernel.apply(&config, snapshot.generation).await {
@@ -253,21 +259,26 @@ impl Fleet {
     }
 
     fn hand_out(&mut self, opened: Opened) {
-        for (at, listeners) in opened {
+        for (place, listeners) in opened {
             for (worker, listener) in self.workers.iter().zip(listeners) {
-                worker.listen(at, listener);
+                worker.listen(place.0, listener);
             }
-            self.listening.push(at);
+            self.listening.push(place);
         }
     }
 
     /// Closes sockets and ends watchers that `snapshot` doesn't know.
     fn let_go(&mut self, snapshot: &Snapshot) {
-        let workers = &self.workers;
-        self.listening.retain(|at| {
-            let wanted = snapshot.entrypoint(*at).is_some();
+        let (workers, let_go) = (&self.workers, &mut self.let_go);
+        self.listening.retain(|&(at, transport)| {
+            let wanted = snapshot
+                .entrypoint(at)
+                .is_some_and(|known| transport == Transport::Tcp || known.http3.is_some());
             if !wanted {
-                workers.iter().for_each(|worker| worker.unlisten(*at));
+                workers.iter().for_each(|worker| worker.unlisten(at, transport));
+                if transport == Transport::Udp && !let_go.contains(&(at, transport)) {
+                    let_go.push((at, transport));
+                }
             }
             wanted
         });
@@ -290,13 +301,24 @@ fn expect(before: &Snapshot, next: &Snapshot) {
 }
 
 /// Opens a socket per worker for each address that isn't listened on yet. All or none.
-fn open(snapshot: &Snapshot, listening: &[EntrypointAddr], workers: usize) -> Result<Opened, ListenFault> {
+fn open(
+    snapshot: &Snapshot,
+    listening: &[Place],
+    let_go: &[Place],
+    workers: usize,
+) -> Result<Opened, ListenFault> {
     let mut opened = Vec::new();
     for entrypoint in &snapshot.entrypoints {
-        for at in entrypoint.bind.iter().filter(|at| !listening.contains(at)) {
+        let udp = entrypoint.http3.as_ref().map(|_| Transport::Udp);
+        let places = entrypoint.bind.iter().flat_map(|at| {
+            [Some(Transport::Tcp), udp].into_iter().flatten().map(|transport| (*at, transport))
+        });
+        for place in places.filter(|place| !listening.contains(place)) {
             // `0.0.0.0:443` may take the place of `10.0.0.1:443`, which is still ours while we open it.
-            let ours = listening.iter().any(|known| known.0.port() == at.0.port());
-            opened.push((*at, listen::listen(&entrypoint.name, *at, workers, !ours)?));
+            // A socket of UDP that was let go stays until its connections have ended.
+            let same_port = |known: &Place| known.0.0.port() == place.0.0.port() && known.1 == place.1;
+            let ours = listening.iter().chain(let_go).any(same_port);
+            opened.push((place, listen::listen(&entrypoint.name, place, workers, !ours)?));
         }
     }
     Ok(opened)

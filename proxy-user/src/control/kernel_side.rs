@@ -150,8 +150,7 @@ fn desired(config: &Config, generation: u64) -> Desired {
     let guarded = config.entrypoints.iter().map(|entrypoint| Guarded {
         entrypoint: entrypoint.name.clone(),
         bind: entrypoint.bind.clone(),
-        // What Weir serves today is all behind TCP.
-        protocols: vec![Protocol::Tcp],
+        protocols: if entrypoint.http3 { vec![Protocol::Tcp, Protocol::Udp] } else { vec![Protocol::Tcp] },
         lists: entrypoint.allow.iter().map(|list| &config.allowlists[list.0]).map(named).collect(),
         shadow: entrypoint.shadow,
         limit: entrypoint.source_limit,

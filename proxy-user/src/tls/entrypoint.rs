@@ -117,7 +117,7 @@ impl Terminator {
         self.certificates.choice(name)
     }
 
-    fn all_rules(&self) -> impl Iterator<Item = &Arc<Rules>> {
+    pub(super) fn all_rules(&self) -> impl Iterator<Item = &Arc<Rules>> {
         std::iter::once(&self.everywhere).chain(self.exact.values()).chain(self.wildcard.values())
     }
 }

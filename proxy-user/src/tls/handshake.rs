@@ -4,6 +4,7 @@ use std::{io, sync::Arc};
 
 use rustls::{
     ServerConfig,
+    pki_types::CertificateDer,
     server::{Acceptor, ClientHello},
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -57,6 +58,18 @@ impl Terminator {
         let stream = hello.into_stream(rules.config.clone()).await?;
         let session = self.session(&stream, &rules);
         Ok(Some((stream, session)))
+    }
+
+    /// What a finished handshake of QUIC tells.
+    pub fn quic_session(&self, server_name: Option<&str>, chain: &[CertificateDer<'_>]) -> Session {
+        let rules = server_name.map_or(self.everywhere(), |name| self.rules(name));
+        Session {
+            shown: self.choice(server_name),
+            server_name: server_name.map(Into::into),
+            policy: rules.policy,
+            client: ClientCertificate::of(chain),
+            http2: false,
+        }
     }
 
     fn session<S>(&self, stream: &TlsStream<S>, rules: &Rules) -> Session {

@@ -11,7 +11,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, SignatureAlgorithm,
 };
-use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 
 /// Signs the certificates of the edge, of the servers and of clients.
 #[derive(Debug)]
@@ -73,14 +76,30 @@ impl Authority {
 
     /// What a client uses that trusts this authority alone.
     pub fn client_config(&self, alpn: &[&str]) -> anyhow::Result<Arc<ClientConfig>> {
+        self.client(alpn, None)
+    }
+
+    /// The same with a certificate to show.
+    pub fn client_config_as(&self, alpn: &[&str], own: &Identity) -> anyhow::Result<Arc<ClientConfig>> {
+        self.client(alpn, Some(own))
+    }
+
+    fn client(&self, alpn: &[&str], own: Option<&Identity>) -> anyhow::Result<Arc<ClientConfig>> {
         let mut roots = RootCertStore::empty();
         let der: CertificateDer<'static> = self.issuer.as_ref().der().clone();
         roots.add(der)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let mut config = match own {
+            None => builder.with_no_client_auth(),
+            Some(own) => {
+                let chain = CertificateDer::pem_slice_iter(own.certificate.as_bytes());
+                let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes())?;
+                builder.with_client_auth_cert(chain.collect::<Result<_, _>>()?, key)?
+            }
+        };
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         Ok(Arc::new(config))
     }

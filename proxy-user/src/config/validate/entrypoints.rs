@@ -36,6 +36,7 @@ pub fn all(written: &Merged<'_>, chains: &mut Chains<'_, '_>, findings: &mut Fin
             client_ip: client_ip(item, written, findings),
             tls: item.body.tls.as_ref().and_then(|tls| tls::entrypoint(item, tls, written, findings)),
             hsts: https::hsts(item, findings),
+            http3: https::http3(item, findings),
             redirect: https::redirect(item, findings),
             limits: limits::limits(item, findings),
             proxy_protocol: proxy_protocol(item, written, findings),

@@ -1,4 +1,4 @@
-//! What an entrypoint does for HTTPS beside TLS: `redirect` and `hsts`.
+//! What an entrypoint does for HTTPS beside TLS: `redirect`, `hsts` and `http3`.
 
 use http::{HeaderValue, StatusCode};
 
@@ -54,6 +54,29 @@ pub fn hsts(item: &Item<'_, written::Entrypoint>, findings: &mut Findings) -> Op
         value.push_str("; preload");
     }
     HeaderValue::try_from(value).ok()
+}
+
+/// Whether the entrypoint is there over UDP too.
+pub fn http3(item: &Item<'_, written::Entrypoint>, findings: &mut Findings) -> bool {
+    let Some(written) = item.body.http3.as_ref().filter(|written| written.value) else { return false };
+    let name = &item.name.value;
+    if item.body.tls.is_none() && !findings.lost(&format!("entrypoint.{name}.tls")) {
+        let message =
+            format!("entrypoint `{name}`: `http3 = true` without `tls`: HTTP/3 is always encrypted");
+        findings
+            .error(Code::Contradiction, item.file, &written.span, message)
+            .hint("give the entrypoint a certificate, `tls = { certificates = \"/etc/weir/certs\" }`, or take `http3` out");
+    }
+    if let Some(proxies) = &item.body.proxy_protocol {
+        let message = format!(
+            "entrypoint `{name}`: `http3 = true` and `proxy_protocol`: behind a proxy of TCP nobody comes over UDP"
+        );
+        findings
+            .error(Code::Contradiction, item.file, &written.span, message)
+            .related(item.file, &proxies.span, "because of this")
+            .hint("take one of the two out, or give HTTP/3 an entrypoint of its own");
+    }
+    true
 }
 
 fn is_on(written: Option<&At<bool>>) -> bool {

@@ -1,0 +1,265 @@
+//! One request of HTTP/3 and its answer.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use h3::{
+    error::{Code, StreamError},
+    server::{RequestResolver, RequestStream},
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http_body::Body as _;
+use tokio::time::timeout;
+
+use super::{
+    body::{Body, BodyFault},
+    count,
+    quic::{self, Over, Ticket},
+};
+use crate::{
+    body::ResponseBody,
+    hygiene::{Fault, patience::Stall},
+    request::{self as life, Caller},
+};
+
+type Answers = RequestStream<quic::SendStream, Bytes>;
+
+/// Why an answer did not get to its end.
+#[derive(Debug)]
+enum Broke {
+    /// The client left, or its connection did.
+    Client,
+    /// It takes nothing.
+    StoodStill,
+    /// What should be told is not there, or not in full.
+    Server,
+}
+
+/// Serves a stream until its client has the answer or wants it no more.
+pub async fn serve(caller: Rc<Caller>, request: RequestResolver<quic::Connection, Bytes>, ticket: Ticket) {
+    let Ticket { meter, mut over } = ticket;
+    let limits = &caller.entrypoint.limits;
+    // 1. The head.
+    let resolved = match timeout(limits.head_time, request.resolve_request()).await {
+        Ok(Ok(resolved)) => resolved,
+        Ok(Err(error)) => {
+            match error {
+                _ if meter.too_long.get() => count(&caller, Fault::HeadTooLarge),
+                StreamError::HeaderTooBig { .. } => count(&caller, Fault::HeadTooLarge),
+                StreamError::StreamError { .. } => count(&caller, Fault::Malformed),
+                _ => {}
+            }
+            return tracing::debug!(%error, "a request was not understood");
+        }
+        Err(_) => return count(&caller, Fault::HeadTimeout),
+    };
+    meter.answering.set(true);
+    let (request, stream) = resolved;
+    let (mut answers, incoming) = stream.split();
+
+    // 2. The answer, for as long as the client waits for it.
+    let answered = {
+        let mut answering = pin!(answer(&caller, request, Body::unread(incoming, meter), &mut answers));
+        tokio::select! {
+            biased;
+            answered = answering.as_mut() => answered,
+            Over::Left = over.as_mut() => Err(Broke::Client),
+        }
+    };
+    let delivered = match answered {
+        // 3. A connection that ends takes along what was not acknowledged: so the stream is over when all of it was.
+        Ok(()) => within(&mut stall(&caller), over).await.map(|_| ()),
+        Err(broke) => Err(broke),
+    };
+    match delivered {
+        Ok(()) => {}
+        Err(Broke::Client) => answers.stop_stream(Code::H3_REQUEST_CANCELLED),
+        Err(Broke::Server) => answers.stop_stream(Code::H3_INTERNAL_ERROR),
+        Err(Broke::StoodStill) => {
+            count(&caller, Fault::AnswerTimeout);
+            answers.stop_stream(Code::H3_REQUEST_CANCELLED);
+        }
+    }
+}
+
+async fn answer(
+    caller: &Rc<Caller>,
+    request: Request<()>,
+    mut body: Body,
+    answers: &mut Answers,
+) -> Result<(), Broke> {
+    let (mut head, ()) = request.into_parts();
+    let is_head = head.method == Method::HEAD;
+    match judge(&head, caller.entrypoint.limits.fields) {
+        Ok(length) => body.is_to_have(length),
+        Err(fault) => {
+            head.extensions.insert(fault);
+        }
+    }
+    // Whoever waits for the word gets it; whoever asks something else is refused later.
+    let waits = head.headers.get(header::EXPECT);
+    if waits.is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        let mut go_on = Response::new(());
+        *go_on.status_mut() = StatusCode::CONTINUE;
+        sent(caller, answers.send_response(go_on)).await?;
+    }
+    let has_hardly_a_body =
+        matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE | Method::TRACE);
+    let begun = timeout(caller.entrypoint.limits.head_time, body.begin(has_hardly_a_body)).await;
+    match begun {
+        Ok(Ok(())) => {}
+        Ok(Err(BodyFault::Length)) => {
+            head.extensions.insert(Fault::ContentLength);
+        }
+        Ok(Err(BodyFault::Stream(_))) => return Err(Broke::Client),
+        Err(_) => {
+            head.extensions.insert(Fault::HeadTimeout);
+        }
+    }
+    let Ok(response) = life::answer(caller.clone(), Request::from_parts(head, body)).await;
+    let (head, mut body) = response.into_parts();
+    let mut head = Response::from_parts(head, ());
+    complete(&mut head, &body, is_head);
+    sent(caller, answers.send_response(head)).await?;
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        match frame.map_err(|_| Broke::Server)?.into_data() {
+            Ok(data) if data.is_empty() => {}
+            Ok(data) => sent(caller, answers.send_data(data)).await?,
+            Err(frame) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    sent(caller, answers.send_trailers(trailers)).await?;
+                }
+                break;
+            }
+        }
+    }
+    sent(caller, answers.finish()).await
+}
+
+/// What HTTP/3 forbids, and what its library doesn't look at. Yields the length that the body is to have.
+fn judge(head: &request::Parts, most_fields: usize) -> Result<Option<u64>, Fault> {
+    if head.headers.len() > most_fields {
+        return Err(Fault::TooManyFields);
+    }
+    let of_connections =
+        ["connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"].into_iter();
+    if of_connections.into_iter().any(|name| head.headers.contains_key(name)) {
+        return Err(Fault::ConnectionField);
+    }
+    if head.headers.get_all(header::TE).iter().any(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+        return Err(Fault::ConnectionField);
+    }
+    length(&head.headers)
+}
+
+fn length(headers: &HeaderMap) -> Result<Option<u64>, Fault> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let (Some(length), None) = (lengths.next(), lengths.next()) else {
+        let none = !headers.contains_key(header::CONTENT_LENGTH);
+        return if none { Ok(None) } else { Err(Fault::ContentLength) };
+    };
+    let digits = length.as_bytes();
+    let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let length = length.to_str().ok().filter(|_| plain).and_then(|length| length.parse().ok());
+    length.map(Some).ok_or(Fault::ContentLength)
+}
+
+/// What the libraries of the older versions add by themselves.
+fn complete(head: &mut Response<()>, body: &ResponseBody, is_head: bool) {
+    let status = head.status();
+    let headers = head.headers_mut();
+    let may_be_said = !is_head
+        && !status.is_informational()
+        && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if may_be_said
+        && !headers.contains_key(header::CONTENT_LENGTH)
+        && let Some(length) = body.size_hint().exact()
+    {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if !headers.contains_key(header::DATE)
+        && let Some(now) = date(SystemTime::now())
+    {
+        headers.insert(header::DATE, now);
+    }
+}
+
+fn date(now: SystemTime) -> Option<HeaderValue> {
+    let now = jiff::Timestamp::try_from(now).ok()?;
+    HeaderValue::try_from(now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()).ok()
+}
+
+fn stall(caller: &Caller) -> Stall {
+    Stall::new(caller.worker.patience.clone(), caller.entrypoint.limits.body_idle)
+}
+
+/// Sends a piece of the answer, if the client takes it.
+async fn sent(caller: &Caller, piece: impl Future<Output = Result<(), StreamError>>) -> Result<(), Broke> {
+    within(&mut stall(caller), piece).await?.map_err(|error| match error {
+        // Larger than the client takes: it would have to be told before.
+        StreamError::HeaderTooBig { .. } => Broke::Server,
+        _ => Broke::Client,
+    })
+}
+
+async fn within<T>(stall: &mut Stall, what: impl Future<Output = T>) -> Result<T, Broke> {
+    let mut what = pin!(what);
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = what.as_mut().poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        // Woken for nothing by the ticker, it is over; woken by anything else, its time begins anew.
+        if stall.is_over(cx) {
+            return Poll::Ready(Err(Broke::StoodStill));
+        }
+        stall.moves();
+        let _ = stall.is_over(cx);
+        Poll::Pending
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(fields: &[(&'static str, &'static str)]) -> request::Parts {
+        let mut request = Request::new(());
+        for &(name, value) in fields {
+            request.headers_mut().append(name, HeaderValue::from_static(value));
+        }
+        request.into_parts().0
+    }
+
+    #[test]
+    fn fields_of_connections_and_odd_lengths_are_refused() {
+        for (fields, judged) in [
+            (&[][..], Ok(None)),
+            (&[("te", "trailers")], Ok(None)),
+            (&[("content-length", "12")], Ok(Some(12))),
+            (&[("connection", "close")], Err(Fault::ConnectionField)),
+            (&[("transfer-encoding", "chunked")], Err(Fault::ConnectionField)),
+            (&[("upgrade", "websocket")], Err(Fault::ConnectionField)),
+            (&[("te", "gzip")], Err(Fault::ConnectionField)),
+            (&[("content-length", "+1")], Err(Fault::ContentLength)),
+            (&[("content-length", "")], Err(Fault::ContentLength)),
+            (&[("content-length", "1"), ("content-length", "1")], Err(Fault::ContentLength)),
+            (&[("content-length", "99999999999999999999")], Err(Fault::ContentLength)),
+            (&[("a", "1"), ("b", "2"), ("c", "3")], Err(Fault::TooManyFields)),
+        ] {
+            assert_eq!(judge(&head(fields), 2), judged, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_written_as_http_writes_it() {
+        let then = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(784_111_777);
+        assert_eq!(date(then).unwrap(), "Sun, 06 Nov 1994 08:49:37 GMT");
+    }
+}
