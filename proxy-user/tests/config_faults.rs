@@ -369,11 +369,7 @@ fn limits_of_sources_are_rates_in_their_range() {
         ),
         (
             "connections = '1/s', bursts = 5",
-            "W003]: weir.toml:3:38: unknown key `entrypoint.more.source_limit.bursts`",
-        ),
-        (
-            "packets = '1/s', connection_burst = 5",
-            "W027]: weir.toml:3:34: entrypoint `more`: source_limit.connection_burst says nothing without",
+            "W003]: weir.toml:3:39: `bursts` is not a key of `entrypoint.more.source_limit`",
         ),
         (
             "connections = '1/s', packet_burst = 5",
