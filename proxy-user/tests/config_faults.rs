@@ -373,7 +373,7 @@ fn limits_of_sources_are_rates_in_their_range() {
         ),
         (
             "connections = '1/s', packet_burst = 5",
-            "W027]: weir.toml:3:53: entrypoint `more`: source_limit.packet_burst says nothing without `packets`",
+            "W027]: weir.toml:3:54: entrypoint `more`: source_limit.packet_burst says nothing without `packets`",
         ),
         (
             "connections = '50'",
