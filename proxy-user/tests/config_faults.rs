@@ -352,6 +352,30 @@ fn limits_of_sources_are_rates_in_their_range() {
     for (limit, line) in [
         ("", "W016]: weir.toml:3:16: entrypoint `more`: `source_limit` limits nothing"),
         (
+            "connections = '1000001/s'",
+            "W037]: weir.toml:3:32: entrypoint `more`: source_limit.connections: `1000001/s` is out of range",
+        ),
+        (
+            "connections = '1/h'",
+            "W037]: weir.toml:3:32: entrypoint `more`: source_limit.connections: `1/h` is not a rate",
+        ),
+        (
+            "connections = '1/s', connection_burst = 10000001",
+            "W024]: weir.toml:3:58: entrypoint `more`: source_limit.connection_burst is `10000001`, out of range",
+        ),
+        (
+            "connections = '1/s', cdn = 1",
+            "W005]: weir.toml:3:45: `entrypoint.more.source_limit.cdn` must be `true` or `false`, not a whole number",
+        ),
+        (
+            "connections = '1/s', bursts = 5",
+            "W003]: weir.toml:3:39: `bursts` is not a key of `entrypoint.more.source_limit`",
+        ),
+        (
+            "connections = '1/s', packet_burst = 5",
+            "W027]: weir.toml:3:54: entrypoint `more`: source_limit.packet_burst says nothing without `packets`",
+        ),
+        (
             "connections = '50'",
             "W037]: weir.toml:3:32: entrypoint `more`: source_limit.connections: `50` is not a rate",
         ),
