@@ -96,9 +96,10 @@ fn a_stranger_is_dropped_in_the_kernel_and_counted() -> Done {
     let status = stand.weir.status()?;
     assert_eq!(status["entrypoints"][0]["not_listed"], 0, "nothing of it reached the daemon");
     assert_eq!(http3::get(&visitor(&stand)?, "/")?.status, StatusCode::OK);
-    let config = stand.weir.config().to_string_lossy().into_owned();
-    let asked = ["explain", "203.0.113.9", "--entrypoint", "https", "--udp", "--config", &config];
-    let scope = weir::run(&stand.lab, &asked)?;
+    let mut explain = stand.lab.edge.command(weir::program()?)?;
+    explain.env("WEIR_BPFFS", stand.lab.bpffs());
+    explain.args(["explain", "203.0.113.9", "--entrypoint", "https", "--udp"]);
+    let scope = weir::finish(explain)?;
     assert!(scope.stdout.contains("not_listed"), "{scope:?}");
     Ok(())
 }

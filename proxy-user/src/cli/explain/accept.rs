@@ -61,10 +61,14 @@ fn targets(config: &Config) -> Vec<Target> {
         .entrypoints
         .iter()
         .flat_map(|entrypoint| {
-            entrypoint.bind.iter().map(|address| Target {
-                entrypoint: entrypoint.name.to_string(),
-                address: *address,
-                protocol: Protocol::Tcp,
+            let udp = entrypoint.http3.then_some(Protocol::Udp);
+            let protocols = [Some(Protocol::Tcp), udp].into_iter().flatten();
+            protocols.flat_map(move |protocol| {
+                entrypoint.bind.iter().map(move |address| Target {
+                    entrypoint: entrypoint.name.to_string(),
+                    address: *address,
+                    protocol,
+                })
             })
         })
         .collect()
@@ -72,10 +76,11 @@ fn targets(config: &Config) -> Vec<Target> {
 
 fn judge(config: &Config, headers: Option<Headers>) -> Said<'_> {
     let to = headers.and_then(|headers| Some(SocketAddr::new(headers.destination, headers.ports?.1)));
-    let is_tcp = headers.is_some_and(|headers| headers.protocol == packet::TCP);
-    let entrypoint = to.filter(|_| is_tcp).and_then(|to| {
+    let protocol = headers.map(|headers| headers.protocol);
+    let (is_tcp, is_udp) = (protocol == Some(packet::TCP), protocol == Some(packet::UDP));
+    let entrypoint = to.filter(|_| is_tcp || is_udp).and_then(|to| {
         let bound = |exactly: bool| {
-            config.entrypoints.iter().find(|entrypoint| {
+            config.entrypoints.iter().filter(|entrypoint| is_tcp || entrypoint.http3).find(|entrypoint| {
                 entrypoint.bind.iter().any(|bind| *bind == to || (!exactly && stands_for(*bind, to)))
             })
         };
