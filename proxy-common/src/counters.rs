@@ -24,9 +24,12 @@ pub struct Counters {
     pub malformed: Tally,
     pub split_header: Tally,
     pub vlan_tags: Tally,
+    pub bad_cookie: Tally,
+    /// Neither passed nor dropped: SYNs that the gate answered itself.
+    pub challenged: Tally,
 }
 
-const _: () = assert!(size_of::<Counters>() == (1 + DropReason::ALL.len()) * size_of::<Tally>());
+const _: () = assert!(size_of::<Counters>() == (2 + DropReason::ALL.len()) * size_of::<Tally>());
 
 impl Counters {
     #[inline(always)]
@@ -40,6 +43,7 @@ impl Counters {
             DropReason::Malformed => &self.malformed,
             DropReason::SplitHeader => &self.split_header,
             DropReason::VlanTags => &self.vlan_tags,
+            DropReason::BadCookie => &self.bad_cookie,
         }
     }
 
@@ -53,6 +57,7 @@ impl Counters {
             DropReason::Malformed => &mut self.malformed,
             DropReason::SplitHeader => &mut self.split_header,
             DropReason::VlanTags => &mut self.vlan_tags,
+            DropReason::BadCookie => &mut self.bad_cookie,
         }
     }
 }
@@ -85,6 +90,7 @@ impl SubAssign for Tally {
 impl SubAssign for Counters {
     fn sub_assign(&mut self, other: Self) {
         self.passed -= other.passed;
+        self.challenged -= other.challenged;
         for reason in DropReason::ALL {
             *self.dropped_mut(reason) -= *other.dropped(reason);
         }
@@ -95,6 +101,7 @@ impl SubAssign for Counters {
 impl AddAssign for Counters {
     fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
+        self.challenged += other.challenged;
         for reason in DropReason::ALL {
             *self.dropped_mut(reason) += *other.dropped(reason);
         }

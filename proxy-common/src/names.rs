@@ -45,8 +45,12 @@ pub const GATE_EVENTS: &str = "GATE_EVENTS";
 pub const GATE_WATCHED: &str = "GATE_WATCHED";
 /// By CPU: how much it has told of late.
 pub const GATE_BUDGET: &str = "GATE_BUDGET";
+/// By entrypoint slot: what is known of floods of SYNs.
+pub const GATE_FLOODS: &str = "GATE_FLOODS";
+/// By address and port: when the queue of who listens there overflowed.
+pub const GATE_LISTENERS: &str = "GATE_LISTENERS";
 
-pub const GATE_MAPS: [&str; 15] = [
+pub const GATE_MAPS: [&str; 17] = [
     GATE_SCOPE,
     GATE_SIEVES,
     GATE_ALLOW,
@@ -62,10 +66,14 @@ pub const GATE_MAPS: [&str; 15] = [
     GATE_EVENTS,
     GATE_WATCHED,
     GATE_BUDGET,
+    GATE_FLOODS,
+    GATE_LISTENERS,
 ];
 
 /// The gate at XDP.
 pub const GATE_XDP: &str = "gate_xdp";
+/// The gate at XDP, for kernels that can't make SYN cookies for it.
+pub const GATE_XDP_PLAIN: &str = "gate_xdp_plain";
 /// The gate at tcx ingress.
 pub const GATE_TC: &str = "gate_tc";
 /// Judges as the gate does, and says all that it knows. Never attached: `weir explain` runs it.

@@ -54,6 +54,12 @@ pub struct Policy {
 pub mod protect {
     /// It has no allowlist: everybody comes in, and `admission` is no slot.
     pub const OPEN: u8 = 1;
+    /// During a flood of SYNs, handshakes have to be proved.
+    pub const SYN_COOKIES: u8 = 0x20;
+    /// With [`SYN_COOKIES`]: at any time.
+    pub const SYN_COOKIES_ALWAYS: u8 = 0x40;
+    /// With [`SYN_COOKIES`]: also from a CDN's addresses.
+    pub const SYN_COOKIES_OF_CDN: u8 = 0x80;
 }
 
 #[repr(C)]

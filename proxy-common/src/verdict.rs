@@ -19,10 +19,12 @@ pub enum DropReason {
     SplitHeader = 6,
     /// Behind more VLAN tags than the gate looks behind, one of which names no VLAN: the host would take it for its own.
     VlanTags = 7,
+    /// Refers to what nobody has sent, while handshakes have to be proved.
+    BadCookie = 11,
 }
 
 impl DropReason {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NotListed,
         Self::Truncated,
         Self::ExtensionHeaders,
@@ -30,6 +32,7 @@ impl DropReason {
         Self::Malformed,
         Self::SplitHeader,
         Self::VlanTags,
+        Self::BadCookie,
     ];
 
     /// `None`: of another version's.
@@ -48,6 +51,7 @@ impl DropReason {
             Self::Malformed => "malformed",
             Self::SplitHeader => "split_header",
             Self::VlanTags => "vlan_tags",
+            Self::BadCookie => "bad_cookie",
         }
     }
 
@@ -61,6 +65,7 @@ impl DropReason {
             Self::NotListed => "its source is on none of the allowlists",
             Self::Truncated => "it ends before its port can be read",
             Self::ExtensionHeaders => "it has more IPv6 extension headers than the gate looks behind",
+            Self::BadCookie => "it answers what nobody has sent, during a flood of SYNs",
             Self::ListMissing => {
                 "the allowlists are missing in the kernel. That is a fault of Weir's: please report it"
             }

@@ -15,6 +15,7 @@ use proxy_common::{
 
 use crate::{
     frame::{Frame, TooShort, read},
+    handshake::Segment,
     headers::{Ethernet, Ipv4, Ipv6, VlanTag, ether_type},
 };
 
@@ -26,6 +27,16 @@ pub trait Tables {
     fn policy(&self, key: &ScopeKey) -> Option<Policy>;
     fn admits_v4(&self, admission: u32, source: SourceV4) -> Admits;
     fn admits_v6(&self, admission: u32, source: SourceV6) -> Admits;
+
+    /// One more connection is asked for. Whether that has to be proved.
+    fn opening(&self, _: Policy) -> bool {
+        false
+    }
+
+    /// Whether handshakes have to be proved.
+    fn is_flooded(&self, _: Policy) -> bool {
+        false
+    }
 }
 
 /// A source address, as words that hold its bytes in their order.
@@ -68,6 +79,8 @@ pub enum Stop {
     Dropped { entrypoint: u32, reason: DropReason },
     /// For this entrypoint (or for its address), and dropped if it weren't shadowed.
     Shadowed { entrypoint: u32, reason: DropReason },
+    /// It may come in, but is a step of a handshake that has to be proved.
+    Unproved { policy: Policy, segment: Segment },
 }
 
 /// Judges one frame.
@@ -148,7 +161,7 @@ fn admit(policy: Policy, admits: Admits) -> Result<Admitted, Stop> {
 
 /// Dropped, unless this is only a rehearsal.
 #[inline(always)]
-fn stopped(policy: Policy, reason: DropReason) -> Stop {
+pub(crate) fn stopped(policy: Policy, reason: DropReason) -> Stop {
     let entrypoint = policy.entrypoint.into();
     if policy.shadow == 0 {
         Stop::Dropped { entrypoint, reason }
@@ -159,7 +172,8 @@ fn stopped(policy: Policy, reason: DropReason) -> Stop {
 
 /// A key of an IPv4 address, given as the word that holds its bytes in their order.
 #[inline(always)]
-fn key_v4(address: [u32; 1], protocol: u8, port: u16) -> ScopeKey {
+#[must_use]
+pub fn key_v4(address: [u32; 1], protocol: u8, port: u16) -> ScopeKey {
     key_v6(mapped(address), protocol, port)
 }
 
@@ -169,8 +183,10 @@ fn mapped([address]: [u32; 1]) -> [u32; 4] {
     [0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), address]
 }
 
+/// As [`key_v4`].
 #[inline(always)]
-fn key_v6(address: [u32; 4], protocol: u8, port: u16) -> ScopeKey {
+#[must_use]
+pub fn key_v6(address: [u32; 4], protocol: u8, port: u16) -> ScopeKey {
     ScopeKey::new(octets(address), protocol, port)
 }
 

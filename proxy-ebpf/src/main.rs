@@ -4,6 +4,8 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 #[cfg(target_arch = "bpf")]
+mod challenge;
+#[cfg(target_arch = "bpf")]
 mod events;
 #[cfg(target_arch = "bpf")]
 mod maps;
@@ -24,11 +26,13 @@ mod programs {
     use proxy_ebpf::{
         frame::Frame,
         gate::{Admitted, Stop, judge, source},
+        handshake::{Segment, Step},
     };
 
     use crate::{
+        challenge::{Proof, prove},
         events::{self, Packet},
-        maps::{GateMaps, report},
+        maps::{GateMaps, Handshakes, report},
     };
 
     /// How much of a packet is made readable when its headers don't lie in one piece: more than the deepest
@@ -43,24 +47,41 @@ mod programs {
     #[inline(always)]
     fn at_xdp(ctx: &XdpContext) -> u32 {
         let bytes = (ctx.end() - ctx.start()) as u64;
-        match decide(ctx, judge(ctx, &GateMaps), bytes) {
+        let judged = judge(ctx, &GateMaps { handshakes: Handshakes::Proves });
+        xdp_action_of(decide(ctx, judged, bytes, |segment| prove(ctx.ctx, segment)))
+    }
+
+    /// For kernels without the functions that SYN cookies take: a program that names them can't be loaded there.
+    #[xdp]
+    pub fn gate_xdp_plain(ctx: XdpContext) -> u32 {
+        let bytes = (ctx.end() - ctx.start()) as u64;
+        let judged = judge(&ctx, &GateMaps { handshakes: Handshakes::CannotProve });
+        xdp_action_of(decide(&ctx, judged, bytes, |_| Proof::Passes))
+    }
+
+    #[inline(always)]
+    fn xdp_action_of(verdict: Verdict) -> u32 {
+        match verdict {
             Verdict::Pass => xdp_action::XDP_PASS,
             Verdict::Drop => xdp_action::XDP_DROP,
+            Verdict::SendBack => xdp_action::XDP_TX,
         }
     }
 
     #[classifier]
     pub fn gate_tc(ctx: TcContext) -> i32 {
         let bytes = u64::from(ctx.len());
-        let mut judged = judge(&ctx, &GateMaps);
+        // What comes in here can't be sent back.
+        let maps = GateMaps { handshakes: Handshakes::CannotProve };
+        let mut judged = judge(&ctx, &maps);
         // A short read here may only mean that the rest lies in another piece.
         if may_be_in_pieces(&judged) && (ctx.end() - ctx.start()) < ctx.len() as usize {
             let _ = ctx.pull_data(PULL.min(ctx.len()));
-            judged = judge(&ctx, &GateMaps);
+            judged = judge(&ctx, &maps);
         }
-        match decide(&ctx, judged, bytes) {
+        match decide(&ctx, judged, bytes, |_| Proof::Passes) {
             // Not TC_ACT_OK: whoever is attached behind us is asked as well.
-            Verdict::Pass => TC_ACT_UNSPEC,
+            Verdict::Pass | Verdict::SendBack => TC_ACT_UNSPEC,
             Verdict::Drop => TC_ACT_SHOT,
         }
     }
@@ -69,7 +90,8 @@ mod programs {
     #[xdp]
     pub fn gate_explain(ctx: XdpContext) -> u32 {
         let bytes = (ctx.end() - ctx.start()) as u64;
-        let answer = explain(judge(&ctx, &GateMaps), bytes).to_bytes();
+        let judged = judge(&ctx, &GateMaps { handshakes: Handshakes::Tells });
+        let answer = explain(judged, bytes).to_bytes();
         // SAFETY: `ctx` is what this program was called with. Every address read from it before is stale now.
         if unsafe { bpf_xdp_adjust_head(ctx.ctx, -(Answer::BYTES as i32)) } != 0
             || ctx.start() + Answer::BYTES > ctx.end()
@@ -131,10 +153,16 @@ mod programs {
     enum Verdict {
         Pass,
         Drop,
+        SendBack,
     }
 
     #[inline(always)]
-    fn decide(ctx: &(impl Frame + Packet), judged: Result<Admitted, Stop>, bytes: u64) -> Verdict {
+    fn decide(
+        ctx: &(impl Frame + Packet),
+        judged: Result<Admitted, Stop>,
+        bytes: u64,
+        prove: impl FnOnce(Segment) -> Proof,
+    ) -> Verdict {
         match judged {
             Ok(admitted) => {
                 report::passed(admitted.entrypoint, bytes);
@@ -151,6 +179,32 @@ mod programs {
             Err(Stop::Shadowed { entrypoint, reason }) => {
                 report::shadowed(entrypoint, reason, source(ctx), bytes);
                 Verdict::Pass
+            }
+            Err(Stop::Unproved { policy, segment }) => {
+                let entrypoint = policy.entrypoint.into();
+                if policy.shadow != 0 {
+                    // Nobody got a cookie, so nobody can have one.
+                    match segment.step {
+                        Step::Opening => report::would_challenge(entrypoint, bytes),
+                        Step::Answering => report::passed(entrypoint, bytes),
+                    }
+                    return Verdict::Pass;
+                }
+                match prove(segment) {
+                    Proof::Passes => {
+                        report::passed(entrypoint, bytes);
+                        Verdict::Pass
+                    }
+                    Proof::Answered => {
+                        report::challenged(entrypoint, bytes);
+                        Verdict::SendBack
+                    }
+                    Proof::BadCookie => {
+                        report::dropped(entrypoint, DropReason::BadCookie, bytes);
+                        events::dropped(ctx, entrypoint, DropReason::BadCookie, bytes);
+                        Verdict::Drop
+                    }
+                }
             }
         }
     }
@@ -172,6 +226,11 @@ mod programs {
             Err(Stop::Shadowed { entrypoint, reason }) => {
                 (answer.entrypoint, answer.reason) = (entrypoint, reason as u32);
                 Outcome::Shadowed
+            }
+            // Whether it is proved, only the program that does it can say.
+            Err(Stop::Unproved { policy, .. }) => {
+                answer.entrypoint = policy.entrypoint.into();
+                Outcome::Unproved
             }
             Err(Stop::NotIp) => Outcome::NotIp,
             Err(Stop::NotAHeader) => Outcome::NotAHeader,
@@ -197,13 +256,15 @@ mod programs {
                 | Stop::NotGuardable
                 | Stop::LaterFragment
                 | Stop::NotGuarded
+                | Stop::Unproved { .. }
                 | Stop::Dropped {
                     reason:
                         DropReason::NotListed
                         | DropReason::ExtensionHeaders
                         | DropReason::ListMissing
                         | DropReason::Malformed
-                        | DropReason::VlanTags,
+                        | DropReason::VlanTags
+                        | DropReason::BadCookie,
                     ..
                 }
                 | Stop::Shadowed {
@@ -212,7 +273,8 @@ mod programs {
                         | DropReason::ExtensionHeaders
                         | DropReason::ListMissing
                         | DropReason::Malformed
-                        | DropReason::VlanTags,
+                        | DropReason::VlanTags
+                        | DropReason::BadCookie,
                     ..
                 },
             ) => false,

@@ -4,6 +4,7 @@
 
 use aya_ebpf::{
     btf_maps::{Array, ArrayOfMaps, LruPerCpuHashMap, PerCpuArray},
+    helpers::bpf_ktime_get_ns,
     macros::btf_map,
 };
 use proxy_common::{
@@ -13,11 +14,15 @@ use proxy_common::{
         tree::{Damaged, Node, Whole},
     },
     counters::Counters,
+    flood::Flood,
     label::{Label, ListLabel},
-    scope::{MAX_ENTRYPOINTS, Policy, ScopeKey, ScopeTable},
+    scope::{MAX_ENTRYPOINTS, Policy, ScopeKey, ScopeTable, protect},
     shadow::{MAX_SHADOWED, Shadowed, ShadowedKey},
 };
-use proxy_ebpf::gate::{Admits, SourceV4, SourceV6, Tables};
+use proxy_ebpf::{
+    flood::Gauge,
+    gate::{Admits, SourceV4, SourceV6, Tables},
+};
 
 /// One slot, so that one update brings a whole new generation.
 #[btf_map]
@@ -62,8 +67,25 @@ static GATE_LISTS: Array<ListLabel, MAX_LISTS> = Array::new();
 #[btf_map]
 static GATE_TRIED: PerCpuArray<Counters, MAX_ENTRYPOINTS> = PerCpuArray::new();
 
+/// Not per CPU: a flood is one whatever CPUs it comes to.
+#[btf_map]
+static GATE_FLOODS: Array<Flood, MAX_ENTRYPOINTS> = Array::new();
+
 /// The gate's questions, answered by the maps above.
-pub struct GateMaps;
+pub struct GateMaps {
+    pub handshakes: Handshakes,
+}
+
+/// What a program does about handshakes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Handshakes {
+    /// It has them proved, and counts SYNs.
+    Proves,
+    /// It only tells whether they would have to be.
+    Tells,
+    /// It can't send anything back.
+    CannotProve,
+}
 
 impl Tables for GateMaps {
     #[inline(always)]
@@ -101,6 +123,40 @@ impl Tables for GateMaps {
             listed => admits(listed),
         }
     }
+
+    #[inline(always)]
+    fn opening(&self, policy: Policy) -> bool {
+        match self.handshakes {
+            // Counted in any case: that there is a flood is worth to be known.
+            Handshakes::Proves => {
+                gauge(policy).is_some_and(|gauge| gauge.opening(now()))
+                    || policy.has(protect::SYN_COOKIES_ALWAYS)
+            }
+            Handshakes::Tells | Handshakes::CannotProve => self.is_flooded(policy),
+        }
+    }
+
+    #[inline(always)]
+    fn is_flooded(&self, policy: Policy) -> bool {
+        if self.handshakes == Handshakes::CannotProve {
+            return false;
+        }
+        policy.has(protect::SYN_COOKIES_ALWAYS) || gauge(policy).is_some_and(|gauge| gauge.is_active(now))
+    }
+}
+
+#[inline(always)]
+fn gauge(policy: Policy) -> Option<Gauge<'static>> {
+    let flood = GATE_FLOODS.get_ptr_mut(policy.entrypoint.into())?;
+    // SAFETY: an element of an array is aligned to 8 and outlives the program; programs touch it by this alone. User
+    // space writes it as a whole when the configuration has changed: then at worst a count begins anew.
+    Some(unsafe { Gauge::of(flood) })
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper has no conditions.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 #[inline(always)]
@@ -157,6 +213,23 @@ pub mod report {
     pub fn dropped(entrypoint: u32, reason: DropReason, bytes: u64) {
         if let Some(counters) = counters(&GATE_COUNTERS, entrypoint) {
             counters.dropped_mut(reason).count(bytes);
+        }
+    }
+
+    /// The gate has answered it itself.
+    #[inline(always)]
+    pub fn challenged(entrypoint: u32, bytes: u64) {
+        if let Some(counters) = counters(&GATE_COUNTERS, entrypoint) {
+            counters.challenged.count(bytes);
+        }
+    }
+
+    /// It would have been answered, were its entrypoint not shadowed. It passes.
+    #[inline(always)]
+    pub fn would_challenge(entrypoint: u32, bytes: u64) {
+        passed(entrypoint, bytes);
+        if let Some(counters) = counters(&GATE_WOULD_DROP, entrypoint) {
+            counters.challenged.count(bytes);
         }
     }
 

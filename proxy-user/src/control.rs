@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod files;
+pub mod floods;
 pub mod guard;
 pub mod install;
 pub mod kernel_side;
@@ -29,6 +30,7 @@ use crate::{
     control::{
         apply::{ApplyFault, Fleet},
         files::Files,
+        floods::Floods,
         guard::{Guard, Session},
         install::Trials,
         order::{Answer, Order, Refusal, Verb},
@@ -103,6 +105,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     notify(&[sd_notify::NotifyState::Ready]);
 
     let mut addresses = addresses_watch();
+    let mut floods = Floods::watch();
     let how = loop {
         tokio::select! {
             signal = signals.next() => match signal {
@@ -124,6 +127,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
                 let _ = install::revert(&source, &state, &mut fleet, &mut files, &mut trials).await;
             }
             news = fleet.keeper.news() => lists::take(news, &mut fleet, &state).await,
+            () = floods.due() => floods.tell(&fleet.kernel),
             changed = changed_addresses(&mut addresses) => {
                 if let Err(fault) = fleet.reconcile_kernel(changed).await {
                     tracing::error!(%fault, "this host's addresses or interfaces changed, and the gate could not follow");

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use proxy_common::names;
 use proxy_user::{
     admission::PrefixSet,
-    config::model::KernelMode,
+    config::model::{KernelMode, SynCookies},
     kernel::{Desired, Guarded, Kernel, NamedList, Protocol},
 };
 use weir_lab::bench::lists;
@@ -63,6 +63,7 @@ fn desired(generation: u64, prefixes: &[IpNet]) -> Desired {
             protocols: vec![Protocol::Tcp],
             lists,
             shadow: false,
+            syn_cookies: SynCookies::OFF,
         }],
     }
 }

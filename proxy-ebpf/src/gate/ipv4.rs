@@ -1,13 +1,14 @@
 //! The gate for IPv4.
 
 use proxy_common::{
-    scope::{TCP, UDP},
+    scope::{TCP, UDP, protect},
     verdict::DropReason,
 };
 
 use super::{Admitted, Stop, Tables, admit, key_v4, mapped, unreadable};
 use crate::{
     frame::{Frame, read},
+    handshake::{Place, unproved},
     headers::{Ipv4, Ports},
 };
 
@@ -35,12 +36,28 @@ pub(super) fn judge(frame: &impl Frame, offset: usize, tables: &impl Tables) -> 
         return unreadable(if split { DropReason::SplitHeader } else { DropReason::Truncated });
     };
 
+    let port = ports.destination();
+    let place = Place {
+        is_v6: false,
+        network: offset,
+        transport: offset + length,
+        has_more_fragments: header.has_more_fragments(),
+    }
+    .forgotten();
+
     // 3. Is it guarded?
-    let key = key_v4(header.destination.read(), protocol, ports.destination());
+    let key = key_v4(header.destination.read(), protocol, port);
     let policy = tables.policy(&key).ok_or(Stop::NotGuarded)?;
 
     // 4. Is the source listed?
-    admit(policy, tables.admits_v4(policy.admission.into(), header.source.read()))
+    let admitted = admit(policy, tables.admits_v4(policy.admission.into(), header.source.read()))?;
+
+    // 5. Does it have to be proved that there is anybody at the source?
+    if policy.has(protect::SYN_COOKIES) {
+        let lists_cdn = |cdn| tables.admits_v4(cdn, header.source.read());
+        unproved(frame, tables, policy, place, lists_cdn)?;
+    }
+    Ok(admitted)
 }
 
 #[inline(always)]

@@ -1,13 +1,14 @@
 //! The gate for IPv6.
 
 use proxy_common::{
-    scope::{TCP, UDP},
+    scope::{TCP, UDP, protect},
     verdict::DropReason,
 };
 
 use super::{Admitted, Stop, Tables, admit, key_v6, unreadable};
 use crate::{
     frame::{Frame, TooShort, Wire, read},
+    handshake::{Place, unproved},
     headers::{Extension, Ipv6, Ipv6Fragment, Ports, extension},
 };
 
@@ -34,12 +35,27 @@ pub(super) fn judge(frame: &impl Frame, offset: usize, tables: &impl Tables) -> 
         return unreadable(walk.short());
     };
 
+    let port = ports.destination();
+    let place = Place {
+        is_v6: true,
+        network: offset,
+        transport: offset + size_of::<Ipv6>() + walk.at,
+        has_more_fragments: walk.has_more_fragments,
+    }
+    .forgotten();
+
     // 3. Is it guarded?
-    let key = key_v6(header.destination.read(), protocol, ports.destination());
+    let key = key_v6(header.destination.read(), protocol, port);
     let policy = tables.policy(&key).ok_or(Stop::NotGuarded)?;
 
     // 4. Is the source listed?
-    admit(policy, tables.admits_v6(policy.admission.into(), header.source.read()))
+    let admitted = admit(policy, tables.admits_v6(policy.admission.into(), header.source.read()))?;
+
+    // 5. Does it have to be proved that there is anybody at the source?
+    if policy.has(protect::SYN_COOKIES) {
+        unproved(frame, tables, policy, place, |cdn| tables.admits_v6(cdn, header.source.read()))?;
+    }
+    Ok(admitted)
 }
 
 /// Where we are behind the fixed header.

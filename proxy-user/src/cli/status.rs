@@ -6,7 +6,7 @@ use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
 use crate::{
-    admin::status::{EntrypointStatus, GateStatus, ShadowStatus, StatusDocument},
+    admin::status::{EntrypointStatus, GateStatus, ShadowStatus, StatusDocument, SynFlood},
     cli::{Failure, admin::AdminArgs, print},
 };
 
@@ -89,6 +89,16 @@ fn text(status: &StatusDocument) -> String {
     for entrypoint in &status.entrypoints {
         if let Some(shadow) = &entrypoint.shadow {
             let _ = write!(text, "{}", rehearsal(&entrypoint.name, shadow));
+        }
+    }
+    for entrypoint in &status.entrypoints {
+        if let Some(SynFlood { seconds, challenged }) = &entrypoint.syn_flood {
+            let _ = writeln!(
+                text,
+                "SYN FLOOD at `{}` for {seconds:.0} s: the gate has new connections proved ({challenged} SYNs answered with \
+                 a cookie so far)",
+                entrypoint.name
+            );
         }
     }
     let _ = writeln!(text, "\n{}\n\n{}", entrypoints(&status.entrypoints), servers(status));

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     model::{
         AccessLogFormat, AccessLogTarget, AdminAddr, Allowlist, Config, Entrypoint, HostMatch, KernelMode,
-        Page, Route, Service, WhenAllDown,
+        Page, Route, Service, SynCookies, SynCookiesMode, WhenAllDown,
     },
     value::show,
 };
@@ -186,6 +186,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
         |ids: &[super::model::AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
     let mut keys = Keys::from([("bind", joined(&one.bind))]);
     keys.insert("allow", if one.allow.is_empty() { "everybody".to_owned() } else { lists(&one.allow) });
+    keys.insert("syn_cookies", syn_cookies(one.syn_cookies));
     if let Some(client) = &one.client_ip {
         keys.insert("client_ip", format!("{} from {}", client.header, lists(&client.trust)));
     }
@@ -200,6 +201,15 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
         }
     }
     keys
+}
+
+fn syn_cookies(SynCookies { mode, from, cdn }: SynCookies) -> String {
+    let cdn = if cdn { ", of CDNs too" } else { "" };
+    match mode {
+        SynCookiesMode::Auto => format!("from {from}/s{cdn}"),
+        SynCookiesMode::Always => format!("always{cdn}"),
+        SynCookiesMode::Off => "off".to_owned(),
+    }
 }
 
 fn service(config: &Config, one: &Service) -> Keys {

@@ -171,9 +171,32 @@ pub struct Entrypoint {
     /// A rehearsal: everybody comes in, and those who otherwise wouldn't are counted. Default false; never without
     /// `allow`.
     pub shadow: bool,
+    pub syn_cookies: SynCookies,
     /// Where the client's address comes from when the TCP peer is not the client itself.
     pub client_ip: Option<ClientIpSource>,
     pub tls: Option<EntrypointTls>,
+}
+
+/// `syn_cookies = "auto"`, `syn_cookies_from = "1000/s"`, `syn_cookies_cdn = false`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SynCookies {
+    /// Default `Auto`.
+    pub mode: SynCookiesMode,
+    /// SYNs in a second. Default 1000.
+    pub from: u32,
+    /// Default false.
+    pub cdn: bool,
+}
+
+impl SynCookies {
+    pub const OFF: Self = Self { mode: SynCookiesMode::Off, from: 0, cdn: false };
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SynCookiesMode {
+    Auto,
+    Always,
+    Off,
 }
 
 /// `client_ip = { header = "CF-Connecting-IP", trust = ["cloudflare"] }`

@@ -13,6 +13,7 @@ mod pages;
 mod routes;
 mod scalar;
 mod services;
+mod syn_cookies;
 mod unused;
 
 use super::{code::Code, findings::Findings, model::Config, parse::Document};

@@ -39,6 +39,20 @@ pub fn duration(text: &str) -> Result<Duration, Refusal> {
     Ok(Duration::from_millis(number.saturating_mul(milliseconds)))
 }
 
+/// `1000/s`
+pub fn per_second(text: &str) -> Result<u32, Refusal> {
+    let example = "a rate is a whole number for each second: `1000/s`";
+    let number = text.strip_suffix("/s").unwrap_or(text);
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(refusal("is not a rate", Some(example.to_owned())));
+    }
+    if number.len() == text.len() {
+        return Err(refusal("has no unit", Some(format!("for each second is written `{number}/s`"))));
+    }
+    // What doesn't fit is out of every range that a setting has.
+    Ok(number.parse().unwrap_or(u32::MAX))
+}
+
 /// A duration as it would be written.
 pub fn show(duration: Duration) -> String {
     let milliseconds = duration.as_millis();

@@ -20,6 +20,7 @@ use nix::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{Guarded, KernelFault, NamedList, Protocol};
+use crate::config::model::SynCookies;
 
 /// An entrypoint with its wildcards expanded.
 #[derive(Debug, Clone)]
@@ -32,6 +33,7 @@ pub(super) struct GuardedAddresses {
     pub protocols: Vec<Protocol>,
     pub lists: Vec<NamedList>,
     pub shadow: bool,
+    pub syn_cookies: SynCookies,
 }
 
 pub(super) fn expand(guarded: &[Guarded]) -> Result<Vec<GuardedAddresses>, KernelFault> {
@@ -47,6 +49,7 @@ pub(super) fn expand(guarded: &[Guarded]) -> Result<Vec<GuardedAddresses>, Kerne
             protocols: entry.protocols.clone(),
             lists: entry.lists.clone(),
             shadow: entry.shadow,
+            syn_cookies: entry.syn_cookies,
         }
     });
     Ok(entries.collect())
@@ -161,6 +164,7 @@ mod tests {
             protocols: vec![Protocol::Tcp],
             lists: Vec::new(),
             shadow: false,
+            syn_cookies: SynCookies::OFF,
         };
         let guarded = expand(&[entry]).unwrap();
         assert_eq!(guarded[0].named, ["10.0.0.1:443".parse().unwrap()]);

@@ -50,6 +50,8 @@ pub enum Change {
 pub(super) struct Programs {
     ebpf: Ebpf,
     xdp: Loaded,
+    /// Which of the two programs for XDP that is.
+    at_xdp: &'static str,
     tc: Loaded,
     /// What this kernel has for the second one.
     tc_hook: Tc,
@@ -246,10 +248,10 @@ impl Drop for NewFilter {
 // === impl Programs ===
 
 impl Programs {
-    pub(super) fn new(mut ebpf: Ebpf) -> Result<Self, KernelFault> {
+    pub(super) fn new(mut ebpf: Ebpf, at_xdp: &'static str) -> Result<Self, KernelFault> {
         let failed =
             |error: &(dyn std::error::Error + 'static)| KernelFault::aya("look at the programs", error);
-        let xdp: &mut Xdp = object::program(&mut ebpf, names::GATE_XDP)?;
+        let xdp: &mut Xdp = object::program(&mut ebpf, at_xdp)?;
         let id = xdp.info().map_err(|error| failed(&error))?.id();
         let descriptor = xdp.fd().map_err(|error| failed(&error))?.try_clone();
         let xdp = Loaded { descriptor: descriptor.map_err(|error| failed(&error))?, id };
@@ -258,11 +260,16 @@ impl Programs {
         let descriptor = tc.fd().map_err(|error| failed(&error))?.try_clone();
         let tc = Loaded { descriptor: descriptor.map_err(|error| failed(&error))?, id };
         let tc_hook = if link::has_tcx(tc.descriptor.as_fd()) { Tc::Tcx } else { Tc::Clsact };
-        Ok(Self { ebpf, xdp, tc, tc_hook, pinned: false })
+        Ok(Self { ebpf, xdp, at_xdp, tc, tc_hook, pinned: false })
     }
 
     pub(super) const fn tc_hook(&self) -> Tc {
         self.tc_hook
+    }
+
+    /// Whether the program at XDP has handshakes proved.
+    pub(super) fn prove_handshakes(&self) -> bool {
+        self.at_xdp == names::GATE_XDP
     }
 
     const fn of(&self, hook: Hook) -> &Loaded {
@@ -279,7 +286,7 @@ impl Programs {
         }
         let failed = |error: &(dyn std::error::Error + 'static)| KernelFault::aya("pin the programs", error);
         pins::remove(&pins.program(names::GATE_XDP))?;
-        let xdp: &mut Xdp = object::program(&mut self.ebpf, names::GATE_XDP)?;
+        let xdp: &mut Xdp = object::program(&mut self.ebpf, self.at_xdp)?;
         xdp.pin(pins.program(names::GATE_XDP)).map_err(|error| failed(&error))?;
         pins::remove(&pins.program(names::GATE_TC))?;
         let tc: &mut SchedClassifier = object::program(&mut self.ebpf, names::GATE_TC)?;

@@ -15,9 +15,10 @@ use proxy_common::{
     },
     counters::Counters,
     event::{Budget, RING_BYTES, Watched},
+    flood::{Flood, Listener, MAX_LISTENERS},
     label::{Label, ListLabel},
     names,
-    scope::{MAX_ENTRYPOINTS, ScopeTable},
+    scope::{MAX_ENTRYPOINTS, ScopeKey, ScopeTable},
     shadow::{MAX_SHADOWED, Shadowed, ShadowedKey},
 };
 
@@ -25,6 +26,7 @@ use super::{
     KernelFault,
     attach::Programs,
     pins::Pins,
+    syn_cookies,
     sys::table::{Sizes, Table},
 };
 
@@ -61,13 +63,14 @@ pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
     }
     let mut ebpf = loader.load(object).map_err(|error| not_loaded(&error))?;
 
-    let xdp: &mut Xdp = program(&mut ebpf, names::GATE_XDP)?;
-    xdp.load().map_err(|error| refused(names::GATE_XDP, error))?;
+    let at_xdp = if syn_cookies::kernel_has_them() { names::GATE_XDP } else { names::GATE_XDP_PLAIN };
+    let xdp: &mut Xdp = program(&mut ebpf, at_xdp)?;
+    xdp.load().map_err(|error| refused(at_xdp, error))?;
     let tc: &mut SchedClassifier = program(&mut ebpf, names::GATE_TC)?;
     tc.load().map_err(|error| refused(names::GATE_TC, error))?;
     let explain: &mut Xdp = program(&mut ebpf, names::GATE_EXPLAIN)?;
     explain.load().map_err(|error| refused(names::GATE_EXPLAIN, error))?;
-    Ok(Loaded { programs: Programs::new(ebpf)? })
+    Ok(Loaded { programs: Programs::new(ebpf, at_xdp)? })
 }
 
 /// A program of the object, as the kind that it is.
@@ -137,6 +140,16 @@ fn shapes() -> [(&'static str, Shape); names::GATE_MAPS.len()] {
         (names::GATE_EVENTS, Shape { kind: MapType::RingBuf, key: 0, value: 0, entries: RING_BYTES }),
         (names::GATE_WATCHED, shape(MapType::Array, size_of::<Watched>(), 1)),
         (names::GATE_BUDGET, shape(MapType::PerCpuArray, size_of::<Budget>(), 1)),
+        (names::GATE_FLOODS, shape(MapType::Array, size_of::<Flood>(), MAX_ENTRYPOINTS)),
+        (
+            names::GATE_LISTENERS,
+            Shape {
+                kind: MapType::LruHash,
+                key: size_of::<ScopeKey>(),
+                value: size_of::<Listener>(),
+                entries: MAX_LISTENERS,
+            },
+        ),
     ]
 }
 

@@ -9,10 +9,10 @@ use std::{
 use proxy_common::{
     admission::{MAX_ADMISSIONS, MAX_LISTS},
     label::Label,
-    scope::{MAX_ENTRYPOINTS, MAX_SCOPE, Policy, ScopeKey, UNATTRIBUTED},
+    scope::{MAX_ENTRYPOINTS, MAX_SCOPE, Policy, ScopeKey, TCP, UNATTRIBUTED},
 };
 
-use super::{KernelFault, NamedList, addresses::GuardedAddresses};
+use super::{KernelFault, NamedList, addresses::GuardedAddresses, syn_cookies};
 use crate::admission::PrefixSet;
 
 /// The name of the slot that counts what can't be said to be for one entrypoint.
@@ -35,6 +35,8 @@ pub(super) struct Observed {
     pub in_use: BTreeSet<u32>,
     /// Of those in use, the ones whose contents this process wrote itself.
     pub known: Known,
+    /// Handshakes can't be proved here.
+    pub no_syn_cookies: bool,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +48,8 @@ pub(super) struct Plan {
     /// Into slots that nothing uses.
     pub fill: Known,
     pub scope: BTreeMap<ScopeKey, Policy>,
+    /// By entrypoint slot: from how many SYNs a second on it is a flood.
+    pub floods: BTreeMap<u32, u64>,
     pub generation: u64,
     /// Slots that nothing uses once `scope` is in place.
     pub free: BTreeSet<u32>,
@@ -91,7 +95,13 @@ pub(super) fn tables(
         let entrypoint = slot_named(&entrypoints, &entry.entrypoint) as u16;
         let policy = Policy { entrypoint, shadow: entry.shadow.into(), protect: 0, admission, cdn };
         let whole = Policy { entrypoint: UNATTRIBUTED as u16, ..policy };
+        plan.floods.insert(entrypoint.into(), syn_cookies::threshold(entry.syn_cookies));
         for protocol in entry.protocols.iter().map(|protocol| protocol.number()) {
+            let protect = match protocol {
+                TCP if !observed.no_syn_cookies => syn_cookies::flags(entry.syn_cookies),
+                _ => 0,
+            };
+            let policy = Policy { protect: policy.protect | protect, ..policy };
             for address in &entry.named {
                 scope.insert(ScopeKey::new(octets(address), protocol, address.port()), policy);
             }

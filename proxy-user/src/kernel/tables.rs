@@ -9,6 +9,7 @@ use aya::{
 use proxy_common::{
     admission::MAX_LISTS,
     counters::Counters,
+    flood::Flood,
     label::{Label, ListLabel},
     names,
     scope::{MAX_ENTRYPOINTS, ScopeKey, ScopeSlot, ScopeTable},
@@ -33,6 +34,8 @@ pub(super) struct Tables {
     would_drop: PerCpuArray<MapData, Counters>,
     shadowed: PerCpuHashMap<MapData, ShadowedKey, Shadowed>,
     entrypoints: Array<MapData, Label>,
+    /// `None`: the daemon that made the maps knows nothing of floods.
+    floods: Option<Array<MapData, Flood>>,
     lists: Array<MapData, ListLabel>,
     /// Arrays of maps.
     slots: Slots,
@@ -64,6 +67,11 @@ impl Tables {
             would_drop: typed(of(names::GATE_WOULD_DROP)?)?,
             shadowed: typed(of(names::GATE_SHADOWED)?)?,
             entrypoints: typed(of(names::GATE_ENTRYPOINTS)?)?,
+            floods: pins
+                .map(names::GATE_FLOODS)
+                .exists()
+                .then(|| typed(of(names::GATE_FLOODS)?))
+                .transpose()?,
             lists: typed(of(names::GATE_LISTS)?)?,
             slots: Slots {
                 scope: data(names::GATE_SCOPE)?,
@@ -93,6 +101,7 @@ impl Tables {
             lists: self.list_names()?.into_iter().map(|list| list.map(|(name, _)| name)).collect(),
             in_use,
             known,
+            ..Observed::default()
         })
     }
 
@@ -178,6 +187,23 @@ impl Tables {
         self.shadowed.iter().filter_map(Result::ok).map(|(key, shares)| (key, all(shares))).collect()
     }
 
+    /// What is known of floods of an entrypoint.
+    pub(super) fn flood(&self, entrypoint: u32) -> Result<Flood, KernelFault> {
+        let Some(floods) = &self.floods else { return Ok(Flood::default()) };
+        floods.get(&entrypoint, 0).map_err(|error| failed("read", names::GATE_FLOODS, &error))
+    }
+
+    /// From how many SYNs a second on it is a flood. What is being counted stays, unless that changes.
+    fn set_flood(&mut self, entrypoint: u32, from: u64) -> Result<(), KernelFault> {
+        if self.flood(entrypoint)?.from == from {
+            return Ok(());
+        }
+        let Some(floods) = &mut self.floods else { return Ok(()) };
+        floods
+            .set(entrypoint, Flood { from, ..Flood::default() }, 0)
+            .map_err(|error| failed("write", names::GATE_FLOODS, &error))
+    }
+
     /// Writes all of a plan that no packet sees yet.
     pub(super) fn fill(&mut self, plan: &Plan) -> Result<(), KernelFault> {
         for named in plan.entrypoints.iter().filter(|named| named.fresh) {
@@ -186,6 +212,9 @@ impl Tables {
             self.entrypoints
                 .set(named.slot, label, 0)
                 .map_err(|error| failed("write", names::GATE_ENTRYPOINTS, &error))?;
+        }
+        for (slot, from) in &plan.floods {
+            self.set_flood(*slot, *from)?;
         }
         for (named, prefixes) in plan.lists.iter().zip(&plan.list_sizes) {
             let label = Label::new(&named.name).unwrap_or(Label::EMPTY);
@@ -294,6 +323,7 @@ impl Tables {
                 .map_err(|error| KernelFault::system(doing(), error))?;
             map.set(entrypoint, zeros, 0).map_err(|error| failed("write", name, &error))?;
         }
+        self.set_flood(entrypoint, 0)?;
         for (key, _) in self.shadowed().into_iter().filter(|(key, _)| key.entrypoint == entrypoint) {
             match self.shadowed.remove(&key) {
                 // It gave way to another by itself.

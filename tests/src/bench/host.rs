@@ -10,7 +10,7 @@ use nix::{
 };
 use proxy_common::names;
 use proxy_user::{
-    config::model::KernelMode,
+    config::model::{KernelMode, SynCookies},
     kernel::{Applied, Desired, Guarded, Kernel, NamedList, Protocol, object_built_in},
 };
 
@@ -67,6 +67,7 @@ pub fn allow(
         guarded: vec![Guarded {
             protocols: vec![Protocol::Tcp],
             shadow: false,
+            syn_cookies: SynCookies::OFF,
             entrypoint: "bench".into(),
             bind: vec![EDGE_V4.parse()?, EDGE_V6.parse()?],
             lists: vec![NamedList { name: "bench".into(), cdn: false, prefixes: prefixes.into() }],

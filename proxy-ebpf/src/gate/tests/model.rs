@@ -127,7 +127,7 @@ pub fn disagreement(frame: &[u8], shadow: bool) -> Option<String> {
         Ok(Admitted { entrypoint, .. }) => Fate::Admitted { entrypoint },
         Err(Stop::Dropped { entrypoint, reason }) if !shadow => Fate::Dropped { entrypoint, reason },
         Err(Stop::Shadowed { entrypoint, reason }) if shadow => Fate::Dropped { entrypoint, reason },
-        Err(Stop::Dropped { .. } | Stop::Shadowed { .. }) => {
+        Err(Stop::Dropped { .. } | Stop::Shadowed { .. } | Stop::Unproved { .. }) => {
             return Some(format!("{judged:?}, shadowed: {shadow}"));
         }
         Err(Stop::NotIp | Stop::NotAHeader | Stop::NotGuardable | Stop::LaterFragment | Stop::NotGuarded) => {

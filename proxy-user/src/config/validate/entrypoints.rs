@@ -7,6 +7,7 @@ use http::HeaderName;
 use super::{
     globals,
     merge::{Item, Merged},
+    syn_cookies,
 };
 use crate::{
     config::{
@@ -32,6 +33,7 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
             bind: bind(item, &mut taken, findings),
             allow: allow(item, written, findings),
             shadow: shadow(item, findings),
+            syn_cookies: syn_cookies::of(item, findings),
             client_ip: client_ip(item, written, findings),
             tls: item.body.tls.as_ref().and_then(|tls| self::tls(item, tls, findings)),
         })

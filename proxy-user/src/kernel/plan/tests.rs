@@ -3,7 +3,7 @@ use std::sync::Arc;
 use proxy_common::scope::{TCP, UDP};
 
 use super::*;
-use crate::kernel::Protocol;
+use crate::{config::model::SynCookies, kernel::Protocol};
 
 fn list(name: &str, prefixes: &[&str]) -> NamedList {
     NamedList {
@@ -21,6 +21,7 @@ fn guarded(entrypoint: &str, address: &str, lists: &[NamedList]) -> GuardedAddre
         protocols: vec![Protocol::Tcp],
         lists: lists.to_vec(),
         shadow: false,
+        syn_cookies: SynCookies::OFF,
     }
 }
 
