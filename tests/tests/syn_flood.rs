@@ -7,6 +7,11 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use aya::{
+    Ebpf,
+    programs::{Xdp, XdpMode},
+};
+use proxy_common::names;
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 use weir_lab::{
@@ -17,6 +22,8 @@ use weir_lab::{
 
 type Done = anyhow::Result<()>;
 
+/// SYNs a second.
+const RATE: u64 = 20_000;
 /// Of each worker's listener in this lab.
 const QUEUE: usize = 64;
 /// A flood is over 10 s after it has become less.
@@ -27,8 +34,10 @@ const LONGEST: Duration = Duration::from_secs(60);
 #[test]
 fn a_visitor_is_served_during_a_flood_and_the_listeners_queues_are_spared() -> Done {
     needs!(Need::Root, Need::Ebpf, Need::Weir, Need::Program("ethtool"));
+    // What is attached goes when this does.
+    let mut wire = None;
     let stand = Stand::up_with(|lab, toml| {
-        prepare(lab).expect("the lab can't be prepared");
+        wire = Some(prepare(lab).expect("the lab can't be prepared"));
         toml.replace("bpffs =", "mode = \"xdp\"\nbpffs =").replace(
             "allow = [\"cloudflare\"]",
             "allow = [\"cloudflare\"]\nsyn_cookies_from = \"1000/s\"\nsyn_cookies_cdn = true",
@@ -88,12 +97,13 @@ fn where_the_gate_cannot_answer_it_says_so() -> Done {
     Ok(())
 }
 
-/// Short queues, and a wire that carries what XDP sends back.
-fn prepare(lab: &Lab) -> Done {
+/// Short queues, and a wire that carries what XDP sends back: a veth takes that only where a program receives as well.
+/// One that guards nothing lets everything pass.
+fn prepare(lab: &Lab) -> anyhow::Result<Ebpf> {
     lab.edge.run(|| std::fs::write("/proc/sys/net/core/somaxconn", QUEUE.to_string()))??;
     let mut ethtool = lab.internet.command("ethtool")?;
     let ran = weir::finish({
-        ethtool.args(["-K", "edge", "tx", "off", "gro", "on"]);
+        ethtool.args(["-K", "edge", "tx", "off"]);
         ethtool
     })?;
     ensure!(ran.code == 0, "ethtool: {}", ran.stderr);
@@ -104,7 +114,15 @@ fn prepare(lab: &Lab) -> Done {
     })?;
     let ran = weir::finish(route)?;
     ensure!(ran.code == 0, "ip route: {}", ran.stderr);
-    Ok(())
+    lab.internet.run(|| {
+        let object = proxy_user::kernel::object_built_in().context("the eBPF object is not built")?;
+        let mut programs = Ebpf::load(object)?;
+        let receiver: &mut Xdp =
+            programs.program_mut(names::GATE_XDP_PLAIN).context("no program")?.try_into()?;
+        receiver.load()?;
+        receiver.attach("edge", XdpMode::Driver)?;
+        Ok(programs)
+    })?
 }
 
 /// SYNs from all over a listed prefix, until it is enough. Gives how many.
@@ -120,6 +138,11 @@ fn flood(stop: &AtomicBool) -> anyhow::Result<u64> {
         // A full queue of the interface is no fault.
         let _ = socket.send_to(&syn(source, 1024 + (number % 60_000) as u16, number), &to);
         sent += 1;
+        // Many times the threshold, and not more than the wire here carries both ways.
+        if sent.is_multiple_of(RATE / 200) {
+            let due = begun + Duration::from_secs(sent) / RATE as u32;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
     }
     Ok(sent)
 }
