@@ -63,16 +63,17 @@ impl Place {
     }
 }
 
-/// The verifier knows what it has seen being stored, and forgets it when single bytes are read from the middle of that.
+/// The verifier knows what it has seen being stored, and forgets it when a part is read from the middle of that. As one
+/// number: put together from bytes, it would have no bounds on Linux 6.1.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 fn forgotten(number: u16) -> u16 {
-    let mut spot = 0_u32;
-    let bytes = (&raw mut spot).cast::<u8>();
-    // SAFETY: a local variable of four bytes.
+    let mut spot = 0_u64;
+    let parts = (&raw mut spot).cast::<u16>();
+    // SAFETY: a local variable of four such parts.
     unsafe {
-        core::ptr::write_volatile(&raw mut spot, u32::from(number).to_le() << 8);
-        u16::from_le_bytes([core::ptr::read_volatile(bytes.add(1)), core::ptr::read_volatile(bytes.add(2))])
+        core::ptr::write_volatile(&raw mut spot, u64::from(number) << 16);
+        core::ptr::read_volatile(parts.add(1))
     }
 }
 

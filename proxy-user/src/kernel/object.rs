@@ -63,9 +63,19 @@ pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
     }
     let mut ebpf = loader.load(object).map_err(|error| not_loaded(&error))?;
 
-    let at_xdp = if syn_cookies::kernel_has_them() { names::GATE_XDP } else { names::GATE_XDP_PLAIN };
+    let mut at_xdp = if syn_cookies::kernel_has_them() { names::GATE_XDP } else { names::GATE_XDP_PLAIN };
     let xdp: &mut Xdp = program(&mut ebpf, at_xdp)?;
-    xdp.load().map_err(|error| refused(at_xdp, error))?;
+    if let Err(error) = xdp.load() {
+        let fault = refused(at_xdp, error);
+        if at_xdp == names::GATE_XDP_PLAIN || !matches!(fault, KernelFault::Verifier { .. }) {
+            return Err(fault);
+        }
+        // Guarding comes first: an older verifier has less room for the rest.
+        tracing::warn!(%fault, "this kernel takes the gate only without SYN cookies");
+        at_xdp = names::GATE_XDP_PLAIN;
+        let xdp: &mut Xdp = program(&mut ebpf, at_xdp)?;
+        xdp.load().map_err(|error| refused(at_xdp, error))?;
+    }
     let tc: &mut SchedClassifier = program(&mut ebpf, names::GATE_TC)?;
     tc.load().map_err(|error| refused(names::GATE_TC, error))?;
     let explain: &mut Xdp = program(&mut ebpf, names::GATE_EXPLAIN)?;

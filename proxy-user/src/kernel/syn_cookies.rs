@@ -56,8 +56,7 @@ pub(super) fn off(programs: &Programs) -> Option<String> {
 }
 
 /// What stands in an interface's status where [`kernel_has_them`] doesn't hold.
-pub const NO_HELPERS: &str =
-    "this kernel has no SYN cookies for XDP programs (Linux 6.0, built with CONFIG_SYN_COOKIES)";
+pub const NO_HELPERS: &str = "this kernel does not take the gate with SYN cookies (it needs a newer one than 6.1, with CONFIG_SYN_COOKIES)";
 
 /// As far as the network namespace of this process is concerned.
 #[must_use]
