@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use proxy_common::scope;
 use serde::Serialize;
 
-use crate::config::model::{KernelMode, SourceLimit};
+use crate::config::model::{KernelMode, SourceLimit, SynCookies, SynCookiesMode};
 
 pub mod addresses;
 mod allowed;
@@ -32,6 +32,7 @@ mod pins;
 mod plan;
 mod privileges;
 pub mod status;
+pub mod syn_cookies;
 mod sys;
 mod tables;
 pub mod watch;
@@ -49,6 +50,7 @@ use self::{
     interface::Places,
     object::Loaded,
     pins::{Lock, Pins},
+    plan::Observed,
     tables::Tables,
 };
 
@@ -75,6 +77,7 @@ pub struct Guarded {
     pub shadow: bool,
     /// How much each source may send.
     pub limit: Option<SourceLimit>,
+    pub syn_cookies: SynCookies,
 }
 
 /// What has ports.
@@ -103,6 +106,8 @@ pub struct Applied {
     pub detached: Vec<String>,
     /// Guarded (address, protocol, port) entries.
     pub guarded: usize,
+    /// Why handshakes can't be proved anywhere, though that is asked for.
+    pub no_syn_cookies: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -123,6 +128,8 @@ pub struct Kernel {
     blocks: Blocks,
     /// Where the interfaces were when they were last looked at.
     places: Places,
+    /// Entrypoints that may be flooded, by slot.
+    watched: Vec<(u32, Arc<str>)>,
     _lock: Lock,
 }
 
@@ -161,7 +168,7 @@ impl Kernel {
         tables.settle()?;
         let (admissions, places) = (plan::Known::default(), Places::default());
         let blocks = Blocks::default();
-        Ok(Self { pins, tables, programs, admissions, blocks, places, _lock: lock })
+        Ok(Self { pins, tables, programs, admissions, blocks, places, watched: Vec::new(), _lock: lock })
     }
 
     /// Makes the kernel enforce `desired`. On a fault, what was enforced before still is.
@@ -171,7 +178,10 @@ impl Kernel {
         let known = |name: &str| self.places.know(name) || linked.iter().any(|linked| linked == name);
         let resolved = interface::resolve(&desired.interfaces, desired.mode, self.programs.tc_hook(), known)?;
         let guarded = addresses::expand(&desired.guarded)?;
-        let observed = self.tables.observe(&self.admissions)?;
+        let asked = desired.guarded.iter().any(|one| one.syn_cookies.mode != SynCookiesMode::Off);
+        let no_syn_cookies = if asked { syn_cookies::off(&self.programs) } else { None };
+        let observed =
+            Observed { no_syn_cookies: no_syn_cookies.is_some(), ..self.tables.observe(&self.admissions)? };
         let plan = plan::tables(desired.generation, &guarded, self.blocks, &observed)?;
 
         // 2. Lists into unused slots, then the new scope in one update.
@@ -192,6 +202,11 @@ impl Kernel {
         // 4. Nothing can fail any more that matters: what the old generation held is let go.
         self.tables.release(&plan.free);
         cdns.forget_others();
+        let floods = plan
+            .entrypoints
+            .iter()
+            .filter(|named| plan.floods.get(&named.slot).is_some_and(|from| *from > 0));
+        self.watched = floods.map(|named| (named.slot, named.name.as_str().into())).collect();
         self.admissions = plan.known;
         let places = Places::of(&resolved);
         places.tell(&self.places);
@@ -202,6 +217,7 @@ impl Kernel {
             absent: resolved.absent,
             detached: attached.detached,
             guarded: plan::guarded_entries(&plan.scope),
+            no_syn_cookies,
         })
     }
 
@@ -214,6 +230,18 @@ impl Kernel {
     #[must_use]
     pub fn interfaces_changed(&self) -> bool {
         self.places.changed()
+    }
+
+    /// Guarded entrypoints with a flood of SYNs now.
+    pub fn floods(&self) -> Result<Vec<Arc<str>>, KernelFault> {
+        let mut flooded = Vec::new();
+        for (slot, name) in &self.watched {
+            let status = syn_cookies::status(&self.tables.flood(*slot)?, 0);
+            if status.is_some_and(|status| status.active) {
+                flooded.push(name.clone());
+            }
+        }
+        Ok(flooded)
     }
 
     pub fn status(&self) -> Result<KernelStatus, KernelFault> {

@@ -12,7 +12,7 @@ use aya::{
 };
 use proxy_common::{names, verdict::DropReason};
 use proxy_user::{
-    config::model::KernelMode,
+    config::model::{KernelMode, SynCookies},
     kernel::{Desired, Guarded, Kernel, KernelStatus, NamedList, Protocol},
 };
 
@@ -148,9 +148,14 @@ fn the_table_is_complete_and_the_documentation_shows_it() {
             Untouched | Admitted => None,
         })
         .collect();
-    // What depends on more than the packet is in `protection.rs`.
-    let elsewhere =
-        [DropReason::ListMissing, DropReason::Blocked, DropReason::PacketRate, DropReason::ConnectionRate];
+    // What depends on more than the packet is in `protection.rs` and `syn_cookies.rs`.
+    let elsewhere = [
+        DropReason::ListMissing,
+        DropReason::Blocked,
+        DropReason::PacketRate,
+        DropReason::ConnectionRate,
+        DropReason::BadCookie,
+    ];
     for reason in DropReason::ALL.iter().filter(|reason| !elsewhere.contains(reason)) {
         assert!(reached.contains(reason.name()), "no packet is dropped as `{}`", reason.name());
     }
@@ -312,6 +317,7 @@ fn desired(shadow: bool) -> Desired {
         lists: lists.clone(),
         shadow,
         limit: None,
+        syn_cookies: SynCookies::OFF,
     };
     Desired {
         generation: 1,

@@ -18,7 +18,7 @@ use super::{
         AccessLog, AccessLogFormat, AccessLogTarget, Admin, AdminAddr, Allowlist, AllowlistId,
         ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel, KernelMode,
         Limits, ListSource, Log, Network, Page, Rate, Route, Service, ServiceTls, Shutdown, SourceLimit,
-        StateFolder, Timeouts, WhenAllDown,
+        StateFolder, SynCookies, SynCookiesMode, Timeouts, WhenAllDown,
     },
     value::{show, show_rate, show_size},
 };
@@ -203,8 +203,19 @@ fn allowlist(Allowlist { name: _, prefixes: _, written: _, fetch, cdn }: &Allowl
 }
 
 fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
-    let Entrypoint { name: _, bind, allow, shadow, source_limit, client_ip, tls, hsts, redirect, limits } =
-        one;
+    let Entrypoint {
+        name: _,
+        bind,
+        allow,
+        shadow,
+        source_limit,
+        syn_cookies,
+        client_ip,
+        tls,
+        hsts,
+        redirect,
+        limits,
+    } = one;
     let lists = |ids: &[AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
     let mut keys = Keys::from([("bind", joined(bind))]);
     keys.insert("allow", if allow.is_empty() { "everybody".to_owned() } else { lists(allow) });
@@ -216,12 +227,22 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
         keys.extend(packets.as_ref().map(|limit| ("source_limit.packets", rate(limit))));
         keys.insert("source_limit.cdn", cdn.to_string());
     }
+    keys.insert("syn_cookies", self::syn_cookies(*syn_cookies));
     if let Some(ClientIpSource { header, trust }) = client_ip {
         keys.insert("client_ip", format!("{header} from {}", lists(trust)));
     }
     tls::entrypoint(tls.as_ref(), hsts.as_ref(), redirect.as_ref(), &mut keys);
     self::limits(limits, &mut keys);
     keys
+}
+
+fn syn_cookies(SynCookies { mode, from, cdn }: SynCookies) -> String {
+    let cdn = if cdn { ", of CDNs too" } else { "" };
+    match mode {
+        SynCookiesMode::Auto => format!("from {from}/s{cdn}"),
+        SynCookiesMode::Always => format!("always{cdn}"),
+        SynCookiesMode::Off => "off".to_owned(),
+    }
 }
 
 fn limits(limits: &Limits, keys: &mut Keys) {

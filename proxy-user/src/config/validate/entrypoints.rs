@@ -7,7 +7,7 @@ use http::HeaderName;
 use super::{
     globals, https, limits,
     merge::{Item, Merged},
-    source_limit, tls,
+    source_limit, syn_cookies, tls,
 };
 use crate::config::{
     code::Code,
@@ -31,6 +31,7 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
             allow: allow(item, written, findings),
             shadow: shadow(item, findings),
             source_limit: source_limit::of(item, findings),
+            syn_cookies: syn_cookies::of(item, findings),
             client_ip: client_ip(item, written, findings),
             tls: item.body.tls.as_ref().and_then(|tls| tls::entrypoint(item, tls, findings)),
             hsts: https::hsts(item, findings),
