@@ -14,6 +14,8 @@ pub enum Outcome {
     NotGuarded = 7,
     /// It would be dropped, were its entrypoint not shadowed.
     Shadowed = 8,
+    /// It is admitted, but is a step of a handshake that has to be proved now.
+    Unproved = 9,
 }
 
 /// The answer to one packet, put in front of it.
@@ -37,7 +39,7 @@ const _: () = assert!(size_of::<Answer>() == 24);
 // === impl Outcome ===
 
 impl Outcome {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Admitted,
         Self::Dropped,
         Self::NotIp,
@@ -46,6 +48,7 @@ impl Outcome {
         Self::LaterFragment,
         Self::NotGuarded,
         Self::Shadowed,
+        Self::Unproved,
     ];
 
     /// `None`: of another version's.
@@ -65,6 +68,7 @@ impl Outcome {
             Self::LaterFragment => "later_fragment",
             Self::NotGuarded => "not_guarded",
             Self::Shadowed => "shadowed",
+            Self::Unproved => "unproved",
         }
     }
 }

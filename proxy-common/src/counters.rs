@@ -27,9 +27,12 @@ pub struct Counters {
     pub blocked: Tally,
     pub packet_rate: Tally,
     pub connection_rate: Tally,
+    pub bad_cookie: Tally,
+    /// Neither passed nor dropped: SYNs that the gate answered itself.
+    pub challenged: Tally,
 }
 
-const _: () = assert!(size_of::<Counters>() == (1 + DropReason::ALL.len()) * size_of::<Tally>());
+const _: () = assert!(size_of::<Counters>() == (2 + DropReason::ALL.len()) * size_of::<Tally>());
 
 impl Counters {
     #[inline(always)]
@@ -46,6 +49,7 @@ impl Counters {
             DropReason::Blocked => &self.blocked,
             DropReason::PacketRate => &self.packet_rate,
             DropReason::ConnectionRate => &self.connection_rate,
+            DropReason::BadCookie => &self.bad_cookie,
         }
     }
 
@@ -62,6 +66,7 @@ impl Counters {
             DropReason::Blocked => &mut self.blocked,
             DropReason::PacketRate => &mut self.packet_rate,
             DropReason::ConnectionRate => &mut self.connection_rate,
+            DropReason::BadCookie => &mut self.bad_cookie,
         }
     }
 }
@@ -94,6 +99,7 @@ impl SubAssign for Tally {
 impl SubAssign for Counters {
     fn sub_assign(&mut self, other: Self) {
         self.passed -= other.passed;
+        self.challenged -= other.challenged;
         for reason in DropReason::ALL {
             *self.dropped_mut(reason) -= *other.dropped(reason);
         }
@@ -104,6 +110,7 @@ impl SubAssign for Counters {
 impl AddAssign for Counters {
     fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
+        self.challenged += other.challenged;
         for reason in DropReason::ALL {
             *self.dropped_mut(reason) += *other.dropped(reason);
         }

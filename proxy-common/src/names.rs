@@ -51,6 +51,10 @@ pub const GATE_EVENTS: &str = "GATE_EVENTS";
 pub const GATE_WATCHED: &str = "GATE_WATCHED";
 /// By CPU: how much it has told of late.
 pub const GATE_BUDGET: &str = "GATE_BUDGET";
+/// By entrypoint slot: what is known of floods of SYNs.
+pub const GATE_FLOODS: &str = "GATE_FLOODS";
+/// By address and port: when the queue of who listens there overflowed.
+pub const GATE_LISTENERS: &str = "GATE_LISTENERS";
 
 /// By source and entrypoint: what it has spent of its limits.
 pub const GATE_SOURCES: &str = "GATE_SOURCES";
@@ -60,7 +64,12 @@ pub const GATE_BLOCKED: &str = "GATE_BLOCKED";
 /// The prefixes of CDNs, which entrypoints that allow others too spare.
 pub const GATE_CDN: &str = "GATE_CDN";
 
-pub const GATE_MAPS: [&str; 20] = [
+/// By number: programs that the gate goes on with.
+pub const GATE_STEPS: &str = "GATE_STEPS";
+/// By CPU: what the gate hands over to them.
+pub const GATE_UNPROVED: &str = "GATE_UNPROVED";
+
+pub const GATE_MAPS: [&str; 24] = [
     GATE_SCOPE,
     GATE_SIEVES,
     GATE_ALLOW,
@@ -81,10 +90,16 @@ pub const GATE_MAPS: [&str; 20] = [
     GATE_SOURCES,
     GATE_BLOCKED,
     GATE_CDN,
+    GATE_FLOODS,
+    GATE_LISTENERS,
+    GATE_STEPS,
+    GATE_UNPROVED,
 ];
 
 /// The gate at XDP.
 pub const GATE_XDP: &str = "gate_xdp";
+/// Has handshakes proved that the gate at XDP hands over to it. Where a kernel can't do that, it isn't there.
+pub const GATE_PROVE: &str = "gate_prove";
 /// The gate at tcx ingress.
 pub const GATE_TC: &str = "gate_tc";
 /// Judges as the gate does, and says all that it knows. Never attached: `weir explain` runs it.

@@ -71,6 +71,12 @@ pub mod protect {
     pub const CONNECTIONS: u8 = 8;
     /// Those limits hold for a CDN's sources too.
     pub const LIMITS_CDN: u8 = 16;
+    /// During a flood of SYNs, handshakes have to be proved.
+    pub const SYN_COOKIES: u8 = 0x20;
+    /// With [`SYN_COOKIES`]: at any time.
+    pub const SYN_COOKIES_ALWAYS: u8 = 0x40;
+    /// With [`SYN_COOKIES`]: also from a CDN's addresses.
+    pub const SYN_COOKIES_OF_CDN: u8 = 0x80;
 }
 
 #[repr(C)]

@@ -25,10 +25,12 @@ pub enum DropReason {
     PacketRate = 9,
     /// The source opens more connections than the entrypoint allows each.
     ConnectionRate = 10,
+    /// Refers to what nobody has sent, while handshakes have to be proved.
+    BadCookie = 11,
 }
 
 impl DropReason {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NotListed,
         Self::Truncated,
         Self::ExtensionHeaders,
@@ -39,6 +41,7 @@ impl DropReason {
         Self::Blocked,
         Self::PacketRate,
         Self::ConnectionRate,
+        Self::BadCookie,
     ];
 
     /// `None`: of another version's.
@@ -60,6 +63,7 @@ impl DropReason {
             Self::Blocked => "blocked",
             Self::PacketRate => "packet_rate",
             Self::ConnectionRate => "connection_rate",
+            Self::BadCookie => "bad_cookie",
         }
     }
 
@@ -76,6 +80,7 @@ impl DropReason {
             Self::NotListed => "its source is on none of the allowlists",
             Self::Truncated => "it ends before its port can be read",
             Self::ExtensionHeaders => "it has more IPv6 extension headers than the gate looks behind",
+            Self::BadCookie => "it answers what nobody has sent, during a flood of SYNs",
             Self::ListMissing => {
                 "the allowlists are missing in the kernel. That is a fault of Weir's: please report it"
             }

@@ -9,15 +9,17 @@ mod ipv6;
 mod protection;
 
 use proxy_common::{
-    admission::{ListId, SOME_LIST},
+    admission::ListId,
     limit::SourceKey,
     scope::{Policy, ScopeKey, protect},
+    syn_flood::Unproved,
     verdict::DropReason,
 };
 
 use self::protection::Sender;
 use crate::{
     frame::{Frame, TooShort, read},
+    handshake::Place,
     headers::{Ethernet, Ipv4, Ipv6, VlanTag, ether_type},
 };
 
@@ -35,6 +37,20 @@ pub trait Tables {
     fn blocked(&self, source: Source, is_cdn: bool) -> bool;
     /// Takes what the source sends off what it may.
     fn spend(&self, source: SourceKey, opens: bool) -> Result<(), DropReason>;
+
+    /// One more connection is asked for. Whether that has to be proved.
+    fn opening(&self, _: Policy) -> bool {
+        false
+    }
+
+    /// Whether handshakes have to be proved.
+    fn is_flooded(&self, _: Policy) -> bool {
+        false
+    }
+
+    /// Keeps a step of a handshake for the program that has it proved. A verdict that carried it along would be too much
+    /// for the verifier: the compiler looks into it before it asks what it is.
+    fn keep(&self, _: &Unproved) {}
 }
 
 /// A source address, as words that hold its bytes in their order.
@@ -77,6 +93,10 @@ pub enum Stop {
     Dropped { entrypoint: u32, reason: DropReason },
     /// For this entrypoint (or for its address), and dropped if it weren't shadowed.
     Shadowed { entrypoint: u32, reason: DropReason },
+    /// It may come in, but is a step of a handshake that has to be proved: [`Tables::keep`] has the rest.
+    Unproved { entrypoint: u32 },
+    /// Likewise, if its entrypoint weren't shadowed.
+    UnprovedInRehearsal { entrypoint: u32 },
 }
 
 /// Judges one frame.
@@ -145,32 +165,30 @@ fn behind_tags(frame: &impl Frame) -> Result<Tagged, TooShort> {
     Ok(behind)
 }
 
-/// Who may come in, does, unless it is blocked or sends too much. `admits` says what an admission slot says of the
-/// source.
+/// Who may come in, does, unless it is blocked, has something to prove, or sends too much. `listed`: what the
+/// entrypoint's lists say of it, if it has any.
 #[inline(always)]
 fn admit(
-    policy: Policy,
+    frame: &impl Frame,
     tables: &impl Tables,
-    admits: impl Fn(u16) -> Admits,
+    policy: Policy,
+    listed: Admits,
     sender: &Sender,
 ) -> Result<Admitted, Stop> {
-    let listed = if policy.has(protect::OPEN) { Admits::Listed(SOME_LIST) } else { admits(policy.admission) };
     let list = match listed {
         Admits::Listed(list) => list,
         Admits::NotListed => return Err(stopped(policy, DropReason::NotListed)),
         Admits::NoLists => return Err(stopped(policy, DropReason::ListMissing)),
     };
-    if policy.protect != 0
-        && let Some(reason) = protection::refuses(policy, tables, sender)
-    {
-        return Err(stopped(policy, reason));
+    if policy.has(!protect::OPEN) {
+        protection::judge(frame, tables, policy, sender)?;
     }
     Ok(Admitted { entrypoint: policy.entrypoint.into(), list })
 }
 
 /// Dropped, unless this is only a rehearsal.
 #[inline(always)]
-fn stopped(policy: Policy, reason: DropReason) -> Stop {
+pub(crate) fn stopped(policy: Policy, reason: DropReason) -> Stop {
     let entrypoint = policy.entrypoint.into();
     if policy.shadow == 0 {
         Stop::Dropped { entrypoint, reason }
@@ -181,7 +199,8 @@ fn stopped(policy: Policy, reason: DropReason) -> Stop {
 
 /// A key of an IPv4 address, given as the word that holds its bytes in their order.
 #[inline(always)]
-fn key_v4(address: [u32; 1], protocol: u8, port: u16) -> ScopeKey {
+#[must_use]
+pub fn key_v4(address: [u32; 1], protocol: u8, port: u16) -> ScopeKey {
     key_v6(mapped(address), protocol, port)
 }
 
@@ -191,8 +210,10 @@ fn mapped([address]: [u32; 1]) -> [u32; 4] {
     [0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), address]
 }
 
+/// As [`key_v4`].
 #[inline(always)]
-fn key_v6(address: [u32; 4], protocol: u8, port: u16) -> ScopeKey {
+#[must_use]
+pub fn key_v6(address: [u32; 4], protocol: u8, port: u16) -> ScopeKey {
     ScopeKey::new(octets(address), protocol, port)
 }
 

@@ -81,11 +81,15 @@ pub struct Ports {
     destination: [u8; 2],
 }
 
-/// TCP's header, up to its flags.
+/// The fixed part.
 #[repr(C)]
-pub struct TcpFlags {
-    _before: [u8; 13],
+pub struct Tcp {
+    _ports: [u8; 4],
+    _sequence: [u8; 4],
+    _acknowledgement: [u8; 4],
+    _length: u8,
     flags: u8,
+    _window_checksum_urgent: [u8; 6],
 }
 
 impl Ethernet {
@@ -188,18 +192,19 @@ impl Ports {
     }
 }
 
-impl TcpFlags {
+impl Tcp {
+    pub const FIN: u8 = 0x01;
     pub const SYN: u8 = 0x02;
-    const ACK: u8 = 0x10;
+    pub const RST: u8 = 0x04;
+    pub const ACK: u8 = 0x10;
 
-    /// SYN and ACK, and none of the others. SYN alone: the first packet of a connection.
     #[inline(always)]
-    pub fn syn_and_ack(&self) -> u8 {
-        self.flags & (Self::SYN | Self::ACK)
+    pub fn flags(&self) -> u8 {
+        self.flags
     }
 }
 
-const _: () = assert!(size_of::<TcpFlags>() == 14 && align_of::<TcpFlags>() == 1);
+const _: () = assert!(size_of::<Tcp>() == 20 && align_of::<Tcp>() == 1);
 const _: () = assert!(size_of::<Ethernet>() == 14 && align_of::<Ethernet>() == 1);
 const _: () = assert!(size_of::<VlanTag>() == 4 && align_of::<VlanTag>() == 1);
 const _: () = assert!(size_of::<Ipv4>() == 20 && align_of::<Ipv4>() == 1);
@@ -207,6 +212,7 @@ const _: () = assert!(size_of::<Ipv6>() == 40 && align_of::<Ipv6>() == 1);
 const _: () = assert!(size_of::<Extension>() == 2 && align_of::<Extension>() == 1);
 const _: () = assert!(size_of::<Ipv6Fragment>() == 8 && align_of::<Ipv6Fragment>() == 1);
 const _: () = assert!(size_of::<Ports>() == 4 && align_of::<Ports>() == 1);
+const _: () = assert!(size_of::<Tcp>() == 20 && align_of::<Tcp>() == 1);
 
 // SAFETY: `repr(C)` of bytes and byte arrays: alignment 1 (asserted), no padding, every bit pattern valid.
 unsafe impl Wire for Ethernet {}
@@ -223,4 +229,4 @@ unsafe impl Wire for Ipv6Fragment {}
 // SAFETY: as above.
 unsafe impl Wire for Ports {}
 // SAFETY: as above.
-unsafe impl Wire for TcpFlags {}
+unsafe impl Wire for Tcp {}

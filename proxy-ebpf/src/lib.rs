@@ -7,8 +7,13 @@
 //!
 //! Everything is inlined into its entry point, so that the verifier sees each bounds check beside its access.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub mod flood;
 pub mod frame;
 pub mod gate;
+pub mod handshake;
 pub mod headers;
+pub mod syn_ack;
+pub mod word;

@@ -4,6 +4,8 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 #[cfg(target_arch = "bpf")]
+mod challenge;
+#[cfg(target_arch = "bpf")]
 mod events;
 #[cfg(target_arch = "bpf")]
 mod maps;
@@ -20,16 +22,18 @@ mod programs {
     use proxy_common::{
         answer::{Answer, Outcome},
         flood,
+        syn_flood::Unproved,
         verdict::DropReason,
     };
     use proxy_ebpf::{
         frame::Frame,
-        gate::{Admitted, Stop, judge, source},
+        gate::{Admitted, Stop, Tables, judge, source},
     };
 
     use crate::{
+        challenge::{Proof, Segment, prove},
         events::{self, Decided, Packet},
-        maps::{GateMaps, report},
+        maps::{GateMaps, handed_over, prove_next, report},
     };
 
     /// How much of a packet is made readable when its headers don't lie in one piece: more than the deepest
@@ -44,7 +48,8 @@ mod programs {
     #[inline(always)]
     fn at_xdp(ctx: &XdpContext) -> u32 {
         let bytes = (ctx.end() - ctx.start()) as u64;
-        match decide(ctx, judge(ctx, &GateMaps::<true>), bytes) {
+        let judged = judge(ctx, &GateMaps::<true, true>);
+        match decide(ctx, judged, bytes, || prove_next(ctx)) {
             Verdict::Pass => xdp_action::XDP_PASS,
             Verdict::Drop => xdp_action::XDP_DROP,
         }
@@ -53,24 +58,65 @@ mod programs {
     #[classifier]
     pub fn gate_tc(ctx: TcContext) -> i32 {
         let bytes = u64::from(ctx.len());
-        let mut judged = judge(&ctx, &GateMaps::<true>);
+        // What comes in here can't be sent back.
+        let maps = GateMaps::<true, false>;
+        let mut judged = judge(&ctx, &maps);
         // A short read here may only mean that the rest lies in another piece.
         if may_be_in_pieces(&judged) && (ctx.end() - ctx.start()) < ctx.len() as usize {
             let _ = ctx.pull_data(PULL.min(ctx.len()));
-            judged = judge(&ctx, &GateMaps::<true>);
+            judged = judge(&ctx, &maps);
         }
-        match decide(&ctx, judged, bytes) {
+        match decide(&ctx, judged, bytes, || {}) {
             // Not TC_ACT_OK: whoever is attached behind us is asked as well.
             Verdict::Pass => TC_ACT_UNSPEC,
             Verdict::Drop => TC_ACT_SHOT,
         }
     }
 
+    /// Has a handshake proved that the gate at XDP has handed over: a program of its own, with a stack of its own and
+    /// judged by the verifier for itself, so that the gate loads also where this doesn't.
+    #[xdp]
+    pub fn gate_prove(ctx: XdpContext) -> u32 {
+        let bytes = (ctx.end() - ctx.start()) as u64;
+        let Some(Unproved { source, network, transport, is_v6, opens, limited, .. }) = handed_over() else {
+            return xdp_action::XDP_PASS;
+        };
+        let entrypoint = source.entrypoint.into();
+        let segment = Segment { network: network.into(), transport: transport.into(), is_v6: is_v6 != 0 };
+        let drop = |reason| {
+            report::dropped(entrypoint, reason, bytes);
+            events::tell_if_watched(&ctx, &Decided { entrypoint, reason, bytes, shadowed: false });
+            xdp_action::XDP_DROP
+        };
+
+        // 1. Is there anybody?
+        let opens = match prove(ctx.ctx, segment, opens != 0) {
+            Proof::Answered => {
+                report::challenged(entrypoint, bytes);
+                return xdp_action::XDP_TX;
+            }
+            Proof::BadCookie => return drop(DropReason::BadCookie),
+            // What shows a cookie makes a connection.
+            Proof::Proved => true,
+            Proof::Passes => opens != 0,
+        };
+
+        // 2. Does it send too much?
+        if limited != 0
+            && let Err(reason) = GateMaps::<true, true>.spend(source, opens)
+        {
+            return drop(reason);
+        }
+        report::passed(entrypoint, bytes);
+        xdp_action::XDP_PASS
+    }
+
     /// The gate's judgement with all that is known about it, put in front of the packet. Never attached.
     #[xdp]
     pub fn gate_explain(ctx: XdpContext) -> u32 {
         let bytes = (ctx.end() - ctx.start()) as u64;
-        let answer = explain(&ctx, judge(&ctx, &GateMaps::<false>), bytes).to_bytes();
+        let judged = judge(&ctx, &GateMaps::<false, true>);
+        let answer = explain(&ctx, judged, bytes).to_bytes();
         // SAFETY: `ctx` is what this program was called with. Every address read from it before is stale now.
         if unsafe { bpf_xdp_adjust_head(ctx.ctx, -(Answer::BYTES as i32)) } != 0
             || ctx.start() + Answer::BYTES > ctx.end()
@@ -158,7 +204,12 @@ mod programs {
     }
 
     #[inline(always)]
-    fn decide(ctx: &(impl Frame + Packet), judged: Result<Admitted, Stop>, bytes: u64) -> Verdict {
+    fn decide(
+        ctx: &(impl Frame + Packet),
+        judged: Result<Admitted, Stop>,
+        bytes: u64,
+        go_on: impl FnOnce(),
+    ) -> Verdict {
         match judged {
             Ok(admitted) => {
                 report::passed(admitted.entrypoint, bytes);
@@ -175,6 +226,16 @@ mod programs {
             Err(Stop::Shadowed { entrypoint, reason }) => {
                 report::shadowed(entrypoint, reason, source(ctx), bytes);
                 events::tell_if_watched(ctx, &Decided { entrypoint, reason, bytes, shadowed: true });
+                Verdict::Pass
+            }
+            Err(Stop::UnprovedInRehearsal { entrypoint }) => {
+                report::would_challenge(entrypoint, bytes);
+                Verdict::Pass
+            }
+            Err(Stop::Unproved { entrypoint }) => {
+                go_on();
+                // The kernel hasn't taken the program. The source may come in: guarding comes first.
+                report::passed(entrypoint, bytes);
                 Verdict::Pass
             }
         }
@@ -198,6 +259,11 @@ mod programs {
                 report::tried_shadowed(entrypoint, reason, source(ctx), bytes);
                 (answer.entrypoint, answer.reason) = (entrypoint, reason as u32);
                 Outcome::Shadowed
+            }
+            // Whether it is proved, only the program that does it can say.
+            Err(Stop::Unproved { entrypoint } | Stop::UnprovedInRehearsal { entrypoint }) => {
+                answer.entrypoint = entrypoint;
+                Outcome::Unproved
             }
             Err(Stop::NotIp) => Outcome::NotIp,
             Err(Stop::NotAHeader) => Outcome::NotAHeader,
@@ -223,6 +289,8 @@ mod programs {
                 | Stop::NotGuardable
                 | Stop::LaterFragment
                 | Stop::NotGuarded
+                | Stop::Unproved { .. }
+                | Stop::UnprovedInRehearsal { .. }
                 | Stop::Dropped {
                     reason:
                         DropReason::NotListed
@@ -232,7 +300,8 @@ mod programs {
                         | DropReason::VlanTags
                         | DropReason::Blocked
                         | DropReason::PacketRate
-                        | DropReason::ConnectionRate,
+                        | DropReason::ConnectionRate
+                        | DropReason::BadCookie,
                     ..
                 }
                 | Stop::Shadowed {
@@ -244,7 +313,8 @@ mod programs {
                         | DropReason::VlanTags
                         | DropReason::Blocked
                         | DropReason::PacketRate
-                        | DropReason::ConnectionRate,
+                        | DropReason::ConnectionRate
+                        | DropReason::BadCookie,
                     ..
                 },
             ) => false,

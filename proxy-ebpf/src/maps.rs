@@ -6,9 +6,12 @@ use core::{arch::asm, ptr};
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
-    btf_maps::{Array, ArrayOfMaps, LpmTrie, LruHashMap, LruPerCpuHashMap, PerCpuArray, lpm_trie::Key},
+    btf_maps::{
+        Array, ArrayOfMaps, LpmTrie, LruHashMap, LruPerCpuHashMap, PerCpuArray, ProgramArray, lpm_trie::Key,
+    },
     helpers::{bpf_ktime_get_boot_ns, bpf_ktime_get_ns},
     macros::btf_map,
+    programs::XdpContext,
 };
 use proxy_common::{
     admission::{
@@ -21,11 +24,15 @@ use proxy_common::{
     counters::Counters,
     label::{Label, ListLabel},
     limit::{Bucket as TokenBucket, MAX_SOURCES, SourceKey, Spent, Take},
-    scope::{MAX_CDN, MAX_ENTRYPOINTS, MAX_TRIED, Policy, ScopeKey, ScopeTable},
+    scope::{MAX_CDN, MAX_ENTRYPOINTS, MAX_TRIED, Policy, ScopeKey, ScopeTable, protect},
     shadow::{MAX_SHADOWED, Shadowed, ShadowedKey},
+    syn_flood::{Flood, Unproved},
     verdict::DropReason,
 };
-use proxy_ebpf::gate::{Admits, Source, SourceV4, SourceV6, Tables};
+use proxy_ebpf::{
+    flood::Gauge,
+    gate::{Admits, Source, SourceV4, SourceV6, Tables},
+};
 
 /// One slot, so that one update brings a whole new generation.
 #[btf_map]
@@ -81,6 +88,19 @@ static GATE_TRIED: PerCpuArray<Counters, MAX_TRIED> = PerCpuArray::new();
 #[btf_map]
 static GATE_SOURCES: LruHashMap<SourceKey, Spent, MAX_SOURCES> = LruHashMap::new();
 
+/// Not per CPU: a flood is one whatever CPUs it comes to.
+#[btf_map]
+static GATE_FLOODS: Array<Flood, MAX_ENTRYPOINTS> = Array::new();
+
+/// Programs that the gate goes on with: at 0 `gate_prove`, unless the kernel wouldn't take it.
+#[btf_map]
+static GATE_STEPS: ProgramArray<1> = ProgramArray::new();
+
+/// What the gate hands over to them. Written and read within one packet, which nothing at XDP comes between on a CPU;
+/// but a packet that is tried out may, on old kernels, find another's here, and then only it is judged wrongly.
+#[btf_map]
+static GATE_UNPROVED: PerCpuArray<Unproved, 1> = PerCpuArray::new();
+
 /// Whom somebody has blocked. Asked only where the scope says that there is anybody.
 #[btf_map]
 static GATE_BLOCKED: LpmTrie<[u8; 16], Blocked, MAX_BLOCKS> = LpmTrie::new();
@@ -89,11 +109,11 @@ static GATE_BLOCKED: LpmTrie<[u8; 16], Blocked, MAX_BLOCKS> = LpmTrie::new();
 #[btf_map]
 static GATE_CDN: LpmTrie<[u8; 16], u64, MAX_CDN> = LpmTrie::new();
 
-/// The gate's questions, answered by the maps above. `IN_EARNEST`: what it lets pass is spent, and what is blocked is
-/// counted; else it only looks.
-pub struct GateMaps<const IN_EARNEST: bool>;
+/// The gate's questions, answered by the maps above. `IN_EARNEST`: what it lets pass is spent, and what is blocked or
+/// asks for a connection is counted; else it only looks. `PROVES`: it can send back what handshakes are proved by.
+pub struct GateMaps<const IN_EARNEST: bool, const PROVES: bool>;
 
-impl<const IN_EARNEST: bool> Tables for GateMaps<IN_EARNEST> {
+impl<const IN_EARNEST: bool, const PROVES: bool> Tables for GateMaps<IN_EARNEST, PROVES> {
     #[inline(always)]
     fn policy(&self, key: &ScopeKey) -> Option<Policy> {
         // Where no scope is in place, nothing is guarded.
@@ -179,9 +199,36 @@ impl<const IN_EARNEST: bool> Tables for GateMaps<IN_EARNEST> {
         }
         Ok(())
     }
+
+    #[inline(always)]
+    fn opening(&self, policy: Policy) -> bool {
+        if !(PROVES && IN_EARNEST) {
+            return self.is_flooded(policy);
+        }
+        // Counted in any case: that there is a flood is worth to be known.
+        gauge(policy).is_some_and(|gauge| gauge.opening(now())) || policy.has(protect::SYN_COOKIES_ALWAYS)
+    }
+
+    #[inline(always)]
+    fn is_flooded(&self, policy: Policy) -> bool {
+        PROVES
+            && (policy.has(protect::SYN_COOKIES_ALWAYS)
+                || gauge(policy).is_some_and(|gauge| gauge.is_active(now)))
+    }
+
+    #[inline(always)]
+    fn keep(&self, unproved: &Unproved) {
+        if PROVES
+            && IN_EARNEST
+            && let Some(room) = GATE_UNPROVED.get_ptr_mut(0)
+        {
+            // SAFETY: this CPU's own, until the program that follows has read it.
+            unsafe { *room = *unproved };
+        }
+    }
 }
 
-impl<const IN_EARNEST: bool> GateMaps<IN_EARNEST> {
+impl<const IN_EARNEST: bool, const PROVES: bool> GateMaps<IN_EARNEST, PROVES> {
     /// Takes one from a bucket, unless that is too much.
     ///
     /// # Safety
@@ -219,6 +266,20 @@ unsafe fn add(to: *mut u64, more: u64) {
 }
 
 #[inline(always)]
+fn gauge(policy: Policy) -> Option<Gauge<'static>> {
+    let flood = GATE_FLOODS.get_ptr_mut(policy.entrypoint.into())?;
+    // SAFETY: an element of an array is aligned to 8 and outlives the program; programs touch it by this alone. User
+    // space writes it as a whole when the configuration has changed: then at worst a count begins anew.
+    Some(unsafe { Gauge::of(flood) })
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper has no conditions.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+#[inline(always)]
 fn directory_lists(admission: u32, address: u32) -> Result<bool, Damaged> {
     let at = block(address);
     let touched = *GATE_DIRECTORY.get_value(admission, &at).ok_or(Damaged)?;
@@ -248,6 +309,20 @@ fn admits(listed: Result<bool, Damaged>) -> Admits {
     }
 }
 
+/// Goes on with `gate_prove`, and doesn't come back, unless there is no such program.
+#[inline(always)]
+pub fn prove_next(ctx: &XdpContext) {
+    // SAFETY: it is given the same packet, and nothing here is left to be dropped.
+    unsafe { GATE_STEPS.tail_call(ctx, 0) };
+}
+
+/// What was handed over.
+#[inline(always)]
+pub fn handed_over() -> Option<Unproved> {
+    // SAFETY: this CPU's own.
+    GATE_UNPROVED.get_ptr(0).map(|unproved| unsafe { *unproved })
+}
+
 /// The counters.
 pub mod report {
     use aya_ebpf::{bindings::BPF_NOEXIST, btf_maps::PerCpuArray};
@@ -272,6 +347,23 @@ pub mod report {
     pub fn dropped(entrypoint: u32, reason: DropReason, bytes: u64) {
         if let Some(counters) = counters(&GATE_COUNTERS, entrypoint) {
             counters.dropped_mut(reason).count(bytes);
+        }
+    }
+
+    /// The gate has answered it itself.
+    #[inline(always)]
+    pub fn challenged(entrypoint: u32, bytes: u64) {
+        if let Some(counters) = counters(&GATE_COUNTERS, entrypoint) {
+            counters.challenged.count(bytes);
+        }
+    }
+
+    /// It would have been answered, were its entrypoint not shadowed. It passes.
+    #[inline(always)]
+    pub fn would_challenge(entrypoint: u32, bytes: u64) {
+        passed(entrypoint, bytes);
+        if let Some(counters) = counters(&GATE_WOULD_DROP, entrypoint) {
+            counters.challenged.count(bytes);
         }
     }
 

@@ -5,6 +5,7 @@ pub mod apply;
 pub mod blocks;
 pub mod certificates;
 pub mod files;
+pub mod floods;
 pub mod guard;
 pub mod install;
 pub mod kernel_side;
@@ -33,6 +34,7 @@ use crate::{
         blocks::Blocking,
         certificates::Reported,
         files::Files,
+        floods::Floods,
         guard::{Guard, Session},
         install::Trials,
         order::{Answer, Order, Refusal, Verb},
@@ -110,6 +112,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut addresses = addresses_watch();
     let mut certificates = Reported::default();
     let mut hours = tokio::time::interval(certificates::LOOK);
+    let mut floods = Floods::watch();
     let how = loop {
         certificates.look(&fleet.running().load().config, SystemTime::now());
         blocking.keep_up(&mut fleet).await;
@@ -135,6 +138,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             }
             _ = hours.tick() => {}
             news = fleet.keeper.news() => lists::take(news, &mut fleet, &state).await,
+            () = floods.due() => floods.tell(&fleet.kernel),
             changed = changed_addresses(&mut addresses) => {
                 if let Err(fault) = fleet.reconcile_kernel(changed).await {
                     tracing::error!(%fault, "this host's addresses or interfaces changed, and the gate could not follow");

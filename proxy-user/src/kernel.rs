@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use proxy_common::scope;
 use serde::Serialize;
 
-use crate::config::model::{KernelMode, SourceLimit};
+use crate::config::model::{KernelMode, SourceLimit, SynCookies, SynCookiesMode};
 
 pub mod addresses;
 mod allowed;
@@ -33,6 +33,7 @@ mod pins;
 mod plan;
 mod privileges;
 pub mod status;
+pub mod syn_cookies;
 mod sys;
 mod tables;
 pub mod watch;
@@ -50,6 +51,7 @@ use self::{
     interface::Places,
     object::Loaded,
     pins::{Lock, OtherLayout, Pins},
+    plan::Observed,
     tables::Tables,
 };
 
@@ -76,6 +78,7 @@ pub struct Guarded {
     pub shadow: bool,
     /// How much each source may send.
     pub limit: Option<SourceLimit>,
+    pub syn_cookies: SynCookies,
 }
 
 /// What has ports.
@@ -104,6 +107,8 @@ pub struct Applied {
     pub detached: Vec<String>,
     /// Guarded (address, protocol, port) entries.
     pub guarded: usize,
+    /// Why handshakes can't be proved anywhere, though that is asked for.
+    pub no_syn_cookies: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -126,6 +131,8 @@ pub struct Kernel {
     places: Places,
     /// Other versions' pins, until the gate is taken over from them.
     others: Vec<OtherLayout>,
+    /// Entrypoints that may be flooded, by slot.
+    watched: Vec<(u32, Arc<str>)>,
     _lock: Lock,
 }
 
@@ -165,7 +172,17 @@ impl Kernel {
         tables.settle()?;
         let (admissions, places) = (plan::Known::default(), Places::default());
         let blocks = Blocks::default();
-        Ok(Self { pins, tables, programs, admissions, blocks, places, others, _lock: lock })
+        Ok(Self {
+            pins,
+            tables,
+            programs,
+            admissions,
+            blocks,
+            places,
+            others,
+            watched: Vec::new(),
+            _lock: lock,
+        })
     }
 
     /// Makes the kernel enforce `desired`. On a fault, what was enforced before still is.
@@ -178,7 +195,10 @@ impl Kernel {
         let known = |name: &str| self.places.know(name) || linked.iter().any(|linked| linked == name);
         let resolved = interface::resolve(&desired.interfaces, desired.mode, self.programs.tc_hook(), known)?;
         let guarded = addresses::expand(&desired.guarded)?;
-        let observed = self.tables.observe(&self.admissions)?;
+        let asked = desired.guarded.iter().any(|one| one.syn_cookies.mode != SynCookiesMode::Off);
+        let no_syn_cookies = if asked { syn_cookies::off(&self.programs) } else { None };
+        let observed =
+            Observed { no_syn_cookies: no_syn_cookies.is_some(), ..self.tables.observe(&self.admissions)? };
         let plan = plan::tables(desired.generation, &guarded, self.blocks, &observed)?;
 
         // 2. Lists into unused slots, then the new scope in one update.
@@ -200,6 +220,11 @@ impl Kernel {
         self.tables.release(&plan.free);
         cdns.forget_others();
         self.leave_other_layouts();
+        let floods = plan
+            .entrypoints
+            .iter()
+            .filter(|named| plan.floods.get(&named.slot).is_some_and(|from| *from > 0));
+        self.watched = floods.map(|named| (named.slot, named.name.as_str().into())).collect();
         self.admissions = plan.known;
         let places = Places::of(&resolved);
         places.tell(&self.places);
@@ -210,6 +235,7 @@ impl Kernel {
             absent: resolved.absent,
             detached: attached.detached,
             guarded: plan::guarded_entries(&plan.scope),
+            no_syn_cookies,
         })
     }
 
@@ -238,6 +264,18 @@ impl Kernel {
     #[must_use]
     pub fn interfaces_changed(&self) -> bool {
         self.places.changed()
+    }
+
+    /// Guarded entrypoints with a flood of SYNs now.
+    pub fn floods(&self) -> Result<Vec<Arc<str>>, KernelFault> {
+        let mut flooded = Vec::new();
+        for (slot, name) in &self.watched {
+            let status = syn_cookies::status(&self.tables.flood(*slot)?, 0);
+            if status.is_some_and(|status| status.active) {
+                flooded.push(name.clone());
+            }
+        }
+        Ok(flooded)
     }
 
     pub fn status(&self) -> Result<KernelStatus, KernelFault> {

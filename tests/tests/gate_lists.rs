@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use proxy_common::names;
 use proxy_user::{
     admission::PrefixSet,
-    config::model::KernelMode,
+    config::model::{KernelMode, SynCookies},
     kernel::{Desired, Guarded, Kernel, NamedList, Protocol},
 };
 use weir_lab::bench::lists;
@@ -64,6 +64,7 @@ fn desired(generation: u64, prefixes: &[IpNet]) -> Desired {
             lists,
             shadow: false,
             limit: None,
+            syn_cookies: SynCookies::OFF,
         }],
     }
 }

@@ -27,6 +27,7 @@ type Done = anyhow::Result<()>;
 const MIB: usize = 1 << 20;
 
 /// The standard configuration with HTTP/3.
+#[allow(clippy::needless_pass_by_value, reason = "the signature that `Stand::up_with` wants")]
 fn with_http3(_: &Lab, toml: String) -> String {
     toml.replace("[entrypoint.https]\n", "[entrypoint.https]\nhttp3 = true\n")
 }

@@ -52,7 +52,8 @@ const PROGRAMS: &[Program] = &[
 
 /// The tests that say what a kernel must do for the gate. Those that are ignored elsewhere run here: they want the
 /// VM's two connected virtio ports, or modules that few hosts have loaded.
-const TESTS: [&str; 4] = ["ports", "kernel_lifecycle", "attach", "gate_packets"];
+const TESTS: [&str; 7] =
+    ["verifier", "ports", "kernel_lifecycle", "attach", "gate_packets", "protection", "syn_cookies"];
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
     let wanted: Vec<&Kernel> = KERNELS

@@ -1,15 +1,16 @@
 //! The gate for IPv4.
 
 use proxy_common::{
+    admission::SOME_LIST,
     limit::SourceKey,
-    scope::{TCP, UDP},
+    scope::{TCP, UDP, protect},
     verdict::DropReason,
 };
 
-use super::{Admitted, Sender, Stop, Tables, admit, key_v4, mapped, unreadable};
+use super::{Admits, Admitted, Place, Sender, Stop, Tables, admit, key_v4, mapped, unreadable};
 use crate::{
     frame::{Frame, read},
-    headers::{Ipv4, Ports, TcpFlags},
+    headers::{Ipv4, Ports, Tcp},
 };
 
 #[inline(always)]
@@ -36,25 +37,28 @@ pub(super) fn judge(frame: &impl Frame, offset: usize, tables: &impl Tables) -> 
         return unreadable(if split { DropReason::SplitHeader } else { DropReason::Truncated });
     };
 
+    let port = ports.destination();
+    let place = Place {
+        is_v6: false,
+        network: offset,
+        transport: offset + length,
+        is_cut: length + size_of::<Tcp>() > header.total_length(),
+        has_more_fragments: header.has_more_fragments(),
+    }
+    .forgotten();
+
     // 3. Is it guarded?
-    let key = key_v4(header.destination.read(), protocol, ports.destination());
+    let key = key_v4(header.destination.read(), protocol, port);
     let source = header.source.read();
-    // The last that is read of the packet, so that nothing of how it was read is left for the verifier to tell apart.
-    let flags = flags(frame, offset, length, header.total_length());
     let policy = tables.policy(&key).ok_or(Stop::NotGuarded)?;
 
-    // 4. Is the source listed, not blocked, and within its limits?
-    let admits = |slot: u16| tables.admits_v4(slot.into(), source);
-    let sender = Sender { source: mapped(source), key: SourceKey::v4(source[0], policy.entrypoint), flags };
-    admit(policy, tables, admits, &sender)
-}
-
-#[inline(always)]
-fn flags(frame: &impl Frame, offset: usize, header: usize, total: usize) -> u8 {
-    if header + size_of::<TcpFlags>() > total {
-        return TcpFlags::SYN;
-    }
-    read::<TcpFlags>(frame, offset + header).map_or(TcpFlags::SYN, TcpFlags::syn_and_ack)
+    // 4. Is the source listed, not blocked, proved if need be, and within its limits?
+    let listed = match policy.has(protect::OPEN) {
+        true => Admits::Listed(SOME_LIST),
+        false => tables.admits_v4(policy.admission.into(), source),
+    };
+    let sender = Sender { source: mapped(source), key: SourceKey::v4(source[0], policy.entrypoint), place };
+    admit(frame, tables, policy, listed, &sender)
 }
 
 #[inline(always)]

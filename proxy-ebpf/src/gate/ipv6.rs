@@ -1,15 +1,16 @@
 //! The gate for IPv6.
 
 use proxy_common::{
+    admission::SOME_LIST,
     limit::SourceKey,
-    scope::{TCP, UDP},
+    scope::{TCP, UDP, protect},
     verdict::DropReason,
 };
 
-use super::{Admitted, Sender, Stop, Tables, admit, key_v6, unreadable};
+use super::{Admits, Admitted, Place, Sender, Stop, Tables, admit, key_v6, unreadable};
 use crate::{
     frame::{Frame, TooShort, Wire, read},
-    headers::{Extension, Ipv6, Ipv6Fragment, Ports, TcpFlags, extension},
+    headers::{Extension, Ipv6, Ipv6Fragment, Ports, Tcp, extension},
 };
 
 /// Extension headers that are looked behind. More than RFC 8200 recommends to send, hop-by-hop and
@@ -35,18 +36,28 @@ pub(super) fn judge(frame: &impl Frame, offset: usize, tables: &impl Tables) -> 
         return unreadable(walk.short());
     };
 
+    let port = ports.destination();
+    let place = Place {
+        is_v6: true,
+        network: offset,
+        transport: offset + size_of::<Ipv6>() + walk.at,
+        is_cut: walk.at + size_of::<Tcp>() > walk.end,
+        has_more_fragments: walk.has_more_fragments,
+    }
+    .forgotten();
+
     // 3. Is it guarded?
-    let key = key_v6(header.destination.read(), protocol, ports.destination());
+    let key = key_v6(header.destination.read(), protocol, port);
     let source = header.source.read();
-    // The last that is read of the packet, so that nothing of how it was read is left for the verifier to tell apart.
-    let flags = walk.read::<TcpFlags>(frame, offset + size_of::<Ipv6>());
-    let flags = flags.map_or(TcpFlags::SYN, TcpFlags::syn_and_ack);
     let policy = tables.policy(&key).ok_or(Stop::NotGuarded)?;
 
-    // 4. Is the source listed, not blocked, and within its limits?
-    let admits = |slot: u16| tables.admits_v6(slot.into(), source);
-    let sender = Sender { source, key: SourceKey::v6([source[0], source[1]], policy.entrypoint), flags };
-    admit(policy, tables, admits, &sender)
+    // 4. Is the source listed, not blocked, proved if need be, and within its limits?
+    let listed = match policy.has(protect::OPEN) {
+        true => Admits::Listed(SOME_LIST),
+        false => tables.admits_v6(policy.admission.into(), source),
+    };
+    let sender = Sender { source, key: SourceKey::v6([source[0], source[1]], policy.entrypoint), place };
+    admit(frame, tables, policy, listed, &sender)
 }
 
 /// Where we are behind the fixed header.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     admin::status::{allowlists::AllowlistStatus, certificates::CertificateStatus},
+    config::model::SynCookiesMode,
     control::{
         install,
         kernel_side::State,
@@ -104,6 +105,9 @@ pub struct EntrypointStatus {
     /// Only while it is shadowed: what would be dropped and turned away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<ShadowStatus>,
+    /// Only during a flood of SYNs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syn_flood: Option<SynFlood>,
     pub handshake_failures: u64,
     pub requests: u64,
     /// Open connections.
@@ -113,6 +117,14 @@ pub struct EntrypointStatus {
     /// (docs/middleware.md).
     #[serde(default)]
     pub refused: BTreeMap<String, u64>,
+}
+
+/// A flood of SYNs that the gate answers with cookies.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SynFlood {
+    pub seconds: f64,
+    /// SYNs answered with a cookie since the gate counts, in this flood and in others.
+    pub challenged: u64,
 }
 
 /// What a shadowed entrypoint lets pass.
@@ -157,7 +169,7 @@ pub struct ServerStatus {
 /// The status now; `None` while the daemon starts.
 pub async fn of(state: &ControlState) -> Option<StatusDocument> {
     let snapshot = state.running()?.load_full();
-    let rehearsed = rehearsed(&snapshot).await;
+    let counted = counted(&snapshot, &state.kernel()).await;
     let reload = state.last_reload();
     Some(StatusDocument {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -180,7 +192,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
             }),
         },
         gate: gate(state.kernel()),
-        entrypoints: entrypoints(&snapshot, rehearsed.as_ref()),
+        entrypoints: entrypoints(&snapshot, counted.as_ref()),
         services: services(&snapshot),
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         certificates: certificates::of(&snapshot),
@@ -213,9 +225,14 @@ fn gate(state: State) -> GateStatus {
     }
 }
 
-/// What the gate counted at shadowed entrypoints. The kernel isn't asked where there are none.
-async fn rehearsed(snapshot: &Snapshot) -> Option<KernelStatus> {
-    if !snapshot.entrypoints.iter().any(|entrypoint| entrypoint.admission.shadow) {
+/// What the gate counted, at entrypoints of which more is told than the daemon knows itself. The kernel isn't asked where
+/// there are none.
+async fn counted(snapshot: &Snapshot, gate: &State) -> Option<KernelStatus> {
+    let shadowed = snapshot.entrypoints.iter().any(|entrypoint| entrypoint.admission.shadow);
+    let guarded = snapshot.config.entrypoints.iter().filter(|one| !one.allow.is_empty());
+    let may_be_flooded = matches!(gate, State::On(_))
+        && guarded.into_iter().any(|one| one.syn_cookies.mode != SynCookiesMode::Off);
+    if !shadowed && !may_be_flooded {
         return None;
     }
     let bpffs = snapshot.config.kernel.bpffs.clone();
@@ -224,6 +241,13 @@ async fn rehearsed(snapshot: &Snapshot) -> Option<KernelStatus> {
         // No gate, or no right to look: what was turned away at accept is known all the same.
         Ok(Err(_)) | Err(_) => None,
     }
+}
+
+fn syn_flood(entrypoint: &Entrypoint, kernel: Option<&KernelStatus>) -> Option<SynFlood> {
+    let known = kernel?.entrypoints.iter().find(|known| *known.name == *entrypoint.name)?;
+    let flood = known.syn_flood.filter(|flood| flood.active && !flood.off)?;
+    let seconds = flood.began_seconds_ago.unwrap_or_default();
+    Some(SynFlood { seconds, challenged: known.challenged.packets })
 }
 
 fn shadow(entrypoint: &Entrypoint, kernel: Option<&KernelStatus>) -> ShadowStatus {
@@ -256,6 +280,7 @@ fn entrypoints(snapshot: &Snapshot, kernel: Option<&KernelStatus>) -> Vec<Entryp
             not_listed: entrypoint.counters.not_listed.load(Ordering::Relaxed),
             blocked: entrypoint.counters.blocked.load(Ordering::Relaxed),
             shadow: entrypoint.admission.shadow.then(|| shadow(entrypoint, kernel)),
+            syn_flood: syn_flood(entrypoint, kernel),
             handshake_failures: entrypoint.counters.handshake_failures.load(Ordering::Relaxed),
             requests: entrypoint.counters.requests.load(Ordering::Relaxed),
             connections: entrypoint.crowd.size(),

@@ -7,7 +7,12 @@ use proxy_common::scope::UNATTRIBUTED;
 
 use crate::{
     cli::{Failure, print},
-    kernel::{self, KernelFault, KernelStatus, memory::Memory},
+    kernel::{
+        self, Hook, KernelFault, KernelStatus,
+        memory::Memory,
+        status::Tally,
+        syn_cookies::{FloodStatus, NO_HELPERS, why_not},
+    },
 };
 
 #[derive(Debug, Subcommand)]
@@ -112,6 +117,13 @@ fn text(status: &KernelStatus) -> String {
             "interface {}: {hook}, program {}{gone}{why}",
             interface.name, interface.program_id
         );
+        let asked = status.entrypoints.iter().any(|entrypoint| entrypoint.syn_flood.is_some());
+        if asked && interface.hook != Some(Hook::Xdp) {
+            let _ = writeln!(
+                text,
+                "  no SYN cookies from the gate here: only XDP can send packets back; listeners still send their own"
+            );
+        }
         for other in &interface.others {
             let name = other.name.as_deref().unwrap_or("without a name");
             let _ = writeln!(
@@ -136,11 +148,22 @@ fn text(status: &KernelStatus) -> String {
         if entrypoint.shadow {
             let _ = writeln!(text, "  SHADOW: nothing is dropped here");
         }
+        if let Some(flood) = &entrypoint.syn_flood {
+            let _ = writeln!(text, "  {}", syn_cookies(flood));
+        }
         let _ = writeln!(
             text,
             "  {:<30} {:>14} packets {:>16} bytes",
             "passed", entrypoint.passed.packets, entrypoint.passed.bytes
         );
+        if entrypoint.challenged.packets > 0 {
+            let Tally { packets, bytes } = entrypoint.challenged;
+            let _ = writeln!(
+                text,
+                "  {:<30} {packets:>14} packets {bytes:>16} bytes",
+                "answered with a SYN cookie"
+            );
+        }
         for (reason, tally) in &entrypoint.dropped {
             if tally.packets > 0 {
                 let reason = format!("dropped: {reason}");
@@ -156,12 +179,36 @@ fn text(status: &KernelStatus) -> String {
             let reason = format!("would drop: {reason}");
             let _ = writeln!(text, "  {reason:<30} {:>14} packets {:>16} bytes", tally.packets, tally.bytes);
         }
+        if entrypoint.would_challenge.packets > 0 {
+            let Tally { packets, bytes } = entrypoint.would_challenge;
+            let _ = writeln!(
+                text,
+                "  {:<30} {packets:>14} packets {bytes:>16} bytes",
+                "would answer: SYN cookie"
+            );
+        }
         for from in &entrypoint.would_drop_from {
             let prefix = format!("  from {}", from.prefix);
             let _ = writeln!(text, "  {prefix:<30} {:>14} packets {:>16} bytes", from.packets, from.bytes);
         }
     }
     text
+}
+
+/// When SYNs are answered with cookies, and whether they are now.
+fn syn_cookies(flood: &FloodStatus) -> String {
+    let when = if flood.always { "always".into() } else { format!("from {} SYNs/s on", flood.from) };
+    let cdn = if flood.of_cdn { ", of CDNs too" } else { "" };
+    let now = match (flood.active, flood.began_seconds_ago) {
+        _ if flood.off => match why_not() {
+            Some(why) => format!("OFF: {why}"),
+            None => format!("OFF: {NO_HELPERS}, or the setting was another one when the gate was set up"),
+        },
+        (true, Some(ago)) => format!("FLOOD since {ago:.0} s"),
+        (false, Some(ago)) => format!("no flood now; the last one began {ago:.0} s ago"),
+        (_, None) => "no flood so far".into(),
+    };
+    format!("SYN cookies {when}{cdn}: {now}")
 }
 
 fn failed(fault: &KernelFault) -> Failure {

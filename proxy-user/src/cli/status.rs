@@ -6,7 +6,7 @@ use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
 use crate::{
-    admin::status::{EntrypointStatus, GateStatus, ShadowStatus, StatusDocument},
+    admin::status::{EntrypointStatus, GateStatus, ShadowStatus, StatusDocument, SynFlood},
     cli::{Failure, admin::AdminArgs, print},
 };
 
@@ -99,6 +99,14 @@ fn text(status: &StatusDocument) -> String {
             let met: Vec<_> =
                 entrypoint.refused.iter().map(|(name, count)| format!("{count} {name}")).collect();
             let _ = writeln!(text, "refused at `{}`: {}", entrypoint.name, met.join(", "));
+        }
+        if let Some(SynFlood { seconds, challenged }) = &entrypoint.syn_flood {
+            let _ = writeln!(
+                text,
+                "SYN FLOOD at `{}` for {seconds:.0} s: the gate has new connections proved ({challenged} SYNs answered with \
+                 a cookie so far)",
+                entrypoint.name
+            );
         }
     }
     let _ = writeln!(text, "\n{}\n\n{}", entrypoints(&status.entrypoints), servers(status));

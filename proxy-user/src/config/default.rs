@@ -6,6 +6,7 @@ pub const ADMIN_SOCKET: &str = "/run/weir/admin.sock";
 pub const ADMIN_BIND: [&str; 2] = [ADMIN, "unix:/run/weir/admin.sock"];
 pub const GRACE: &str = "30s";
 pub const STATE: &str = "/var/lib/weir";
+pub const SYN_COOKIES_FROM: &str = "1000/s";
 pub const LIST_REFRESH: &str = "12h";
 pub const LIST_TIMEOUT: &str = "15s";
 pub const LIST_SHRINK_LIMIT: u32 = 50;

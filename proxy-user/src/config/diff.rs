@@ -18,8 +18,8 @@ use super::{
         AccessLog, AccessLogFormat, AccessLogTarget, Acme, AcmeChallenge, Admin, AdminAddr, Allowlist,
         AllowlistId, ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel,
         KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Page, ProxyProtocol, Rate,
-        Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, Timeouts,
-        WhenAllDown,
+        Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies,
+        SynCookiesMode, Timeouts, WhenAllDown,
     },
     value::{show, show_rate, show_size},
 };
@@ -232,6 +232,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
         allow,
         shadow,
         source_limit,
+        syn_cookies,
         client_ip,
         tls,
         hsts,
@@ -252,6 +253,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
         keys.extend(packets.as_ref().map(|limit| ("source_limit.packets", rate(limit))));
         keys.insert("source_limit.cdn", cdn.to_string());
     }
+    keys.insert("syn_cookies", self::syn_cookies(*syn_cookies));
     if let Some(ClientIpSource { header, trust }) = client_ip {
         keys.insert("client_ip", format!("{header} from {}", lists(trust)));
     }
@@ -265,6 +267,15 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
     }
     self::limits(limits, &mut keys);
     keys
+}
+
+fn syn_cookies(SynCookies { mode, from, cdn }: SynCookies) -> String {
+    let cdn = if cdn { ", of CDNs too" } else { "" };
+    match mode {
+        SynCookiesMode::Auto => format!("from {from}/s{cdn}"),
+        SynCookiesMode::Always => format!("always{cdn}"),
+        SynCookiesMode::Off => "off".to_owned(),
+    }
 }
 
 fn limits(limits: &Limits, keys: &mut Keys) {

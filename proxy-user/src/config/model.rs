@@ -197,6 +197,7 @@ pub struct Entrypoint {
     pub shadow: bool,
     /// How much each source may send, where the gate is in the kernel. Default: whatever it likes.
     pub source_limit: Option<SourceLimit>,
+    pub syn_cookies: SynCookies,
     /// Where the client's address comes from when the TCP peer is not the client itself.
     pub client_ip: Option<ClientIpSource>,
     pub tls: Option<EntrypointTls>,
@@ -243,6 +244,28 @@ pub struct Rate {
     pub per: Duration,
     /// Default: what two seconds bring, at least 10. 1 to 10,000,000.
     pub burst: u32,
+}
+
+/// `syn_cookies = "auto"`, `syn_cookies_from = "1000/s"`, `syn_cookies_cdn = false`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SynCookies {
+    /// Default `Auto`.
+    pub mode: SynCookiesMode,
+    /// SYNs in a second. Default 1000.
+    pub from: u32,
+    /// Default false.
+    pub cdn: bool,
+}
+
+impl SynCookies {
+    pub const OFF: Self = Self { mode: SynCookiesMode::Off, from: 0, cdn: false };
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SynCookiesMode {
+    Auto,
+    Always,
+    Off,
 }
 
 /// `client_ip = { header = "CF-Connecting-IP", trust = ["cloudflare"] }`

@@ -18,6 +18,7 @@ mod routes;
 mod scalar;
 mod services;
 mod source_limit;
+mod syn_cookies;
 mod tls;
 mod unused;
 

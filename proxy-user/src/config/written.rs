@@ -205,6 +205,18 @@ pub struct Entrypoint {
     /// How much each source may send to this entrypoint: an IPv4 address or an IPv6 /64. What is too much is dropped by
     /// the gate. Without this key a source may send what it likes. `docs/protection.md` says more.
     pub source_limit: Option<At<SourceLimit>>,
+    /// Whether the gate answers SYNs itself, with a cookie and without remembering them: the listener gets to see only
+    /// those who come back with it. Where the gate is attached at XDP, and for who may come in there. The listener's own
+    /// cookies are not touched by this.
+    #[schemars(extend("default" = "auto"))]
+    pub syn_cookies: Option<At<SynCookies>>,
+    /// With `syn_cookies = "auto"`: from so many SYNs a second on to this entrypoint, over all of its addresses: `1/s` to
+    /// `1000000/s`. It goes on for 10 s after they have become fewer.
+    #[schemars(extend("default" = default::SYN_COOKIES_FROM))]
+    pub syn_cookies_from: Option<At<String>>,
+    /// Also for SYNs from the addresses of allowlists with `cdn = true`. Without it, these are passed on as they come.
+    #[schemars(extend("default" = false))]
+    pub syn_cookies_cdn: Option<At<bool>>,
     /// Where the client's address is found when the TCP peer is only a messenger.
     pub client_ip: Option<At<ClientIp>>,
     /// Makes this an HTTPS entrypoint.
@@ -267,6 +279,17 @@ pub struct SourceLimit {
     /// Also for sources that are on an allowlist with `cdn = true`, which are spared otherwise.
     #[schemars(extend("default" = false))]
     pub cdn: Option<At<bool>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SynCookies {
+    /// While there is a flood of SYNs.
+    Auto,
+    /// Whenever the listener takes them.
+    Always,
+    /// Never.
+    Off,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -1,14 +1,16 @@
 //! Keeps the kernel at what the snapshot wants, or says loudly why it can't.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use crate::{
-    config::model::{Config, KernelMode},
+    config::model::{Config, KernelMode, SynCookiesMode},
     kernel::{
-        self, Applied, Desired, Guarded, Kernel, KernelFault, NamedList, Protocol, blocks::BlockedPrefix,
+        self, Applied, Desired, Guarded, Hook, Kernel, KernelFault, NamedList, Protocol,
+        blocks::BlockedPrefix,
     },
 };
 
@@ -18,6 +20,8 @@ pub struct KernelSide {
     kernel: Option<Arc<Mutex<Kernel>>>,
     bpffs: PathBuf,
     blocked: Arc<[BlockedPrefix]>,
+    /// What was last warned of.
+    no_syn_cookies: BTreeSet<String>,
     pub state: State,
 }
 
@@ -47,6 +51,7 @@ impl KernelSide {
         }
         match self.try_apply(config, generation).await {
             Ok(applied) => {
+                self.warn_of_no_syn_cookies(config, &applied);
                 self.state = if wanted { State::On(applied) } else { State::NotWanted };
                 Ok(())
             }
@@ -86,12 +91,44 @@ impl KernelSide {
         Ok(())
     }
 
+    /// Where SYN cookies are asked for and can't be had. Once: the next configuration may not touch it.
+    fn warn_of_no_syn_cookies(&mut self, config: &Config, applied: &Applied) {
+        let before = std::mem::take(&mut self.no_syn_cookies);
+        self.no_syn_cookies.extend(applied.no_syn_cookies.as_ref().map(|why| format!("nowhere: {why}")));
+        let always: Vec<_> = config
+            .entrypoints
+            .iter()
+            .filter(|one| one.syn_cookies.mode == SynCookiesMode::Always)
+            .map(|one| format!("`{}`", one.name))
+            .collect();
+        for interface in applied.interfaces.iter().filter(|one| one.hook != Hook::Xdp && !always.is_empty()) {
+            self.no_syn_cookies.insert(format!(
+                "not on {} for {}: it is served by {}, and only XDP can send packets back",
+                interface.name,
+                always.join(", "),
+                interface.hook.name()
+            ));
+        }
+        for why in self.no_syn_cookies.difference(&before) {
+            tracing::warn!(
+                "SYN cookies are asked for, and the gate sends them {why}. Listeners send their own all the same"
+            );
+        }
+    }
+
     /// Whether an interface that is guarded has vanished, come back, or is another one now.
     #[must_use]
     pub fn interfaces_changed(&self) -> bool {
         let kernel = self.kernel.as_ref();
         kernel
             .is_some_and(|kernel| kernel.lock().unwrap_or_else(PoisonError::into_inner).interfaces_changed())
+    }
+
+    /// Entrypoints with a flood of SYNs now. `None`: the kernel isn't ours, or is being worked on.
+    #[must_use]
+    pub fn floods(&self) -> Option<BTreeSet<Arc<str>>> {
+        let kernel = self.kernel.as_ref()?.try_lock().ok()?;
+        kernel.floods().ok().map(BTreeSet::from_iter)
     }
 
     /// Only `mode = "auto"` may, and only where no gate of ours stands that would go on with old lists.
@@ -154,6 +191,7 @@ fn desired(config: &Config, generation: u64) -> Desired {
         lists: entrypoint.allow.iter().map(|list| &config.allowlists[list.0]).map(named).collect(),
         shadow: entrypoint.shadow,
         limit: entrypoint.source_limit,
+        syn_cookies: entrypoint.syn_cookies,
     });
     Desired {
         generation,

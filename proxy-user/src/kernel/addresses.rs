@@ -20,7 +20,7 @@ use nix::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{Guarded, KernelFault, NamedList, Protocol};
-use crate::config::model::SourceLimit;
+use crate::config::model::{SourceLimit, SynCookies};
 
 /// An entrypoint with its wildcards expanded.
 #[derive(Debug, Clone)]
@@ -34,6 +34,7 @@ pub(super) struct GuardedAddresses {
     pub lists: Vec<NamedList>,
     pub shadow: bool,
     pub limit: Option<SourceLimit>,
+    pub syn_cookies: SynCookies,
 }
 
 pub(super) fn expand(guarded: &[Guarded]) -> Result<Vec<GuardedAddresses>, KernelFault> {
@@ -50,6 +51,7 @@ pub(super) fn expand(guarded: &[Guarded]) -> Result<Vec<GuardedAddresses>, Kerne
             lists: entry.lists.clone(),
             shadow: entry.shadow,
             limit: entry.limit,
+            syn_cookies: entry.syn_cookies,
         }
     });
     Ok(entries.collect())
@@ -165,6 +167,7 @@ mod tests {
             lists: Vec::new(),
             shadow: false,
             limit: None,
+            syn_cookies: SynCookies::OFF,
         };
         let guarded = expand(&[entry]).unwrap();
         assert_eq!(guarded[0].named, ["10.0.0.1:443".parse().unwrap()]);

@@ -50,6 +50,8 @@ pub enum Change {
 pub(super) struct Programs {
     ebpf: Ebpf,
     xdp: Loaded,
+    /// Why this kernel can't have handshakes proved.
+    no_proof: Option<String>,
     tc: Loaded,
     /// What this kernel has for the second one.
     tc_hook: Tc,
@@ -267,7 +269,7 @@ impl Drop for NewFilter {
 // === impl Programs ===
 
 impl Programs {
-    pub(super) fn new(mut ebpf: Ebpf) -> Result<Self, KernelFault> {
+    pub(super) fn new(mut ebpf: Ebpf, no_proof: Option<String>) -> Result<Self, KernelFault> {
         let failed =
             |error: &(dyn std::error::Error + 'static)| KernelFault::aya("look at the programs", error);
         let xdp: &mut Xdp = object::program(&mut ebpf, names::GATE_XDP)?;
@@ -279,11 +281,16 @@ impl Programs {
         let descriptor = tc.fd().map_err(|error| failed(&error))?.try_clone();
         let tc = Loaded { descriptor: descriptor.map_err(|error| failed(&error))?, id };
         let tc_hook = if link::has_tcx(tc.descriptor.as_fd()) { Tc::Tcx } else { Tc::Clsact };
-        Ok(Self { ebpf, xdp, tc, tc_hook, pinned: false })
+        Ok(Self { ebpf, xdp, no_proof, tc, tc_hook, pinned: false })
     }
 
     pub(super) const fn tc_hook(&self) -> Tc {
         self.tc_hook
+    }
+
+    /// Why handshakes can't be proved by this kernel. `None`: they can.
+    pub(super) fn no_proof(&self) -> Option<&str> {
+        self.no_proof.as_deref()
     }
 
     const fn of(&self, hook: Hook) -> &Loaded {

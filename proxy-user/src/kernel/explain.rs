@@ -39,6 +39,7 @@ use crate::packet;
 
 const XDP_PASS: u32 = 2;
 const XDP_DROP: u32 = 1;
+const XDP_TX: u32 = 3;
 const TC_ACT_UNSPEC: u32 = u32::MAX;
 const TC_ACT_SHOT: u32 = 2;
 
@@ -86,6 +87,8 @@ pub struct Explanation {
 pub enum Verdict {
     Pass,
     Drop,
+    /// Sent back as the gate's own answer.
+    Answer,
 }
 
 /// An address, protocol and port that the kernel guards, and for which entrypoint.
@@ -176,7 +179,9 @@ impl Explainer {
             let (answer, outcome) = self.ask(frame)?;
             let ran = self.run_live_for_nothing(frame, answer.entrypoint)?;
             added += u32::from(matches!(outcome, Outcome::Admitted | Outcome::Dropped | Outcome::Shadowed));
-            let agree = (ran.verdict == Verdict::Drop) == (outcome == Outcome::Dropped);
+            // Whether a step of a handshake is proved, only the live program can say.
+            let agree = outcome == Outcome::Unproved
+                || (ran.verdict == Verdict::Drop) == (outcome == Outcome::Dropped);
             if agree && self.generation()? == answer.generation {
                 return self.put_in_words(&ran, &answer, outcome, added);
             }
@@ -267,13 +272,15 @@ impl Explainer {
             program_id: ran.program_id,
             generation: answer.generation,
             outcome,
-            reason: matches!(outcome, Outcome::Dropped | Outcome::Shadowed)
-                .then(|| DropReason::of_number(answer.reason))
-                .flatten(),
+            reason: match outcome {
+                Outcome::Dropped | Outcome::Shadowed => DropReason::of_number(answer.reason),
+                Outcome::Unproved if ran.verdict == Verdict::Drop => Some(DropReason::BadCookie),
+                _ => None,
+            },
             entrypoint: None,
             added,
         };
-        if matches!(outcome, Outcome::Admitted | Outcome::Dropped | Outcome::Shadowed) {
+        if matches!(outcome, Outcome::Admitted | Outcome::Dropped | Outcome::Shadowed | Outcome::Unproved) {
             explanation.entrypoint =
                 self.tables.entrypoint_names()?.get(answer.entrypoint as usize).cloned().flatten();
         }
@@ -296,6 +303,7 @@ fn ran(program: &Program, name: &'static str, returned: u32) -> Result<Ran, Kern
     let verdict = match (name, returned) {
         (names::GATE_XDP, XDP_PASS) | (names::GATE_TC, TC_ACT_UNSPEC) => Verdict::Pass,
         (names::GATE_XDP, XDP_DROP) | (names::GATE_TC, TC_ACT_SHOT) => Verdict::Drop,
+        (names::GATE_XDP, XDP_TX) => Verdict::Answer,
         (_, other) => {
             return Err(KernelFault::Other {
                 doing: format!("try out the program `{name}`"),

@@ -4,7 +4,7 @@ use std::{ffi::CStr, io, os::fd::AsFd, path::Path, thread};
 
 use aya::{
     EbpfError, EbpfLoader,
-    maps::{MapInfo, MapType},
+    maps::{MapError, MapInfo, MapType, ProgramArray},
     programs::{ProgramError, SchedClassifier, Xdp},
 };
 use proxy_common::{
@@ -20,14 +20,16 @@ use proxy_common::{
     label::{Label, ListLabel},
     limit::{MAX_SOURCES, SourceKey, Spent},
     names,
-    scope::{MAX_CDN, MAX_ENTRYPOINTS, MAX_TRIED, ScopeTable},
+    scope::{MAX_CDN, MAX_ENTRYPOINTS, MAX_TRIED, ScopeKey, ScopeTable},
     shadow::{MAX_SHADOWED, Shadowed, ShadowedKey},
+    syn_flood::{Flood, Listener, MAX_LISTENERS, Unproved},
 };
 
 use super::{
     KernelFault,
     attach::Programs,
     pins::Pins,
+    syn_cookies,
     sys::table::{self, Sizes, Table},
 };
 
@@ -68,7 +70,45 @@ pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
     xdp.load().map_err(|error| refused(names::GATE_XDP, error))?;
     let tc: &mut SchedClassifier = program(&mut ebpf, names::GATE_TC)?;
     tc.load().map_err(|error| refused(names::GATE_TC, error))?;
-    Ok(Loaded { programs: Programs::new(ebpf)? })
+    let no_proof = load_prove(&mut ebpf)?;
+    Ok(Loaded { programs: Programs::new(ebpf, no_proof)? })
+}
+
+/// Loads what has handshakes proved, where the gate at XDP finds it. If this kernel doesn't take it, says why: guarding
+/// goes without it.
+fn load_prove(ebpf: &mut aya::Ebpf) -> Result<Option<String>, KernelFault> {
+    let failed = |error: &(dyn std::error::Error + 'static)| {
+        KernelFault::aya(format!("put a program into {}", names::GATE_STEPS), error)
+    };
+    let loaded = if syn_cookies::kernel_has_them() {
+        let prove: &mut Xdp = program(ebpf, names::GATE_PROVE)?;
+        match prove.load().map_err(|error| refused(names::GATE_PROVE, error)) {
+            Ok(()) => Ok(prove
+                .fd()
+                .and_then(|descriptor| Ok(descriptor.try_clone()?))
+                .map_err(|error| failed(&error))?),
+            Err(fault) => Err(fault.to_string()),
+        }
+    } else {
+        Err(syn_cookies::NO_HELPERS.to_owned())
+    };
+    let steps = ebpf
+        .map_mut(names::GATE_STEPS)
+        .ok_or_else(|| failed(&MapError::InvalidName { name: names::GATE_STEPS.into() }))?;
+    let mut steps = ProgramArray::try_from(steps).map_err(|error| failed(&error))?;
+    match loaded {
+        Ok(prove) => {
+            steps.set(0, &prove, 0).map_err(|error| failed(&error))?;
+            Ok(None)
+        }
+        Err(why) => {
+            match steps.clear_index(&0) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(failed(&error)),
+            }
+            Ok(Some(why))
+        }
+    }
 }
 
 /// Loads `gate_explain`, onto the same maps.
@@ -222,6 +262,18 @@ fn shapes() -> [(&'static str, Shape); names::GATE_MAPS.len()] {
                 key: size_of::<u32>() + size_of::<[u8; 16]>(),
                 value: size_of::<Blocked>(),
                 entries: MAX_BLOCKS,
+            },
+        ),
+        (names::GATE_STEPS, shape(MapType::ProgramArray, size_of::<u32>(), 1)),
+        (names::GATE_UNPROVED, shape(MapType::PerCpuArray, size_of::<Unproved>(), 1)),
+        (names::GATE_FLOODS, shape(MapType::Array, size_of::<Flood>(), MAX_ENTRYPOINTS)),
+        (
+            names::GATE_LISTENERS,
+            Shape {
+                kind: MapType::LruHash,
+                key: size_of::<ScopeKey>(),
+                value: size_of::<Listener>(),
+                entries: MAX_LISTENERS,
             },
         ),
     ]

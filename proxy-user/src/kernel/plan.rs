@@ -13,7 +13,7 @@ use proxy_common::{
     scope::{MAX_ENTRYPOINTS, MAX_SCOPE, Policy, ScopeKey, TCP, UNATTRIBUTED, protect},
 };
 
-use super::{KernelFault, NamedList, addresses::GuardedAddresses, blocks::Blocks};
+use super::{KernelFault, NamedList, addresses::GuardedAddresses, blocks::Blocks, syn_cookies};
 use crate::{
     admission::PrefixSet,
     config::model::{Rate, SourceLimit},
@@ -39,6 +39,8 @@ pub(super) struct Observed {
     pub in_use: BTreeSet<u32>,
     /// Of those in use, the ones whose contents this process wrote itself.
     pub known: Known,
+    /// Handshakes can't be proved here.
+    pub no_syn_cookies: bool,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +54,8 @@ pub(super) struct Plan {
     pub scope: BTreeMap<ScopeKey, Policy>,
     /// By entrypoint slot.
     pub limits: BTreeMap<u16, limit::SourceLimit>,
+    /// By entrypoint slot: from how many SYNs a second on it is a flood.
+    pub floods: BTreeMap<u32, u64>,
     pub generation: u64,
     /// Slots that nothing uses once `scope` is in place.
     pub free: BTreeSet<u32>,
@@ -110,10 +114,13 @@ pub(super) fn tables(
             plan.limits.insert(entrypoint, buckets(&limit));
         }
         blocks.mark(&mut policy);
+        plan.floods.insert(entrypoint.into(), syn_cookies::threshold(entry.syn_cookies));
         for protocol in entry.protocols.iter().map(|protocol| protocol.number()) {
             let mut policy = policy;
             if protocol != TCP {
                 policy.protect &= !protect::CONNECTIONS;
+            } else if !observed.no_syn_cookies {
+                policy.protect |= syn_cookies::flags(entry.syn_cookies);
             }
             for address in &entry.named {
                 scope.insert(ScopeKey::new(octets(address), protocol, address.port()), policy);

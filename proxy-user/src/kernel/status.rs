@@ -19,6 +19,7 @@ use super::{
     KernelFault, attach,
     interface::{self, Hook, Tc},
     pins::Pins,
+    syn_cookies::{self, FloodStatus},
     sys::{
         clsact::{self, Filter},
         link::{Link, LinkInfo},
@@ -66,12 +67,18 @@ pub struct EntrypointStatus {
     /// What is guarded for it, as `address:port/protocol`. Empty: it was guarded once, and isn't any more.
     pub guards: Vec<String>,
     pub passed: Tally,
+    /// SYNs that the gate answered itself, with a cookie: neither passed nor dropped.
+    pub challenged: Tally,
+    /// What is known of floods of SYNs there. `None`: nobody asks for cookies.
+    pub syn_flood: Option<FloodStatus>,
     /// By the names of the reasons; all of them, also those that never occurred.
     pub dropped: BTreeMap<&'static str, Tally>,
     /// Nothing is dropped here: what would be is counted below, and passes.
     pub shadow: bool,
     /// What would have been dropped while shadowed, now or earlier; by the names of the reasons.
     pub would_drop: BTreeMap<&'static str, Tally>,
+    /// SYNs that would have been answered with a cookie while shadowed.
+    pub would_challenge: Tally,
     /// From where most of that came, the busiest first.
     pub would_drop_from: Vec<ShadowedSource>,
 }
@@ -132,15 +139,19 @@ pub(super) fn read(pins: &Pins, tables: &Tables, sources: usize) -> Result<Kerne
             .map(|guarded| guard(&guarded.key))
             .collect();
         guards.sort_unstable();
-        let counters = tables.counters(slot)?;
+        let (counters, would_drop) = (tables.counters(slot)?, tables.would_drop(slot)?);
+        let flags = guarded.iter().fold(0, |flags, guarded| flags | guarded.policy.protect);
         entrypoints.push(EntrypointStatus {
             name,
             slot,
             guards,
             passed: counters.passed.into(),
+            challenged: counters.challenged.into(),
+            syn_flood: syn_cookies::status(&tables.flood(slot)?, flags).filter(|_| !guarded.is_empty()),
             dropped: by_reason(&counters),
             shadow: !guarded.is_empty() && guarded.iter().all(|guarded| guarded.policy.shadow != 0),
-            would_drop: by_reason(&tables.would_drop(slot)?),
+            would_drop: by_reason(&would_drop),
+            would_challenge: would_drop.challenged.into(),
             would_drop_from: busiest(&shadowed, slot, sources),
         });
     }

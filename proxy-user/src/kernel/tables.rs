@@ -18,6 +18,7 @@ use proxy_common::{
     names,
     scope::{MAX_ENTRYPOINTS, ScopeKey, ScopeSlot, ScopeTable, TRIED_SHADOWED},
     shadow::{Shadowed, ShadowedKey, TRIED},
+    syn_flood::Flood,
 };
 
 use super::{
@@ -38,6 +39,8 @@ pub(super) struct Tables {
     would_drop: PerCpuArray<MapData, Counters>,
     shadowed: PerCpuHashMap<MapData, ShadowedKey, Shadowed>,
     entrypoints: Array<MapData, Label>,
+    /// `None`: the daemon that made the maps knows nothing of floods.
+    floods: Option<Array<MapData, Flood>>,
     lists: Array<MapData, ListLabel>,
     /// Arrays of maps.
     slots: Slots,
@@ -66,6 +69,11 @@ impl Tables {
             would_drop: typed(of(names::GATE_WOULD_DROP)?)?,
             shadowed: typed(of(names::GATE_SHADOWED)?)?,
             entrypoints: typed(of(names::GATE_ENTRYPOINTS)?)?,
+            floods: pins
+                .map(names::GATE_FLOODS)
+                .exists()
+                .then(|| typed(of(names::GATE_FLOODS)?))
+                .transpose()?,
             lists: typed(of(names::GATE_LISTS)?)?,
             slots: Slots {
                 scope: data(names::GATE_SCOPE)?,
@@ -97,6 +105,7 @@ impl Tables {
             lists: self.list_names()?.into_iter().map(|list| list.map(|(name, _)| name)).collect(),
             in_use,
             known,
+            ..Observed::default()
         })
     }
 
@@ -202,6 +211,23 @@ impl Tables {
         shadowed
     }
 
+    /// What is known of floods of an entrypoint.
+    pub(super) fn flood(&self, entrypoint: u32) -> Result<Flood, KernelFault> {
+        let Some(floods) = &self.floods else { return Ok(Flood::default()) };
+        floods.get(&entrypoint, 0).map_err(|error| failed("read", names::GATE_FLOODS, &error))
+    }
+
+    /// From how many SYNs a second on it is a flood. What is being counted stays, unless that changes.
+    fn set_flood(&mut self, entrypoint: u32, from: u64) -> Result<(), KernelFault> {
+        if self.flood(entrypoint)?.from == from {
+            return Ok(());
+        }
+        let Some(floods) = &mut self.floods else { return Ok(()) };
+        floods
+            .set(entrypoint, Flood { from, ..Flood::default() }, 0)
+            .map_err(|error| failed("write", names::GATE_FLOODS, &error))
+    }
+
     /// Writes all of a plan that no packet sees yet.
     pub(super) fn fill(&mut self, plan: &Plan) -> Result<(), KernelFault> {
         for named in plan.entrypoints.iter().filter(|named| named.fresh) {
@@ -210,6 +236,9 @@ impl Tables {
             self.entrypoints
                 .set(named.slot, label, 0)
                 .map_err(|error| failed("write", names::GATE_ENTRYPOINTS, &error))?;
+        }
+        for (slot, from) in &plan.floods {
+            self.set_flood(*slot, *from)?;
         }
         for (named, prefixes) in plan.lists.iter().zip(&plan.list_sizes) {
             let label = Label::new(&named.name).unwrap_or(Label::EMPTY);
@@ -329,6 +358,7 @@ impl Tables {
                 map.set(slot, zeros, 0).map_err(|error| failed("write", name, &error))?;
             }
         }
+        self.set_flood(entrypoint, 0)?;
         let keys: Vec<_> = self.shadowed.keys().filter_map(Result::ok).collect();
         for key in keys.into_iter().filter(|key| key.entrypoint & !TRIED == entrypoint) {
             match self.shadowed.remove(&key) {

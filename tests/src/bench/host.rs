@@ -10,7 +10,7 @@ use nix::{
 };
 use proxy_common::names;
 use proxy_user::{
-    config::model::{KernelMode, SourceLimit},
+    config::model::{KernelMode, SourceLimit, SynCookies},
     kernel::{Applied, Desired, Guarded, Kernel, NamedList, Protocol, object_built_in},
 };
 
@@ -80,6 +80,7 @@ pub fn guard(
             protocols: vec![Protocol::Tcp],
             shadow: false,
             limit,
+            syn_cookies: SynCookies::OFF,
             entrypoint: "bench".into(),
             bind: vec![EDGE_V4.parse()?, EDGE_V6.parse()?],
             lists,

@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context, ensure};
 use ipnet::IpNet;
 use proxy_user::{
-    config::model::KernelMode,
+    config::model::{KernelMode, SynCookies},
     kernel::{Desired, Guarded, Kernel, NamedList, observe},
 };
 use serde_json::json;
@@ -78,6 +78,7 @@ fn measure(host: &Host) -> anyhow::Result<Swapped> {
                 protocols: vec![proxy_user::kernel::Protocol::Tcp],
                 shadow: false,
                 limit: None,
+                syn_cookies: SynCookies::OFF,
             })
         };
         let strangers = EDGE_V4.replace("443", &STRANGERS_PORT.to_string());

@@ -14,7 +14,7 @@ use std::{
 
 use proxy_common::verdict::DropReason;
 use proxy_user::{
-    config::model::KernelMode,
+    config::model::{KernelMode, SynCookies},
     kernel::{Desired, Guarded, KernelStatus, NamedList, Protocol},
 };
 
@@ -114,6 +114,7 @@ pub fn desired(generation: u64, prefixes: &[&str]) -> Desired {
             lists,
             shadow: false,
             limit: None,
+            syn_cookies: SynCookies::OFF,
         }],
     }
 }

@@ -178,7 +178,12 @@ pub fn disagreement(frame: &[u8], setting: Setting) -> Option<String> {
         Ok(Admitted { entrypoint, .. }) => Fate::Admitted { entrypoint },
         Err(Stop::Dropped { entrypoint, reason }) if !setting.shadow => Fate::Dropped { entrypoint, reason },
         Err(Stop::Shadowed { entrypoint, reason }) if setting.shadow => Fate::Dropped { entrypoint, reason },
-        Err(Stop::Dropped { .. } | Stop::Shadowed { .. }) => {
+        Err(
+            Stop::Dropped { .. }
+            | Stop::Shadowed { .. }
+            | Stop::Unproved { .. }
+            | Stop::UnprovedInRehearsal { .. },
+        ) => {
             return Some(format!("{judged:?} with {setting:?}"));
         }
         Err(Stop::NotIp | Stop::NotAHeader | Stop::NotGuardable | Stop::LaterFragment | Stop::NotGuarded) => {
@@ -317,10 +322,10 @@ fn guarded(is_ours: bool, source: IpAddr, protocol: u8, behind: &[u8], setting: 
     };
     let on = |list: [&str; 2]| list.iter().any(|net| net.parse::<IpNet>().unwrap().contains(&source));
     let has = |flag: u8| setting.protect & flag != 0;
-    // Bits of the fourteenth byte: 2 is SYN, 16 is ACK.
+    // Bits of the fourteenth byte, in a header that is all there: 2 is SYN, 16 is ACK.
     let opens = protocol == 6
         && has(protect::CONNECTIONS)
-        && behind.get(13).is_none_or(|flags| flags & 2 > 0 && flags & 16 == 0);
+        && behind.get(..20).is_none_or(|header| header[13] & 2 > 0 && header[13] & 16 == 0);
     let is_cdn = match setting.cdn {
         Some(0) => true,
         Some(_) => on(CDN),

@@ -122,6 +122,7 @@ fn line(number: usize, Explained { question, explanation, because, .. }: &Explai
     let verdict = match explanation.verdict {
         Verdict::Pass => "passes",
         Verdict::Drop => "dropped",
+        Verdict::Answer => "answered",
     };
     let why = explanation.reason.map_or(explanation.outcome.name(), DropReason::name);
     let mut line = format!("{number:>4}  {verdict:<7}  {why:<17}  {}", title(&question.frame));
@@ -167,6 +168,27 @@ fn sentences(Explained { question, explanation, because, block }: &Explained) ->
             format!(
                 "It is for entrypoint `{entrypoint}`, which is shadowed, and would be dropped else: {meaning}."
             )
+        }
+        (Outcome::Unproved, reason) => {
+            let why = "is listed, but handshakes there have to be proved now, by SYN cookies";
+            match (explanation.verdict, reason) {
+                (Verdict::Pass, _) => passes(
+                    &mut text,
+                    &format!(
+                        "It is for entrypoint `{entrypoint}`. Its source {why}: this packet is of a connection, or proves \
+                         it, or the listener takes no cookies."
+                    ),
+                ),
+                (Verdict::Answer, _) => {
+                    text.push_str(": answered by the gate\n");
+                    format!("It asks entrypoint `{entrypoint}` for a connection. Its source {why}.")
+                }
+                (Verdict::Drop, reason) => {
+                    let meaning = reason.map_or("for a reason of another version's", DropReason::meaning);
+                    let _ = writeln!(text, ": dropped, {}", reason.map_or("?", DropReason::name));
+                    format!("It is for entrypoint `{entrypoint}`. Its source {why}, and {meaning}.")
+                }
+            }
         }
         (Outcome::NotIp, _) => {
             passes(&mut text, "It is neither IPv4 nor IPv6, or behind more than two VLAN tags.")

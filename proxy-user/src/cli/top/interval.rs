@@ -349,7 +349,10 @@ mod tests {
                 ("truncated", Tally::default()),
             ]
             .into(),
+            challenged: Tally::default(),
+            syn_flood: None,
             shadow: false,
+            would_challenge: Tally::default(),
             would_drop: BTreeMap::new(),
             would_drop_from: vec![crate::kernel::ShadowedSource {
                 prefix: "203.0.113.0/24".parse().unwrap(),

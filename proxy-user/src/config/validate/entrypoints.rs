@@ -9,7 +9,7 @@ use super::{
     merge::{Item, Merged},
     middleware::Chains,
     scalar::{self, MILLISECOND, MINUTE},
-    source_limit, tls,
+    source_limit, syn_cookies, tls,
 };
 use crate::config::{
     code::Code,
@@ -33,6 +33,7 @@ pub fn all(written: &Merged<'_>, chains: &mut Chains<'_, '_>, findings: &mut Fin
             allow: allow(item, written, findings),
             shadow: shadow(item, findings),
             source_limit: source_limit::of(item, findings),
+            syn_cookies: syn_cookies::of(item, findings),
             client_ip: client_ip(item, written, findings),
             tls: item.body.tls.as_ref().and_then(|tls| tls::entrypoint(item, tls, written, findings)),
             hsts: https::hsts(item, findings),

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use proxy_common::scope::{TCP, UDP};
 
 use super::*;
-use crate::kernel::Protocol;
+use crate::{config::model::SynCookies, kernel::Protocol};
 
 fn list(name: &str, prefixes: &[&str]) -> NamedList {
     NamedList {
@@ -26,6 +26,7 @@ fn guarded(entrypoint: &str, address: &str, lists: &[NamedList]) -> GuardedAddre
         lists: lists.to_vec(),
         shadow: false,
         limit: None,
+        syn_cookies: SynCookies::OFF,
     }
 }
 
