@@ -19,6 +19,7 @@ use crate::{
     access_log::{format::Stamp, sink::Sink},
     body::Received,
     hygiene::Fault,
+    middleware::{concurrency::Permit, reason::Reason},
 };
 
 /// A buffer is handed over when it holds this much, or when the worker's ticker comes by.
@@ -49,6 +50,8 @@ pub struct Exchange {
     pub received: Rc<Received>,
     pub bytes_out: u64,
     pub flags: Flags,
+    /// Places that it takes up until it is over.
+    pub held: Vec<Permit>,
 }
 
 /// How a request ended, where that is not plain from its status.
@@ -64,6 +67,8 @@ pub struct Flags {
     pub client_left: bool,
     /// The client broke a rule or a limit, and was told so.
     pub refused: Option<Fault>,
+    /// The route's middleware answered in the server's place.
+    pub halted: Option<Reason>,
 }
 
 /// A worker's part of the access log.

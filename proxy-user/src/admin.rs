@@ -34,6 +34,7 @@ use crate::{
     admin::verbs::Peer,
     config::model::{Admin, AdminAddr},
     control::{order::Desk, state::ControlState},
+    explain::{self, Question},
 };
 
 /// Why the admin API can't be served.
@@ -105,6 +106,7 @@ fn router(state: Arc<ControlState>) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/status", get(status))
         .route("/api/v1/allowlists", get(allowlists))
+        .route("/api/v1/explain", get(explained))
         .route("/api/v1/blocks", get(blocks))
         .with_state(state)
 }
@@ -136,6 +138,26 @@ async fn allowlists(State(state): State<Arc<ControlState>>, Query(wanted): Query
     match status::allowlists::document(&state, wanted.prefixes) {
         Some(document) => Json(document).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
+    }
+}
+
+/// `?question=…`: a [`Question`] as JSON.
+#[derive(Debug, Deserialize)]
+struct Asked {
+    question: String,
+}
+
+async fn explained(State(state): State<Arc<ControlState>>, Query(asked): Query<Asked>) -> Response {
+    let Some(running) = state.running() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response();
+    };
+    let snapshot = running.load_full();
+    let explained = serde_json::from_str::<Question>(&asked.question)
+        .map_err(|error| format!("the question is not understood: {error}"))
+        .and_then(|question| explain::explain(&snapshot.config, Some(snapshot.generation), &question));
+    match explained {
+        Ok(explanation) => Json(explanation).into_response(),
+        Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
     }
 }
 

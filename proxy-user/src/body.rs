@@ -9,12 +9,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::{
     access_log::Exchange,
+    forwarding::trailers_towards_server,
     hygiene::patience::Stall,
+    middleware::{reason::Reason, shape::Shape},
     upstream::{Lease, http1},
 };
 
@@ -24,6 +27,10 @@ pub struct Received {
     pub bytes: Cell<u64>,
     /// The client stopped in the middle of it.
     pub stood_still: Cell<bool>,
+    /// No more than so many bytes are taken.
+    pub most: Cell<Option<u64>>,
+    /// There were more.
+    pub too_large: Cell<bool>,
 }
 
 /// Why a request's body breaks off.
@@ -33,6 +40,8 @@ pub enum RequestFault {
     Http(#[from] hyper::Error),
     #[error("it stood still for too long")]
     StoodStill,
+    #[error("it is larger than its route takes")]
+    TooLarge,
 }
 
 /// Why an answer's body breaks off.
@@ -42,13 +51,26 @@ pub enum AnswerFault {
     Server(http1::Fault),
     #[error("the server stood still for too long")]
     StoodStill,
+    #[error("it took longer than its route allows")]
+    TookTooLong,
+    #[error("it can't be compressed: {0}")]
+    Compression(std::io::Error),
 }
 
 /// A request's body on its way to a server.
 #[derive(Debug)]
 pub enum RequestBody {
     Empty,
-    Streaming { incoming: Incoming, received: Rc<Received>, stall: Stall },
+    Streaming {
+        incoming: Incoming,
+        received: Rc<Received>,
+        stall: Stall,
+    },
+    /// All of it is here already.
+    Whole {
+        data: Option<Bytes>,
+        trailers: Option<HeaderMap>,
+    },
 }
 
 /// A response's body on its way to the client. When it ends, or is dropped because the client left, the exchange
@@ -57,6 +79,8 @@ pub enum RequestBody {
 pub struct ResponseBody {
     source: Source,
     exchange: Option<Box<Exchange>>,
+    /// What its route does to it.
+    shape: Option<Box<Shape>>,
 }
 
 #[derive(Debug)]
@@ -79,6 +103,10 @@ impl RequestBody {
         }
     }
 
+    pub fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self::Whole { data: Some(data).filter(|data| !data.is_empty()), trailers }
+    }
+
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)
     }
@@ -94,8 +122,12 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, RequestFault>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
+            Self::Whole { data, trailers } => {
+                let next = data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
+                Poll::Ready(next.map(Ok))
+            }
             Self::Streaming { incoming, received, stall } => {
-                let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) else {
+                let Poll::Ready(mut frame) = Pin::new(incoming).poll_frame(cx) else {
                     if !stall.is_over(cx) {
                         return Poll::Pending;
                     }
@@ -103,10 +135,20 @@ impl Body for RequestBody {
                     return Poll::Ready(Some(Err(RequestFault::StoodStill)));
                 };
                 stall.moves();
+                if let Some(Ok(frame)) = &mut frame
+                    && let Some(trailers) = frame.trailers_mut()
+                {
+                    trailers_towards_server(trailers);
+                }
                 if let Some(Ok(frame)) = &frame
                     && let Some(data) = frame.data_ref()
                 {
-                    received.bytes.set(received.bytes.get() + data.len() as u64);
+                    let bytes = received.bytes.get() + data.len() as u64;
+                    received.bytes.set(bytes);
+                    if received.most.get().is_some_and(|most| bytes > most) {
+                        received.too_large.set(true);
+                        return Poll::Ready(Some(Err(RequestFault::TooLarge)));
+                    }
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(RequestFault::Http)))
             }
@@ -116,6 +158,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Whole { data, trailers } => data.is_none() && trailers.is_none(),
             Self::Streaming { incoming, .. } => incoming.is_end_stream(),
         }
     }
@@ -123,6 +166,11 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            // Trailers have their place behind chunks, not behind a length.
+            Self::Whole { trailers: Some(_), .. } => SizeHint::default(),
+            Self::Whole { data, .. } => {
+                SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
+            }
             Self::Streaming { incoming, .. } => incoming.size_hint(),
         }
     }
@@ -133,8 +181,8 @@ impl Body for RequestBody {
 impl ResponseBody {
     /// `stall` watches over the server while the client waits for more.
     pub fn of_server(lease: Lease, stall: Stall, exchange: Box<Exchange>) -> Self {
-        let mut body =
-            Self { source: Source::Server { lease: Some(lease), stall }, exchange: Some(exchange) };
+        let source = Source::Server { lease: Some(lease), stall };
+        let mut body = Self { source, exchange: Some(exchange), shape: None };
         if body.is_end_stream() {
             body.ended();
         }
@@ -142,7 +190,15 @@ impl ResponseBody {
     }
 
     pub fn whole(bytes: Bytes, exchange: Option<Box<Exchange>>) -> Self {
-        Self { source: Source::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())), exchange }
+        Self { source: Source::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())), exchange, shape: None }
+    }
+
+    /// The same with another shape; what has no body keeps its own.
+    pub fn shaped(mut self, shape: Option<Shape>) -> Self {
+        if !self.is_end_stream() {
+            self.shape = shape.map(Box::new);
+        }
+        self
     }
 
     fn count(&mut self, length: usize) {
@@ -158,9 +214,27 @@ impl ResponseBody {
         {
             lease.give_back();
         }
+        self.finish();
+    }
+
+    fn finish(&mut self) {
         if let Some(exchange) = self.exchange.take() {
             exchange.finish();
         }
+    }
+
+    /// A body that is shaped broke off: its server did, or its time was over.
+    fn gave_up(&mut self, fault: &AnswerFault) {
+        if let Source::Server { lease, .. } = &mut self.source {
+            *lease = None;
+        }
+        if let Some(exchange) = &mut self.exchange {
+            match fault {
+                AnswerFault::TookTooLong => exchange.flags.halted = Some(Reason::TimedOut),
+                _ => exchange.flags.server_broke_off = true,
+            }
+        }
+        self.finish();
     }
 
     /// The server broke off in the middle.
@@ -179,7 +253,11 @@ impl Drop for ResponseBody {
     fn drop(&mut self) {
         if let Some(mut exchange) = self.exchange.take() {
             // A response without a body (HEAD, 204, 304) is dropped unread, and that is its proper end.
-            if !self.source_is_at_end() {
+            let over = match &self.shape {
+                Some(shape) if shape.compresses() => shape.is_over(),
+                _ => self.source_is_at_end(),
+            };
+            if !over {
                 exchange.flags.client_left = true;
             }
             exchange.finish();
@@ -190,7 +268,7 @@ impl Drop for ResponseBody {
 impl ResponseBody {
     fn source_is_at_end(&self) -> bool {
         match &self.source {
-            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.connection().is_at_end()),
+            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.carrier.is_at_end()),
             // Pages are small and whole: whether the client read them to the end is not known here.
             Source::Whole(_) => true,
         }
@@ -205,11 +283,53 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerFault>>> {
-        let this = &mut *self;
+        let Some(mut shape) = self.shape.take() else { return self.poll_source(cx) };
+        // The exchange is over when its last shaped byte is on its way, and that is not the source's to tell.
+        let exchange = self.exchange.take();
+        let frame = shape.poll(cx, |cx| self.poll_source(cx));
+        (self.exchange, self.shape) = (exchange, Some(shape));
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.count(frame.data_ref().map_or(0, Bytes::len));
+                if self.is_end_stream() {
+                    self.finish();
+                }
+            }
+            Poll::Ready(Some(Err(fault))) => self.gave_up(fault),
+            Poll::Ready(None) => self.finish(),
+            Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.shape {
+            Some(shape) if shape.compresses() => shape.is_over(),
+            _ => self.source_is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.shape, &self.source) {
+            (Some(shape), _) if shape.compresses() => SizeHint::default(),
+            (_, Source::Server { lease, .. }) => {
+                let left = lease.as_ref().map_or(Some(0), |lease| lease.carrier.remaining());
+                left.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
+            (_, Source::Whole(bytes)) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+        }
+    }
+}
+
+impl ResponseBody {
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerFault>>> {
+        let this = self;
         match &mut this.source {
             Source::Server { lease, stall } => {
                 let Some(server) = lease else { return Poll::Ready(None) };
-                let frame = match server.connection_mut().poll_frame(cx) {
+                let frame = match server.carrier.poll_frame(cx) {
                     Poll::Ready(frame) => frame.map(|frame| frame.map_err(AnswerFault::Server)),
                     Poll::Pending if stall.is_over(cx) => Some(Err(AnswerFault::StoodStill)),
                     Poll::Pending => return Poll::Pending,
@@ -220,7 +340,7 @@ impl Body for ResponseBody {
                         server.heard();
                         let length = frame.data_ref().map_or(0, Bytes::len);
                         this.count(length);
-                        if this.is_end_stream() {
+                        if this.source_is_over() {
                             this.ended();
                         }
                     }
@@ -243,22 +363,10 @@ impl Body for ResponseBody {
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    fn source_is_over(&self) -> bool {
         match &self.source {
-            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.connection().is_at_end()),
+            Source::Server { lease, .. } => lease.as_ref().is_none_or(|lease| lease.carrier.is_at_end()),
             Source::Whole(bytes) => bytes.is_none(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Server { lease, .. } => {
-                let left = lease.as_ref().map_or(Some(0), |lease| lease.connection().remaining());
-                left.map_or_else(SizeHint::default, SizeHint::with_exact)
-            }
-            Source::Whole(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
         }
     }
 }

@@ -9,6 +9,7 @@ mod block;
 mod check;
 mod docs;
 mod explain;
+mod hash_password;
 mod kernel;
 mod reload;
 mod run;
@@ -53,8 +54,10 @@ enum Command {
     /// Block addresses for a while, show who is blocked, let them go
     #[command(subcommand)]
     Block(block::BlockCommand),
-    /// Say why the gate passes or drops an address or a packet, or more about a code like W012
+    /// Say why the gate passes or drops an address or a packet, which way a URL takes, or more about a code like W012
     Explain(explain::ExplainArgs),
+    /// Make of a password what `basic_auth` keeps of it
+    HashPassword(hash_password::HashPasswordArgs),
     /// Show packets that the gate drops, as it drops them
     Watch(watch::WatchArgs),
     /// Show per second what passes, what is dropped and where that comes from, and how the servers are
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Allowlist(command) => allowlist::run(&command),
         Command::Block(command) => block::run(&command),
         Command::Explain(args) => explain::run(&args),
+        Command::HashPassword(args) => hash_password::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Kernel(command) => kernel::run(&command),

@@ -17,12 +17,10 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     address::{EntrypointAddr, PeerAddr},
-    connection::crowd::Place,
     hygiene::{Fault, stream::Link},
     identity::{Trust, TrustedSource, spell_peer},
+    proxy_protocol,
     request::Caller,
-    snapshot::Entrypoint,
-    tls::handshake::Session,
     worker::Worker,
 };
 
@@ -42,7 +40,7 @@ pub struct Accepted {
 
 /// Serves a connection until it ends.
 pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
-    let Accepted { stream, peer, at } = accepted;
+    let Accepted { mut stream, mut peer, at } = accepted;
     // 1. Where did it come in? (A reload may have taken the entrypoint away a moment ago.)
     let snapshot = worker.snapshot();
     let Some(entrypoint) = snapshot.entrypoint(at).cloned() else { return };
@@ -62,6 +60,19 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
         entrypoint.counters.would_turn_away.fetch_add(1, Ordering::Relaxed);
     }
     entrypoint.counters.accepted.fetch_add(1, Ordering::Relaxed);
+    // Answers are written whole: waiting to fill a segment only delays them. Fails only if the client is gone.
+    let _ = stream.set_nodelay(true);
+
+    // 3. Whose is it, and are there too many already?
+    if let Some(proxies) = entrypoint.proxies.as_ref().filter(|proxies| proxies.from.contains(peer.ip())) {
+        match timeout(proxies.timeout, proxy_protocol::receive(&mut stream)).await {
+            Ok(Ok(ends)) => peer = ends.map_or(peer, |ends| PeerAddr(ends.source)),
+            Ok(Err(_)) | Err(_) => {
+                entrypoint.counters.faults.count(Fault::ProxyHeader);
+                return reset(&stream);
+            }
+        }
+    }
     let of_many = TrustedSource::trust(entrypoint.client_ip.as_ref(), peer) == Trust::Believed;
     let place = match entrypoint.crowd.enter(peer.ip(), of_many, &entrypoint.limits) {
         Ok(place) => place,
@@ -70,24 +81,45 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
             return turn_away(&stream, fault, entrypoint.tls.is_some());
         }
     };
-    // Answers are written whole: waiting to fill a segment only delays them. Fails only if the client is gone.
-    let _ = stream.set_nodelay(true);
+    let local = if at.0.ip().is_unspecified() { stream.local_addr().unwrap_or(at.0) } else { at.0 };
 
-    // 3. TLS, then HTTP.
+    // 4. TLS, then HTTP.
     let tls = entrypoint.tls.clone();
-    let caller = |session| caller(&worker, &entrypoint, peer, at, place, session);
-    let Some(tls) = tls else {
-        if begins_with_http2(&stream, entrypoint.limits.head_time).await {
-            return http2::speak(stream, caller(None)).await;
-        }
-        return http1::speak(stream, caller(None)).await;
+    let link: Arc<Link> = Arc::default();
+    let caller = |session| {
+        Rc::new(Caller {
+            attended: worker.patience.attend(link.clone()),
+            worker: worker.clone(),
+            entrypoint: entrypoint.clone(),
+            peer: spell_peer(peer),
+            at,
+            local,
+            session,
+            link,
+            requests: Cell::new(0),
+            place,
+        })
     };
-    match timeout(HANDSHAKE, tls.accept(stream)).await {
-        Ok(Ok((stream, session))) => {
+    let Some(tls) = tls else {
+        let begins = tokio::select! {
+            begins = begins_with_http2(&stream, entrypoint.limits.head_time) => begins,
+            // Whoever has said nothing yet is not waited for.
+            () = worker.closing() => false,
+        };
+        if begins {
+            return Box::pin(http2::speak(stream, caller(None))).await;
+        }
+        return Box::pin(http1::speak(stream, caller(None))).await;
+    };
+    // Each stage in a box of its own: an idle connection pays for what it is in, not for all that it went through.
+    match timeout(HANDSHAKE, Box::pin(tls.accept(stream))).await {
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some((stream, session)))) => {
+            let stream = Box::new(stream);
             if session.http2 {
-                http2::speak(stream, caller(Some(session))).await;
+                Box::pin(http2::speak(stream, caller(Some(session)))).await;
             } else {
-                http1::speak(stream, caller(Some(session))).await;
+                Box::pin(http1::speak(stream, caller(Some(session)))).await;
             }
         }
         failed @ (Ok(Err(_)) | Err(_)) => {
@@ -98,29 +130,6 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
             tracing::debug!(entrypoint = %entrypoint.name, why, "a TLS handshake failed");
         }
     }
-}
-
-/// The caller of an HTTP connection: known to its requests until the last of them is over.
-fn caller(
-    worker: &Rc<Worker>,
-    entrypoint: &Arc<Entrypoint>,
-    peer: PeerAddr,
-    at: EntrypointAddr,
-    place: Place,
-    session: Option<Session>,
-) -> Rc<Caller> {
-    let link: Arc<Link> = Arc::default();
-    Rc::new(Caller {
-        worker: worker.clone(),
-        entrypoint: entrypoint.clone(),
-        peer: spell_peer(peer),
-        at,
-        session,
-        attended: worker.patience.attend(link.clone()),
-        link,
-        requests: Cell::new(0),
-        place,
-    })
 }
 
 /// Drives a connection; when the worker drains, it is told to end after what it has begun.

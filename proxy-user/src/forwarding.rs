@@ -88,6 +88,26 @@ pub fn towards_server(headers: &mut HeaderMap, origin: &Origin<'_>) {
     headers.insert(REQUEST_ID, origin.request_id.clone());
 }
 
+/// Takes out of a request's trailers what may only stand in its head: whoever reads both as one would believe it.
+pub fn trailers_towards_server(trailers: &mut HeaderMap) {
+    let found = Found::among(trailers);
+    strip_hop_by_hop(trailers, &found);
+    if found.underscore {
+        strip_look_alikes(trailers);
+    }
+    for name in MANAGED.iter().chain(&[
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::TE,
+        header::TRAILER,
+        header::EXPECT,
+        header::AUTHORIZATION,
+        header::COOKIE,
+    ]) {
+        trailers.remove(name);
+    }
+}
+
 /// Makes a server's fields those that the client gets.
 pub fn towards_client(headers: &mut HeaderMap, request_id: &HeaderValue) {
     let found = Found::among(headers);
@@ -307,6 +327,25 @@ mod tests {
             ("expect", "100-continue"),
         ];
         assert_eq!(sent_on(Trust::NotBelieved, &said), is(&REBUILT));
+    }
+
+    #[test]
+    fn trailers_carry_nothing_that_belongs_in_a_head() {
+        let mut trailers = HeaderMap::new();
+        for (name, value) in [
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x_forwarded_for", "10.0.0.1"),
+            ("content-length", "5"),
+            ("transfer-encoding", "chunked"),
+            ("host", "evil.example"),
+            ("connection", "x-signature"),
+            ("x-signature", "1"),
+            ("grpc-status", "0"),
+        ] {
+            trailers.insert(name, HeaderValue::from_static(value));
+        }
+        trailers_towards_server(&mut trailers);
+        assert_eq!(trailers.keys().collect::<Vec<_>>(), ["grpc-status"]);
     }
 
     #[test]

@@ -25,18 +25,25 @@ pub struct Judged {
     pub path: Option<String>,
 }
 
+/// CONNECT with a protocol, as WebSockets are asked for over HTTP/2 (RFC 8441).
+pub fn asks_for_websocket(head: &request::Parts) -> bool {
+    let protocol = head.extensions.get::<hyper::ext::Protocol>();
+    head.version == Version::HTTP_2 && protocol.is_some_and(|protocol| protocol.as_str() == "websocket")
+}
+
 /// Judges a request's head, whichever protocol it came by.
 ///
 /// # Errors
 /// With the rule that it breaks.
 pub fn judge(head: &request::Parts) -> Result<Judged, Fault> {
-    if head.method == Method::CONNECT {
+    if head.method == Method::CONNECT && !asks_for_websocket(head) {
         return Err(Fault::Connect);
     }
     // HTTP/1's was looked at as it was written.
     if head.version == Version::HTTP_2 {
         let written = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
-        target::judge_written(head.method.as_str().as_bytes(), written.as_bytes())?;
+        let method = if head.method == Method::CONNECT { &Method::GET } else { &head.method };
+        target::judge_written(method.as_str().as_bytes(), written.as_bytes())?;
     }
     let host = target::host(head)?;
     let path = match target::routed(&head.method, head.uri.path())? {

@@ -10,15 +10,17 @@ pub mod worker;
 pub mod connection;
 pub mod admission;
 pub mod blocklist;
+pub mod proxy_protocol;
 pub mod hygiene;
 pub mod tls;
 
-// === The way of a request: identity → route → forwarding → server, or page ===
+// === The way of a request: identity → route → forwarding → middleware → server, or page ===
 pub mod request;
 pub mod identity;
 pub mod https;
 pub mod routing;
 pub mod forwarding;
+pub mod middleware;
 pub mod service;
 pub mod balance;
 pub mod upstream;
@@ -38,7 +40,9 @@ pub mod health;
 pub mod config;
 pub mod control;
 pub mod allowlists;
+pub mod acme;
 pub mod kernel;
+pub mod explain;
 pub mod admin;
 pub mod demonstration;
 pub mod allocator;

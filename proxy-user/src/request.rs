@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     convert::Infallible,
+    net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::{Instant, SystemTime},
@@ -12,10 +13,11 @@ use bytes::Bytes;
 use futures_util::TryFutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request, uri::Scheme};
 use hyper::body::Incoming;
+use tokio::time::timeout_at;
 
 use crate::{
     access_log::{Exchange, Flags, format::unix_millis},
-    address::{EntrypointAddr, PeerAddr},
+    address::{ClientAddr, EntrypointAddr, PeerAddr},
     body::{RequestBody, ResponseBody},
     connection::crowd::Place,
     forwarding::{self, Origin},
@@ -26,7 +28,9 @@ use crate::{
         stream::Link,
     },
     identity::{self, Spelled, TrustedSource},
+    middleware::{Halt, Passage, headers::Facts, reason::Reason, shape::Shape},
     page::{self, Taste},
+    proxy_protocol::Ends,
     routing::rule::Asked,
     service::Service,
     snapshot::Entrypoint,
@@ -47,6 +51,8 @@ pub struct Caller {
     pub entrypoint: Arc<Entrypoint>,
     pub peer: Spelled<PeerAddr>,
     pub at: EntrypointAddr,
+    /// The address that it was accepted on; `at`, unless that is a wildcard.
+    pub local: SocketAddr,
     /// What the TLS handshake has told; `None`: it is a plain connection.
     pub session: Option<Session>,
     /// What its stream has to say.
@@ -56,6 +62,15 @@ pub struct Caller {
     /// Kept until the last of its requests is over.
     pub attended: Attended,
     pub place: Place,
+}
+
+impl Caller {
+    /// Whose request it is, and where it came in: for servers that are told by the PROXY protocol.
+    fn ends(&self, client: ClientAddr) -> Ends {
+        // Of a client that somebody else speaks for, no port is known.
+        let port = if client.0 == self.peer.addr.ip() { self.peer.addr.0.port() } else { 0 };
+        Ends { source: SocketAddr::new(client.0, port), destination: self.local }
+    }
 }
 
 /// Why Weir answers itself. One place, [`refuse`], turns it into a response.
@@ -69,6 +84,10 @@ enum Refusal<'a> {
     ToHttps(StatusCode, HeaderValue),
     /// The client's fault, or a gap in the configuration.
     NoRoute,
+    /// The route's middleware has its own answer.
+    Halted(Halt),
+    /// Nobody's fault: an ACME authority asks for the proof of an order.
+    Challenge(String),
     /// The servers' fault.
     Undelivered(&'a Service, Undelivered),
 }
@@ -121,28 +140,33 @@ async fn answered(
         received: Rc::default(),
         bytes_out: 0,
         flags: Flags::default(),
+        held: Vec::new(),
     });
 
     // 2. Where does it lead?
-    let Judged { host, path } = match judged {
+    let Judged { mut host, path } = match judged {
         Ok(judged) => judged,
-        Err(fault) => return Ok(refuse(&Refusal::Client(fault), entrypoint, taste, exchange)),
+        Err(fault) => return Ok(refuse(Refusal::Client(fault), entrypoint, taste, exchange)),
     };
     let host_name = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
     if !https::well_directed(&caller, entrypoint, host_name) {
-        return Ok(refuse(&Refusal::Misdirected, entrypoint, taste, exchange));
+        return Ok(refuse(Refusal::Misdirected, entrypoint, taste, exchange));
+    }
+    if let Some(proof) = snapshot.acme.answer(head.uri.path()) {
+        return Ok(refuse(Refusal::Challenge(proof), entrypoint, taste, exchange));
     }
     if let Some(redirect) = &entrypoint.redirect {
         match https::onward(redirect, host_name, &head.uri) {
             _ if host_name.is_empty() => {
-                return Ok(refuse(&Refusal::Client(Fault::Host), entrypoint, taste, exchange));
+                return Ok(refuse(Refusal::Client(Fault::Host), entrypoint, taste, exchange));
             }
             Some(to) => {
-                return Ok(refuse(&Refusal::ToHttps(redirect.status, to), entrypoint, taste, exchange));
+                return Ok(refuse(Refusal::ToHttps(redirect.status, to), entrypoint, taste, exchange));
             }
             None => {}
         }
     }
+    let wish = Wish::of(&mut head);
     let asked = Asked {
         host: host_name,
         path: path.as_deref().unwrap_or(head.uri.path()),
@@ -152,13 +176,12 @@ async fn answered(
         client: client.addr.0,
     };
     let Some(destination) = entrypoint.router.find(&asked) else {
-        return Ok(refuse(&Refusal::NoRoute, entrypoint, taste, exchange));
+        return Ok(refuse(Refusal::NoRoute, entrypoint, taste, exchange));
     };
     exchange.route = Some(destination.route.clone());
 
     // 3. What does the server get to see?
     let scheme = if caller.session.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-    let wish = Wish::of(&mut head);
     forwarding::towards_server(
         &mut head.headers,
         &Origin {
@@ -171,42 +194,89 @@ async fn answered(
         },
     );
     https::tell_of_client(&caller, entrypoint, &mut head.headers);
+    let stall = |limit| Stall::new(caller.worker.patience.clone(), limit);
+    let mut body = RequestBody::new(incoming, &exchange.received, || stall(entrypoint.limits.body_idle));
+
+    // 4. What is done to it on its way, and may it go on?
+    let (means, chain) = (caller.worker.means(caller.ends(client.addr)), &destination.chain);
+    let compression = chain.compression(&head);
+    let facts = (!chain.is_empty()).then(|| Facts::of(&exchange, host.as_ref(), &scheme));
+    let dressed = |mut response: Response<ResponseBody>| {
+        if let Some(facts) = &facts {
+            chain.dress(response.headers_mut(), facts);
+        }
+        Ok(response)
+    };
+    if let Some(facts) = &facts {
+        let passage = Passage {
+            head: &mut head,
+            host: &mut host,
+            path: path.as_deref(),
+            body: &mut body,
+            exchange: &mut exchange,
+            means,
+            client: client.addr.0,
+            facts,
+        };
+        // Boxed, since it is large and most requests have none.
+        if let Err(halt) = Box::pin(chain.admit(passage)).await {
+            return dressed(refuse(Refusal::Halted(halt), entrypoint, taste, exchange));
+        }
+    }
+    let Some(service) = &destination.service else {
+        return dressed(refuse(Refusal::NoRoute, entrypoint, taste, exchange));
+    };
     if let Some(wish) = &wish {
         wish.pass_on(&mut head.headers);
     }
-    let stall = |limit| Stall::new(caller.worker.patience.clone(), limit);
-    let body = RequestBody::new(incoming, &exchange.received, || stall(entrypoint.limits.body_idle));
     for_server(&mut head, host);
 
-    // 4. A server answers, or a page does.
-    let service = &destination.service;
-    match deliver(caller.worker.means(), service, &head, body, &mut exchange).await {
+    // 5. A server answers, or a page does.
+    let delivered = match chain.first_byte_by(exchange.began) {
+        None => deliver(means, service, &head, body, &mut exchange).await,
+        Some(by) => in_time(by, deliver(means, service, &head, body, &mut exchange)).await,
+    };
+    match delivered {
         Ok(answer) => {
             let Answer { mut head, lease, .. } = answer;
             let protocol = head.headers.get(header::UPGRADE).cloned();
             forwarding::towards_client(&mut head.headers, &request_id);
             exchange.status = head.status;
-            if head.status == StatusCode::SWITCHING_PROTOCOLS
-                && let Some(wish) = wish
-            {
-                wish.granted(&mut head, protocol, lease).carry(&caller, exchange);
+            let connects = wish.as_ref().is_some_and(Wish::is_connect);
+            if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                let (Some(wish), Some(server)) = (wish, lease.into_connection()) else {
+                    // A server that switches unasked was found out before.
+                    let fault = Undelivered::NoServer;
+                    return Ok(refuse(Refusal::Undelivered(service, fault), entrypoint, taste, exchange));
+                };
+                wish.granted(&mut head, protocol, server).carry(&caller, exchange);
                 return Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)));
             }
+            if connects && head.status.is_success() {
+                // To the client that would mean that it has its WebSocket, but the server didn't switch.
+                head.status = StatusCode::BAD_GATEWAY;
+                exchange.status = head.status;
+            }
+            let encoder = compression.and_then(|offer| offer.take(&mut head));
+            let shape = Shape::new(chain.over_by(exchange.began), encoder);
             // The answer is spoken in the client's version, whatever the server's was.
             head.version = Version::HTTP_11;
             let body = ResponseBody::of_server(lease, stall(entrypoint.limits.stream_idle), exchange);
-            Ok(Response::from_parts(head, body))
+            dressed(Response::from_parts(head, body.shaped(shape)))
+        }
+        Err(Undelivered::ClientLeft) if exchange.received.too_large.get() => {
+            dressed(refuse(Refusal::Halted(Halt::TooLarge), entrypoint, taste, exchange))
         }
         Err(Undelivered::ClientLeft) if let Some(fault) = fault_of_body(&caller, &exchange) => {
-            Ok(refuse(&Refusal::Client(fault), entrypoint, taste, exchange))
+            dressed(refuse(Refusal::Client(fault), entrypoint, taste, exchange))
         }
-        Err(fault) => Ok(refuse(&Refusal::Undelivered(service, fault), entrypoint, taste, exchange)),
+        Err(fault) => dressed(refuse(Refusal::Undelivered(service, fault), entrypoint, taste, exchange)),
     }
 }
 
 /// Turns a refusal into its answer, and notes it in the exchange.
 fn refuse(
-    refusal: &Refusal<'_>,
+    refusal: Refusal<'_>,
     entrypoint: &Entrypoint,
     taste: Taste,
     mut exchange: Box<Exchange>,
@@ -214,21 +284,33 @@ fn refuse(
     let request_id = &exchange.request_id;
     let response: Response<Bytes> = match refusal {
         Refusal::Client(fault) => {
-            exchange.flags.refused = Some(*fault);
-            entrypoint.counters.faults.count(*fault);
+            exchange.flags.refused = Some(fault);
+            entrypoint.counters.faults.count(fault);
             page::plain(fault.status(), request_id)
         }
         Refusal::NoRoute => page::plain(StatusCode::NOT_FOUND, request_id),
+        Refusal::Halted(halt) => {
+            if let Some(reason) = Reason::of(&halt) {
+                exchange.flags.halted = Some(reason);
+                entrypoint.counters.halts.count(reason);
+            }
+            halt.answer(request_id)
+        }
+        Refusal::Challenge(proof) => page::plain(StatusCode::OK, request_id).map(|_| proof.into()),
         Refusal::Misdirected => {
             https::misdirected(page::plain(StatusCode::MISDIRECTED_REQUEST, request_id), exchange.version)
         }
-        Refusal::ToHttps(status, to) => https::sent_on(page::plain(*status, request_id), to.clone()),
+        Refusal::ToHttps(status, to) => https::sent_on(page::plain(status, request_id), to),
         // Nobody is there any more to read it.
         Refusal::Undelivered(_, Undelivered::ClientLeft) => {
             exchange.flags.client_left = true;
             page::plain(StatusCode::BAD_REQUEST, request_id)
         }
-        Refusal::Undelivered(service, Undelivered::NoServer | Undelivered::Failed(_)) => {
+        Refusal::Undelivered(service, fault) => {
+            if matches!(fault, Undelivered::TooLate) {
+                exchange.flags.halted = Some(Reason::TimedOut);
+                entrypoint.counters.halts.count(Reason::TimedOut);
+            }
             exchange.flags.page = true;
             service.counters.pages.fetch_add(1, Ordering::Relaxed);
             service.page().answer(taste, request_id)
@@ -236,6 +318,14 @@ fn refuse(
     };
     exchange.status = response.status();
     response.map(|bytes| ResponseBody::whole(bytes, Some(exchange)))
+}
+
+/// Delivers in the time that a route gives it. Boxed, since it is large and most routes give no time.
+async fn in_time(
+    by: Instant,
+    delivery: impl Future<Output = Result<Answer, Undelivered>>,
+) -> Result<Answer, Undelivered> {
+    timeout_at(by.into(), Box::pin(delivery)).await.unwrap_or(Err(Undelivered::TooLate))
 }
 
 /// The rule that the client broke in its body, if that is why it broke off.

@@ -8,9 +8,10 @@ use std::sync::{
 use crate::{
     address::ServerAddr,
     balance::{self, Tried},
-    config::model::{HealthCheck, Timeouts},
+    config::model::{HealthCheck, ServerProtocol, Timeouts},
     health::Health,
     page::Page,
+    proxy_protocol,
     tls::server::ServerTls,
     upstream::{budget::Budget, pool::PoolKey},
 };
@@ -20,6 +21,9 @@ pub struct Service {
     pub name: Arc<str>,
     pub servers: Vec<Server>,
     pub tls: Option<ServerTls>,
+    pub protocol: ServerProtocol,
+    /// Connections begin with a header that names the client, and serve one request.
+    pub send_proxy: Option<proxy_protocol::Version>,
     pub check: Option<HealthCheck>,
     pub timeouts: Timeouts,
     pub when_all_down: WhenAllDown,

@@ -10,12 +10,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use http::HeaderValue;
 
 use crate::{
     access_log::sink::Sink,
+    acme::Board,
     address::{EntrypointAddr, ServerAddr},
     admission::{Admission, PrefixSet},
     blocklist::Blocks,
@@ -24,6 +26,7 @@ use crate::{
     health::{Health, Status},
     hygiene::Faults,
     identity::TrustedSource,
+    middleware::{Chain, Step, reason::Tally},
     page::Page,
     routing::{
         Router,
@@ -43,6 +46,10 @@ pub struct Snapshot {
     pub entrypoints: Vec<Arc<Entrypoint>>,
     pub services: Vec<Arc<Service>>,
     pub access_log: Option<Arc<Sink>>,
+    /// As in the configuration. Kept for what they count, which the next snapshot takes over.
+    middleware: Vec<Arc<Step>>,
+    /// Where certificates hang that were ordered, and challenges while they are.
+    pub acme: Arc<Board>,
     /// One and the same for all snapshots.
     pub blocks: Arc<Blocks>,
     by_address: HashMap<EntrypointAddr, usize>,
@@ -61,15 +68,25 @@ pub struct Entrypoint {
     pub redirect: Option<RedirectToHttps>,
     pub router: Router<Destination>,
     pub limits: Limits,
+    pub proxies: Option<Proxies>,
     pub crowd: Arc<Crowd>,
     pub counters: Arc<EntrypointCounters>,
+}
+
+/// Whose connections begin with a header of the PROXY protocol.
+#[derive(Debug)]
+pub struct Proxies {
+    pub from: PrefixSet,
+    pub timeout: Duration,
 }
 
 /// Where a route leads.
 #[derive(Debug, Clone)]
 pub struct Destination {
     pub route: Arc<str>,
-    pub service: Arc<Service>,
+    pub chain: Arc<Chain>,
+    /// `None`: its chain lets no request through.
+    pub service: Option<Arc<Service>>,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +103,8 @@ pub struct EntrypointCounters {
     pub requests: AtomicU64,
     /// Clients that broke a rule or a limit.
     pub faults: Faults,
+    /// Requests that a middleware answered.
+    pub halts: Tally,
 }
 
 /// A configuration that is valid in itself, but can't run here.
@@ -108,7 +127,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// When TLS settings are refused, or the access log can't be opened.
-    pub fn new(config: Arc<Config>, before: Option<&Self>) -> Result<Self, SnapshotFault> {
+    pub fn new(config: Arc<Config>, acme: &Arc<Board>, before: Option<&Self>) -> Result<Self, SnapshotFault> {
         let pages: Vec<Arc<Page>> = config
             .pages
             .iter()
@@ -119,8 +138,11 @@ impl Snapshot {
             .iter()
             .map(|service| running_service(service, &pages, before).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
+        let middleware = running_middleware(&config, &services, before);
         let entrypoints = (0..config.entrypoints.len())
-            .map(|index| running_entrypoint(&config, index, &services, before).map(Arc::new))
+            .map(|index| {
+                running_entrypoint(&config, index, &services, &middleware, acme, before).map(Arc::new)
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let by_address = entrypoints
             .iter()
@@ -130,10 +152,12 @@ impl Snapshot {
         Ok(Self {
             generation: before.map_or(1, |before| before.generation + 1),
             access_log: access_log(&config, before)?,
+            acme: acme.clone(),
             blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
             config,
             entrypoints,
             services,
+            middleware,
             by_address,
         })
     }
@@ -164,6 +188,8 @@ fn running_entrypoint(
     config: &Config,
     index: usize,
     services: &[Arc<Service>],
+    middleware: &[Arc<Step>],
+    acme: &Arc<Board>,
     before: Option<&Snapshot>,
 ) -> Result<Entrypoint, SnapshotFault> {
     let entrypoint = &config.entrypoints[index];
@@ -173,14 +199,26 @@ fn running_entrypoint(
     let tls = entrypoint
         .tls
         .as_ref()
-        .map(|tls| Terminator::new(tls, known.and_then(|known| known.tls.as_deref())).map(Arc::new))
+        .map(|tls| Terminator::new(tls, acme, known.and_then(|known| known.tls.as_deref())).map(Arc::new))
         .transpose()
         .map_err(|error| SnapshotFault::EntrypointTls { entrypoint: entrypoint.name.clone(), error })?;
     let routes = config
         .routes
         .iter()
         .filter(|route| route.entrypoints.is_empty() || route.entrypoints.contains(&id))
-        .flat_map(|route| rules(config, route, &services[route.service.0]));
+        .flat_map(|route| {
+            let chain = entrypoint.middleware.iter().chain(&route.middleware);
+            let chain = Chain::new(chain.map(|id| middleware[id.0].clone()));
+            rules(
+                config,
+                route,
+                Destination {
+                    route: route.name.clone(),
+                    chain: Arc::new(chain),
+                    service: route.service.map(|id| services[id.0].clone()),
+                },
+            )
+        });
     let cdns: Vec<_> =
         entrypoint.allow.iter().copied().filter(|list| config.allowlists[list.0].cdn).collect();
     Ok(Entrypoint {
@@ -202,17 +240,17 @@ fn running_entrypoint(
         redirect: entrypoint.redirect.clone(),
         router: Router::new(routes),
         limits: entrypoint.limits.clone(),
+        proxies: entrypoint
+            .proxy_protocol
+            .as_ref()
+            .map(|proxies| Proxies { from: prefixes(config, &proxies.from), timeout: proxies.timeout }),
         crowd: known.map(|known| known.crowd.clone()).unwrap_or_default(),
         counters: known.map(|known| known.counters.clone()).unwrap_or_default(),
     })
 }
 
 /// A rule for each of a route's hosts.
-fn rules<'a>(
-    config: &'a Config,
-    route: &'a model::Route,
-    service: &'a Arc<Service>,
-) -> impl Iterator<Item = Rule<Destination>> + 'a {
+pub fn rules<T: Clone>(config: &Config, route: &model::Route, target: T) -> Vec<Rule<T>> {
     let test = |condition: &model::Condition| Test {
         condition: condition.clone(),
         clients: match condition {
@@ -222,18 +260,40 @@ fn rules<'a>(
     };
     let when: Box<[Test]> = route.when.iter().map(test).collect();
     let not: Box<[Test]> = route.not.iter().map(test).collect();
-    route.hosts.iter().map(move |host| Rule {
+    let each = route.hosts.iter().map(|host| Rule {
         order: Order::of(route, host),
         host: host.clone(),
         path: route.path.clone(),
         when: when.clone(),
         not: not.clone(),
-        target: Destination { route: route.name.clone(), service: service.clone() },
-    })
+        target: target.clone(),
+    });
+    each.collect()
+}
+
+/// What middleware counts goes on by its name, and by what it does.
+fn running_middleware(
+    config: &Config,
+    services: &[Arc<Service>],
+    before: Option<&Snapshot>,
+) -> Vec<Arc<Step>> {
+    let known: HashMap<&Arc<str>, &Arc<Step>> =
+        before.iter().flat_map(|before| &before.middleware).map(|step| (&step.name, step)).collect();
+    let steps = config.middleware.iter().map(|one| {
+        let known = known.get(&one.name).map(|step| &***step);
+        Arc::new(Step::new(
+            one.name.clone(),
+            &one.kind,
+            |networks| networks_of(config, networks),
+            services,
+            known,
+        ))
+    });
+    steps.collect()
 }
 
 /// All of `networks`, with who is on the lists now.
-fn networks_of(config: &Config, networks: &[Network]) -> PrefixSet {
+pub fn networks_of(config: &Config, networks: &[Network]) -> PrefixSet {
     PrefixSet::new(networks.iter().flat_map(|network| match network {
         Network::List(list) => config.allowlists[list.0].prefixes.as_slice(),
         Network::Prefix(prefix) => std::slice::from_ref(prefix),
@@ -254,16 +314,20 @@ fn running_service(
                 .map_err(|error| SnapshotFault::ServiceTls { service: service.name.clone(), error })?,
         }),
     };
-    let same_tls = known.is_some_and(|known| ServerTls::same(known.tls.as_ref(), tls.as_ref()));
+    let same_way = known.is_some_and(|known| {
+        known.protocol == service.protocol && ServerTls::same(known.tls.as_ref(), tls.as_ref())
+    });
     let servers = service.servers.iter().map(|addr| {
         let addr = ServerAddr(*addr);
         let known_server = known.and_then(|known| known.servers.iter().find(|server| server.addr == addr));
-        running_server(addr, service.health.is_some(), same_tls, known_server)
+        running_server(addr, service.health.is_some(), same_way, known_server)
     });
     let fallback = |page: model::PageId| pages[page.0].clone();
     Ok(Service {
         name: service.name.clone(),
         servers: servers.collect(),
+        protocol: service.protocol,
+        send_proxy: service.send_proxy,
         check: service.health.clone(),
         timeouts: service.timeouts.clone(),
         when_all_down: match service.when_all_down {
@@ -277,14 +341,15 @@ fn running_service(
     })
 }
 
-fn running_server(addr: ServerAddr, checked: bool, same_tls: bool, known: Option<&Server>) -> Server {
+fn running_server(addr: ServerAddr, checked: bool, same_way: bool, known: Option<&Server>) -> Server {
     let fresh = if checked { Status::Starting } else { Status::Unchecked };
     let health = known
         .map(|known| known.health.clone())
         .filter(|health| (health.status() == Status::Unchecked) != checked)
         .unwrap_or_else(|| Arc::new(Health::new(fresh)));
-    // Connections stay with their server. Under other TLS settings only a new handshake proves it to be the right one.
-    let pool_key = known.filter(|_| same_tls).map_or_else(new_pool_key, |known| known.pool_key);
+    // Connections stay with their server as long as they speak what is wanted. Under other TLS settings only a new
+    // handshake proves it to be the right one.
+    let pool_key = known.filter(|_| same_way).map_or_else(new_pool_key, |known| known.pool_key);
     let counters: Arc<ServerCounters> = known.map(|known| known.counters.clone()).unwrap_or_default();
     Server { addr, label: addr.to_string().into(), health, pool_key, counters }
 }
@@ -298,7 +363,7 @@ fn new_pool_key() -> PoolKey {
 fn maintenance(pages: &[Arc<Page>]) -> Arc<Page> {
     pages.iter().find(|page| &*page.name == "maintenance").cloned().unwrap_or_else(|| {
         let html = bytes::Bytes::from_static(crate::page::MAINTENANCE_HTML.as_bytes());
-        Arc::new(Page::new("maintenance".into(), &html, std::time::Duration::from_secs(30)))
+        Arc::new(Page::new("maintenance".into(), &html, Duration::from_secs(30)))
     })
 }
 

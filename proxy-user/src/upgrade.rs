@@ -5,16 +5,12 @@
 
 use std::rc::Rc;
 
-use http::{HeaderMap, HeaderValue, Version, header, request, response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request, response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional_with_sizes;
 
-use crate::{
-    access_log::Exchange,
-    request::Caller,
-    upstream::{Lease, http1::Connection},
-};
+use crate::{access_log::Exchange, hygiene, request::Caller, upstream::http1::Connection};
 
 /// Per direction; as much as a WebSocket message usually has.
 const BUFFER: usize = 16 * 1024;
@@ -24,6 +20,8 @@ const BUFFER: usize = 16 * 1024;
 pub struct Wish {
     protocol: HeaderValue,
     client: OnUpgrade,
+    /// It came over HTTP/2, as a CONNECT: the server is asked in HTTP/1's way (RFC 8441 §5).
+    by_connect: bool,
 }
 
 /// Both sides have agreed to switch: what is left of the way is carrying bytes.
@@ -36,6 +34,14 @@ pub struct Tunnel {
 impl Wish {
     /// What the client asks for, if it asks: to be called before the fields of this hop are stripped.
     pub fn of(head: &mut request::Parts) -> Option<Self> {
+        if hygiene::asks_for_websocket(head) {
+            let client = head.extensions.remove::<OnUpgrade>()?;
+            head.method = Method::GET;
+            // HTTP/2 leaves it out; servers of HTTP/1 insist on it. 16 random bytes, as every client makes them.
+            let key = base64(&fastrand::u128(..).to_le_bytes());
+            head.headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::try_from(key).ok()?);
+            return Some(Self { protocol: HeaderValue::from_static("websocket"), client, by_connect: true });
+        }
         if head.version != Version::HTTP_11 || !names_upgrade(&head.headers) {
             return None;
         }
@@ -44,7 +50,12 @@ impl Wish {
             return None;
         }
         let client = head.extensions.remove::<OnUpgrade>()?;
-        Some(Self { protocol, client })
+        Some(Self { protocol, client, by_connect: false })
+    }
+
+    /// Whether success means, to the client, that it is granted.
+    pub fn is_connect(&self) -> bool {
+        self.by_connect
     }
 
     /// Asks the server for the same.
@@ -54,10 +65,20 @@ impl Wish {
     }
 
     /// The tunnel, after the server has agreed with `head`; its fields are made those for the client.
-    pub fn granted(self, head: &mut response::Parts, protocol: Option<HeaderValue>, server: Lease) -> Tunnel {
+    pub fn granted(
+        self,
+        head: &mut response::Parts,
+        protocol: Option<HeaderValue>,
+        server: Box<Connection>,
+    ) -> Tunnel {
+        if self.by_connect {
+            head.status = StatusCode::OK;
+            head.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+            return Tunnel { client: self.client, server };
+        }
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(header::UPGRADE, protocol.unwrap_or(self.protocol));
-        Tunnel { client: self.client, server: server.into_connection() }
+        Tunnel { client: self.client, server }
     }
 }
 
@@ -77,10 +98,28 @@ impl Tunnel {
                     exchange.bytes_out = to_client;
                 }
             }
+            if let Some(fault) = caller.link.untold() {
+                caller.entrypoint.counters.faults.count(fault);
+                exchange.flags.refused = Some(fault);
+            }
             exchange.finish();
             drop((counted, caller));
         });
     }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let word =
+            three.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - three.len()));
+        for digit in 0..4 {
+            let index = (word >> (18 - 6 * digit)) as usize & 63;
+            text.push(if digit <= three.len() { char::from(DIGITS[index]) } else { '=' });
+        }
+    }
+    text
 }
 
 /// HTTP/2 (and TLS) behind an upgrade would be a tunnel in which requests reach the server that no rule here has seen. A
@@ -109,6 +148,15 @@ fn names_upgrade(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_base64() {
+        for (bytes, text) in
+            [(&b"the sample nonce"[..], "dGhlIHNhbXBsZSBub25jZQ=="), (b"abc", "YWJj"), (b"ab", "YWI=")]
+        {
+            assert_eq!(base64(bytes), text);
+        }
+    }
 
     #[test]
     fn nobody_may_ask_a_server_to_speak_http_unseen() {

@@ -4,9 +4,11 @@
 
 pub mod attempt;
 pub mod budget;
+pub mod carrier;
 pub mod connect;
 pub mod deliver;
 pub mod http1;
+pub mod http2;
 pub mod pool;
 pub mod stream;
 pub mod waiting;

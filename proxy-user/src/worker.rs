@@ -26,6 +26,7 @@ use crate::{
     clock::Moment,
     connection::{self, Accepted},
     hygiene::patience::Patience,
+    proxy_protocol::Ends,
     snapshot::Snapshot,
     upstream::{
         attempt::Means,
@@ -180,8 +181,8 @@ impl Worker {
         current.clone()
     }
 
-    pub fn means(&self) -> Means<'_> {
-        Means { pool: &self.pool, waiting: &self.waiting }
+    pub fn means(&self, ends: Ends) -> Means<'_> {
+        Means { pool: &self.pool, waiting: &self.waiting, ends }
     }
 
     /// Counts one more connection, until the result is dropped.

@@ -571,3 +571,164 @@ fn what_a_route_asks_for_is_checked() {
         "one fault doesn't hide the next"
     );
 }
+
+#[test]
+fn limits_are_checked() {
+    let limits = |keys: &str| format!("[entrypoint.a]\nbind = '127.0.0.1:1'\nlimits = {{ {keys} }}");
+    for (keys, line) in [
+        ("fields = 5", "[W024]: weir.toml:3:21: entrypoint `a`: limits.fields is `5`, out of range"),
+        (
+            "head = '64K'",
+            "[W039]: weir.toml:3:19: entrypoint `a`: limits.head: `64K` has a unit that means two things",
+        ),
+        ("head = '2MiB'", "[W039]: weir.toml:3:19: entrypoint `a`: limits.head is `2MiB`, out of range"),
+        (
+            "head_time = '10ms'",
+            "[W008]: weir.toml:3:24: entrypoint `a`: limits.head_time is `10ms`, out of range",
+        ),
+        ("streams = 0", "[W024]: weir.toml:3:22: entrypoint `a`: limits.streams is `0`, out of range"),
+        (
+            "connections = -1",
+            "[W024]: weir.toml:3:26: entrypoint `a`: limits.connections is `-1`, out of range",
+        ),
+        ("body = '1s'", "[W003]: weir.toml:3:12: `body` is not a key of `entrypoint.a.limits`"),
+    ] {
+        only(&limits(keys), &format!("error{line}"));
+    }
+}
+
+#[test]
+fn the_proxy_protocol_is_checked() {
+    let entrypoint = |keys: &str| format!("[entrypoint.a]\nbind = '127.0.0.1:1'\nproxy_protocol = {keys}");
+    for (keys, line) in [
+        ("{}", "[W016]: weir.toml:3:18: entrypoint `a`: proxy_protocol is taken from nobody"),
+        ("{ from = [] }", "[W016]: weir.toml:3:27: entrypoint `a`: proxy_protocol is taken from nobody"),
+        (
+            "{ from = 'x' }",
+            "[W014]: weir.toml:3:27: entrypoint `a`: proxy_protocol is taken from allowlist `x`, which does not exist",
+        ),
+        (
+            "{ from = 'cloudflare', timeout = '2m' }",
+            "[W008]: weir.toml:3:51: entrypoint `a`: proxy_protocol.timeout is `2m`, out of range",
+        ),
+    ] {
+        only(&entrypoint(keys), &format!("error{line}"));
+    }
+    only(
+        "[[route]]\nhost = 'b'\nservice = 'b'\n[service.b]\nservers = '10.0.0.2:80'\nsend_proxy = 'v3'",
+        "error[W005]: weir.toml:6:14: `service.b.send_proxy` is `v3`, which is none of `v1`, `v2`",
+    );
+    only(
+        "[[route]]\nhost = 'b'\nservice = 'b'\n[service.b]\nservers = '10.0.0.2:80'\nprotocol = 'h2'",
+        "error[W005]: weir.toml:6:12: `service.b.protocol` is `h2`, which is none of `http1`, `http2`, `auto`",
+    );
+}
+
+#[test]
+fn middleware_is_checked() {
+    let used = |keys: &str| {
+        format!("[middleware.m]\n{keys}\n[[route]]\nhost = 'm'\nservice = 'app'\nmiddleware = 'm'")
+    };
+    for (keys, line) in [
+        ("", "error[W016]: weir.toml:1:13: middleware `m` does nothing"),
+        ("hedaers = {}", "error[W003]: weir.toml:2:1: `hedaers` is not a key of `middleware.m`"),
+        (
+            "add_path = '/a'\nstrip_path = '/b'",
+            "error[W027]: weir.toml:2:12: middleware `m` has both `strip_path` and `add_path`",
+        ),
+        (
+            "add_path = 'a'",
+            "error[W026]: weir.toml:2:12: middleware `m`: add_path `a` doesn't begin with `/`",
+        ),
+        ("strip_path = '/'", "error[W026]: weir.toml:2:14: middleware `m`: strip_path `/` changes nothing"),
+        (
+            "replace_path = { regex = '/a' }",
+            "error[W016]: weir.toml:2:16: middleware `m`: there is no `replace_path.to`",
+        ),
+        (
+            "replace_path = { regex = '/(a)', to = '/$2' }",
+            "error[W060]: weir.toml:2:39: middleware `m`: `/$2` names the group `2`, which `/(a)` has not",
+        ),
+        ("redirect = {}", "error[W016]: weir.toml:2:12: middleware `m`: the redirect leads nowhere else"),
+        (
+            "redirect = { scheme = 'ftp' }",
+            "error[W005]: weir.toml:2:23: middleware `m`: the scheme `ftp` is neither `https` nor `http`",
+        ),
+        (
+            "redirect = { host = 'a', status = 200 }",
+            "error[W024]: weir.toml:2:35: middleware `m`: status `200` is none of 301, 302, 303, 307 and 308",
+        ),
+        ("clients = {}", "error[W016]: weir.toml:2:11: middleware `m`: it lets in everybody"),
+        (
+            "clients = { deny = 'nobody' }",
+            "error[W014]: weir.toml:2:20: middleware `m`: deny is on allowlist `nobody`, which does not exist",
+        ),
+        ("basic_auth = {}", "error[W016]: weir.toml:2:14: middleware `m`: there are no users"),
+        (
+            "basic_auth = { users = 'alice:{SHA}xyz' }",
+            "error[W064]: weir.toml:2:24: middleware `m`: user `alice`: its hash is neither bcrypt's nor Argon2's",
+        ),
+        (
+            "forward_auth = { service = 'ap' }",
+            "error[W012]: weir.toml:2:28: middleware `m` asks service `ap`, which does not exist",
+        ),
+        (
+            "rate_limit = { rate = '10' }",
+            "error[W037]: weir.toml:2:23: middleware `m`: rate `10` is not a rate",
+        ),
+        (
+            "rate_limit = { rate = '0/s' }",
+            "error[W037]: weir.toml:2:23: middleware `m`: rate `0/s` is out of range",
+        ),
+        (
+            "rate_limit = { rate = '1/s', by = 'ip' }",
+            "error[W005]: weir.toml:2:35: middleware `m`: `ip` is neither `client` nor `route` nor `header:NAME`",
+        ),
+        ("concurrency = 0", "error[W024]: weir.toml:2:15: middleware `m`: concurrency is `0`, out of range"),
+        (
+            "body_limit = '10MB'",
+            "error[W039]: weir.toml:2:14: middleware `m`: body_limit: `10MB` has a unit that means two things",
+        ),
+        ("buffer = '1GiB'", "error[W039]: weir.toml:2:10: middleware `m`: buffer is `1GiB`, out of range"),
+        ("timeouts = {}", "error[W016]: weir.toml:2:12: middleware `m`: there is no timeout"),
+        (
+            "compress = { with = 'deflate' }",
+            "error[W005]: weir.toml:2:21: middleware `m`: `deflate` is none of `zstd`, `br` and `gzip`",
+        ),
+        (
+            "compress = { types = 'text' }",
+            "error[W005]: weir.toml:2:22: middleware `m`: `text` is not a media type",
+        ),
+        (
+            "headers = { request = { set = { Connection = 'x' } } }",
+            "error[W028]: weir.toml:2:33: middleware `m`: `Connection` is Weir's own to set",
+        ),
+        (
+            "headers = { request = { set = { A = '{hots}' } } }",
+            "error[W028]: weir.toml:2:37: middleware `m`: `{hots}` is nothing that could be filled in",
+        ),
+        (
+            "headers = { request = { remove = 'Host' } }",
+            "error[W028]: weir.toml:2:34: middleware `m`: a request has exactly one `Host`",
+        ),
+    ] {
+        only(&used(keys), line);
+    }
+    only(
+        "[[route]]\nhost = 'm'\nservice = 'app'\nmiddleware = ['m']",
+        "error[W063]: weir.toml:4:15: route `m` names middleware `m`, which does not exist",
+    );
+    only(
+        "[[route]]\nhost = 'm'\nservice = 'app'\nmiddleware = [{ add_path = 'x' }]",
+        "error[W026]: weir.toml:4:28: route `m`: middleware 1: add_path `x` doesn't begin with `/`",
+    );
+    only(
+        "[[route]]\nhost = 'm'\nmiddleware = [{ add_path = '/x' }]",
+        "error[W016]: weir.toml:1:1: route `m` has no `service`",
+    );
+    assert_eq!(
+        faults(&format!("[[route]]\nhost = 'm'\nmiddleware = [{{ redirect = {{ host = 'n' }} }}]\n{SOUND}")),
+        [""; 0],
+        "a redirect needs no service"
+    );
+}

@@ -198,12 +198,15 @@ entrypoints = ["local", "web"]
     let first = &config.routes[0];
     assert_eq!(
         (&*first.name, first.path.to_string().as_str(), first.service),
-        ("app.example.com/a/b", "/a/b", ServiceId(0))
+        ("app.example.com/a/b", "/a/b", Some(ServiceId(0)))
     );
     assert_eq!(first.hosts, [HostMatch::Exact("app.example.com".into())]);
     assert_eq!(first.entrypoints, [EntrypointId(0)]);
     let rest = &config.routes[1];
-    assert_eq!((&*rest.name, rest.path.to_string().as_str(), rest.service), ("rest", "/", ServiceId(1)));
+    assert_eq!(
+        (&*rest.name, rest.path.to_string().as_str(), rest.service),
+        ("rest", "/", Some(ServiceId(1)))
+    );
     assert_eq!(rest.hosts, [HostMatch::Wildcard("example.com".into())]);
     assert_eq!(rest.entrypoints, [EntrypointId(0), EntrypointId(1)]);
 }
@@ -263,7 +266,7 @@ fn what_is_odd_but_works_is_a_warning() {
         warnings(&unused),
         [
             "warning[W040]: weir.toml:7:10: service `old` is never used: no route leads to it",
-            "warning[W040]: weir.toml:9:12: allowlist `lan` is never used: no entrypoint refers to it",
+            "warning[W040]: weir.toml:9:12: allowlist `lan` is never used: nothing refers to it",
         ]
     );
     assert_eq!(
@@ -404,4 +407,26 @@ fn a_route_that_no_request_can_take_is_warned_of() {
             );
         }
     }
+}
+
+#[test]
+fn limits_and_protocols_arrive_and_have_defaults() {
+    let loaded = load(
+        "[allowlist.lb]\nprefixes = '10.0.0.2'\n\
+         [entrypoint.a]\nbind = '127.0.0.1:80'\nproxy_protocol = { from = 'lb' }\n\
+         limits = { fields = 50, head = '16KiB', connections = 0, connections_per_client = 7, stream_idle = '1h' }\n\
+         [entrypoint.b]\nbind = '127.0.0.1:81'\n\
+         [service.app]\nservers = '10.0.0.1:80'\nprotocol = 'http2'\nsend_proxy = 'v2'\n[[route]]\nservice = 'app'\n",
+    );
+    assert!(loaded.warnings.is_empty(), "{}", loaded.report());
+    let [a, b] = &loaded.config.entrypoints[..] else { panic!("two entrypoints") };
+    assert_eq!((a.limits.fields, a.limits.head, a.limits.connections), (50, 16_384, None));
+    assert_eq!((a.limits.connections_per_client, a.limits.stream_idle), (Some(7), Duration::from_secs(3600)));
+    let proxies = a.proxy_protocol.as_ref().unwrap();
+    assert_eq!((proxies.from.len(), proxies.timeout), (1, Duration::from_secs(5)));
+    assert_eq!((b.limits.fields, b.limits.head, b.limits.connections), (100, 65_536, Some(50_000)));
+    assert_eq!((b.limits.head_time, b.limits.body_idle), (Duration::from_secs(10), Duration::from_secs(30)));
+    assert!(b.proxy_protocol.is_none());
+    let service = &loaded.config.services[0];
+    assert_eq!(format!("{:?} {:?}", service.protocol, service.send_proxy), "Http2 Some(V2)");
 }

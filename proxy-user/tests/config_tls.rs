@@ -250,3 +250,85 @@ fn in_the_place_of_what_runs_a_broken_certificate_is_a_warning() {
     assert_eq!(key(&loaded.config), key(&running));
     assert!(loaded.files.contains(&folder.path().join("c.pem")));
 }
+
+#[test]
+fn what_is_to_be_ordered_is_checked() {
+    let with = |acme: &str, names: &str| {
+        format!(
+            "[acme]\nagree_to_terms = true\n{acme}\n[entrypoint.web]\nbind = '127.0.0.1:443'\n\
+             tls = {{ acme = {names} }}\n[entrypoint.plain]\nbind = '127.0.0.1:80'\n{REST}"
+        )
+    };
+    let loaded =
+        load(&folder(&with("contact = 'ops@example.com'", "['B.example.com', 'a.example.com']"))).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let tls = loaded.config.entrypoints[0].tls.as_ref().unwrap();
+    assert_eq!(tls.acme.iter().map(|name| &**name).collect::<Vec<_>>(), ["a.example.com", "b.example.com"]);
+    assert!(tls.certificates.entries.is_empty());
+    for (acme, names, expected) in [
+        (
+            "directory = 'http://ca.example/dir'",
+            "'a.example.com'",
+            "error[W035]: weir.toml:3:13: acme.directory `http://ca.example/dir` is not an https:// URL",
+        ),
+        (
+            "contact = ['ops']",
+            "'a.example.com'",
+            "error[W005]: weir.toml:3:12: acme.contact `ops` is not a mail address",
+        ),
+        (
+            "challenge = 'dns-01'",
+            "'a.example.com'",
+            "error[W005]: weir.toml:3:13: `acme.challenge` is `dns-01`, which is none of `http-01`, `tls-alpn-01`",
+        ),
+        (
+            "",
+            "['a.example.com', '*.example.com']",
+            "error[W025]: weir.toml:6:34: entrypoint `web`: tls.acme `*.example.com` can't be ordered",
+        ),
+        (
+            "",
+            "'192.0.2.1'",
+            "error[W025]: weir.toml:6:16: entrypoint `web`: tls.acme `192.0.2.1` can't be ordered",
+        ),
+        (
+            "",
+            "'localhost'",
+            "error[W025]: weir.toml:6:16: entrypoint `web`: tls.acme `localhost` can't be ordered",
+        ),
+        ("", "[]", "error[W029]: weir.toml:6:16: entrypoint `web`: tls.acme is an empty list"),
+    ] {
+        only(&with(acme, names), expected);
+    }
+    only(
+        &with("", "'a.example.com'").replace("agree_to_terms = true", ""),
+        "error[W016]: weir.toml:1:1: acme: nobody has agreed to the authority's terms",
+    );
+    only(
+        &with_tls("acme = 'a.example.com'"),
+        "error[W016]: weir.toml:3:16: entrypoint `web`: tls.acme: there is no `[acme]` to order from",
+    );
+}
+
+#[test]
+fn an_order_that_cant_succeed_is_a_warning() {
+    let lines = |text: &str| -> Vec<String> {
+        load(&folder(text))
+            .unwrap()
+            .warnings
+            .iter()
+            .map(|one| one.line().rsplit('/').next().unwrap().to_owned())
+            .collect()
+    };
+    let acme = "[acme]\nagree_to_terms = true\n";
+    assert_eq!(
+        lines(&format!("{acme}{}", with_tls("acme = 'a.example.com'"))),
+        ["weir.toml:1:1: acme: no entrypoint speaks plain HTTP, by which `http-01` is asked"]
+    );
+    assert_eq!(
+        lines(&format!("{acme}{}", with_tls("certificates = 'c.pem'"))),
+        ["weir.toml:1:1: `[acme]` is never used: no entrypoint has `tls = { acme = … }`"]
+    );
+    let by_tls = acme.replace("[acme]", "[acme]\nchallenge = 'tls-alpn-01'");
+    assert_eq!(lines(&format!("{by_tls}{}", with_tls("acme = 'a.example.com'"))), [""; 0]);
+}

@@ -5,8 +5,11 @@ pub mod gate;
 mod host;
 pub mod http;
 pub mod lists;
+pub mod memory;
 pub mod reload;
 mod sending;
+mod terminators;
+pub mod tls;
 
 use serde_json::{Map, json};
 

@@ -15,12 +15,14 @@
 pub mod addresses;
 pub mod certificates;
 pub mod client;
+pub mod frames;
 pub mod knock;
 pub mod lists;
 pub mod load;
 pub mod namespace;
 pub mod pinned;
 pub mod process;
+pub mod raw;
 pub mod remains;
 pub mod server;
 pub mod stand;

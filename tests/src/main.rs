@@ -80,6 +80,27 @@ enum Bench {
         #[arg(long, default_value_t = 3)]
         seconds: u64,
     },
+    /// CPU time per TLS handshake, full and resumed, against nginx
+    Tls {
+        /// Print the figures as one JSON object on the last line
+        #[arg(long)]
+        json: bool,
+        /// How often each proxy is measured
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Seconds of handshakes per measurement
+        #[arg(long, default_value_t = 2)]
+        seconds: u64,
+    },
+    /// Memory per idle TLS connection, against nginx
+    Memory {
+        /// Print the figures as one JSON object on the last line
+        #[arg(long)]
+        json: bool,
+        /// How many connections are kept open
+        #[arg(long, default_value_t = 10_000)]
+        connections: usize,
+    },
 }
 
 fn main() -> ExitCode {
@@ -91,6 +112,12 @@ fn main() -> ExitCode {
         Command::Bench { what: Bench::Reload { json } } => bench::reload::run(json),
         Command::Bench { what: Bench::Http { json, rounds, seconds } } => {
             bench::http::run(&bench::http::Options { json, rounds, seconds })
+        }
+        Command::Bench { what: Bench::Tls { json, rounds, seconds } } => {
+            bench::tls::run(&bench::tls::Options { json, rounds, seconds })
+        }
+        Command::Bench { what: Bench::Memory { json, connections } } => {
+            bench::memory::run(&bench::memory::Options { json, connections })
         }
         Command::Sweep => {
             weir_lab::lab::remains::sweep();

@@ -10,12 +10,16 @@
 //! | `/drip?n=5&ms=100` | so many short chunks with pauses between them |
 //! | `/headers` | the request's header as JSON: name → list of values |
 //! | `/hop` | a response that carries hop-by-hop fields |
+//! | `/text?n=1000` | so many bytes of text, with a media type, a length and an entity tag |
+//! | `/events?n=5&ms=100` | as `/drip`, as server-sent events |
+//! | `/auth` | 200 and `x-user: alice` if the request has `x-pass: yes`, else 302 to `/login`; with the request's `x-forwarded-uri` in `x-asked` |
 //! | POST `/echo` | the request's body, as it comes in |
 //! | POST `/count` | how many bytes the body had |
 //! | POST `/early` | 413 at once, while the body is still coming |
 //! | `/reset` | no answer: the connection is reset |
 //!
-//! Every answer has the server's name in `x-upstream`.
+//! Every answer has the server's name in `x-upstream`, the number of its connection in `x-connection` and the request's
+//! version in `x-version`.
 
 mod bodies;
 
@@ -26,14 +30,17 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
-use hyper::{Request, Response, StatusCode, body::Incoming, service::service_fn};
+use hyper::{Request, Response, StatusCode, body::Incoming, header::HeaderValue, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -122,8 +129,22 @@ async fn converse<S>(stream: S, socket: OwnedFd, name: Arc<str>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+    let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
     let socket = Arc::new(socket);
-    let service = service_fn(move |request| answer(request, Arc::clone(&name), Arc::clone(&socket)));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let version = format!("{:?}", request.version());
+        let answer = answer(request, Arc::clone(&name), Arc::clone(&socket));
+        async move {
+            let mut answer = answer.await?;
+            for (field, value) in [("x-connection", number.to_string()), ("x-version", version)] {
+                if let Ok(value) = value.parse() {
+                    answer.headers_mut().insert(field, value);
+                }
+            }
+            Ok::<_, ResetMe>(answer)
+        }
+    });
     // A peer that goes away is none of the server's business.
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }
@@ -162,6 +183,15 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>
             let pause = Duration::from_millis(number("ms", 100));
             Response::new(Drip { left: number("n", 5), pause, next: None }.map_err(never).boxed())
         }
+        "/text" => text(number("n", 1000)),
+        "/events" => {
+            let pause = Duration::from_millis(number("ms", 100));
+            let drip = Drip { left: number("n", 5), pause, next: None };
+            let mut response = Response::new(drip.map_err(never).boxed());
+            response.headers_mut().insert("content-type", HeaderValue::from_static("text/event-stream"));
+            response
+        }
+        "/auth" => auth(&request),
         "/headers" => headers(&request),
         "/hop" => hop(&name),
         "/echo" => Response::new(request.into_body().boxed()),
@@ -214,6 +244,29 @@ fn headers(request: &Request<Incoming>) -> Answer {
     whole(serde_json::Value::Object(fields).to_string())
 }
 
+fn text(bytes: u64) -> Answer {
+    let text = "all work and no play \n".repeat(usize::try_from(bytes / 22 + 1).unwrap_or_default());
+    let text = text[..usize::try_from(bytes).unwrap_or_default()].to_owned();
+    let mut response = whole(text);
+    response.headers_mut().insert("content-type", HeaderValue::from_static("text/plain"));
+    response.headers_mut().insert("etag", HeaderValue::from_static("\"strong\""));
+    response
+}
+
+fn auth(request: &Request<Incoming>) -> Answer {
+    let mut response = whole("");
+    if let Some(uri) = request.headers().get("x-forwarded-uri") {
+        response.headers_mut().insert("x-asked", uri.clone());
+    }
+    if request.headers().get("x-pass").is_some_and(|pass| pass == "yes") {
+        response.headers_mut().insert("x-user", HeaderValue::from_static("alice"));
+    } else {
+        *response.status_mut() = StatusCode::FOUND;
+        response.headers_mut().insert("location", HeaderValue::from_static("/login"));
+    }
+    response
+}
+
 fn hop(name: &str) -> Answer {
     let mut response = line(name);
     for (field, value) in [
@@ -223,7 +276,7 @@ fn hop(name: &str) -> Answer {
         ("proxy-authenticate", "Basic"),
         ("x-public", "for everybody"),
     ] {
-        response.headers_mut().insert(field, hyper::header::HeaderValue::from_static(value));
+        response.headers_mut().insert(field, HeaderValue::from_static(value));
     }
     response
 }

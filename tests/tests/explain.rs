@@ -226,7 +226,7 @@ fn questions_that_make_no_sense_are_answered_with_a_sentence() -> Done {
     for (arguments, sentence) in [
         (vec!["203.0.113.9", "--entrypoint", "http"], "the gate guards no entrypoint `http`, but https;"),
         (vec!["203.0.113.9", "--to", "[2001:db8::1]:443"], "one is IPv4 and the other is IPv6"),
-        (vec!["https://example.com/"], "can't be explained yet"),
+        (vec!["ftp://example.com/"], "is not a URL of a site"),
         (vec!["W999"], "is no code of Weir's"),
         (vec!["--packet", "zz"], "`z` is no hexadecimal digit"),
     ] {

@@ -17,7 +17,7 @@ use weir_lab::{
         SITE,
         addresses::{EDGE, HTTP, HTTPS},
         certificates::{Authority, Identity},
-        client::Browser,
+        client::{Browser, Connection, nothing},
         stand::{PATIENCE, Stand},
         wait,
         weir::{self, Ran},
@@ -463,6 +463,96 @@ fn a_host_may_ask_for_certificates_that_others_dont() -> Done {
         let back =
             curl(&stand, &arguments(&clients.own, &[protocol, "-H", &format!("Host: {SITE}")]), &guarded)?;
         assert_eq!(status(&back), "421", "{protocol}, the other way round: {back:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn who_came_in_by_the_old_rules_has_to_come_in_again() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = Stand::up()?;
+    let toml = weir::standard(&stand.lab);
+    let ca = clients(&stand.lab)?.ca;
+    for alpn in ["h2", "http/1.1"] {
+        let browser = Browser::new(&stand.lab, &stand.lab.visitor, HTTPS, &[alpn])?;
+        let target = browser.target.clone();
+        let ask = |mut connection: Connection| {
+            browser.station().run(async move {
+                let reply = connection.send(hyper::Request::builder().uri("/").body(nothing())?).await?;
+                anyhow::Ok((reply.status.as_u16(), connection))
+            })?
+        };
+        let connection = browser.station().run(async move { Connection::open(&target).await })??;
+        let (status, connection) = ask(connection)?;
+        assert_eq!(status, 200, "{alpn}");
+        let required = format!("/certs\", client_ca = \"{}\" }}", ca.display());
+        let generation = stand.weir.status()?["generation"].as_u64();
+        stand.weir.rewrite_config(&toml.replace("/certs\" }", &required))?;
+        wait::until_true("it is reloaded", PATIENCE, || {
+            Ok(stand.weir.status()?["generation"].as_u64() > generation)
+        })?;
+        let (status, _) = ask(connection)?;
+        assert_eq!(status, 421, "{alpn}");
+        let generation = stand.weir.status()?["generation"].as_u64();
+        stand.weir.rewrite_config(&toml)?;
+        wait::until_true("it is reloaded", PATIENCE, || {
+            Ok(stand.weir.status()?["generation"].as_u64() > generation)
+        })?;
+    }
+    Ok(())
+}
+
+/// What is no TLS at all, or breaks off, is no trouble of anybody else's.
+#[test]
+fn nonsense_is_refused_and_harms_nobody() -> Done {
+    needs!(Need::Root, Need::Weir, Need::Program("openssl"));
+    for keys in ["", ", host.\"pull.example.com\" = { client_auth = \"none\" }"] {
+        let stand = Stand::up_with(|_, toml| toml.replace("/certs\" }", &format!("/certs\"{keys} }}")))?;
+        // How many connections came in, and how many of them failed.
+        let tally = || -> anyhow::Result<(u64, u64)> {
+            let entrypoint = &stand.weir.status()?["entrypoints"][0];
+            let number = |key: &str| entrypoint[key].as_u64().with_context(|| format!("no {key}"));
+            Ok((number("accepted")?, number("handshake_failures")?))
+        };
+        let (accepted, failed) = tally()?;
+        let before = stand.weir.process().memory("VmRSS")?;
+        let nonsense = [
+            "GET / HTTP/1.1\\r\\nHost: example.com\\r\\n\\r\\n",
+            // The header of a handshake record, and half of what it promises.
+            "\\x16\\x03\\x01\\x02\\x00\\x01\\x00\\x01\\xfc\\x03\\x03",
+            // A hello that claims to be 16 MB long.
+            "\\x16\\x03\\x01\\x40\\x00\\x01\\xff\\xff\\xff",
+            "\\x80\\x2e\\x01\\x00\\x02",
+            "",
+        ];
+        let script: String = nonsense
+            .iter()
+            // A shell for each: one that is killed while it writes, because the other end has gone, is not the last.
+            .map(|bytes| format!("(exec 3<>/dev/tcp/{EDGE}/443; printf '{bytes}' >&3) 2>/dev/null\n"))
+            .collect();
+        let mut shell = stand.lab.visitor.command("bash")?;
+        shell.args(["-c", &format!("for round in $(seq 20); do {script} done; true")]);
+        weir::finish(shell)?;
+        wait::until_true("all that came in have failed", PATIENCE, || {
+            let (now, failures) = tally()?;
+            Ok(now >= accepted + 20 * nonsense.len() as u64 && now - accepted == failures - failed)
+        })
+        .with_context(|| format!("{:?} after {:?}", tally(), (accepted, failed)))?;
+        assert_eq!(stand.visitor.get("/")?.status, 200);
+        let grown = stand.weir.process().memory("VmRSS")?.saturating_sub(before);
+        assert!(grown < 16 << 20, "it has grown by {grown} bytes");
+        // Renegotiation doesn't exist in rustls: the client is told so, or goes unheard.
+        let script = format!(
+            "(sleep 0.3; echo R; sleep 0.3) | openssl s_client -tls1_2 -connect {HTTPS} -servername {SITE} 2>&1"
+        );
+        let mut shell = stand.lab.visitor.command("bash")?;
+        shell.args(["-c", &script]);
+        let said = weir::finish(shell)?.stdout;
+        assert!(
+            said.contains("RENEGOTIATING") && (said.contains("no renegotiation") || said.contains("alert")),
+            "{said}"
+        );
+        assert_eq!(stand.visitor.get("/")?.status, 200);
     }
     Ok(())
 }

@@ -26,6 +26,9 @@ pub fn hand_over(workspace: &Workspace, part: Part, arguments: &[OsString]) -> R
         if benches("http") {
             packages::ensure(packages::FOR_HTTP_BENCH)?;
         }
+        if benches("tls") || benches("memory") {
+            packages::ensure(packages::FOR_TLS_BENCH)?;
+        }
         if benches("gate") || benches("flood") {
             packages::ensure(packages::FOR_GATE_BENCH)?;
         }

@@ -54,7 +54,7 @@ enum Task {
     /// Keep a lab of network namespaces for trying things by hand
     #[command(disable_help_flag = true)]
     Lab(Passed),
-    /// Measure (`gate`, `flood`, `reload`, `http`)
+    /// Measure (`gate`, `flood`, `reload`, `http`, `tls`, `memory`)
     #[command(disable_help_flag = true)]
     Bench(Passed),
     /// Run every test

@@ -23,6 +23,9 @@ pub const FOR_LABS: &[Program] = &[
     Program { name: "ip", package: "iproute2", purpose: "network namespaces" },
     Program { name: "nsenter", package: "util-linux", purpose: "network namespaces" },
     Program { name: "curl", package: "curl", purpose: "visitors" },
+    Program { name: "openssl", package: "openssl", purpose: "visitors" },
+    Program { name: "nginx", package: "nginx", purpose: "servers" },
+    Program { name: "pebble", package: "pebble", purpose: "an ACME authority" },
     Program { name: "bpftool", package: "bpftool", purpose: "looking at the kernel's maps" },
 ];
 
@@ -32,6 +35,9 @@ pub const FOR_HTTP_BENCH: &[Program] = &[
     Program { name: "haproxy", package: "haproxy", purpose: "peer" },
     Program { name: "wrk", package: "wrk", purpose: "load" },
 ];
+
+/// What `bench tls` and `bench memory` measure against.
+pub const FOR_TLS_BENCH: &[Program] = &[Program { name: "nginx", package: "nginx", purpose: "peer" }];
 
 /// What `bench gate` measures against.
 pub const FOR_GATE_BENCH: &[Program] = &[

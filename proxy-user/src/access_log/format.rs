@@ -9,7 +9,9 @@ use std::{
 
 use http::{HeaderValue, Version};
 
-use crate::{access_log::Exchange, config::model::AccessLogFormat};
+use crate::{
+    access_log::Exchange, config::model::AccessLogFormat, hygiene::Fault, middleware::reason::Reason,
+};
 
 /// The text of the current second, since the calendar is costly and seconds are long.
 #[derive(Debug, Default)]
@@ -72,7 +74,7 @@ fn flags(exchange: &Exchange, out: &mut Vec<u8>) {
         (flags.page, "page"),
         (flags.server_broke_off, "server_broke_off"),
         (flags.client_left, "client_left"),
-        (flags.refused.is_some(), "refused"),
+        (flags.refused.is_some() || flags.halted.is_some(), "refused"),
     ] {
         if set {
             if out.len() > start {
@@ -85,8 +87,8 @@ fn flags(exchange: &Exchange, out: &mut Vec<u8>) {
     if flags.retries > 0 {
         number(out, "retries", flags.retries);
     }
-    if let Some(fault) = flags.refused {
-        field(out, "refused", fault.name().as_bytes());
+    if let Some(why) = flags.refused.map(Fault::name).or(flags.halted.map(Reason::name)) {
+        field(out, "refused", why.as_bytes());
     }
 }
 
@@ -197,10 +199,7 @@ pub fn unix_millis(at: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        access_log::{Flags, WorkerLog},
-        hygiene::Fault,
-    };
+    use crate::access_log::{Flags, WorkerLog};
     use http::{Method, StatusCode};
     use std::{rc::Rc, time::Instant};
 
@@ -224,6 +223,7 @@ mod tests {
             status: StatusCode::SERVICE_UNAVAILABLE,
             received: Rc::default(),
             bytes_out: 12,
+            held: Vec::new(),
             flags: Flags { retries: 2, page: true, refused: Some(Fault::Chunk), ..Flags::default() },
         }
     }

@@ -110,7 +110,8 @@ pub struct EntrypointStatus {
     /// Open connections.
     #[serde(default)]
     pub connections: u32,
-    /// Clients that broke a rule or a limit, by its name; docs/http.md explains them.
+    /// Clients that broke a rule or a limit, by its name (docs/http.md), and requests that a middleware answered
+    /// (docs/middleware.md).
     #[serde(default)]
     pub refused: BTreeMap<String, u64>,
 }
@@ -191,8 +192,8 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
         services: services(&snapshot),
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
-        certificates: certificates::of(&snapshot.config),
-        warnings: certificates::warnings(&snapshot.config),
+        certificates: certificates::of(&snapshot),
+        warnings: certificates::warnings(&snapshot),
         access_log_dropped: snapshot.access_log.as_ref().map_or(0, |log| log.dropped()),
     })
 }
@@ -279,7 +280,11 @@ fn entrypoints(snapshot: &Snapshot, kernel: Option<&KernelStatus>) -> Vec<Entryp
             handshake_failures: entrypoint.counters.handshake_failures.load(Ordering::Relaxed),
             requests: entrypoint.counters.requests.load(Ordering::Relaxed),
             connections: entrypoint.crowd.size(),
-            refused: entrypoint.counters.faults.met(),
+            refused: {
+                let mut refused = entrypoint.counters.faults.met();
+                refused.extend(entrypoint.counters.halts.counted());
+                refused
+            },
         })
         .collect()
 }

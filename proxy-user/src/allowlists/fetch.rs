@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    config::model::ServiceTls,
+    config::model::{ServerProtocol, ServiceTls},
     tls::{certificates::ServerAuthorities, server::ServerTls},
 };
 
@@ -118,12 +118,16 @@ async fn ask(
     let server_name = ServerName::try_from(host.to_owned()).map_err(|error| tls(&error))?;
     let speak =
         ServerTls::new(&ServiceTls { server_name, authorities: authorities.clone(), certificate: None });
-    let stream = speak.map_err(|error| tls(&error))?.connect(stream).await.map_err(|error| tls(&error))?;
+    let stream = speak
+        .map_err(|error| tls(&error))?
+        .connect(stream, ServerProtocol::Http1)
+        .await
+        .map_err(|error| tls(&error))?;
     exchange(stream, url, known).await
 }
 
 /// The first address of the host that answers.
-async fn connect(host: &str, port: u16) -> Result<TcpStream, FetchFault> {
+pub async fn connect(host: &str, port: u16) -> Result<TcpStream, FetchFault> {
     let unresolved = |error| FetchFault::Unresolved { host: host.to_owned(), error };
     let addresses = tokio::net::lookup_host((host, port)).await.map_err(unresolved)?;
     let mut last = unresolved(io::Error::new(io::ErrorKind::NotFound, "it has no address"));

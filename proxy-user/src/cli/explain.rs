@@ -1,11 +1,15 @@
-//! `weir explain`: why the gate passes or drops an address or a packet, and more about a code that a diagnostic carries.
+//! `weir explain`: why the gate passes or drops an address or a packet, which way a request takes, and more about a code that a diagnostic carries.
 
 mod accept;
 mod gate;
 mod lists;
 mod question;
+mod url;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
@@ -17,7 +21,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// A source address (203.0.113.9), or a code that `weir check` or the log names (W012)
+    /// A source address (203.0.113.9), a URL (https://app.example.com/x), or a code that `weir check` or the log names (W012)
     #[arg(required_unless_present_any = ["packet", "pcap"])]
     what: Option<String>,
     /// The entrypoint that the address connects to; without it, each one that is guarded
@@ -42,21 +46,33 @@ pub struct ExplainArgs {
     place: Place,
     #[command(flatten)]
     admin: AdminArgs,
-    /// Configuration to go by where no daemon answers
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
-    config: PathBuf,
+    /// Of a URL: the request's method
+    #[arg(long, value_name = "METHOD")]
+    method: Option<String>,
+    /// Of a URL: a field of the request's header; may be given several times
+    #[arg(long, value_name = "NAME: VALUE", value_parser = url::header)]
+    header: Vec<(String, String)>,
+    /// Of a URL: who asks
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<std::net::IpAddr>,
+    /// Configuration to go by where nothing that runs is asked; of a URL, in the place of what runs
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// As one JSON object
     #[arg(long)]
     json: bool,
 }
 
+impl ExplainArgs {
+    fn config(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH))
+    }
+}
+
 pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     if let Some(what) = &args.what {
         if what.contains("://") {
-            return Err(Failure::BadConfig(
-                "error: which route and service answer a URL can't be explained yet; an address, a packet and a code can"
-                    .into(),
-            ));
+            return url::explain(args, what);
         }
         if what.parse::<std::net::IpAddr>().is_err() {
             return code(what);

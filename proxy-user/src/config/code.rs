@@ -145,13 +145,13 @@ codes! {
         "A JSON pointer says where in a document something stands: `/result/ipv4_cidrs` is `ipv4_cidrs` within \
          `result`. It begins with `/`; in keys, `~1` is a slash and `~0` a tilde. `*` stands for every element of \
          a list.";
+    BadRate = 37, "not a rate, or out of range",
+        "A rate is a whole number per second or minute, in quotes: `\"50/s\"`, `\"600/m\"`. It goes from 1 to \
+         1000000 per second or minute.";
     BadSize = 39, "not a size, or out of range",
         "A size is a whole number with a unit, in quotes: `\"512B\"`, `\"64KiB\"`, `\"1MiB\"`. `K` and `kB` mean 1000 to \
          some and 1024 to others, so they are not taken. Each setting has a range, which the reference states; the \
          message says it too.";
-    BadRate = 37, "not a rate, or out of range",
-        "A rate is a whole number per second or minute, in quotes: `\"50/s\"`, `\"600/m\"`. It goes from 1 to \
-         1000000 per second or minute.";
     Unused = 40, "defined but never used",
         "A warning. No route leads to this service, or no entrypoint refers to this allowlist, or no service to \
          this page. It does no harm (its servers are not probed either), but mostly a name is wrong somewhere.";
@@ -173,6 +173,13 @@ codes! {
         "A warning, as long as `shadow = true` stands there. Everybody comes in at this entrypoint; whoever `allow` \
          would keep out is counted, by reason and by where it came from, and `weir status` and `weir kernel status` \
          show it. Take `shadow` out to turn them away from then on.";
+    NeverApplies = 49, "a limit that nobody would ever meet",
+        "A warning. A CDN's sources are spared by `source_limit`, each being many visitors; where an entrypoint allows \
+         nobody else, the limit does nothing. Nor does it where the gate is attached nowhere: packets and connections \
+         are counted by the gate alone.";
+    UnansweredChallenge = 58, "a challenge that nobody would answer",
+        "A warning. The ACME authority proves a name by HTTP-01, which asks port 80 of that name over plain HTTP, and no \
+         entrypoint speaks that. Whatever else listens there would have to pass `/.well-known/acme-challenge/` on.";
     BadPattern = 60, "not a regular expression",
         "Regular expressions are those of Rust's `regex` crate: Perl's syntax without look-around and \
          back-references, so that no text can make one slow. They must match the whole of what they are held against; \
@@ -184,10 +191,12 @@ codes! {
         "A warning. Another route matches everything that this one matches and goes before it, by its `priority` or since \
          a regular expression goes before a prefix. `docs/routing.md` has the order in which routes are tried. Not \
          every route that can't be taken is found: what two regular expressions have in common is not worked out.";
-    NeverApplies = 49, "a limit that nobody would ever meet",
-        "A warning. A CDN's sources are spared by `source_limit`, each being many visitors; where an entrypoint allows \
-         nobody else, the limit does nothing. Nor does it where the gate is attached nowhere: packets and connections \
-         are counted by the gate alone.";
+    NoSuchMiddleware = 63, "no such middleware",
+        "`middleware` of a route or an entrypoint names one that no `[middleware.NAME]` defines.";
+    BadUsers = 64, "users that can't be used",
+        "A user is written `NAME:HASH`, where the hash is one of bcrypt (`$2b$…`, as `htpasswd -B` writes it) or Argon2 \
+         (`$argon2id$…`). Hashes that can be tried out by the billion (MD5, SHA, crypt) are refused. `weir \
+         hash-password` makes one.";
 }
 
 impl Code {

@@ -21,6 +21,7 @@ pub const LIMIT_CONNECTIONS: u32 = 50_000;
 pub const LIMIT_CONNECTIONS_PER_CLIENT: u32 = 1_000;
 /// A `source_limit` lets so many come at once, however low its rate.
 pub const LEAST_BURST: u32 = 10;
+pub const PROXY_TIMEOUT: &str = "5s";
 pub const HEALTH_EVERY: &str = "1s";
 pub const HEALTH_TIMEOUT: &str = "250ms";
 pub const HEALTH_FALL: u32 = 2;
@@ -28,11 +29,17 @@ pub const HEALTH_RISE: u32 = 2;
 pub const CONNECT: &str = "300ms";
 pub const FIRST_BYTE: &str = "60s";
 pub const RETRY_AFTER: &str = "30s";
+pub const ACME_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
 pub const EXPIRY_WARNING: &str = "30d";
 pub const ALPN: [&str; 2] = ["h2", "http/1.1"];
 pub const HSTS_MAX_AGE: &str = "1y";
 pub const REDIRECT_STATUS: u32 = 308;
 pub const WHEN_ALL_DOWN: &str = "page:maintenance";
+
+pub const REALM: &str = "restricted";
+pub const FORWARD_AUTH_TIMEOUT: &str = "5s";
+pub const CODINGS: [&str; 3] = ["zstd", "br", "gzip"];
+pub const COMPRESS_FROM: &str = "1KiB";
 
 /// The page that always exists.
 pub const PAGE: &str = "maintenance";

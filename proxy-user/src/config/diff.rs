@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     model::{
-        AccessLog, AccessLogFormat, AccessLogTarget, Admin, AdminAddr, Allowlist, AllowlistId,
-        ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel, KernelMode,
-        Limits, ListSource, Log, Network, Page, Rate, Route, Service, ServiceTls, Shutdown, SourceLimit,
-        StateFolder, SynCookies, SynCookiesMode, Timeouts, WhenAllDown,
+        AccessLog, AccessLogFormat, AccessLogTarget, Acme, AcmeChallenge, Admin, AdminAddr, Allowlist,
+        AllowlistId, ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel,
+        KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Page, ProxyProtocol, Rate,
+        Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies,
+        SynCookiesMode, Timeouts, WhenAllDown,
     },
     value::{show, show_rate, show_size},
 };
@@ -123,10 +124,12 @@ fn things(config: &Config) -> Things {
         log,
         shutdown: Shutdown { grace },
         state: StateFolder { dir },
+        acme,
         allowlists,
         entrypoints,
         services,
         pages,
+        middleware,
         routes,
     } = config;
     // Nobody wrote it, and it says nothing that the addresses don't.
@@ -138,6 +141,9 @@ fn things(config: &Config) -> Things {
     section("log", self::log(log));
     section("shutdown", [("grace", show(*grace))].into());
     section("state", [("dir", dir.display().to_string())].into());
+    if let Some(acme) = acme {
+        things.insert(("acme", String::new()), self::acme(acme));
+    }
     for one in allowlists {
         things.insert(("allowlist", one.name.to_string()), allowlist(one));
     }
@@ -149,6 +155,9 @@ fn things(config: &Config) -> Things {
     }
     for one in pages {
         things.insert(("page", one.name.to_string()), page(one));
+    }
+    for one in middleware {
+        things.insert(("middleware", one.name.to_string()), self::middleware(one));
     }
     for one in routes {
         things.insert(("route", one.name.to_string()), route(config, one));
@@ -178,6 +187,20 @@ fn log(Log { access: AccessLog { to, format } }: &Log) -> Keys {
         AccessLogFormat::Combined => "combined",
     };
     [("access", access), ("format", format.to_owned())].into()
+}
+
+fn acme(Acme { directory, contact, authorities: trusted, challenge }: &Acme) -> Keys {
+    let challenge = match challenge {
+        AcmeChallenge::Http01 => "http-01",
+        AcmeChallenge::TlsAlpn01 => "tls-alpn-01",
+    };
+    [
+        ("directory", directory.to_string()),
+        ("contact", joined(contact)),
+        ("ca", authorities(trusted)),
+        ("challenge", challenge.to_owned()),
+    ]
+    .into()
 }
 
 /// How it is fetched. What is on it is told apart from its keys, prefix by prefix: as it is in force, not as it is
@@ -215,6 +238,8 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
         hsts,
         redirect,
         limits,
+        proxy_protocol,
+        middleware,
     } = one;
     let lists = |ids: &[AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
     let mut keys = Keys::from([("bind", joined(bind))]);
@@ -231,7 +256,11 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
     if let Some(ClientIpSource { header, trust }) = client_ip {
         keys.insert("client_ip", format!("{header} from {}", lists(trust)));
     }
+    chain(config, middleware, &mut keys);
     tls::entrypoint(tls.as_ref(), hsts.as_ref(), redirect.as_ref(), &mut keys);
+    if let Some(ProxyProtocol { from, timeout }) = proxy_protocol {
+        keys.insert("proxy_protocol", format!("from {} within {}", lists(from), show(*timeout)));
+    }
     self::limits(limits, &mut keys);
     keys
 }
@@ -272,7 +301,7 @@ fn limits(limits: &Limits, keys: &mut Keys) {
 }
 
 fn service(config: &Config, one: &Service) -> Keys {
-    let Service { name: _, servers, tls, health, timeouts, when_all_down } = one;
+    let Service { name: _, servers, tls, protocol, send_proxy, health, timeouts, when_all_down } = one;
     let Timeouts { connect, first_byte } = timeouts;
     let mut keys = Keys::from([
         ("servers", joined(servers)),
@@ -284,6 +313,15 @@ fn service(config: &Config, one: &Service) -> Keys {
         WhenAllDown::Try => "try".to_owned(),
     };
     keys.insert("when_all_down", all_down);
+    let protocol = match protocol {
+        ServerProtocol::Http1 => "http1",
+        ServerProtocol::Http2 => "http2",
+        ServerProtocol::Auto => "auto",
+    };
+    keys.insert("protocol", protocol.to_owned());
+    if let Some(version) = send_proxy {
+        keys.insert("send_proxy", format!("{version:?}").to_lowercase());
+    }
     if let Some(HealthCheck { path, host, every, timeout, fall, rise }) = health {
         let host = host.as_ref().map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
         keys.insert("health.path", path.to_string());
@@ -309,7 +347,7 @@ fn page(Page { name: _, html, retry_after }: &Page) -> Keys {
 }
 
 fn route(config: &Config, one: &Route) -> Keys {
-    let Route { name: _, entrypoints, hosts, path, when, not, priority, service } = one;
+    let Route { name: _, entrypoints, hosts, path, when, not, priority, middleware, service } = one;
     let host = match hosts.as_slice() {
         [HostMatch::Any] => "any".to_owned(),
         hosts => joined(hosts),
@@ -323,11 +361,26 @@ fn route(config: &Config, one: &Route) -> Keys {
     if *priority != 0 {
         keys.insert("priority", priority.to_string());
     }
-    keys.insert("service", config.services[service.0].name.to_string());
+    if let Some(service) = service {
+        keys.insert("service", config.services[service.0].name.to_string());
+    }
+    chain(config, middleware, &mut keys);
     if !entrypoints.is_empty() {
         keys.insert("entrypoint", joined(entrypoints.iter().map(|id| &config.entrypoints[id.0].name)));
     }
     keys
+}
+
+fn chain(config: &Config, middleware: &[MiddlewareId], keys: &mut Keys) {
+    if !middleware.is_empty() {
+        keys.insert("middleware", joined(middleware.iter().map(|id| &config.middleware[id.0].name)));
+    }
+}
+
+/// Of each only that it changed: much of it is long, and some of it secret.
+fn middleware(one: &Middleware) -> Keys {
+    let Middleware { name: _, kind } = one;
+    [(kind.key(), fingerprint(format!("{kind:?}").as_bytes()))].into()
 }
 
 fn shown(config: &Config, condition: &Condition) -> String {

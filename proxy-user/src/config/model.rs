@@ -4,7 +4,9 @@
 //! files that are named were read. Nothing here has a position in a file any more, and nothing here runs:
 //! [`crate::snapshot`] makes the running form of it.
 
+mod acme;
 mod limits;
+mod middleware;
 mod route;
 mod tls;
 
@@ -14,13 +16,18 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
+
+pub use acme::{Acme, AcmeChallenge};
+pub use middleware::{
+    BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
+    RateLimit, Redirect, ReplacePath, Template,
+};
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 pub use tls::{
     Alpn, CipherSuites, ClientAuth, EntrypointTls, HostTls, Need, RedirectToHttps, ServiceTls, TlsVersion,
     UnknownHost,
 };
-
-use crate::tls::certificates::ServerAuthorities;
 
 pub use limits::Limits;
 
@@ -33,10 +40,12 @@ pub struct Config {
     pub log: Log,
     pub shutdown: Shutdown,
     pub state: StateFolder,
+    pub acme: Option<Acme>,
     pub allowlists: Vec<Allowlist>,
     pub entrypoints: Vec<Entrypoint>,
     pub services: Vec<Service>,
     pub pages: Vec<Page>,
+    pub middleware: Vec<Middleware>,
     pub routes: Vec<Route>,
 }
 
@@ -172,6 +181,9 @@ pub struct ServiceId(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PageId(pub usize);
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MiddlewareId(pub usize);
+
 /// `[entrypoint.NAME]`
 #[derive(Debug, Clone)]
 pub struct Entrypoint {
@@ -194,6 +206,19 @@ pub struct Entrypoint {
     /// Never with `tls`.
     pub redirect: Option<RedirectToHttps>,
     pub limits: Limits,
+    /// Who must say, with the PROXY protocol, whose connection it brings.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// Goes before a route's own.
+    pub middleware: Vec<MiddlewareId>,
+}
+
+/// `proxy_protocol = { from = ["balancers"], timeout = "5s" }`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// At least one.
+    pub from: Vec<AllowlistId>,
+    /// For the header. Default 5 s.
+    pub timeout: Duration,
 }
 
 /// `source_limit = { connections = "50/s", packets = "20000/s", connection_burst = 100, packet_burst = 40000, cdn = false }`
@@ -255,9 +280,22 @@ pub struct Service {
     /// At least one, each once.
     pub servers: Vec<SocketAddr>,
     pub tls: Option<ServiceTls>,
+    pub protocol: ServerProtocol,
+    /// Tells the servers with the PROXY protocol who the client is.
+    pub send_proxy: Option<proxy_protocol::Version>,
     pub health: Option<HealthCheck>,
     pub timeouts: Timeouts,
     pub when_all_down: WhenAllDown,
+}
+
+/// `protocol = "http1" | "http2" | "auto"`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ServerProtocol {
+    Http1,
+    /// Agreed on in TLS; without TLS, known beforehand.
+    Http2,
+    /// What the server chooses in TLS; without TLS, HTTP/1. The default.
+    Auto,
 }
 
 /// `health = { path = "/ping", every = "1s", timeout = "250ms", fall = 2, rise = 2 }`
@@ -312,6 +350,10 @@ impl Config {
     pub fn refers_to(&self, list: AllowlistId) -> bool {
         self.entrypoints.iter().any(|entrypoint| entrypoint.refers_to(list))
             || self.routes.iter().any(|route| route.refers_to(list))
+            || self
+                .middleware
+                .iter()
+                .any(|one| one.kind.networks().any(|network| *network == Network::List(list)))
     }
 }
 
@@ -336,6 +378,7 @@ impl Entrypoint {
     pub fn refers_to(&self, list: AllowlistId) -> bool {
         self.allow.contains(&list)
             || self.client_ip.as_ref().is_some_and(|source| source.trust.contains(&list))
+            || self.proxy_protocol.as_ref().is_some_and(|proxies| proxies.from.contains(&list))
     }
 }
 

@@ -35,10 +35,12 @@ const SECTIONS: &[(&str, &str)] = &[
     ("log", "[log]"),
     ("shutdown", "[shutdown]"),
     ("state", "[state]"),
+    ("acme", "[acme]"),
     ("allowlist", "[allowlist.NAME]"),
     ("entrypoint", "[entrypoint.NAME]"),
     ("service", "[service.NAME]"),
     ("page", "[page.NAME]"),
+    ("middleware", "[middleware.NAME]"),
     ("route", "[[route]]"),
 ];
 

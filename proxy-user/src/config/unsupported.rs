@@ -10,18 +10,15 @@ pub struct Unsupported {
 }
 
 const ALL: &[Unsupported] = &[
-    entry("", "rate_limit", "take it out"),
-    entry("", "middleware", "take it out"),
+    entry("", "rate_limit", "`[middleware.NAME]` has `rate_limit`"),
     entry("", "provider", "one file, or one folder of files, is the whole configuration"),
     entry("", "include", "give a folder instead of a file: all its `*.toml` are merged"),
     entry("", "metrics", "counters are on the admin interface"),
     entry("", "tracing", "take it out"),
     entry("kernel", "dry_run", "take it out; `allow` of an entrypoint drops at once"),
-    entry("entrypoint.NAME", "proxy_protocol", "take it out; `client_ip` knows a header"),
     entry("entrypoint.NAME", "http3", "take it out"),
-    entry("entrypoint.NAME", "rate_limit", "take it out"),
+    entry("entrypoint.NAME", "rate_limit", "`[middleware.NAME]` has `rate_limit`"),
     entry("entrypoint.NAME", "protocol", "an entrypoint speaks HTTP, and with `tls` HTTPS"),
-    entry("entrypoint.NAME.tls", "acme", "`certificates` names files"),
     entry("service.NAME", "balance", "every server gets the same share, in turn"),
     entry("service.NAME", "weights", "every server gets the same share, in turn"),
     entry("service.NAME", "sticky", "every server gets the same share, in turn"),

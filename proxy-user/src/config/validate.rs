@@ -4,6 +4,7 @@
 //! A faulty value gives way to a harmless stand-in, so that what comes after it is looked at too. The stand-ins never
 //! get out: with a single error there is no [`Config`].
 
+mod acme;
 mod allowlists;
 mod entrypoints;
 mod fetch;
@@ -11,6 +12,7 @@ mod globals;
 mod https;
 mod limits;
 mod merge;
+mod middleware;
 mod pages;
 mod routes;
 mod scalar;
@@ -29,17 +31,22 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
     if documents.iter().any(|document| !document.whole) {
         return None;
     }
+    let mut chains = middleware::Chains::new(&written, findings);
+    let entrypoints = entrypoints::all(&written, &mut chains, findings);
+    let routes = routes::all(&written, &mut chains, findings);
     let config = Config {
         kernel: globals::kernel(&written, findings),
         admin: globals::admin(&written, findings),
         log: globals::log(&written, findings),
         shutdown: globals::shutdown(&written, findings),
         state: globals::state(&written, findings),
+        acme: acme::acme(&written, findings),
         allowlists: allowlists::all(&written, findings),
         pages: pages::all(&written, findings),
         services: services::all(&written, findings),
-        entrypoints: entrypoints::all(&written, findings),
-        routes: routes::all(&written, findings),
+        entrypoints,
+        routes,
+        middleware: chains.into_all(),
     };
     let lost = findings.lost("entrypoint") || findings.lost_within("entrypoint");
     if written.entrypoints.items.is_empty() && !lost && !documents.is_empty() {
@@ -49,6 +56,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
             .error_without_place(Code::NoEntrypoint, Some(&first), message)
             .hint("add one: `[entrypoint.http]` with `bind = \"0.0.0.0:80\"`");
     }
+    acme::warn(&written, &config, findings);
     source_limit::that_never_apply(&written, &config, findings);
     unused::warn(&written, &config, findings);
     (!findings.failed()).then_some(config)

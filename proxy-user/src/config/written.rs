@@ -4,7 +4,9 @@
 //! required by these types, and hardly anything is parsed: that is for [`super::validate`], which can say what is
 //! missing better than serde, and go on to the next fault.
 
+mod acme;
 mod limits;
+mod middleware;
 mod pattern;
 mod route;
 mod tls;
@@ -15,7 +17,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use acme::{Acme, AcmeChallenge};
 pub use limits::Limits;
+pub use middleware::{
+    BasicAuth, Clients, Compress, ForwardAuth, HeaderChanges, Headers, Link, Links, Middleware, RateLimit,
+    Redirect, ReplacePath, RouteTimeouts,
+};
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
@@ -40,6 +47,8 @@ pub struct Written {
     pub shutdown: Option<At<Shutdown>>,
     /// What must outlive the daemon: the last good state of lists that are fetched.
     pub state: Option<At<State>>,
+    /// The authority that certificates are ordered from, for entrypoints with `tls = { acme = … }`. `docs/tls.md` says how.
+    pub acme: Option<At<Acme>>,
     /// Named sets of address prefixes. `cloudflare` is built in: the ranges that Cloudflare publishes, kept current
     /// by fetching them. `[allowlist.cloudflare]` with other keys than `prefixes` and `file` changes how it is
     /// fetched; with one of those two it replaces the built-in ranges. `docs/allowlists.md` says how lists keep current.
@@ -54,6 +63,9 @@ pub struct Written {
     /// Responses that Weir serves itself. `maintenance` is built in; a written `[page.maintenance]` replaces it.
     #[serde(default)]
     pub page: BTreeMap<Name, At<Page>>,
+    /// What is done to requests and responses on their way. Routes and entrypoints name them in `middleware`.
+    #[serde(default)]
+    pub middleware: BTreeMap<Name, At<Middleware>>,
     /// Which requests lead where. Of the routes that match a request the most specific one wins: an exact host before a
     /// wildcard before a regular expression before none, then the path, then the number of other conditions.
     /// `docs/routing.md` has the whole order.
@@ -225,6 +237,23 @@ pub struct Entrypoint {
     pub redirect_except: Option<List>,
     /// What a client may send at most, and how long it may take.
     pub limits: Option<At<Limits>>,
+    /// For entrypoints behind a TCP proxy or load balancer that tells, with the PROXY protocol (version 1 or 2), whose
+    /// connection it brings. What it says becomes the peer's address, by which `client_ip.trust` judges.
+    pub proxy_protocol: Option<At<ProxyProtocol>>,
+    /// What is done to every request that came in here and has a route, before what the route's own `middleware` says.
+    #[schemars(example = &["security-headers"])]
+    pub middleware: Option<Links>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// The allowlists of the proxies. Each of their connections must begin with a header; from anybody else none is taken.
+    #[schemars(required, example = ["balancers"])]
+    pub from: Option<List>,
+    /// How long the header may take: a duration, 100ms to 1m.
+    #[schemars(extend("default" = default::PROXY_TIMEOUT))]
+    pub timeout: Option<At<String>>,
 }
 
 /// At least one of `connections` and `packets`.
@@ -279,6 +308,12 @@ pub struct Service {
     pub servers: Option<List>,
     /// Makes the connections to the servers TLS ones.
     pub tls: Option<At<ServiceTls>>,
+    /// Which HTTP is spoken with the servers, health probes included.
+    #[schemars(extend("default" = "auto"))]
+    pub protocol: Option<At<ServerProtocol>>,
+    /// Begin every connection to a server with a header of the PROXY protocol that names the client. Such a connection
+    /// serves one request only.
+    pub send_proxy: Option<At<ProxyVersion>>,
     /// Asks every server regularly whether it is well. Without it, only connections that fail tell.
     pub health: Option<At<Health>>,
     /// How long to wait for a server.
@@ -286,6 +321,27 @@ pub struct Service {
     /// What visitors get when no server is up: `page:NAME`, or `try` to ask a server that is down all the same.
     #[schemars(extend("default" = default::WHEN_ALL_DOWN))]
     pub when_all_down: Option<At<String>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerProtocol {
+    /// HTTP/1.1: one request at a time over a connection.
+    Http1,
+    /// HTTP/2: many requests at a time over a connection, and what gRPC needs. Without `tls` it is spoken without being
+    /// asked for (h2c with prior knowledge). WebSockets need HTTP/1.1 and don't pass.
+    Http2,
+    /// With `tls`, HTTP/2 where the server offers it; otherwise HTTP/1.1.
+    Auto,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

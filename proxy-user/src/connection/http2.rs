@@ -50,6 +50,7 @@ where
         .max_pending_accept_reset_streams(RESETS_PENDING)
         .max_local_error_reset_streams(FAULTY_STREAMS)
         .max_send_buf_size(SEND_BUFFER)
+        .enable_connect_protocol()
         .serve_connection(
             TokioIo::new(stream),
             service_fn(move |request| request::answer(asked.clone(), request)),

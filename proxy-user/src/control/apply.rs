@@ -15,10 +15,11 @@ use arc_swap::ArcSwap;
 use tokio::time::timeout;
 
 use crate::{
+    acme,
     address::{EntrypointAddr, ServerAddr},
     allowlists::keeper::Keeper,
     blocklist::Blocks,
-    config::model::{Config, HealthCheck},
+    config::model::{Config, HealthCheck, ServerProtocol},
     control::{
         kernel_side::{KernelSide, State},
         state::ControlState,
@@ -26,6 +27,7 @@ use crate::{
     health::{Status, probe::Target, watcher::Watcher},
     kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
     listen::{self, ListenFault},
+    proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
     tls::server::ServerTls,
     worker::{Running, WorkerHandle},
@@ -55,13 +57,18 @@ pub struct Fleet {
     watchers: HashMap<WatcherKey, Watching>,
     pub kernel: KernelSide,
     pub keeper: Keeper,
+    pub acme: acme::keeper::Keeper,
 }
 
 type WatcherKey = (Arc<str>, ServerAddr);
 
+/// What is spoken to servers.
+type Speech = (ServerProtocol, Option<proxy_protocol::Version>);
+
 /// A watcher, and by what it probes.
 struct Watching {
     check: HealthCheck,
+    speech: Speech,
     tls: Option<ServerTls>,
     _probes: Watcher,
 }
@@ -82,7 +89,8 @@ impl Fleet {
     ) -> Result<Self, ApplyFault> {
         state.lists.fill(Arc::make_mut(&mut config));
         let mut keeper = Keeper::new(state.lists.clone());
-        let mut snapshot = Snapshot::new(config.clone(), None)?;
+        let mut acme = acme::keeper::Keeper::default();
+        let mut snapshot = Snapshot::new(config.clone(), &acme.board, None)?;
         snapshot.blocks = blocks;
         let opened = open(&snapshot, &[], workers)?;
         let mut kernel = KernelSide::default();
@@ -100,6 +108,7 @@ impl Fleet {
             .collect::<io::Result<Vec<_>>>()
             .map_err(ApplyFault::Worker)?;
         keeper.follow(&config);
+        acme.follow(&config);
         let mut fleet = Self {
             running,
             workers: handles,
@@ -107,6 +116,7 @@ impl Fleet {
             watchers: HashMap::new(),
             kernel,
             keeper,
+            acme,
         };
         let snapshot = fleet.running.load_full();
         fleet.watch_new_servers(&snapshot).await;
@@ -122,6 +132,7 @@ impl Fleet {
         self.keeper.board.fill(Arc::make_mut(&mut config));
         self.replace(config.clone()).await?;
         self.keeper.follow(&config);
+        self.acme.follow(&config);
         Ok(())
     }
 
@@ -131,7 +142,7 @@ impl Fleet {
     /// When it can't run here; then the running one stays as it is.
     pub async fn replace(&mut self, config: Arc<Config>) -> Result<(), ApplyFault> {
         let before = self.running.load_full();
-        let snapshot = Snapshot::new(config.clone(), Some(&before))?;
+        let snapshot = Snapshot::new(config.clone(), &self.acme.board, Some(&before))?;
         let opened = open(&snapshot, &self.listening, self.workers.len())?;
         self.watch_new_servers(&snapshot).await;
         expect(&before, &snapshot);
@@ -208,20 +219,29 @@ impl Fleet {
             let Some(check) = &service.check else { continue };
             for server in &service.servers {
                 let key = (service.name.clone(), server.addr);
+                let speech = (service.protocol, service.send_proxy);
                 let same = |known: &Watching| {
-                    known.check == *check && ServerTls::same(known.tls.as_ref(), service.tls.as_ref())
+                    known.check == *check
+                        && known.speech == speech
+                        && ServerTls::same(known.tls.as_ref(), service.tls.as_ref())
                 };
                 if self.watchers.get(&key).is_some_and(same) {
                     continue;
                 }
-                let target = Target { addr: server.addr, tls: service.tls.clone(), check: check.clone() };
+                let target = Target {
+                    addr: server.addr,
+                    tls: service.tls.clone(),
+                    protocol: service.protocol,
+                    send_proxy: service.send_proxy,
+                    check: check.clone(),
+                };
                 let unknown = server.health.status() == Status::Starting;
                 let watcher = Watcher::start(service.name.clone(), target, server.health.clone());
                 if unknown {
                     new.push(watcher.first_probe());
                 }
                 let (check, tls) = (check.clone(), service.tls.clone());
-                self.watchers.insert(key, Watching { check, tls, _probes: watcher });
+                self.watchers.insert(key, Watching { check, speech, tls, _probes: watcher });
             }
         }
         let all = futures_util::future::join_all(new);

@@ -1,13 +1,14 @@
 //! One probe: a fresh connection, one GET, the status of its answer. The body is not read.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
-use http::{Request, header};
+use bytes::Bytes;
+use http::{Request, Uri, header, uri::Scheme};
 use http_body_util::Empty;
-use hyper::client::conn::http1;
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
@@ -15,12 +16,14 @@ use tokio::{
 use crate::{
     address::ServerAddr,
     clock::Moment,
-    config::model::HealthCheck,
+    config::model::{HealthCheck, ServerProtocol},
     health::{
         Health,
         tracker::{Probe, ProbeFault},
     },
+    proxy_protocol,
     tls::server::ServerTls,
+    worker::LocalExecutor,
 };
 
 /// Where and how to probe a server.
@@ -28,6 +31,8 @@ use crate::{
 pub struct Target {
     pub addr: ServerAddr,
     pub tls: Option<ServerTls>,
+    pub protocol: ServerProtocol,
+    pub send_proxy: Option<proxy_protocol::Version>,
     pub check: HealthCheck,
 }
 
@@ -50,41 +55,49 @@ pub async fn probe(target: &Target, health: &Health) -> Probe {
     Probe { began, outcome }
 }
 
-async fn ask(stream: TcpStream, target: &Target, health: &Health) -> Result<(), ProbeFault> {
+async fn ask(mut stream: TcpStream, target: &Target, health: &Health) -> Result<(), ProbeFault> {
+    if let Some(version) = target.send_proxy {
+        let written = stream.write_all(&proxy_protocol::written(version, None)).await;
+        written.map_err(|error| ProbeFault::Broken(error.to_string()))?;
+    }
     match &target.tls {
-        None => exchange(stream, target, health).await,
+        None => exchange(stream, target, health, target.protocol == ServerProtocol::Http2).await,
         Some(tls) => {
-            let stream = tls.connect(stream).await.map_err(|error| ProbeFault::Tls(error.to_string()))?;
+            let connected = tls.connect(stream, target.protocol).await;
+            let stream = connected.map_err(|error| ProbeFault::Tls(error.to_string()))?;
             health.heard(Moment::now());
-            exchange(stream, target, health).await
+            let http2 = match stream.get_ref().1.alpn_protocol() {
+                Some(agreed) => agreed == b"h2",
+                None => target.protocol == ServerProtocol::Http2,
+            };
+            exchange(stream, target, health, http2).await
         }
     }
 }
 
-async fn exchange<S>(stream: S, target: &Target, health: &Health) -> Result<(), ProbeFault>
+async fn exchange<S>(stream: S, target: &Target, health: &Health, http2: bool) -> Result<(), ProbeFault>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let broken = |error: hyper::Error| ProbeFault::Broken(error.to_string());
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let mut request = Request::get(target.check.path.as_str())
-        .header(header::USER_AGENT, concat!("weir-health/", env!("CARGO_PKG_VERSION")))
-        .header(header::CONNECTION, "close")
-        .body(Empty::<bytes::Bytes>::new())
-        .map_err(|error| ProbeFault::Broken(error.to_string()))?;
-    let host = match &target.check.host {
-        Some(host) => host.clone(),
-        None => default_host(target),
-    };
-    request.headers_mut().insert(header::HOST, host);
-
+    let stream = TokioIo::new(stream);
     // The connection is driven here, and ends with the probe. When it ends by itself, the answer is there or never
     // will be.
-    let mut answer = std::pin::pin!(sender.send_request(request));
-    let answer = tokio::select! {
-        biased;
-        answer = &mut answer => answer,
-        _ = connection => answer.await,
+    let answer = if http2 {
+        let (mut sender, connection) = http2::handshake(LocalExecutor, stream).await.map_err(broken)?;
+        let mut answer = pin!(sender.send_request(request(target, true)?));
+        tokio::select! {
+            biased;
+            answer = &mut answer => answer,
+            _ = connection => answer.await,
+        }
+    } else {
+        let (mut sender, connection) = http1::handshake(stream).await.map_err(broken)?;
+        let mut answer = pin!(sender.send_request(request(target, false)?));
+        tokio::select! {
+            biased;
+            answer = &mut answer => answer,
+            _ = connection => answer.await,
+        }
     };
     let answer = answer.map_err(broken)?;
     health.heard(Moment::now());
@@ -92,6 +105,26 @@ where
         status if status.is_success() || status.is_redirection() => Ok(()),
         status => Err(ProbeFault::Status(status.as_u16())),
     }
+}
+
+fn request(target: &Target, http2: bool) -> Result<Request<Empty<Bytes>>, ProbeFault> {
+    let host = target.check.host.clone().unwrap_or_else(|| default_host(target));
+    let path = target.check.path.as_str();
+    let request =
+        Request::get(path).header(header::USER_AGENT, concat!("weir-health/", env!("CARGO_PKG_VERSION")));
+    let request = if http2 {
+        let scheme = if target.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        let uri = Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(path).build();
+        request.uri(uri.map_err(|error| ProbeFault::Broken(error.to_string()))?)
+    } else {
+        request.header(header::CONNECTION, "close").header(header::HOST, host)
+    };
+    request.body(Empty::new()).map_err(|error| ProbeFault::Broken(error.to_string()))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is the argument of map_err")]
+fn broken(error: hyper::Error) -> ProbeFault {
+    ProbeFault::Broken(error.to_string())
 }
 
 /// The TLS server name, else the server's address.

@@ -30,8 +30,8 @@ pub enum Scanned {
     Asked(usize),
     /// Up to here it may be read. Then comes a head that is refused.
     BadHead(usize, Fault),
-    /// A body that is refused, somewhere.
-    BadBody(Fault),
+    /// Up to here it may be read. Somewhere in the body that goes on here is a fault.
+    BadBody(usize, Fault),
 }
 
 /// Where in its stream a client is.
@@ -132,7 +132,7 @@ impl Scanner {
                         at += end;
                         self.state = State::Trailers(Head::of_trailers());
                     }
-                    Err(fault) => return Scanned::BadBody(fault),
+                    Err(fault) => return Scanned::BadBody(at, fault),
                 },
                 State::Trailers(fields) => match fields.read(rest, self.limits) {
                     Ok(None) if rest.is_empty() => return Scanned::Whole,
@@ -141,7 +141,7 @@ impl Scanner {
                         at += end;
                         self.message_ended();
                     }
-                    Err(fault) => return Scanned::BadBody(fault),
+                    Err(fault) => return Scanned::BadBody(at, fault),
                 },
                 State::Asked => return Scanned::Asked(at),
             }

@@ -80,6 +80,8 @@ enum Mode {
     Switched,
     /// Nothing more is taken from this client.
     Refused,
+    /// Nor was its last body whole.
+    BrokenOff,
 }
 
 /// What the client is being waited for, and since when.
@@ -108,7 +110,9 @@ impl Link {
     /// Why the request with this number is none.
     pub fn fault_in_place_of(&self, number: u64) -> Option<Fault> {
         let fault = self.fault()?;
-        (self.in_place_of.load(Ordering::Relaxed) == number).then_some(fault)
+        let found = self.in_place_of.load(Ordering::Relaxed) == number;
+        self.told.fetch_or(found, Ordering::Relaxed);
+        found.then_some(fault)
     }
 
     /// Why the stream ended, if it was for a fault.
@@ -166,7 +170,7 @@ impl<S> Guarded<S> {
     }
 
     /// What was held back is looked at again.
-    fn look_again(&mut self) -> io::Result<()> {
+    fn look_again(&mut self) {
         match self.scanner.scan(&self.held) {
             Scanned::Whole => self.ready = self.held.len(),
             Scanned::Hold(at) => self.ready = at,
@@ -175,9 +179,11 @@ impl<S> Guarded<S> {
                 self.ask();
             }
             Scanned::BadHead(at, fault) => self.refuse(at, fault),
-            Scanned::BadBody(fault) => return Err(self.break_off(fault)),
+            Scanned::BadBody(at, fault) => {
+                self.ready = at;
+                self.break_off(fault);
+            }
         }
-        Ok(())
     }
 
     fn ask(&mut self) {
@@ -201,10 +207,10 @@ impl<S> Guarded<S> {
         self.link.fail(fault, self.scanner.heads() + 1);
     }
 
-    fn break_off(&mut self, fault: Fault) -> io::Error {
-        self.mode = Mode::Refused;
+    /// A body ends with an error: hyper tells whoever reads it, and can still write the answer.
+    fn break_off(&mut self, fault: Fault) {
+        self.mode = Mode::BrokenOff;
         self.link.fail(fault, 0);
-        io::Error::new(io::ErrorKind::InvalidData, fault.name())
     }
 
     /// Nothing came; whether the client has had its time.
@@ -213,7 +219,7 @@ impl<S> Guarded<S> {
         let limit = match (self.mode, phase) {
             (Mode::Switched, _) => self.limits.stream_idle,
             // Bodies have a watch of their own; it knows whether anybody wants to have them.
-            (Mode::Refused | Mode::Asked, _) | (Mode::Http, Phase::Body) => return false,
+            (Mode::Refused | Mode::BrokenOff | Mode::Asked, _) | (Mode::Http, Phase::Body) => return false,
             (Mode::Http, Phase::Head) => self.limits.head_time,
             (Mode::Http, Phase::Idle) if heads == 0 => self.limits.head_time,
             (Mode::Http, Phase::Idle) => self.limits.keep_alive,
@@ -288,9 +294,10 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
         }
         let (at, end) = match self.scanner.scan(read) {
             Scanned::Whole => return Poll::Ready(Ok(Through::Done)),
-            Scanned::BadBody(fault) => {
-                buf.set_filled(before);
-                return Poll::Ready(Err(self.break_off(fault)));
+            Scanned::BadBody(at, fault) => {
+                self.break_off(fault);
+                buf.set_filled(before + at);
+                return Poll::Ready(Ok(if at > 0 { Through::Done } else { Through::Again }));
             }
             Scanned::Hold(at) => (at, None),
             Scanned::Asked(at) => {
@@ -333,6 +340,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
                     let _ = this.poll_throw_away(cx)?;
                     return Poll::Pending;
                 }
+                Mode::BrokenOff => return Poll::Ready(Err(io::Error::from(io::ErrorKind::InvalidData))),
                 Mode::Asked => match this.link.switch.load(Ordering::Relaxed) {
                     SWITCHES => {
                         this.mode = Mode::Switched;
@@ -344,7 +352,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
                         this.link.switch.store(NOT_ASKED, Ordering::Relaxed);
                         this.scanner.stays();
                         if !this.held.is_empty() {
-                            this.look_again()?;
+                            this.look_again();
                         }
                         continue;
                     }
@@ -368,7 +376,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
                 Mode::Http | Mode::Switched => match this.poll_more(cx)? {
                     Poll::Ready(0) => true,
                     Poll::Ready(_) => {
-                        this.look_again()?;
+                        this.look_again();
                         continue;
                     }
                     Poll::Pending => false,
@@ -447,7 +455,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
             let polled = Pin::new(&mut this.inner).poll_shutdown(cx);
             ready!(this.watched(cx, polled))?;
             let more_to_come = match this.mode {
-                Mode::Refused => true,
+                Mode::Refused | Mode::BrokenOff => true,
                 Mode::Http => this.scanner.phase() == Phase::Body,
                 Mode::Asked | Mode::Switched => false,
             };

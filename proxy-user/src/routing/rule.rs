@@ -45,7 +45,7 @@ pub struct Test {
 
 impl<'a> Asked<'a> {
     /// The same with the host in the form in which routes have it, and a path that is one.
-    pub(super) fn at<'b>(&self, host: &'b str) -> Asked<'b>
+    pub fn at<'b>(&self, host: &'b str) -> Asked<'b>
     where
         'a: 'b,
     {

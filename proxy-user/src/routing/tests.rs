@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     admission::PrefixSet,
-    config::model::{Condition, EntrypointId, PathMatch, Pattern, Route, ServiceId, TextMatch},
+    config::model::{Condition, EntrypointId, PathMatch, Pattern, Route, TextMatch},
     routing::{order::Order, rule::Test},
 };
 
@@ -35,7 +35,8 @@ fn route(host: &str, path: &str) -> Route {
         when: Vec::new(),
         not: Vec::new(),
         priority: 0,
-        service: ServiceId(0),
+        middleware: Vec::new(),
+        service: None,
     }
 }
 

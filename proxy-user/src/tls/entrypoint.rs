@@ -18,12 +18,17 @@ use super::{
     client::{self, Policy},
     names::{BySni, Choice},
 };
-use crate::config::model::{CipherSuites, ClientAuth, EntrypointTls, HostMatch, TlsVersion};
+use crate::{
+    acme::Board,
+    config::model::{CipherSuites, ClientAuth, EntrypointTls, HostMatch, TlsVersion},
+};
 
 /// The TLS side of an entrypoint.
 #[derive(Debug)]
 pub struct Terminator {
     certificates: Arc<BySni>,
+    /// Where the challenges hang, if certificates are ordered for names of this entrypoint.
+    ordered: Option<Arc<Board>>,
     /// Where nothing is said for the host.
     everywhere: Arc<Rules>,
     exact: HashMap<Arc<str>, Arc<Rules>>,
@@ -54,8 +59,12 @@ impl Terminator {
     ///
     /// # Errors
     /// When rustls refuses the client authorities (none of them usable).
-    pub fn new(tls: &EntrypointTls, before: Option<&Self>) -> Result<Self, rustls::Error> {
-        let certificates = Arc::new(BySni::new(&tls.certificates, tls.unknown_host));
+    pub fn new(
+        tls: &EntrypointTls,
+        board: &Arc<Board>,
+        before: Option<&Self>,
+    ) -> Result<Self, rustls::Error> {
+        let certificates = Arc::new(BySni::new(&tls.certificates, tls.unknown_host, &tls.acme, board));
         let mut maker = Maker { tls, certificates: certificates.clone(), before, made: HashMap::new() };
         let everywhere = maker.rules(tls.clients.as_ref())?;
         let (mut exact, mut wildcard) = (HashMap::new(), HashMap::new());
@@ -67,12 +76,18 @@ impl Terminator {
                 HostMatch::Any | HostMatch::Regex(_) => None,
             };
         }
-        Ok(Self { certificates, everywhere, exact, wildcard, client_headers: tls.client_headers })
+        let ordered = (!tls.acme.is_empty()).then(|| board.clone());
+        Ok(Self { certificates, ordered, everywhere, exact, wildcard, client_headers: tls.client_headers })
     }
 
     /// Whether the name that a client asks for decides more than its certificate.
     pub fn depends_on_name(&self) -> bool {
         !self.exact.is_empty() || !self.wildcard.is_empty()
+    }
+
+    /// The board on which challenges hang for this entrypoint; `None` while there are none.
+    pub fn challenges(&self) -> Option<&Board> {
+        self.ordered.as_deref().filter(|board| board.is_waiting())
     }
 
     pub fn everywhere(&self) -> &Arc<Rules> {
@@ -98,7 +113,7 @@ impl Terminator {
     }
 
     /// What a client that asks for this name is shown.
-    pub fn choice(&self, name: Option<&str>) -> Option<&Choice> {
+    pub fn choice(&self, name: Option<&str>) -> Option<Choice> {
         self.certificates.choice(name)
     }
 

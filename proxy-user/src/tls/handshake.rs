@@ -2,8 +2,11 @@
 
 use std::{io, sync::Arc};
 
-use rustls::server::Acceptor;
-use tokio::io::{AsyncRead, AsyncWrite};
+use rustls::{
+    ServerConfig,
+    server::{Acceptor, ClientHello},
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 
 use super::{
@@ -11,6 +14,7 @@ use super::{
     entrypoint::{Rules, Terminator},
     names::Choice,
 };
+use crate::acme::{ALPN, Board};
 
 /// What a finished handshake tells of a connection.
 #[derive(Debug)]
@@ -25,41 +29,54 @@ pub struct Session {
 }
 
 impl Terminator {
-    /// Shakes hands. The caller bounds the time.
+    /// Shakes hands. The caller bounds the time. `None`: it was an ACME authority that asked for a proof, and got it.
     ///
     /// # Errors
     /// When the client breaks off, speaks no TLS, or keeps to no rule of ours.
-    pub async fn accept<S>(&self, stream: S) -> io::Result<(TlsStream<S>, Session)>
+    pub async fn accept<S>(&self, stream: S) -> io::Result<Option<(TlsStream<S>, Session)>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        if !self.depends_on_name() {
+        let challenges = self.challenges();
+        if challenges.is_none() && !self.depends_on_name() {
             let rules = self.everywhere();
             let stream = TlsAcceptor::from(rules.config.clone()).accept(stream).await?;
             let session = self.session(&stream, rules);
-            return Ok((stream, session));
+            return Ok(Some((stream, session)));
         }
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        if let Some(proof) = challenges.and_then(|board| proof(board, &hello.client_hello())) {
+            // The certificate is all that the authority wants to see (RFC 8737, section 3).
+            hello.into_stream(proof).await?.shutdown().await?;
+            return Ok(None);
+        }
         let rules: Arc<Rules> = match hello.client_hello().server_name() {
             Some(name) => self.rules(name).clone(),
             None => self.everywhere().clone(),
         };
         let stream = hello.into_stream(rules.config.clone()).await?;
         let session = self.session(&stream, &rules);
-        Ok((stream, session))
+        Ok(Some((stream, session)))
     }
 
     fn session<S>(&self, stream: &TlsStream<S>, rules: &Rules) -> Session {
         let connection = stream.get_ref().1;
         let server_name = connection.server_name();
         Session {
-            shown: self.choice(server_name).cloned(),
+            shown: self.choice(server_name),
             server_name: server_name.map(Into::into),
             policy: rules.policy,
             client: connection.peer_certificates().and_then(ClientCertificate::of),
             http2: connection.alpn_protocol() == Some(b"h2"),
         }
     }
+}
+
+/// With what an ACME authority is answered, if this is one.
+fn proof(board: &Board, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
+    let mut protocols = hello.alpn()?;
+    let theirs = protocols.next() == Some(ALPN) && protocols.next().is_none();
+    theirs.then(|| board.challenge_config(hello.server_name()?)).flatten()
 }
 
 // === impl Session ===

@@ -1,6 +1,9 @@
 //! Which certificate a client is shown: by the name that it asks for, and by the kinds of keys that it understands.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use rustls::{
     SignatureAlgorithm,
@@ -9,7 +12,7 @@ use rustls::{
 };
 
 use super::certificates::{Certificate, Certificates};
-use crate::config::model::UnknownHost;
+use crate::{acme::Board, config::model::UnknownHost};
 
 /// A certificate as it is shown, with the names that it is good for.
 #[derive(Debug)]
@@ -31,6 +34,10 @@ pub struct BySni {
     default: Option<Choice>,
     /// For clients that name an unknown one.
     unknown: Option<Choice>,
+    /// The names whose certificates are ordered, and where they hang once they are there.
+    ordered: HashSet<Arc<str>>,
+    first_ordered: Option<Arc<str>>,
+    board: Arc<Board>,
 }
 
 // === impl Shown ===
@@ -53,7 +60,12 @@ impl Shown {
 // === impl BySni ===
 
 impl BySni {
-    pub fn new(certificates: &Certificates, unknown: UnknownHost) -> Self {
+    pub fn new(
+        certificates: &Certificates,
+        unknown: UnknownHost,
+        ordered: &[Arc<str>],
+        board: &Arc<Board>,
+    ) -> Self {
         let mut named: HashMap<&str, Vec<(&Certificate, Arc<Shown>)>> = HashMap::new();
         let mut default: Option<Choice> = None;
         for certificate in &certificates.entries {
@@ -63,8 +75,15 @@ impl BySni {
                 named.entry(name).or_default().push((certificate, shown.clone()));
             }
         }
-        let mut by_sni =
-            Self { exact: HashMap::new(), wildcard: HashMap::new(), default: None, unknown: None };
+        let mut by_sni = Self {
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
+            default: None,
+            unknown: None,
+            ordered: ordered.iter().cloned().collect(),
+            first_ordered: ordered.first().cloned().filter(|_| certificates.entries.is_empty()),
+            board: board.clone(),
+        };
         for (name, candidates) in named {
             let (map, name) = match name.strip_prefix("*.") {
                 Some(suffix) => (&mut by_sni.wildcard, suffix),
@@ -74,27 +93,28 @@ impl BySni {
         }
         // Its siblings with other kinds of keys serve as the default too.
         let first = certificates.entries.first().and_then(|first| first.names.first());
-        let siblings = first.and_then(|name| by_sni.find(name)).cloned();
+        let siblings = first.and_then(|name| by_sni.find(name));
         by_sni.default = siblings.or(default);
         by_sni.unknown = by_sni.default.clone().filter(|_| unknown == UnknownHost::Default);
         by_sni
     }
 
     /// For a name in lower case.
-    pub fn find(&self, name: &str) -> Option<&Choice> {
+    fn find(&self, name: &str) -> Option<Choice> {
+        let ordered = || self.ordered.contains(name).then(|| self.board.choice(name)).flatten();
         let wildcard = || {
             let (_, suffix) =
                 name.strip_prefix("*.").map_or_else(|| name.split_once('.'), |name| Some(("", name)))?;
             self.wildcard.get(suffix)
         };
-        self.exact.get(name).or_else(wildcard)
+        self.exact.get(name).cloned().or_else(ordered).or_else(|| wildcard().cloned())
     }
 
     /// What a client that asks for `name`, or for none, has to choose from.
-    pub fn choice(&self, name: Option<&str>) -> Option<&Choice> {
+    pub fn choice(&self, name: Option<&str>) -> Option<Choice> {
         match name {
-            Some(name) => self.find(name).or(self.unknown.as_ref()),
-            None => self.default.as_ref(),
+            Some(name) => self.find(name).or_else(|| self.unknown.clone()),
+            None => self.default.clone().or_else(|| self.board.choice(self.first_ordered.as_deref()?)),
         }
     }
 }
@@ -149,16 +169,21 @@ mod tests {
     }
 
     fn by_sni(entries: &[Certificate], unknown: UnknownHost) -> BySni {
-        BySni::new(&Certificates { entries: entries.to_vec(), ..Certificates::default() }, unknown)
+        BySni::new(
+            &Certificates { entries: entries.to_vec(), ..Certificates::default() },
+            unknown,
+            &["ordered.example.com".into()],
+            &Arc::default(),
+        )
     }
 
     /// The files of the certificates that the client has to choose from.
     fn files<'a>(by_sni: &BySni, entries: &'a [Certificate], name: Option<&str>) -> Vec<&'a str> {
-        let choice = by_sni.choice(name).map_or(&[][..], |choice| choice);
+        let choice = by_sni.choice(name);
         let file = |shown: &Arc<Shown>| {
             entries.iter().find(|entry| Arc::ptr_eq(&entry.key, &shown.key)).unwrap().file.to_str().unwrap()
         };
-        choice.iter().map(file).collect()
+        choice.iter().flat_map(|choice| choice.iter()).map(file).collect()
     }
 
     const EC: &SignatureAlgorithm = &PKCS_ECDSA_P256_SHA256;
@@ -200,6 +225,20 @@ mod tests {
         assert_eq!(files(&by_sni, &entries, Some("a.example")), ["new", "ed", "rsa"]);
         assert_eq!(files(&by_sni, &entries, Some("x.a.example")), ["rsa"]);
         assert_eq!(files(&by_sni, &entries, None), ["new", "ed", "rsa"], "siblings of the first");
+    }
+
+    #[test]
+    fn an_ordered_certificate_goes_before_a_wildcard_and_waits_for_its_coming() {
+        let wildcard = certificate("wildcard", &["*.example.com"], EC, 2030);
+        let by_sni = by_sni(std::slice::from_ref(&wildcard), UnknownHost::Refuse);
+        let shown = |name: &str| by_sni.choice(Some(name)).map(|choice| Arc::as_ptr(&choice[0].key));
+        let ordered = certificate("ordered", &["ordered.example.com"], EC, 2030);
+        assert_eq!(shown("ordered.example.com"), Some(Arc::as_ptr(&wildcard.key)));
+        by_sni.board.pin(&"ordered.example.com".into(), ordered.clone());
+        by_sni.board.pin(&"elsewhere.example".into(), ordered.clone());
+        assert_eq!(shown("ordered.example.com"), Some(Arc::as_ptr(&ordered.key)));
+        assert_eq!(shown("other.example.com"), Some(Arc::as_ptr(&wildcard.key)));
+        assert_eq!(shown("elsewhere.example"), None, "it is another entrypoint's");
     }
 
     #[test]

@@ -13,12 +13,18 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{config::model::ServiceTls, tls::certificates::ServerAuthorities};
+use crate::{
+    config::model::{ServerProtocol, ServiceTls},
+    tls::certificates::ServerAuthorities,
+};
 
 /// How to speak TLS to the servers of a service. Cheap to clone.
 #[derive(Clone)]
 pub struct ServerTls {
-    connector: TlsConnector,
+    /// For each protocol that may be wanted.
+    http1: TlsConnector,
+    http2: TlsConnector,
+    auto: TlsConnector,
     name: ServerName<'static>,
 }
 
@@ -47,26 +53,39 @@ impl ServerTls {
             None => builder.with_no_client_auth(),
             Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.key.clone()))),
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)), name: tls.server_name.clone() })
+        let mut offering = |protocols: &[&str]| {
+            config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+            TlsConnector::from(Arc::new(config.clone()))
+        };
+        Ok(Self {
+            http1: offering(&["http/1.1"]),
+            http2: offering(&["h2"]),
+            auto: offering(&["h2", "http/1.1"]),
+            name: tls.server_name.clone(),
+        })
     }
 
     /// Whether both are one and the same, or neither is there.
     pub fn same(one: Option<&Self>, other: Option<&Self>) -> bool {
         match (one, other) {
             (None, None) => true,
-            (Some(one), Some(other)) => Arc::ptr_eq(one.connector.config(), other.connector.config()),
+            (Some(one), Some(other)) => Arc::ptr_eq(one.auto.config(), other.auto.config()),
             _ => false,
         }
     }
 
     /// # Errors
     /// When the handshake fails: the server isn't trusted, doesn't carry the name, or doesn't speak TLS.
-    pub async fn connect<S>(&self, stream: S) -> std::io::Result<TlsStream<S>>
+    pub async fn connect<S>(&self, stream: S, protocol: ServerProtocol) -> std::io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.connector.connect(self.name.clone(), stream).await
+        let connector = match protocol {
+            ServerProtocol::Http1 => &self.http1,
+            ServerProtocol::Http2 => &self.http2,
+            ServerProtocol::Auto => &self.auto,
+        };
+        connector.connect(self.name.clone(), stream).await
     }
 
     /// The name, as a Host field carries it.

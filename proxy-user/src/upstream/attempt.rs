@@ -6,15 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{request, response};
+use http::{header, request, response};
+use tokio::time::timeout;
 
 use crate::{
     body::RequestBody,
     clock::Moment,
+    config::model::ServerProtocol,
+    proxy_protocol::Ends,
     service::{Picked, Service},
     upstream::{
-        connect::{self, ConnectFault},
-        http1::{Connection, Fault},
+        carrier::Carrier,
+        connect::{self, ConnectFault, Connected, Way},
+        http1::Fault,
         pool::{Lease, Pool},
         waiting::{GaveUp, WaitingRoom},
     },
@@ -38,6 +42,9 @@ pub struct Failed {
     /// It broke on a connection from the pool: most likely the server closed that while the request was on its way, and
     /// has never read it.
     pub stale: bool,
+    /// The server has said that it did nothing of it (HTTP/2: REFUSED_STREAM, GOAWAY): it may be sent again as if for the
+    /// first time.
+    pub refused: bool,
 }
 
 /// Why an attempt failed. It is the server's fault, or the network's on the way to it.
@@ -60,6 +67,8 @@ pub enum AttemptFault {
 pub struct Means<'a> {
     pub pool: &'a Rc<Pool>,
     pub waiting: &'a WaitingRoom,
+    /// Whose request it is, and where it came in.
+    pub ends: Ends,
 }
 
 /// Which connections an attempt may use.
@@ -79,14 +88,20 @@ pub async fn attempt(
     mut body: RequestBody,
 ) -> Result<Answer, Failed> {
     let server = picked.server;
+    // Only HTTP/1 can switch to another protocol.
+    let http1 = head.headers.contains_key(header::UPGRADE);
     // A pooled connection may turn out to be closed by the server. What was not sent goes to the next one; the
     // pool is finite, so this ends.
     let pooled = || match connections {
-        Connections::PooledOrNew => means.pool.take(server.pool_key),
-        Connections::New => None,
+        Connections::PooledOrNew if service.send_proxy.is_none() => {
+            let shared = if http1 { None } else { means.pool.take_shared(server.pool_key) };
+            let shared = shared.map(|stream| Carrier::Http2(Box::new(stream)));
+            shared.or_else(|| means.pool.take(server.pool_key).map(Carrier::Http1))
+        }
+        Connections::PooledOrNew | Connections::New => None,
     };
-    while let Some(connection) = pooled() {
-        match exchange(means, service, picked, connection, head, body).await {
+    while let Some(carrier) = pooled() {
+        match exchange(means, service, picked, carrier, head, body).await {
             Err(Failed { fault: AttemptFault::Broke(_), unsent: Some(unsent), .. }) => body = unsent,
             Err(failed) => {
                 let stale = matches!(failed.fault, AttemptFault::Broke(_));
@@ -95,48 +110,102 @@ pub async fn attempt(
             answered => return answered,
         }
     }
-    match connect::connect(server.addr, service.tls.as_ref(), service.timeouts.connect).await {
-        Ok(connection) => exchange(means, service, picked, connection, head, body).await,
+    let limit = service.timeouts.connect;
+    let opened = timeout(limit, open(means, service, picked, http1)).await;
+    match opened.unwrap_or(Err(ConnectFault::Timeout(limit))) {
+        Ok(carrier) => exchange(means, service, picked, carrier, head, body).await,
         Err(fault) => {
             server.health.suspect();
-            Err(Failed { fault: AttemptFault::Connect(fault), unsent: Some(body), stale: false })
+            let fault = AttemptFault::Connect(fault);
+            Err(Failed { fault, unsent: Some(body), stale: false, refused: false })
         }
     }
+}
+
+/// A new connection; where many will share it, the one that somebody else is opening.
+async fn open(
+    means: Means<'_>,
+    service: &Service,
+    picked: Picked<'_>,
+    http1: bool,
+) -> Result<Carrier, ConnectFault> {
+    let key = picked.server.pool_key;
+    let protocol = if http1 { ServerProtocol::Http1 } else { service.protocol };
+    let proxied = service.send_proxy.map(|version| (version, Some(means.ends)));
+    let way = Way { addr: picked.server.addr, tls: service.tls.as_ref(), protocol, proxied };
+    let shareable = match protocol {
+        // One that was begun in a client's name belongs to that client.
+        _ if proxied.is_some() => false,
+        ServerProtocol::Http1 => false,
+        ServerProtocol::Http2 => true,
+        ServerProtocol::Auto => way.tls.is_some(),
+    };
+    let opening = if shareable { means.pool.opening(key) } else { None };
+    let _opening = match &opening {
+        Some(opening) => Some(opening.lock().await),
+        None => None,
+    };
+    // Whoever waited may find it open by now.
+    if opening.is_some()
+        && let Some(stream) = means.pool.take_shared(key)
+    {
+        return Ok(Carrier::Http2(Box::new(stream)));
+    }
+    Ok(match connect::connect(way).await? {
+        Connected::Http2(connection) if shareable => {
+            Carrier::Http2(Box::new(means.pool.share(key, connection)))
+        }
+        Connected::Http2(connection) => Carrier::Http2(Box::new(connection.stream())),
+        Connected::Http1(connection) => {
+            if shareable {
+                means.pool.speaks_http1(key);
+            }
+            Carrier::Http1(connection)
+        }
+    })
 }
 
 async fn exchange(
     means: Means<'_>,
     service: &Service,
     picked: Picked<'_>,
-    mut connection: Box<Connection>,
+    mut carrier: Carrier,
     head: &request::Parts,
     body: RequestBody,
 ) -> Result<Answer, Failed> {
     let server = picked.server;
     let answered = means
         .waiting
-        .wait(&server.health, picked.silences, service.timeouts.first_byte, connection.exchange(head, body))
+        .wait(&server.health, picked.silences, service.timeouts.first_byte, carrier.exchange(head, body))
         .await;
     match answered {
         Ok(Ok(head)) => {
             let at = Instant::now();
             server.health.heard(Moment::of(at));
-            let lease = Lease::new(server.pool_key, means.pool.clone(), connection, server.health.clone());
+            let keep = service.send_proxy.is_none();
+            let lease = Lease::new(server.pool_key, means.pool.clone(), carrier, server.health.clone(), keep);
             Ok(Answer { head, at, lease })
         }
-        Ok(Err(fault @ (Fault::Client(_) | Fault::WrongLength))) => {
-            Err(Failed { fault: AttemptFault::ClientBroke(fault), unsent: None, stale: false })
-        }
+        Ok(Err(fault @ (Fault::Client(_) | Fault::ClientOverHttp2(_) | Fault::WrongLength))) => Err(Failed {
+            fault: AttemptFault::ClientBroke(fault),
+            unsent: None,
+            stale: false,
+            refused: false,
+        }),
         Ok(Err(fault)) => {
-            server.health.suspect();
-            let unsent = connection.take_back();
-            Err(Failed { fault: AttemptFault::Broke(fault), unsent, stale: false })
+            let (unsent, refused) = (carrier.take_back(), carrier.is_refused());
+            if !refused {
+                server.health.suspect();
+            }
+            Err(Failed { fault: AttemptFault::Broke(fault), unsent, stale: false, refused })
         }
-        Err(GaveUp::ServerSilent) => Err(Failed { fault: AttemptFault::Silent, unsent: None, stale: false }),
+        Err(GaveUp::ServerSilent) => {
+            Err(Failed { fault: AttemptFault::Silent, unsent: None, stale: false, refused: false })
+        }
         Err(GaveUp::FirstByteTimeout) => {
             server.health.suspect();
             let fault = AttemptFault::FirstByteTimeout(service.timeouts.first_byte);
-            Err(Failed { fault, unsent: None, stale: false })
+            Err(Failed { fault, unsent: None, stale: false, refused: false })
         }
     }
 }

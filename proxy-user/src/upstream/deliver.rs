@@ -30,6 +30,8 @@ pub enum Undelivered {
     NoServer,
     #[error("the last server that could be asked failed: {0}")]
     Failed(AttemptFault),
+    #[error("its route gives it no more time")]
+    TooLate,
     #[error("the client left before its request was whole")]
     ClientLeft,
 }
@@ -62,7 +64,7 @@ pub async fn deliver(
         server.counters.requests.fetch_add(1, Ordering::Relaxed);
         exchange.server = Some(server.label.clone());
 
-        let spare = is_repeatable(&head.method, &body).then_some(RequestBody::Empty);
+        let spare = body.is_empty().then_some(RequestBody::Empty);
         let failed = match attempt(means, service, picked, connections, head, body).await {
             Ok(answer) => {
                 exchange.server_took = Some(answer.at.duration_since(began));
@@ -72,6 +74,8 @@ pub async fn deliver(
             Err(failed) => failed,
         };
 
+        // What the server has not looked at is not repeated by being sent again.
+        let spare = spare.filter(|_| failed.refused || is_idempotent(&head.method));
         if failed.stale
             && let Some(spare) = spare
         {
@@ -86,7 +90,7 @@ pub async fn deliver(
         tracing::debug!(service = %service.name, server = %server.addr, fault = %failed.fault, "attempt failed");
         // What cost no server any work, or is taken away from a server that is out, is no repetition but the first
         // delivery: only the rest is rationed.
-        let rationed = failed.unsent.is_none() && server.health.status().usable();
+        let rationed = failed.unsent.is_none() && !failed.refused && server.health.status().usable();
         let Some(again) = failed.unsent.or(spare) else {
             return Err(Undelivered::Failed(failed.fault));
         };
@@ -110,13 +114,12 @@ async fn is_taken_out(server: &Server) -> bool {
     timeout(VERDICT, verdict).await.is_ok_and(|status| status == Status::Down)
 }
 
-/// Whether sending a request twice does no harm, and is possible.
-fn is_repeatable(method: &Method, body: &RequestBody) -> bool {
-    let is_idempotent = matches!(
+/// Whether sending a request twice does no harm.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    );
-    is_idempotent && body.is_empty()
+    )
 }
 
 #[cfg(test)]
@@ -126,10 +129,10 @@ mod tests {
     #[test]
     fn only_idempotent_requests_are_repeated() {
         for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS] {
-            assert!(is_repeatable(&method, &RequestBody::Empty), "{method}");
+            assert!(is_idempotent(&method), "{method}");
         }
         for method in [Method::POST, Method::PATCH, Method::CONNECT, Method::from_bytes(b"LOCK").unwrap()] {
-            assert!(!is_repeatable(&method, &RequestBody::Empty), "{method}");
+            assert!(!is_idempotent(&method), "{method}");
         }
     }
 }

@@ -36,7 +36,7 @@ const FIRST_READ: usize = 8 * 1024;
 /// As much as is read at a time while a large body comes in.
 const LARGEST_READ: usize = 128 * 1024;
 
-/// Why there is no answer, or not all of it.
+/// Why there is no answer, or not all of it; over HTTP/2 too.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     #[error(transparent)]
@@ -47,6 +47,10 @@ pub enum Fault {
     Malformed(Malformed),
     #[error("the client's request broke off: {0}")]
     Client(RequestFault),
+    #[error(transparent)]
+    Http2(hyper::Error),
+    #[error("the client's request broke off: {0}")]
+    ClientOverHttp2(hyper::Error),
     #[error("the request's body is not as long as its head says")]
     WrongLength,
 }

@@ -1,8 +1,19 @@
-//! Connections to servers that wait for their next request. One pool per worker: no lock, no other thread.
+//! Connections to servers: those of HTTP/1 that wait for their next request, and those of HTTP/2, which requests share.
+//! One pool per worker: no lock, no other thread.
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
-use crate::{clock::Moment, health::Health, upstream::http1::Connection};
+use tokio::sync::Mutex;
+
+use crate::{
+    clock::Moment,
+    health::Health,
+    upstream::{
+        carrier::Carrier,
+        http1::Connection,
+        http2::{Shared, Stream},
+    },
+};
 
 /// Idle connections are closed after so many milliseconds: shorter than the 5 s after which widespread servers (Node.js) close
 /// theirs, since a request sent into a closing connection may be lost.
@@ -11,6 +22,15 @@ const LONGEST_IDLE: u64 = 4_000;
 /// Idle connections kept per server and worker.
 const MOST_IDLE: usize = 256;
 
+/// A connection of HTTP/2 costs its server little: it is kept for longer, in milliseconds.
+const LONGEST_UNUSED: u64 = 60_000;
+
+/// Requests at a time over one connection of HTTP/2, if the server takes as many. More make another connection.
+const MOST_STREAMS: usize = 100;
+
+/// Connections of HTTP/2 per server and worker. When they are full, requests wait within them.
+const MOST_SHARED: usize = 8;
+
 /// Which connections may serve which requests: those of the same server under the same TLS settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PoolKey(pub u64);
@@ -18,6 +38,17 @@ pub struct PoolKey(pub u64);
 #[derive(Debug, Default)]
 pub struct Pool {
     idle: RefCell<HashMap<PoolKey, Vec<Idle>>>,
+    shared: RefCell<HashMap<PoolKey, Multiplexed>>,
+}
+
+/// The connections of HTTP/2 to one server.
+#[derive(Debug, Default)]
+struct Multiplexed {
+    connections: Vec<(Shared, Moment)>,
+    /// Held while one is being opened: the others wait for it, instead of opening one each.
+    opening: Rc<Mutex<()>>,
+    /// The server was found to speak HTTP/1 where either would do: nobody need wait.
+    speaks_http1: bool,
 }
 
 #[derive(Debug)]
@@ -27,13 +58,14 @@ struct Idle {
 }
 
 /// A connection in use, and where it belongs when its answer has been read to the end. Dropped instead of given
-/// back, it closes.
+/// back, it closes; of HTTP/2, that is its stream.
 #[derive(Debug)]
 pub struct Lease {
     key: PoolKey,
     pool: Rc<Pool>,
-    connection: Box<Connection>,
+    pub carrier: Carrier,
     health: Arc<Health>,
+    keep: bool,
 }
 
 impl Pool {
@@ -47,6 +79,41 @@ impl Pool {
             }
         }
         None
+    }
+
+    /// A place on the connection of HTTP/2 that carries most and has room still.
+    pub fn take_shared(&self, key: PoolKey) -> Option<Stream> {
+        let mut shared = self.shared.borrow_mut();
+        let connections = &mut shared.get_mut(&key)?.connections;
+        connections.retain(|(connection, _)| !connection.is_closed());
+        let full = connections.len() >= MOST_SHARED;
+        let has_room = |connection: &Shared| connection.load() < connection.wanted().min(MOST_STREAMS);
+        let (connection, used) = match connections.iter_mut().find(|(connection, _)| has_room(connection)) {
+            None if full => connections.iter_mut().min_by_key(|(connection, _)| connection.load())?,
+            found => found?,
+        };
+        *used = Moment::recent();
+        Some(connection.stream())
+    }
+
+    /// Keeps a connection of HTTP/2 for all requests to come, and gives a place on it.
+    pub fn share(&self, key: PoolKey, connection: Shared) -> Stream {
+        let stream = connection.stream();
+        let mut shared = self.shared.borrow_mut();
+        shared.entry(key).or_default().connections.push((connection, Moment::recent()));
+        stream
+    }
+
+    /// Where to wait while somebody else opens a connection that many will share. `None` where there is no sense in it.
+    pub fn opening(&self, key: PoolKey) -> Option<Rc<Mutex<()>>> {
+        let mut shared = self.shared.borrow_mut();
+        let known = shared.entry(key).or_default();
+        (!known.speaks_http1).then(|| known.opening.clone())
+    }
+
+    /// Either would do, and the server chose HTTP/1.
+    pub fn speaks_http1(&self, key: PoolKey) {
+        self.shared.borrow_mut().entry(key).or_default().speaks_http1 = true;
     }
 
     fn put(&self, key: PoolKey, connection: Box<Connection>) {
@@ -64,11 +131,19 @@ impl Pool {
             connections.retain_mut(|idle| idle.is_fit(now));
             !connections.is_empty()
         });
+        self.shared.borrow_mut().retain(|_, known| {
+            known.connections.retain(|(connection, used)| {
+                !connection.is_closed() && (connection.load() > 0 || now.since(*used) < LONGEST_UNUSED)
+            });
+            // What is learnt of a server is learnt anew when nothing goes there for a while.
+            !known.connections.is_empty() || Rc::strong_count(&known.opening) > 1
+        });
     }
 
     /// Closes all that is idle: the worker is ending.
     pub fn clear(&self) {
         self.idle.borrow_mut().clear();
+        self.shared.borrow_mut().clear();
     }
 }
 
@@ -79,8 +154,9 @@ impl Idle {
 }
 
 impl Lease {
-    pub fn new(key: PoolKey, pool: Rc<Pool>, connection: Box<Connection>, health: Arc<Health>) -> Self {
-        Self { key, pool, connection, health }
+    /// `keep`: somebody else may have the connection afterwards.
+    pub fn new(key: PoolKey, pool: Rc<Pool>, carrier: Carrier, health: Arc<Health>, keep: bool) -> Self {
+        Self { key, pool, carrier, health, keep }
     }
 
     /// Something came from the server. When, is known to a tick: a body comes in many pieces.
@@ -88,23 +164,20 @@ impl Lease {
         self.health.heard(Moment::recent());
     }
 
-    pub fn connection(&self) -> &Connection {
-        &self.connection
-    }
-
-    pub fn connection_mut(&mut self) -> &mut Connection {
-        &mut self.connection
-    }
-
-    /// For good: it won't be given back.
-    pub fn into_connection(self) -> Box<Connection> {
-        self.connection
+    /// For good: it won't be given back. Only one of HTTP/1 is anybody's own.
+    pub fn into_connection(self) -> Option<Box<Connection>> {
+        match self.carrier {
+            Carrier::Http1(connection) => Some(connection),
+            Carrier::Http2(_) => None,
+        }
     }
 
     /// After an answer that was read to its end: the next request may have the connection, if it is good for one.
     pub fn give_back(self) {
-        if self.connection.is_reusable() {
-            self.pool.put(self.key, self.connection);
+        if let (Carrier::Http1(connection), true) = (self.carrier, self.keep)
+            && connection.is_reusable()
+        {
+            self.pool.put(self.key, connection);
         }
     }
 }

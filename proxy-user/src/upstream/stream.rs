@@ -19,6 +19,18 @@ pub enum Stream {
 }
 
 impl Stream {
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Whether the server chose HTTP/2 in the TLS handshake; `None`: it said nothing.
+    pub fn agreed_on_http2(&self) -> Option<bool> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol().map(|protocol| protocol == b"h2"),
+        }
+    }
+
     /// Whether the server has neither closed nor said anything, as is right while nothing is asked of it. Costs no
     /// system call unless something came.
     pub fn is_quiet(&mut self) -> bool {

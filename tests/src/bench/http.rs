@@ -4,9 +4,15 @@
 //! server behind (an nginx) another. The proxies are measured in turn, round after round, so that whatever else the
 //! machine does hits all of them; noise only ever adds, so the smallest value of the rounds counts.
 
-mod peers;
+mod hosts;
+pub mod peers;
 
-use std::{collections::BTreeMap, process::Command, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::json;
@@ -37,6 +43,8 @@ struct Runner {
     name: &'static str,
     port: u16,
     process: Process,
+    /// What wrk does in the place of asking for one URL.
+    script: Option<PathBuf>,
 }
 
 /// CPU per request in µs: proxy and body → one value a round.
@@ -50,11 +58,16 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let island = Island::build()?;
     let cores = Cores::of_this_machine()?;
     let _server = peers::server(&island, &cores)?;
-    let runners = [
-        Runner { name: "weir", port: 8001, process: our_own(&island, &cores, 8001)? },
-        Runner { name: "nginx", port: 8002, process: peers::nginx(&island, &cores, 8002)? },
-        Runner { name: "haproxy", port: 8003, process: peers::haproxy(&island, &cores, 8003)? },
+    let plain = |name, port, process| Runner { name, port, process, script: None };
+    let mut runners = vec![
+        plain("weir", 8001, our_own(&island, &cores, 8001, 0)?),
+        plain("nginx", 8002, peers::nginx(&island, &cores, 8002)?),
+        plain("haproxy", 8003, peers::haproxy(&island, &cores, 8003)?),
     ];
+    for ((name, hosts), port) in hosts::PAIR.into_iter().zip(8004..) {
+        let process = our_own(&island, &cores, port, hosts)?;
+        runners.push(Runner { name, port, process, script: Some(hosts::script(&island, hosts)?) });
+    }
     for runner in &runners {
         peers::wait_until_it_serves(&island, runner.port)
             .with_context(|| format!("{} doesn't serve:\n{}", runner.name, runner.process.log_text()))?;
@@ -70,7 +83,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut results = Results::new();
     for round in 0..=options.rounds {
         for (body, path) in BODIES {
-            for runner in &runners {
+            // How many routes there are has nothing to do with what comes back.
+            let wanted = |runner: &&Runner| runner.script.is_none() || body == "small";
+            for runner in runners.iter().filter(wanted) {
                 // Round 0 warms up: caches, pools, branch predictors.
                 let seconds = if round == 0 { 1 } else { options.seconds };
                 let cost = measure(&island, &cores, runner, path, seconds)
@@ -91,16 +106,26 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 fn measure(island: &Island, cores: &Cores, runner: &Runner, path: &str, seconds: u64) -> anyhow::Result<f64> {
     let url = format!("http://127.0.0.1:{}{path}", runner.port);
     let before = cpu_of(runner.process.pid())?;
-    let requests = load(island, cores, &url, seconds)?;
+    let requests = load(island, cores, &url, runner.script.as_deref(), seconds)?;
     let used = cpu_of(runner.process.pid())? - before;
     Ok(used.as_secs_f64() * 1e6 / requests as f64)
 }
 
 /// Runs wrk; how many requests were answered well. Any other answer spoils the figure, and fails.
-fn load(island: &Island, cores: &Cores, url: &str, seconds: u64) -> anyhow::Result<u64> {
+fn load(
+    island: &Island,
+    cores: &Cores,
+    url: &str,
+    script: Option<&Path>,
+    seconds: u64,
+) -> anyhow::Result<u64> {
     let wrk = Peer::find("wrk")?;
     let mut command: Command = wrk.command(island, cores.aside)?;
-    command.args(["-t", "1", "-c", &CONNECTIONS.to_string(), "-d", &format!("{seconds}s"), url]);
+    command.args(["-t", "1", "-c", &CONNECTIONS.to_string(), "-d", &format!("{seconds}s")]);
+    if let Some(script) = script {
+        command.arg("-s").arg(script);
+    }
+    command.arg(url);
     let output = command.output().context("can't run wrk")?;
     let text = String::from_utf8_lossy(&output.stdout);
     for bad in ["Non-2xx", "Socket errors"] {
@@ -114,9 +139,10 @@ fn load(island: &Island, cores: &Cores, url: &str, seconds: u64) -> anyhow::Resu
         .with_context(|| format!("wrk made no requests:\n{text}{}", String::from_utf8_lossy(&output.stderr)))
 }
 
-fn our_own(island: &Island, cores: &Cores, port: u16) -> anyhow::Result<Process> {
+/// Weir with a route for each of so many hosts; with none, one route for all.
+fn our_own(island: &Island, cores: &Cores, port: u16, hosts: usize) -> anyhow::Result<Process> {
     let folder = island.folder();
-    let config = folder.join("weir.toml");
+    let config = folder.join(format!("weir-{port}.toml"));
     std::fs::write(
         &config,
         format!(
@@ -124,10 +150,10 @@ fn our_own(island: &Island, cores: &Cores, port: u16) -> anyhow::Result<Process>
 mode = "off"
 
 [admin]
-bind = "127.0.0.1:9190"
+bind = "127.0.0.1:{}"
 
 [log]
-access = "{}/weir-access.log"
+access = "{}/weir-access-{port}.log"
 
 [entrypoint.http]
 bind = ["127.0.0.1:{port}"]
@@ -135,18 +161,18 @@ bind = ["127.0.0.1:{port}"]
 [service.app]
 servers = ["127.0.0.1:{}"]
 
-[[route]]
-service = "app"
-"#,
+{}"#,
+            port + 2000,
             folder.display(),
-            peers::SERVER_PORT
+            peers::SERVER_PORT,
+            hosts::routes(hosts)
         ),
     )?;
     // On one core only it makes one worker.
     let program = Peer { program: weir::program()?, libraries: Vec::new() };
     let mut command = program.command(island, cores.proxy)?;
     command.arg("run").arg(&config).env("NO_COLOR", "1");
-    Process::start("weir", command, &folder.join("weir.log"))
+    Process::start("weir", command, &folder.join(format!("weir-{port}.log")))
 }
 
 fn least(values: &[f64]) -> f64 {
@@ -187,6 +213,10 @@ fn report(options: &Options, results: &Results) -> anyhow::Result<()> {
             say(options, &format!("weir ÷ {peer}, {body}: {:.2}", ours / theirs));
         }
     }
+    let [one, many] = hosts::PAIR.map(|(name, _)| results.get(&(name, "small")).map(|values| least(values)));
+    let (one, many) = one.zip(many).context("weir wasn't measured with many hosts")?;
+    ratios.insert("routes_10k_vs_1".to_owned(), rounded(many / one));
+    say(options, &format!("weir with 10,000 hosts ÷ with one: {:.2}", many / one));
     figures.insert("connections".to_owned(), CONNECTIONS.into());
     figures.insert("rounds".to_owned(), options.rounds.into());
     for peer in ["nginx", "haproxy"] {
@@ -208,4 +238,4 @@ fn say(options: &Options, line: &str) {
 }
 
 /// How long a proxy may take until it serves.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);

@@ -102,6 +102,32 @@ impl Browser {
         self.station.run(async move { Connection::open(&target).await?.send(request).await })?
     }
 
+    /// Sends one request over a new connection; the reply has the first piece of the body, and took until that came.
+    pub fn first_bytes(&self, request: Request<Outgoing>) -> anyhow::Result<Reply> {
+        let target = self.target.clone();
+        self.station.run(async move {
+            let begun = Instant::now();
+            let response = Connection::open(&target).await?.begin(request).await?;
+            let (parts, mut body) = response.into_parts();
+            let mut first = Bytes::new();
+            while let Some(frame) = body.frame().await {
+                if let Ok(data) = frame?.into_data()
+                    && !data.is_empty()
+                {
+                    first = data;
+                    break;
+                }
+            }
+            Ok(Reply {
+                status: parts.status,
+                version: parts.version,
+                headers: parts.headers,
+                body: first,
+                took: begun.elapsed(),
+            })
+        })?
+    }
+
     /// A GET whose body is counted and thrown away as it comes.
     pub fn download(&self, path: &str) -> anyhow::Result<u64> {
         let target = self.target.clone();

@@ -36,7 +36,7 @@ pub fn explain(args: &ExplainArgs, why: &str) -> Result<(), Failure> {
         ))
     })?;
     let config = &config;
-    let whose = format!("{} has", args.config.display());
+    let whose = format!("{} has", args.config().display());
     let questions = question::of(args, &targets(config), &whose)?;
     let said: Vec<_> =
         questions.iter().map(|question| judge(config, packet::parse(&question.frame))).collect();
@@ -47,7 +47,7 @@ pub fn explain(args: &ExplainArgs, why: &str) -> Result<(), Failure> {
     }
     let mut text = format!(
         "No gate judges this: {why}.\nThis is what the check at accept does by {}.\n\n",
-        args.config.display()
+        args.config().display()
     );
     for said in &said {
         // Writing to a String can't fail.

@@ -53,7 +53,7 @@ impl Lists {
         if let Some(lists) = Self::of_daemon(args) {
             return Ok(lists);
         }
-        let path = args.config.display();
+        let path = args.config().display();
         let config = load(args).map_err(|_| {
             format!("no daemon answers (`--admin`), and {path} is no valid configuration (`--config`)")
         })?;
@@ -117,7 +117,7 @@ impl Lists {
 
 /// The configuration that the arguments name, with what was fetched last for its lists.
 pub fn load(args: &ExplainArgs) -> Result<Config, config::Report> {
-    let mut config = config::load(&args.config)?.config;
+    let mut config = config::load(args.config())?.config;
     Board::default().fill(&mut config);
     Ok(config)
 }

@@ -35,6 +35,7 @@ pub fn entrypoint(
 fn terminated(tls: &EntrypointTls, keys: &mut Keys) {
     let EntrypointTls {
         certificates,
+        acme,
         unknown_host,
         expiry_warning,
         min_version,
@@ -45,6 +46,9 @@ fn terminated(tls: &EntrypointTls, keys: &mut Keys) {
         hosts,
     } = tls;
     keys.insert("tls.certificates", joined(certificates.entries.iter().map(certificate)));
+    if !acme.is_empty() {
+        keys.insert("tls.acme", joined(acme));
+    }
     keys.insert("tls.alpn", joined(alpn.iter().copied().map(Alpn::name)));
     let version = match min_version {
         TlsVersion::V1_2 => "1.2",

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use http::{HeaderName, Method};
 use ipnet::IpNet;
 
-use super::{AllowlistId, EntrypointId, ServiceId};
+use super::{AllowlistId, EntrypointId, MiddlewareId, ServiceId};
 
 /// `[[route]]`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,10 @@ pub struct Route {
     pub not: Vec<Condition>,
     /// Default 0; -1000 to 1000. Higher goes first.
     pub priority: i32,
-    pub service: ServiceId,
+    /// In the order in which requests pass.
+    pub middleware: Vec<MiddlewareId>,
+    /// `None`: its middleware answers every request.
+    pub service: Option<ServiceId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -10,7 +10,10 @@ use crate::tls::certificates::{Certificate, Certificates, ClientAuthorities, Ser
 /// `tls = { certificates = "/etc/weir/certs", client_ca = "…" }`
 #[derive(Debug, Clone)]
 pub struct EntrypointTls {
+    /// Empty only where there is `acme`.
     pub certificates: Arc<Certificates>,
+    /// Names whose certificates are ordered, in lower case, each once. Never without [`super::Config::acme`].
+    pub acme: Vec<Arc<str>>,
     /// Default: the first certificate.
     pub unknown_host: UnknownHost,
     /// So long before its end a certificate is reported. Default 30 days.

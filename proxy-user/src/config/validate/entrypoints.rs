@@ -7,19 +7,21 @@ use http::HeaderName;
 use super::{
     globals, https, limits,
     merge::{Item, Merged},
+    middleware::Chains,
+    scalar::{self, MILLISECOND, MINUTE},
     source_limit, syn_cookies, tls,
 };
 use crate::config::{
     code::Code,
     default,
     findings::Findings,
-    model::{AllowlistId, ClientIpSource, Entrypoint},
+    model::{AllowlistId, ClientIpSource, Entrypoint, ProxyProtocol},
     source::FileId,
     value::{self, quoted},
     written::{self, At, List},
 };
 
-pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
+pub fn all(written: &Merged<'_>, chains: &mut Chains<'_, '_>, findings: &mut Findings) -> Vec<Entrypoint> {
     let mut taken = Taken::by_admin(written);
     written
         .entrypoints
@@ -33,10 +35,15 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Entrypoint> {
             source_limit: source_limit::of(item, findings),
             syn_cookies: syn_cookies::of(item, findings),
             client_ip: client_ip(item, written, findings),
-            tls: item.body.tls.as_ref().and_then(|tls| tls::entrypoint(item, tls, findings)),
+            tls: item.body.tls.as_ref().and_then(|tls| tls::entrypoint(item, tls, written, findings)),
             hsts: https::hsts(item, findings),
             redirect: https::redirect(item, findings),
             limits: limits::limits(item, findings),
+            proxy_protocol: proxy_protocol(item, written, findings),
+            middleware: {
+                let owner = format!("entrypoint `{}`", item.name.value);
+                chains.chain(item.file, &owner, item.body.middleware.as_ref(), findings)
+            },
         })
         .collect()
 }
@@ -225,6 +232,38 @@ fn client_ip(
         return None;
     };
     Some(ClientIpSource { header: name, trust })
+}
+
+fn proxy_protocol(
+    item: &Item<'_, written::Entrypoint>,
+    written: &Merged<'_>,
+    findings: &mut Findings,
+) -> Option<ProxyProtocol> {
+    let setting = item.body.proxy_protocol.as_ref()?;
+    let what = format!("entrypoint `{}`: proxy_protocol", item.name.value);
+    let from = match &setting.value.from {
+        Some(list) if !list.items.is_empty() => {
+            lists(item.file, list, &format!("{what} is taken from"), written, findings)
+        }
+        empty => {
+            if !findings.lost(&format!("entrypoint.{}.proxy_protocol.from", item.name.value)) {
+                let span = empty.as_ref().map_or(&setting.span, |list| &list.span);
+                findings
+                    .error(Code::Missing, item.file, span, format!("{what} is taken from nobody"))
+                    .hint("name the allowlists of the proxies that speak it: `from = [\"balancers\"]`");
+            }
+            Vec::new()
+        }
+    };
+    let timeout = scalar::duration(
+        item.file,
+        &format!("{what}.timeout"),
+        setting.value.timeout.as_ref(),
+        default::PROXY_TIMEOUT,
+        100 * MILLISECOND..=MINUTE,
+        findings,
+    );
+    Some(ProxyProtocol { from, timeout })
 }
 
 #[cfg(test)]

@@ -9,7 +9,10 @@ use crate::config::{
     parse::Document,
     source::FileId,
     value,
-    written::{Admin, Allowlist, At, Entrypoint, Kernel, Log, Name, Page, Route, Service, Shutdown, State},
+    written::{
+        Acme, Admin, Allowlist, At, Entrypoint, Kernel, Log, Middleware, Name, Page, Route, Service,
+        Shutdown, State,
+    },
 };
 
 /// What all files say together.
@@ -20,10 +23,12 @@ pub struct Merged<'a> {
     pub log: Option<(FileId, &'a At<Log>)>,
     pub shutdown: Option<(FileId, &'a At<Shutdown>)>,
     pub state: Option<(FileId, &'a At<State>)>,
+    pub acme: Option<(FileId, &'a At<Acme>)>,
     pub allowlists: Named<'a, Allowlist>,
     pub entrypoints: Named<'a, Entrypoint>,
     pub services: Named<'a, Service>,
     pub pages: Named<'a, Page>,
+    pub middleware: Named<'a, Middleware>,
     pub routes: Vec<(FileId, &'a At<Route>)>,
 }
 
@@ -50,6 +55,7 @@ pub fn merge<'a>(documents: &'a [Document], findings: &mut Findings) -> Merged<'
         entrypoints: Named::new("entrypoint", None),
         services: Named::new("service", None),
         pages: Named::new("page", Some(default::PAGE)),
+        middleware: Named::new("middleware", None),
         ..Merged::default()
     };
     for Document { file, written, .. } in documents {
@@ -59,10 +65,12 @@ pub fn merge<'a>(documents: &'a [Document], findings: &mut Findings) -> Merged<'
         once(&mut merged.log, "log", file, written.log.as_ref(), findings);
         once(&mut merged.shutdown, "shutdown", file, written.shutdown.as_ref(), findings);
         once(&mut merged.state, "state", file, written.state.as_ref(), findings);
+        once(&mut merged.acme, "acme", file, written.acme.as_ref(), findings);
         merged.allowlists.add(file, &written.allowlist, findings);
         merged.entrypoints.add(file, &written.entrypoint, findings);
         merged.services.add(file, &written.service, findings);
         merged.pages.add(file, &written.page, findings);
+        merged.middleware.add(file, &written.middleware, findings);
         merged.routes.extend(written.route.iter().map(|route| (file, route)));
     }
     merged

@@ -1,9 +1,9 @@
 //! `[[route]]`
 
-mod conditions;
+pub(super) mod conditions;
 mod overlap;
 
-use super::merge::Merged;
+use super::{merge::Merged, middleware::Chains};
 use crate::config::{
     code::Code,
     findings::Findings,
@@ -21,11 +21,13 @@ pub struct Placed<'a> {
     pub at: &'a At<written::Route>,
 }
 
-pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Route> {
+pub fn all(written: &Merged<'_>, chains: &mut Chains<'_, '_>, findings: &mut Findings) -> Vec<Route> {
     let placed: Vec<Placed<'_>> = written
         .routes
         .iter()
-        .filter_map(|(file, at)| Some(Placed { route: one(*file, at, written, findings)?, file: *file, at }))
+        .filter_map(|(file, at)| {
+            Some(Placed { route: one(*file, at, written, chains, findings)?, file: *file, at })
+        })
         .collect();
     overlap::same_requests(&placed, findings);
     overlap::same_names(&placed, findings);
@@ -37,6 +39,7 @@ fn one(
     file: FileId,
     route: &At<written::Route>,
     written: &Merged<'_>,
+    chains: &mut Chains<'_, '_>,
     findings: &mut Findings,
 ) -> Option<Route> {
     let body = &route.value;
@@ -70,15 +73,18 @@ fn one(
     let when = conditions::when(file, &by, body, written, findings);
     let not = conditions::not(file, &by, body, written, findings);
     let priority = conditions::priority(file, &by, body.priority.as_ref(), findings);
+    let middleware = chains.chain(file, &by, body.middleware.as_ref(), findings);
     let service = match &body.service {
         Some(service) => {
             let by = format!("{by} sends to");
             written.services.refer(file, service, &by, Code::NoSuchService, findings)
         }
         None => {
-            // What later versions write in its place was reported already.
+            // What later versions write in its place was reported already; nor is anything known of a faulty chain.
             let lost = |key| findings.lost(&format!("{element}.{key}"));
-            if !["service", "split", "passthrough"].into_iter().any(lost) {
+            let elsewhere = chains.answers_always(&middleware)
+                || body.middleware.as_ref().is_some_and(|links| links.items.len() != middleware.len());
+            if !elsewhere && !["service", "split", "passthrough", "middleware"].into_iter().any(lost) {
                 findings
                     .error(Code::Missing, file, &route.span, format!("{by} has no `service`"))
                     .hint("write where it leads: `service = \"app\"`");
@@ -98,8 +104,8 @@ fn one(
         when: when?,
         not: not?,
         priority,
-        // Without a service there is no configuration; until then the route takes part in the search for duplicates.
-        service: ServiceId(service.unwrap_or_default()),
+        middleware,
+        service: service.map(ServiceId),
     })
 }
 

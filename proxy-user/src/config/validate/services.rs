@@ -7,13 +7,16 @@ use super::{
     scalar::{self, DAY, HOUR, MILLISECOND, MINUTE},
     tls,
 };
-use crate::config::{
-    code::Code,
-    default,
-    findings::Findings,
-    model::{HealthCheck, PageId, Service, Timeouts, WhenAllDown},
-    value::{self, nearest, quoted},
-    written::{self, At},
+use crate::{
+    config::{
+        code::Code,
+        default,
+        findings::Findings,
+        model::{HealthCheck, PageId, ServerProtocol, Service, Timeouts, WhenAllDown},
+        value::{self, nearest, quoted},
+        written::{self, At},
+    },
+    proxy_protocol,
 };
 
 pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Service> {
@@ -25,6 +28,11 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Service> {
             name: item.name.value.as_str().into(),
             servers: servers(item, findings),
             tls: tls::service(item, findings),
+            protocol: protocol(item),
+            send_proxy: item.body.send_proxy.as_ref().map(|version| match version.value {
+                written::ProxyVersion::V1 => proxy_protocol::Version::V1,
+                written::ProxyVersion::V2 => proxy_protocol::Version::V2,
+            }),
             health: item.body.health.as_ref().map(|health| self::health(item, health, findings)),
             timeouts: timeouts(item, findings),
             when_all_down: when_all_down(item, written, findings),
@@ -74,6 +82,14 @@ fn servers(item: &Item<'_, written::Service>, findings: &mut Findings) -> Vec<So
         }
     }
     servers.into_iter().map(|(address, _)| address).collect()
+}
+
+fn protocol(item: &Item<'_, written::Service>) -> ServerProtocol {
+    match item.body.protocol.as_ref().map(|protocol| protocol.value) {
+        Some(written::ServerProtocol::Http1) => ServerProtocol::Http1,
+        Some(written::ServerProtocol::Http2) => ServerProtocol::Http2,
+        Some(written::ServerProtocol::Auto) | None => ServerProtocol::Auto,
+    }
 }
 
 fn health(

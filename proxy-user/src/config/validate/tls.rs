@@ -5,7 +5,8 @@ mod service;
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use super::{
-    merge::Item,
+    acme,
+    merge::{Item, Merged},
     scalar::{self, DAY},
 };
 use crate::{
@@ -30,6 +31,7 @@ type Entrypoint<'a> = Item<'a, written::Entrypoint>;
 pub fn entrypoint(
     item: &Entrypoint<'_>,
     tls: &At<written::EntrypointTls>,
+    written: &Merged<'_>,
     findings: &mut Findings,
 ) -> Option<EntrypointTls> {
     let (file, name, body) = (item.file, &item.name.value, &tls.value);
@@ -47,9 +49,11 @@ pub fn entrypoint(
     let (min_version, ciphers) = versions(item, body, findings);
     let alpn = alpn(item, body, findings);
     let client_headers = client_headers(item, body, &clients, &hosts, findings);
+    let acme = acme::names(item, body, written, findings);
     let certificates = certificates(item, tls, expiry_warning, findings)?;
     Some(EntrypointTls {
         certificates: Arc::new(certificates),
+        acme,
         unknown_host: match &body.unknown_host {
             Some(At { value: written::UnknownHost::Refuse, .. }) => UnknownHost::Refuse,
             _ => UnknownHost::Default,
@@ -72,6 +76,9 @@ fn certificates(
 ) -> Option<Certificates> {
     let (file, name) = (item.file, &item.name.value);
     let Some(written) = tls.value.certificates.as_ref().filter(|list| !list.items.is_empty()) else {
+        if tls.value.certificates.is_none() && tls.value.acme.is_some() {
+            return Some(Certificates::default());
+        }
         if !findings.lost(&format!("entrypoint.{name}.tls.certificates")) {
             let message = format!("entrypoint `{name}`: `tls` has no `certificates`");
             findings

@@ -4,7 +4,10 @@ use super::merge::{Merged, Named};
 use crate::config::{
     code::Code,
     findings::Findings,
-    model::{AllowlistId, Config, EntrypointId, PageId, ServiceId, WhenAllDown},
+    model::{
+        AllowlistId, Config, EntrypointId, Middleware, MiddlewareId, MiddlewareKind, PageId, ServiceId,
+        WhenAllDown,
+    },
 };
 
 pub fn warn(written: &Merged<'_>, config: &Config, findings: &mut Findings) {
@@ -13,11 +16,17 @@ pub fn warn(written: &Merged<'_>, config: &Config, findings: &mut Findings) {
         return;
     }
     unused(&written.services, "no route leads to it", findings, |id| {
-        config.routes.iter().any(|route| route.service == ServiceId(id))
+        let id = ServiceId(id);
+        let asks =
+            |one: &Middleware| matches!(&one.kind, MiddlewareKind::ForwardAuth(auth) if auth.service == id);
+        config.routes.iter().any(|route| route.service == Some(id)) || config.middleware.iter().any(asks)
     });
-    unused(&written.allowlists, "no entrypoint refers to it", findings, |id| {
-        config.refers_to(AllowlistId(id))
+    unused(&written.middleware, "no route or entrypoint names it", findings, |id| {
+        let id = MiddlewareId(id);
+        config.routes.iter().any(|route| route.middleware.contains(&id))
+            || config.entrypoints.iter().any(|entrypoint| entrypoint.middleware.contains(&id))
     });
+    unused(&written.allowlists, "nothing refers to it", findings, |id| config.refers_to(AllowlistId(id)));
     unused(&written.pages, "no service refers to it", findings, |id| {
         config.services.iter().any(|service| service.when_all_down == WhenAllDown::Page(PageId(id)))
     });

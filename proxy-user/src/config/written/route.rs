@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{At, HostPatterns, List, Name, PathPatterns, TextPattern};
+use super::{At, HostPatterns, Links, List, Name, PathPatterns, TextPattern};
 
 /// A match and where it leads.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -46,7 +46,11 @@ pub struct Route {
     /// Goes before how specific a match is: a route with a higher number wins over those with a lower one.
     #[schemars(range(min = -1000, max = 1000), extend("default" = 0))]
     pub priority: Option<At<i64>>,
-    /// The service that answers.
+    /// What is done to requests on their way, in this order, and to responses in the reverse one: names of
+    /// `[middleware.NAME]`, or a short one as a table in its place.
+    #[schemars(example = &["office-only", "compress"])]
+    pub middleware: Option<Links>,
+    /// The service that answers. Only a route whose middleware has a `redirect` may do without.
     #[schemars(required, example = &"shop")]
     pub service: Option<At<String>>,
 }

@@ -14,8 +14,13 @@ pub struct EntrypointTls {
     /// PEM files with chain and key, and folders of them: `NAME.crt` or `NAME.pem` with `NAME.key` beside each, or
     /// `fullchain.pem` with `privkey.pem`, also one folder deeper. They are watched. A client gets the certificate for
     /// the name that it asks for, an ECDSA one if it can; `default.crt`, else the first by file name, if there is none.
-    #[schemars(required, example = "/etc/weir/certs")]
+    /// Required, unless there is `acme`.
+    #[schemars(example = "/etc/weir/certs")]
     pub certificates: Option<List>,
+    /// The names for which certificates are ordered and renewed by `[acme]`, one for each. Until one is there, its name
+    /// counts as unknown. A certificate of just that name among `certificates` goes before it, a wildcard's doesn't.
+    #[schemars(example = ["app.example.com"])]
+    pub acme: Option<List>,
     /// What a client gets that asks for a name which no certificate is for.
     #[schemars(extend("default" = "default"))]
     pub unknown_host: Option<At<UnknownHost>>,

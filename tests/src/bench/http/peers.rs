@@ -145,7 +145,7 @@ pub fn nginx(island: &Island, cores: &Cores, port: u16) -> anyhow::Result<Proces
     start_nginx(island, "nginx", cores.proxy, &http)
 }
 
-fn start_nginx(island: &Island, title: &str, core: usize, http: &str) -> anyhow::Result<Process> {
+pub fn start_nginx(island: &Island, title: &str, core: usize, http: &str) -> anyhow::Result<Process> {
     let folder = island.folder().join(title);
     std::fs::create_dir_all(&folder)?;
     let config = folder.join("nginx.conf");
@@ -159,7 +159,7 @@ fn start_nginx(island: &Island, title: &str, core: usize, http: &str) -> anyhow:
          worker_processes 1;
          pid {folder}/nginx.pid;
          error_log stderr warn;
-         events {{ worker_connections 4096; }}
+         events {{ worker_connections 32768; }}
          http {{
              {places}
              keepalive_requests 100000000;

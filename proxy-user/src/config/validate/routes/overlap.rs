@@ -16,6 +16,7 @@ use crate::{
 };
 
 /// One request, one route: two of them may not match the same.
+#[expect(clippy::mutable_key_type, reason = "a pattern is compared by its text, and that stays")]
 pub fn same_requests(placed: &[Placed<'_>], findings: &mut Findings) {
     let mut known: HashMap<(&HostMatch, &PathMatch), Vec<usize>> = HashMap::new();
     for (nth, Placed { route, file, at }) in placed.iter().enumerate() {
@@ -74,6 +75,7 @@ pub fn same_names(placed: &[Placed<'_>], findings: &mut Findings) {
 }
 
 /// Warns of routes that no request can take.
+#[expect(clippy::mutable_key_type, reason = "a pattern is compared by its text, and that stays")]
 pub fn shadowed(placed: &[Placed<'_>], findings: &mut Findings) {
     // With a fault somewhere there are enough faults.
     if findings.failed() {

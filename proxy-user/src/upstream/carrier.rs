@@ -1,0 +1,80 @@
+//! What carries one request to a server and its answer back, whichever HTTP the server speaks.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{request, response};
+use http_body::Frame;
+
+use crate::{
+    body::RequestBody,
+    upstream::{
+        http1::{Connection, Fault},
+        http2::Stream,
+    },
+};
+
+#[derive(Debug)]
+pub enum Carrier {
+    /// A connection, for this request alone.
+    Http1(Box<Connection>),
+    /// One of the streams of a connection.
+    Http2(Box<Stream>),
+}
+
+impl Carrier {
+    /// Sends a request, and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// When none comes. [`Self::take_back`] and [`Self::is_refused`] tell what may become of the request.
+    pub async fn exchange(
+        &mut self,
+        head: &request::Parts,
+        body: RequestBody,
+    ) -> Result<response::Parts, Fault> {
+        match self {
+            Self::Http1(connection) => connection.exchange(head, body).await,
+            Self::Http2(stream) => stream.exchange(head, body).await,
+        }
+    }
+
+    /// The body of a request of which nothing has been sent.
+    pub fn take_back(&mut self) -> Option<RequestBody> {
+        match self {
+            Self::Http1(connection) => connection.take_back(),
+            Self::Http2(stream) => stream.take_back(),
+        }
+    }
+
+    /// Whether the server has said that it did nothing of the request.
+    pub fn is_refused(&self) -> bool {
+        match self {
+            Self::Http1(_) => false,
+            Self::Http2(stream) => stream.is_refused(),
+        }
+    }
+
+    /// Whether the answer's body has been read to its end.
+    pub fn is_at_end(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.is_at_end(),
+            Self::Http2(stream) => stream.is_at_end(),
+        }
+    }
+
+    /// What is left of the answer's body, where that is known.
+    pub fn remaining(&self) -> Option<u64> {
+        match self {
+            Self::Http1(connection) => connection.remaining(),
+            Self::Http2(stream) => stream.remaining(),
+        }
+    }
+
+    /// The next piece of the answer's body.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        match self {
+            Self::Http1(connection) => connection.poll_frame(cx),
+            Self::Http2(stream) => stream.poll_frame(cx),
+        }
+    }
+}
