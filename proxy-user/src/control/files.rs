@@ -14,7 +14,10 @@ use std::{
 };
 
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _, event::ModifyKind};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout, timeout_at},
+};
 
 /// Files are read when nothing has changed for so long: whoever writes several does it in one go.
 const QUIET: Duration = Duration::from_millis(50);
@@ -34,6 +37,10 @@ pub struct Files {
     names: Arc<Mutex<BTreeSet<OsString>>>,
     folders: BTreeSet<PathBuf>,
     seen: BTreeMap<PathBuf, Option<Mark>>,
+    /// Something has changed that was not looked into yet: whoever waited for it to fall quiet was called away.
+    stirred: bool,
+    /// When to look without an event.
+    next_look: Instant,
 }
 
 /// What tells one state of a file from another: size, modification time, inode.
@@ -55,7 +62,15 @@ impl Files {
         let watcher = watcher
             .inspect_err(|error| tracing::warn!(%error, "no file events here: changes are seen within 3 s"))
             .ok();
-        Self { watcher, events, names, folders: BTreeSet::new(), seen: BTreeMap::new() }
+        Self {
+            watcher,
+            events,
+            names,
+            folders: BTreeSet::new(),
+            seen: BTreeMap::new(),
+            stirred: false,
+            next_look: Instant::now() + LOOK,
+        }
     }
 
     /// From now on, watches `files` (and no others), as they are now.
@@ -92,13 +107,23 @@ impl Files {
         self.seen.keys().map(|file| (file.clone(), mark(file))).collect()
     }
 
-    /// Resolves when a watched file is another than it was, or is gone, or has come. Safe to cancel.
+    /// Resolves when a watched file is another than it was, or is gone, or has come. Safe to cancel, at any time and as
+    /// often as one likes: what was noticed by then is remembered.
     pub async fn changed(&mut self) {
         loop {
-            let event = timeout(LOOK, self.events.recv()).await;
-            if let Ok(Some(())) = event {
+            if !self.stirred {
+                match timeout_at(self.next_look, self.events.recv()).await {
+                    Ok(Some(())) => self.stirred = true,
+                    // No events come here.
+                    Ok(None) => sleep_until(self.next_look).await,
+                    Err(_) => {}
+                }
+            }
+            if self.stirred {
                 let _ = timeout(QUIET * PATIENCE, self.quiet()).await;
             }
+            self.stirred = false;
+            self.next_look = Instant::now() + LOOK;
             let now = self.now();
             if now != self.seen {
                 self.seen = now;
@@ -184,6 +209,24 @@ mod tests {
         std::os::unix::fs::symlink("v2", path.join("..data_tmp")).unwrap();
         fs::rename(path.join("..data_tmp"), path.join("..data")).unwrap();
         assert!(timeout(Duration::from_millis(500), files.changed()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_change_is_noticed_by_whoever_is_called_away_all_the_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("weir.toml");
+        fs::write(&file, "a").unwrap();
+        let mut files = Files::start();
+        files.watch(std::slice::from_ref(&file));
+        fs::write(&file, "bb").unwrap();
+        // Each time the event may just have come, and the folder not have fallen quiet.
+        for _ in 0..20 {
+            if timeout(QUIET / 2, files.changed()).await.is_ok() {
+                return;
+            }
+        }
+        // Where nobody lets it fall quiet, the next who has the patience finds it at once.
+        assert!(timeout(QUIET * 2 * PATIENCE, files.changed()).await.is_ok());
     }
 
     #[tokio::test]
