@@ -204,12 +204,12 @@ fn report(options: &Options, results: &Results) -> anyhow::Result<()> {
             &format!("{name:>8} {body:>5}: min {:5.1}  median {:5.1}", least(values), median(values)),
         );
     }
-    for (body, suffix) in [("small", ""), ("64k", "_64k")] {
+    for (body, infix) in [("small", ""), ("64k", "_64k")] {
         let ours = least(results.get(&("weir", body)).context("weir wasn't measured")?);
         for peer in ["nginx", "haproxy"] {
             let theirs =
                 least(results.get(&(peer, body)).with_context(|| format!("{peer} wasn't measured"))?);
-            ratios.insert(format!("cpu_vs_{peer}{suffix}"), rounded(ours / theirs));
+            ratios.insert(format!("cpu{infix}_vs_{peer}"), rounded(ours / theirs));
             say(options, &format!("weir ÷ {peer}, {body}: {:.2}", ours / theirs));
         }
     }
