@@ -182,8 +182,8 @@ impl Worker {
         current.clone()
     }
 
-    pub fn means(&self, ends: Ends) -> Means<'_> {
-        Means { pool: &self.pool, waiting: &self.waiting, ends }
+    pub fn means(self: &Rc<Self>, ends: Ends) -> Means<'_> {
+        Means { worker: self, pool: &self.pool, waiting: &self.waiting, ends }
     }
 
     /// Counts one more connection, until the result is dropped.
