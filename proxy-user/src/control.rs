@@ -11,6 +11,7 @@ pub mod install;
 pub mod kernel_side;
 pub mod lists;
 pub mod order;
+pub mod splits;
 pub mod state;
 pub mod summary;
 pub mod trial;
@@ -38,6 +39,7 @@ use crate::{
         guard::{Guard, Session},
         install::Trials,
         order::{Answer, Order, Refusal, Verb},
+        splits::Splits,
         state::{ControlState, Source},
     },
     demonstration,
@@ -113,9 +115,11 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut certificates = Reported::default();
     let mut hours = tokio::time::interval(certificates::LOOK);
     let mut floods = Floods::watch();
+    let mut splits = Splits::at_start(&fleet);
     let how = loop {
         certificates.look(&fleet.running().load().config, SystemTime::now());
         blocking.keep_up(&mut fleet).await;
+        splits.keep_up(&fleet);
         tokio::select! {
             signal = signals.next() => match signal {
                 Asked::Reload => {
@@ -130,9 +134,11 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
                 let _ = reload(&source, &state, &mut fleet, &mut files).await;
             }
             Some(order) = orders.recv() => {
-                perform(order, &source, &state, &mut fleet, &mut files, &mut trials, &mut blocking).await;
+                let (blocking, splits) = (&mut blocking, &mut splits);
+                perform(order, &source, &state, &mut fleet, &mut files, &mut trials, blocking, splits).await;
             }
             () = blocking.due() => blocking.look(&mut fleet).await,
+            () = splits.due() => splits.look(&fleet),
             () = trials.over() => {
                 let _ = install::revert(&source, &state, &mut fleet, &mut files, &mut trials).await;
             }
@@ -161,6 +167,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
 }
 
 /// Does what was ordered over the admin API.
+#[expect(clippy::too_many_arguments, reason = "it is all that the loop holds, each by its own name")]
 async fn perform(
     order: Order,
     source: &Source,
@@ -169,6 +176,7 @@ async fn perform(
     files: &mut Files,
     trials: &mut Trials,
     blocking: &mut Blocking,
+    splits: &mut Splits,
 ) {
     let (verb, answer) = order.open();
     let outcome = match verb {
@@ -181,6 +189,7 @@ async fn perform(
         Verb::Diff(asked) => difference(source, state, fleet, &asked.name, &asked.text),
         Verb::Block(wanted) => blocking.add(wanted, &state.guard, fleet).await,
         Verb::Unblock(wanted) => blocking.remove(wanted, fleet).await,
+        Verb::Split(wanted) => splits.order(&wanted, fleet),
         // Fetching takes its time, and what it brings comes back as news.
         Verb::RefreshAllowlists(what) => {
             tokio::spawn(lists::refresh(what, state.lists.clone(), answer));

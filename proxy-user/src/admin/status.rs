@@ -3,6 +3,7 @@
 pub mod allowlists;
 pub mod blocks;
 pub mod certificates;
+pub mod splits;
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    admin::status::{allowlists::AllowlistStatus, certificates::CertificateStatus},
+    admin::status::{allowlists::AllowlistStatus, certificates::CertificateStatus, splits::SplitStatus},
     config::model::SynCookiesMode,
     control::{
         install,
@@ -33,6 +34,9 @@ pub struct StatusDocument {
     pub gate: GateStatus,
     pub entrypoints: Vec<EntrypointStatus>,
     pub services: Vec<ServiceStatus>,
+    /// How requests are shared out between services.
+    #[serde(default)]
+    pub splits: Vec<SplitStatus>,
     pub allowlists: Vec<AllowlistStatus>,
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,
@@ -194,6 +198,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         gate: gate(state.kernel()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
         services: services(&snapshot),
+        splits: splits::all(&snapshot, std::time::Instant::now()),
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         certificates: certificates::of(&snapshot),
         warnings: certificates::warnings(&snapshot),

@@ -64,6 +64,11 @@ impl Memory {
         self.splits.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// As [`Self::keep`], but until the daemon ends.
+    pub fn hold(&self, split: &str, kept: Kept) {
+        self.splits.lock().unwrap_or_else(PoisonError::into_inner).insert(split.to_owned(), kept);
+    }
+
     /// Keeps something else of a split.
     ///
     /// # Errors

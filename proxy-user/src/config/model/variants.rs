@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::ServiceId;
+use crate::config::{default, value};
 
 /// What stands in the place of a service's servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,22 @@ pub struct Judge {
     pub margin_latency: u32,
     pub confidence: u32,
     pub min_samples: u64,
+}
+
+impl Judge {
+    /// As it is where nothing else is written.
+    pub fn by_default(variant: ServiceId) -> Self {
+        let share = |text| value::share(text).unwrap_or_default();
+        Self {
+            variant,
+            steps: default::JUDGE_STEPS.iter().filter_map(|step| step.parse().ok()).collect(),
+            every: value::duration(default::JUDGE_EVERY).unwrap_or_default(),
+            margin_errors: share(default::JUDGE_MARGIN_ERRORS),
+            margin_latency: share(default::JUDGE_MARGIN_LATENCY),
+            confidence: share(default::JUDGE_CONFIDENCE),
+            min_samples: default::JUDGE_MIN_SAMPLES.into(),
+        }
+    }
 }
 
 impl MadeOf {
