@@ -156,7 +156,9 @@ async fn explained(State(state): State<Arc<ControlState>>, Query(asked): Query<A
     let explained = serde_json::from_str::<Question>(&asked.question)
         .map_err(|error| format!("the question is not understood: {error}"))
         .and_then(|question| explain::explain(&snapshot.config, Some(snapshot.generation), &question))
-        .map(|explanation| explanation.with_weights(|split, variant| splits::weight(&snapshot, split, variant)));
+        .map(|explanation| {
+            explanation.with_weights(|split, variant| splits::weight(&snapshot, split, variant))
+        });
     match explained {
         Ok(explanation) => Json(explanation).into_response(),
         Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),

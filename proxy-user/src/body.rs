@@ -84,7 +84,10 @@ pub enum RequestBody {
         trailers: Option<HeaderMap>,
     },
     /// One that is copied as it passes.
-    Copied { body: Box<RequestBody>, copy: Rc<Copied> },
+    Copied {
+        body: Box<RequestBody>,
+        copy: Rc<Copied>,
+    },
 }
 
 /// A response's body on its way to the client. When it ends, or is dropped because the client left, the exchange

@@ -99,9 +99,7 @@ fn through<'x, 's: 'x, 'r: 'x>(
             Box::pin(deliver_or_return(asking.means, service, asking.head, body, unspent, exchange))
         }
         Some(MadeOf::Split(split)) => Box::pin(split.deliver(asking, asked, body, unspent, exchange)),
-        Some(MadeOf::Failover(parts)) => {
-            Box::pin(failover(asking, parts, asked, body, unspent, exchange))
-        }
+        Some(MadeOf::Failover(parts)) => Box::pin(failover(asking, parts, asked, body, unspent, exchange)),
         Some(MadeOf::Mirror(mirror)) => Box::pin(mirror.deliver(asking, asked, body, unspent, exchange)),
     }
 }

@@ -70,7 +70,9 @@ pub fn run(args: &SplitArgs) -> Result<(), Failure> {
         return Err(Failure::BadConfig(sentence.to_owned()));
     }
     match &args.name {
-        Some(name) if !args.weights.is_empty() || args.reset || args.stop || judges => change(args, name, judges),
+        Some(name) if !args.weights.is_empty() || args.reset || args.stop || judges => {
+            change(args, name, judges)
+        }
         name => show(args, name.as_deref()),
     }
 }
@@ -112,7 +114,11 @@ fn show(args: &SplitArgs, name: Option<&str>) -> Result<(), Failure> {
         document.splits.retain(|split| split.name == name);
         document.mirrors.retain(|mirror| mirror.name == name);
         if document.splits.is_empty() && document.mirrors.is_empty() {
-            let there = if all.is_empty() { "there is none".to_owned() } else { format!("there are {}", all.join(", ")) };
+            let there = if all.is_empty() {
+                "there is none".to_owned()
+            } else {
+                format!("there are {}", all.join(", "))
+            };
             return Err(Failure::Failed(format!("there is no split `{name}`; {there}")));
         }
     }
@@ -178,7 +184,8 @@ fn figures(split: &SplitStatus) -> Table {
         ];
         for (nth, (span, summary)) in rows.into_iter().enumerate() {
             let Summary { requests, errors_5xx, errors_connection, error_ratio, .. } = summary;
-            let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.1}"));
+            let number =
+                |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.1}"));
             table.add_row([
                 if nth == 0 { variant.name.clone() } else { String::new() },
                 span.to_owned(),
@@ -204,11 +211,13 @@ fn weight(text: &str) -> Result<(String, u32), String> {
 }
 
 fn span(text: &str) -> Result<Duration, String> {
-    parse_duration(text).map_err(|refusal| format!("it {}: {}", refusal.because, refusal.hint.unwrap_or_default()))
+    parse_duration(text)
+        .map_err(|refusal| format!("it {}: {}", refusal.because, refusal.hint.unwrap_or_default()))
 }
 
 fn share(text: &str) -> Result<u32, String> {
-    parse_share(text).map_err(|refusal| format!("it {}: {}", refusal.because, refusal.hint.unwrap_or_default()))
+    parse_share(text)
+        .map_err(|refusal| format!("it {}: {}", refusal.because, refusal.hint.unwrap_or_default()))
 }
 
 #[cfg(test)]

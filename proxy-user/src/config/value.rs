@@ -135,7 +135,8 @@ pub fn share(text: &str) -> Result<u32, Refusal> {
 /// A judge's steps, as they should be: they rise from 1 to 100, and the first is below 100, so that there is something to
 /// judge by.
 pub fn judge_steps(steps: Vec<u32>) -> Result<Vec<u32>, String> {
-    let rise = steps.is_sorted_by(|one, next| one < next) && steps.iter().all(|step| (1..=100).contains(step));
+    let rise =
+        steps.is_sorted_by(|one, next| one < next) && steps.iter().all(|step| (1..=100).contains(step));
     if rise && steps.first().is_some_and(|first| *first < 100) {
         Ok(steps)
     } else {

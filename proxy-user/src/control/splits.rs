@@ -88,7 +88,9 @@ impl Splits {
     /// When it is refused; then nothing has changed.
     pub fn order(&mut self, wanted: &Wanted, fleet: &Fleet) -> Answer {
         let snapshot = fleet.running().load_full();
-        let split = all(&snapshot).find(|split| *split.name == *wanted.name).ok_or_else(|| unknown(&snapshot, wanted))?;
+        let split = all(&snapshot)
+            .find(|split| *split.name == *wanted.name)
+            .ok_or_else(|| unknown(&snapshot, wanted))?;
         let now = Timestamp::now();
         let before = snapshot.splits.of(&split.name).unwrap_or_default();
         let running = before.judge.as_ref().is_some_and(Judge::is_running);
@@ -256,7 +258,8 @@ fn faulty(sentence: impl Into<String>) -> Refusal {
 
 fn unknown(snapshot: &Snapshot, wanted: &Wanted) -> Refusal {
     let names: Vec<_> = all(snapshot).map(|split| format!("`{}`", split.name)).collect();
-    let there = if names.is_empty() { "there is none".to_owned() } else { format!("there are {}", names.join(", ")) };
+    let there =
+        if names.is_empty() { "there is none".to_owned() } else { format!("there are {}", names.join(", ")) };
     Refusal::Refused(format!("there is no split `{}`; {there}", wanted.name))
 }
 
@@ -271,7 +274,9 @@ fn weights(split: &Split, wanted: &BTreeMap<String, u32>) -> Result<BTreeMap<Str
         )));
     }
     if let Some(missing) = names.iter().find(|name| !wanted.contains_key(**name)) {
-        return Err(faulty(format!("say a weight for each variant: `{missing}` has none (`{missing}=0` for no requests)")));
+        return Err(faulty(format!(
+            "say a weight for each variant: `{missing}` has none (`{missing}=0` for no requests)"
+        )));
     }
     if wanted.values().any(|weight| *weight > HEAVIEST) || wanted.values().all(|weight| *weight == 0) {
         return Err(faulty(format!("weights go from 0 to {HEAVIEST}, and at least one is more than 0")));
@@ -298,7 +303,10 @@ fn plan(
     order: &JudgeOrder,
 ) -> Result<Plan, Refusal> {
     let [one, other] = &*split.variants else {
-        return Err(faulty(format!("`{}` has not two variants: a judge judges the new one by the old one", split.name)));
+        return Err(faulty(format!(
+            "`{}` has not two variants: a judge judges the new one by the old one",
+            split.name
+        )));
     };
     let names = [one, other].map(|variant| variant.service.name.to_string());
     let new = match (&order.variant, configured) {
@@ -311,13 +319,19 @@ fn plan(
                 std::cmp::Ordering::Greater => names[1].clone(),
                 std::cmp::Ordering::Equal => {
                     let [one, other] = &names;
-                    return Err(faulty(format!("which one is new? `--variant {one}` or `--variant {other}`")));
+                    return Err(faulty(format!(
+                        "which one is new? `--variant {one}` or `--variant {other}`"
+                    )));
                 }
             }
         }
     };
     let Some(against) = names.iter().find(|name| **name != new).filter(|_| names.contains(&new)) else {
-        return Err(faulty(format!("`{new}` is none of the variants of `{}`: {}", split.name, names.join(", "))));
+        return Err(faulty(format!(
+            "`{new}` is none of the variants of `{}`: {}",
+            split.name,
+            names.join(", ")
+        )));
     };
     let by_default = model::Judge::by_default(ServiceId(0));
     let base = configured.map_or(&by_default, |(judge, _)| judge);
@@ -393,7 +407,9 @@ dir = 'STATE'
         assert_eq!(the_split(&reloaded).variants[0].figures.counted().requests(), 1, "figures go on");
         assert_eq!(told(the_split(&snapshot(&text, None))), "app=1 old=3");
 
-        let other = format!("{text}[service.third]\nservers = '10.0.0.3:80'\n").replace("old = 80", "old = 80, third = 1");
+        let other = format!("{text}[service.third]\nservers = '10.0.0.3:80'\n")
+            .replace("old = 80", "old = 80, third = 1")
+            .replace("judge = {", "# judge = {");
         assert_eq!(told(the_split(&snapshot(&other, Some(&first)))), "app=20 old=80 third=1");
     }
 
@@ -429,7 +445,8 @@ dir = 'STATE'
         let runs = snapshot(&text, None);
         let split = the_split(&runs);
         let began = Timestamp::now();
-        let judge = Judge::new(plan(split, configured(&runs, "shop"), &JudgeOrder::default()).unwrap(), began);
+        let judge =
+            Judge::new(plan(split, configured(&runs, "shop"), &JudgeOrder::default()).unwrap(), began);
         runs.splits.keep("shop", Kept { weights: Some(shares(&judge)), judge: Some(judge) }).unwrap();
         assert!(judge_all(&runs, began).is_some());
         for _ in 0..200 {

@@ -45,7 +45,9 @@ pub fn of(config: &Config, service: ServiceId, depth: usize) -> Vec<Part> {
         Some(MadeOf::Split(split)) => {
             let total = split.variants.iter().map(|(_, weight)| weight).sum();
             let variants = split.variants.iter();
-            variants.flat_map(|(id, weight)| part(*id, Some((*weight, total)), share(*weight, total))).collect()
+            variants
+                .flat_map(|(id, weight)| part(*id, Some((*weight, total)), share(*weight, total)))
+                .collect()
         }
         Some(MadeOf::Failover(parts)) => parts
             .iter()

@@ -9,11 +9,7 @@ use tokio::time::timeout;
 
 use super::{Halt, Passage, headers::forget};
 use crate::{
-    body::RequestBody,
-    config::model,
-    service::Service,
-    upstream::attempt::Answer,
-    variants::deliver,
+    body::RequestBody, config::model, service::Service, upstream::attempt::Answer, variants::deliver,
 };
 
 const X_FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");

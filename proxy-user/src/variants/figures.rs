@@ -153,7 +153,12 @@ impl Counted {
     pub fn since(&self, before: &Self) -> Self {
         let known = before.answered.iter().copied().chain(std::iter::repeat(0));
         Self {
-            answered: self.answered.iter().zip(known).map(|(now, before)| now.saturating_sub(before)).collect(),
+            answered: self
+                .answered
+                .iter()
+                .zip(known)
+                .map(|(now, before)| now.saturating_sub(before))
+                .collect(),
             statuses: self.statuses.saturating_sub(before.statuses),
             connections: self.connections.saturating_sub(before.connections),
         }

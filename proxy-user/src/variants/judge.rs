@@ -73,11 +73,19 @@ pub struct Judge {
 pub enum State {
     Running,
     /// All steps are done.
-    Finished { at: Timestamp },
+    Finished {
+        at: Timestamp,
+    },
     /// The new variant was worse.
-    WentBack { at: Timestamp, why: String },
+    WentBack {
+        at: Timestamp,
+        why: String,
+    },
     /// A person must decide, or has.
-    Stopped { at: Timestamp, why: String },
+    Stopped {
+        at: Timestamp,
+        why: String,
+    },
 }
 
 /// What is to be done after a look.
@@ -172,7 +180,8 @@ impl Judge {
         }
         if new.errors() * 2 >= new.requests() {
             let (variant, against) = (&self.plan.variant, &self.plan.against);
-            let why = format!("half of the requests to `{variant}` fail, and no fewer of those to `{against}`");
+            let why =
+                format!("half of the requests to `{variant}` fail, and no fewer of those to `{against}`");
             self.stop(&why, now);
             return Decision::Stay;
         }
@@ -199,7 +208,9 @@ impl Judge {
                     }
                 }
             }
-            State::Finished { at } => format!("finished at {at:.0}: all requests of the last step stay with `{variant}`"),
+            State::Finished { at } => {
+                format!("finished at {at:.0}: all requests of the last step stay with `{variant}`")
+            }
             State::WentBack { at, why } => format!("WENT BACK at {at:.0}: {why}"),
             State::Stopped { at, why } => format!("stopped at {at:.0}: {why}"),
         }
@@ -248,7 +259,8 @@ impl Judge {
         }
         for (q, name) in [(0.5, "median"), (0.99, "99th percentile")] {
             let beyond = |counted: &Counted| (counted.answers() as f64 * (1.0 - q)) as u64;
-            let Some((limit, slower)) = old.at_most(q).filter(|_| beyond(new).min(beyond(old)) >= BEYOND) else {
+            let Some((limit, slower)) = old.at_most(q).filter(|_| beyond(new).min(beyond(old)) >= BEYOND)
+            else {
                 continue;
             };
             let with_margin = limit.mul_f64(1.0 + share(self.plan.margin_latency));

@@ -146,7 +146,9 @@ mod tests {
     #[test]
     fn a_damaged_file_is_set_aside_and_never_fatal() {
         let folder = tempfile::tempdir().unwrap();
-        for damaged in ["{", "{\"version\":9,\"splits\":{}}", "{\"version\":1,\"splits\":{\"a\":{\"weights\":-1}}}"] {
+        for damaged in
+            ["{", "{\"version\":9,\"splits\":{}}", "{\"version\":1,\"splits\":{\"a\":{\"weights\":-1}}}"]
+        {
             fs::write(path(folder.path()), damaged).unwrap();
             assert!(Memory::at_start(folder.path()).all().is_empty(), "{damaged}");
             assert_eq!(fs::read_to_string(folder.path().join("splits.json.damaged")).unwrap(), damaged);

@@ -80,7 +80,8 @@ fn made_of(
                 share: written.share,
                 body_limit: written.body_limit,
                 timeout: written.timeout,
-                room: known.map_or_else(|| Room::new(written.at_once), |known| known.room.with(written.at_once)),
+                room: known
+                    .map_or_else(|| Room::new(written.at_once), |known| known.room.with(written.at_once)),
                 counters: known.map(|known| known.counters.clone()).unwrap_or_default(),
             })
         }
@@ -103,8 +104,7 @@ fn split(
         Variant { figures: known.map(|known| known.figures.clone()).unwrap_or_default(), service }
     });
     let configured = written.variants.iter().map(|(_, weight)| *weight).collect();
-    let sticky =
-        written.sticky.as_ref().map(|cookie| Sticky { cookie: cookie.clone(), key: memory.key() });
+    let sticky = written.sticky.as_ref().map(|cookie| Sticky { cookie: cookie.clone(), key: memory.key() });
     let split = Split::new(name.clone(), variants.collect(), configured, sticky, written.fall_over);
     if let Some(weights) = memory.of(name).and_then(|kept| kept.weights) {
         split.set(fitting(&split, &weights));

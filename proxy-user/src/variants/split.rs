@@ -94,7 +94,8 @@ impl Split {
     ) -> Result<Answer, Undelivered> {
         let weights = self.weights();
         let held = self.held(&asking.head.headers).filter(|index| weights.each[*index] > 0);
-        let by_weight = |may: &dyn Fn(usize) -> bool| pick(&weights.each, may, |total| fastrand::u32(..total));
+        let by_weight =
+            |may: &dyn Fn(usize) -> bool| pick(&weights.each, may, |total| fastrand::u32(..total));
         let mut tried: u64 = 0;
         let another = |tried: u64| {
             let well = |index: usize| tried >> index & 1 == 0 && self.variants[index].service.can_answer();
@@ -139,7 +140,9 @@ impl Split {
     /// The variant that the visitor's cookie names.
     fn held(&self, headers: &HeaderMap) -> Option<usize> {
         let sticky = self.sticky.as_ref()?;
+        // A browser sends one, or one for each path; each costs a signature.
         let mut known = sticky::cookies(headers, &sticky.cookie)
+            .take(4)
             .filter_map(|value| sticky.key.verify(&self.name, value))
             .filter_map(|name| self.variants.iter().position(|variant| *variant.service.name == *name));
         known.next()
@@ -187,7 +190,11 @@ mod tests {
         let may = |index| index != 3;
         let mut counts = [0; 4];
         for rolled in 0..100 {
-            counts[pick(&weights, &may, |total| { assert_eq!(total, 100); rolled }).unwrap()] += 1;
+            counts[pick(&weights, &may, |total| {
+                assert_eq!(total, 100);
+                rolled
+            })
+            .unwrap()] += 1;
         }
         assert_eq!(counts, [20, 0, 80, 0]);
     }

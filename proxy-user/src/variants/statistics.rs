@@ -109,20 +109,30 @@ mod tests {
 
     #[test]
     fn critical_values_are_those_of_the_tables() {
-        for (alpha, z) in [(0.5, 0.0), (0.05, 1.644_853_627), (0.01, 2.326_347_874), (1e-4, 3.719_016_485), (1e-7, 5.199_337_582)] {
+        for (alpha, z) in [
+            (0.5, 0.0),
+            (0.05, 1.644_853_627),
+            (0.01, 2.326_347_874),
+            (1e-4, 3.719_016_485),
+            (1e-7, 5.199_337_582),
+        ] {
             assert!((critical(alpha) - z).abs() < 1e-6, "{alpha}: {}", critical(alpha));
         }
     }
 
     #[test]
     fn the_likeliest_shares_differ_by_the_margin_and_are_the_likeliest() {
-        for (x1, n1, x2, n2, delta) in
-            [(8.0, 100.0, 1.0, 100.0, 0.005), (40.0, 1000.0, 3.0, 50_000.0, 0.01), (3.0, 50.0, 0.0, 400.0, 0.0)]
-        {
+        for (x1, n1, x2, n2, delta) in [
+            (8.0, 100.0, 1.0, 100.0, 0.005),
+            (40.0, 1000.0, 3.0, 50_000.0, 0.01),
+            (3.0, 50.0, 0.0, 400.0, 0.0),
+        ] {
             let (q1, q2) = restricted(x1 / n1, n1, x2 / n2, n2, delta);
             assert!((q1 - q2 - delta).abs() < 1e-9);
             let log = |p: f64, x: f64, n: f64| x * p.max(1e-300).ln() + (n - x) * (1.0 - p).ln();
-            let likely = |q2: f64| log(q2 + delta, x1, n1) + if x2 == 0.0 { n2 * (1.0 - q2).ln() } else { log(q2, x2, n2) };
+            let likely = |q2: f64| {
+                log(q2 + delta, x1, n1) + if x2 == 0.0 { n2 * (1.0 - q2).ln() } else { log(q2, x2, n2) }
+            };
             for step in [-1e-4, 1e-4] {
                 if q2 + step >= 0.0 {
                     assert!(likely(q2) >= likely(q2 + step), "{q1} {q2} ({x1}/{n1}, {x2}/{n2})");
@@ -155,7 +165,8 @@ mod tests {
     #[test]
     fn it_is_wrong_no_more_often_than_it_says() {
         let mut random = fastrand::Rng::with_seed(5);
-        let mut draw = |p: f64, n: u64| Share { hits: (0..n).filter(|_| random.f64() < p).count() as u64, all: n };
+        let mut draw =
+            |p: f64, n: u64| Share { hits: (0..n).filter(|_| random.f64() < p).count() as u64, all: n };
         for (p, margin, n1, n2) in [
             (0.0, 0.005, 150, 3000),
             (0.01, 0.005, 100, 2000),
@@ -164,9 +175,8 @@ mod tests {
             (0.3, 0.05, 400, 100),
         ] {
             let (runs, alpha) = (1500, 0.02);
-            let wrong = (0..runs)
-                .filter(|_| surely_larger(draw(p + margin, n1), draw(p, n2), margin, alpha))
-                .count();
+            let wrong =
+                (0..runs).filter(|_| surely_larger(draw(p + margin, n1), draw(p, n2), margin, alpha)).count();
             // Three standard deviations above what is allowed.
             let most = f64::from(runs) * alpha + 3.0 * (f64::from(runs) * alpha).sqrt();
             assert!((wrong as f64) < most, "{wrong} of {runs} at {p} + {margin}, {n1} and {n2}");

@@ -49,7 +49,8 @@ impl Key {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
                 }
-                let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+                let mut file =
+                    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
                 file.write_all(&secret)?;
                 file.sync_all()?;
                 fs::rename(&beside, &path)?;
@@ -57,7 +58,10 @@ impl Key {
             Err(error) => return Err(error),
         }
         if secret.len() < KEY_BYTES {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has fewer than {KEY_BYTES} bytes")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("it has fewer than {KEY_BYTES} bytes"),
+            ));
         }
         Ok(Self::new(&secret))
     }

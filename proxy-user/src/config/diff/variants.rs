@@ -1,6 +1,9 @@
 //! What a service that is made of others is made of, as text.
 
-use super::{super::model::{Config, Judge, MadeOf, Mirror, ServiceId, Split}, Keys, joined, show, show_size};
+use super::{
+    super::model::{Config, Judge, MadeOf, Mirror, ServiceId, Split},
+    Keys, joined, show, show_size,
+};
 use crate::config::value::show_share;
 
 pub(super) fn made_of(config: &Config, made_of: &MadeOf) -> Keys {

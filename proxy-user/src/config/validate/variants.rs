@@ -71,7 +71,8 @@ pub fn of_service(
     match (&body.split, &body.failover, &body.service, &body.mirror) {
         (Some(split), ..) => {
             if let Some(mirror) = &body.mirror {
-                let hint = "write the split as a service of its own, and name it in `service` beside `mirror`";
+                let hint =
+                    "write the split as a service of its own, and name it in `service` beside `mirror`";
                 contradiction(site, &mirror.span, "`mirror` and `split`", hint, findings);
             }
             let judge = body.judge.as_ref();
@@ -189,8 +190,7 @@ fn split(
 fn cookie(site: Site<'_>, sticky: &At<String>, findings: &mut Findings) -> Option<Arc<str>> {
     if sticky.value == "cookie" {
         let subject = site.by.split_once('`').map_or(site.by, |(_, name)| name.trim_end_matches('`'));
-        let name: String =
-            subject.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let name: String = subject.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         return Some(format!("weir_{name}").into());
     }
     if let Some(name) = sticky.value.strip_prefix("cookie:")
@@ -222,7 +222,8 @@ fn judge(
         Some(name) => {
             let id = refer(site, name, "judges", findings)?;
             if !variants.iter().any(|(known, _)| *known == id) {
-                let message = format!("{} judges {}, which is none of its variants", site.by, quoted(&name.value));
+                let message =
+                    format!("{} judges {}, which is none of its variants", site.by, quoted(&name.value));
                 findings.error(Code::NoSuchService, file, &name.span, message);
                 return None;
             }
@@ -431,9 +432,9 @@ impl<'w, 'a> OfRoutes<'w, 'a> {
         let taken = site.written.services.id(name).is_some();
         if taken || self.all.iter().any(|known| *known.name == *name) {
             let message = format!("{} would make a second service {}", site.by, quoted(name));
-            findings
-                .error(Code::DefinedTwice, site.file, span, message)
-                .hint("a split or a mirror in a route is a service of the route's name: call the route otherwise");
+            findings.error(Code::DefinedTwice, site.file, span, message).hint(
+                "a split or a mirror in a route is a service of the route's name: call the route otherwise",
+            );
         }
     }
 
@@ -469,7 +470,9 @@ pub fn lead_somewhere(written: &Merged<'_>, services: &[Service], findings: &mut
         let mut path = Vec::new();
         if let Err(circle) = depth(services, id, &mut depths, &mut path) {
             // Each circle is one fault, however many of its members are looked at.
-            if !circle.contains(&id) || circle.iter().any(|member| std::mem::replace(&mut told[*member], true)) {
+            if !circle.contains(&id)
+                || circle.iter().any(|member| std::mem::replace(&mut told[*member], true))
+            {
                 continue;
             }
             let names: Vec<_> = circle.iter().chain([&circle[0]]).map(|id| &*services[*id].name).collect();

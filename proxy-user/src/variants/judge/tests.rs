@@ -88,7 +88,8 @@ fn went_back(state: &State) -> bool {
 #[test]
 fn equal_variants_are_hardly_ever_told_apart() {
     let runs = 200;
-    let alarms = (0..runs).filter(|seed| went_back(&run(plan(&[5, 20, 50, 100]), 4_000, WELL, WELL, *seed).0));
+    let alarms =
+        (0..runs).filter(|seed| went_back(&run(plan(&[5, 20, 50, 100]), 4_000, WELL, WELL, *seed).0));
     // With a confidence of 95 %, ten of two hundred may be; the tests together are stricter.
     assert!(alarms.count() <= 10);
 }
@@ -142,7 +143,11 @@ fn without_enough_requests_it_waits_and_says_so() {
     for seconds in [600, 6_000, 60_000] {
         assert_eq!(look(&mut judge, seconds, &news, &olds), Decision::Stay);
     }
-    assert!(judge.told(later(start(), 60_000)).contains("waits: 99 requests to `app` and 1000 to `old`, of 100 each"));
+    assert!(
+        judge
+            .told(later(start(), 60_000))
+            .contains("waits: 99 requests to `app` and 1000 to `old`, of 100 each")
+    );
     news.take(1, WELL, &mut random);
     assert_eq!(look(&mut judge, 60_060, &news, &olds), Decision::Shift(100));
 }
@@ -151,7 +156,10 @@ fn without_enough_requests_it_waits_and_says_so() {
 fn where_both_fail_a_person_decides() {
     let broken = Behaviour { errors: 0.9, ..WELL };
     let (state, _) = run(plan(&[10, 100]), 5_000, broken, broken, 1);
-    assert!(matches!(&state, State::Stopped { why, .. } if why.contains("half of the requests")), "{state:?}");
+    assert!(
+        matches!(&state, State::Stopped { why, .. } if why.contains("half of the requests")),
+        "{state:?}"
+    );
 }
 
 #[test]
@@ -170,7 +178,10 @@ fn a_restart_begins_the_step_anew_and_keeps_what_was_before() {
     let (news, olds) = (Traffic::default(), Traffic::default());
     let now = later(start(), 10_000);
     judge.resume(now);
-    assert_eq!((judge.share(), judge.look(now, &news.figures.counted(), &olds.figures.counted())), (100, Decision::Stay));
+    assert_eq!(
+        (judge.share(), judge.look(now, &news.figures.counted(), &olds.figures.counted())),
+        (100, Decision::Stay)
+    );
     // Nothing goes to the old one any more: it is known from before the restart.
     news.take(500, WELL, &mut random);
     let decision = judge.look(later(now, 600), &news.figures.counted(), &olds.figures.counted());
