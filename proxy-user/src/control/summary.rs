@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    config::model::{AdminAddr, Config, Entrypoint},
+    config::model::{AdminAddr, Config, Entrypoint, MadeOf},
     control::{kernel_side::State, state::Source},
 };
 
