@@ -392,29 +392,29 @@ fn two_listeners_on_one_port_are_a_fault() {
     assert_eq!(
         sound("'127.0.0.1:8080'"),
         [
-            "error[W027]: weir.toml:10:8: entrypoint `more` can't listen on `127.0.0.1:8080`: entrypoint `web` listens on `127.0.0.1:8080`"
+            "error[W018]: weir.toml:10:8: entrypoint `more` can't listen on `127.0.0.1:8080`: entrypoint `web` listens on `127.0.0.1:8080`"
         ]
     );
     assert_eq!(
         sound("'0.0.0.0:8080'"),
         [
-            "error[W027]: weir.toml:10:8: entrypoint `more` can't listen on `0.0.0.0:8080`: entrypoint `web` listens on `127.0.0.1:8080`"
+            "error[W018]: weir.toml:10:8: entrypoint `more` can't listen on `0.0.0.0:8080`: entrypoint `web` listens on `127.0.0.1:8080`"
         ]
     );
     assert_eq!(
         sound("['0.0.0.0:90', '10.0.0.1:90']"),
-        ["error[W027]: weir.toml:10:23: entrypoint `more` listens twice on `0.0.0.0:90`, as `10.0.0.1:90`"]
+        ["error[W018]: weir.toml:10:23: entrypoint `more` listens twice on `0.0.0.0:90`, as `10.0.0.1:90`"]
     );
     assert_eq!(
         sound("'127.0.0.1:9190'\n[admin]\nbind='127.0.0.1:9190'"),
         [
-            "error[W027]: weir.toml:10:8: entrypoint `more` can't listen on `127.0.0.1:9190`: the admin interface listens on `127.0.0.1:9190`"
+            "error[W018]: weir.toml:10:8: entrypoint `more` can't listen on `127.0.0.1:9190`: the admin interface listens on `127.0.0.1:9190`"
         ]
     );
     assert_eq!(
         sound("'127.0.0.1:9190'"),
         [
-            "error[W027]: weir.toml:10:8: entrypoint `more` can't listen on `127.0.0.1:9190`: the admin interface listens on `127.0.0.1:9190`"
+            "error[W018]: weir.toml:10:8: entrypoint `more` can't listen on `127.0.0.1:9190`: the admin interface listens on `127.0.0.1:9190`"
         ],
         "also where the admin address is the default"
     );
@@ -570,7 +570,7 @@ fn a_guarded_wildcard_and_an_open_address_of_it_are_refused() {
     let guarded = "[entrypoint.guarded]\nallow = 'cloudflare'\nbind = ";
     for bind in ["'0.0.0.0:443'", "'[::ffff:10.0.0.1]:443'", "'10.0.0.1:443'"] {
         let found = faults(&format!("{guarded}{bind}\n{open}{SOUND}"));
-        assert!(found.len() == 1 && found[0].starts_with("error[W027]"), "{bind}: {found:?}");
+        assert!(found.len() == 1 && found[0].starts_with("error[W018]"), "{bind}: {found:?}");
     }
 }
 

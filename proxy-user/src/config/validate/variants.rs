@@ -404,6 +404,7 @@ impl<'w, 'a> OfRoutes<'w, 'a> {
             if let Some(service) = &body.service {
                 let hint = "a route leads to one service, or is split into several";
                 contradiction(site, &service.span, "`service` and `split`", hint, findings);
+                return None;
             }
             let sticky = body.sticky.as_ref();
             let made_of = self::split(site, split, sticky, body.fall_over.as_ref(), None, findings)?;
