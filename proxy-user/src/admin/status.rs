@@ -171,6 +171,9 @@ pub struct ServerStatus {
     pub draining: Option<DrainStatus>,
     pub requests: u64,
     pub failures: u64,
+    /// Requests under way.
+    #[serde(default)]
+    pub active: u32,
 }
 
 /// The status now; `None` while the daemon starts.
@@ -324,6 +327,7 @@ fn services(snapshot: &Snapshot) -> Vec<ServiceStatus> {
                         draining: drains::of_server(&drained, service, server),
                         requests: server.counters.requests.load(Ordering::Relaxed),
                         failures: server.counters.failures.load(Ordering::Relaxed),
+                        active: server.counters.active.load(Ordering::Relaxed),
                     }
                 })
                 .collect(),
