@@ -8,14 +8,17 @@ use serde_json::{Value, json};
 use crate::{
     admin::status::drains::DrainsDocument,
     cli::{Failure, admin::AdminArgs, complain, print},
-    config::{parse_duration, show_duration},
+    config::{self, show_duration},
 };
 
 /// How often is looked at who is left.
-const LOOK: Duration = Duration::from_millis(100);
+pub const LOOK: Duration = Duration::from_millis(100);
+
+/// A daemon may take so long to come back.
+const RESTARTING: Duration = Duration::from_secs(10);
 
 /// A request that was given to a server in the last moment is counted by then.
-const SETTLED: Duration = Duration::from_millis(50);
+pub const SETTLED: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Args)]
 pub struct DrainArgs {
@@ -29,7 +32,7 @@ pub struct DrainArgs {
     #[arg(long)]
     wait: bool,
     /// With --wait: how long at most; exit code 1 when somebody is left then
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = config::duration)]
     timeout: Duration,
     /// What it is for, for whoever reads `weir status` later
     #[arg(long, value_name = "TEXT")]
@@ -144,8 +147,10 @@ fn wait(args: &DrainArgs, names: &[String]) -> Result<Option<Left>, Failure> {
     let until = Instant::now() + args.timeout;
     std::thread::sleep(SETTLED);
     let mut told = None;
+    let mut asked = Asking::new(&args.admin);
     loop {
-        let left = Left::of(&document(&args.admin)?, names, args.host);
+        let Some(document) = asked.document()? else { continue };
+        let left = Left::of(&document, names, args.host);
         if left.is_none() {
             if !args.json {
                 print("nobody is left\n")?;
@@ -160,6 +165,38 @@ fn wait(args: &DrainArgs, names: &[String]) -> Result<Option<Left>, Failure> {
             told = left;
         }
         std::thread::sleep(LOOK);
+    }
+}
+
+/// Asks again and again: a daemon that restarts meanwhile is forgiven.
+pub struct Asking<'a> {
+    admin: &'a AdminArgs,
+    unanswered_since: Option<Instant>,
+}
+
+impl<'a> Asking<'a> {
+    pub fn new(admin: &'a AdminArgs) -> Self {
+        Self { admin, unanswered_since: None }
+    }
+
+    /// What the daemon says; `None`, a while later: it doesn't answer just now.
+    ///
+    /// # Errors
+    /// When it has not answered for long.
+    pub fn document(&mut self) -> Result<Option<DrainsDocument>, Failure> {
+        match document(self.admin) {
+            Ok(document) => {
+                self.unanswered_since = None;
+                Ok(Some(document))
+            }
+            Err(failure) if self.unanswered_since.get_or_insert_with(Instant::now).elapsed() > RESTARTING => {
+                Err(failure)
+            }
+            Err(_) => {
+                std::thread::sleep(LOOK);
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -178,13 +215,6 @@ pub fn document(admin: &AdminArgs) -> Result<DrainsDocument, Failure> {
 pub fn who() -> Option<String> {
     let named = |name| std::env::var(name).ok().filter(|user| !user.is_empty());
     named("SUDO_USER").or_else(|| named("USER"))
-}
-
-pub fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).map_err(|refusal| {
-        let hint = refusal.hint.map(|hint| format!(": {hint}")).unwrap_or_default();
-        format!("it {}{hint}", refusal.because)
-    })
 }
 
 fn texts(list: &Value) -> Vec<String> {
@@ -230,6 +260,7 @@ mod tests {
             takes_work: false,
             active,
             drain: None,
+            asks_to_drain: false,
             rise: None,
             probes: 0,
             good_probes: 0,
@@ -251,11 +282,5 @@ mod tests {
         assert_eq!(left(&["app/b:1"], false), None);
         assert_eq!(left(&["app/a:1", "app/b:1"], false).as_deref(), Some("2 under way at app/a:1"));
         assert_eq!(left(&["old/a:1"], true).as_deref(), Some("1 under way at old/a:1, 7 connections to this host"));
-    }
-
-    #[test]
-    fn times_are_written_as_in_the_configuration() {
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert!(duration("90").unwrap_err().contains("unit"));
     }
 }

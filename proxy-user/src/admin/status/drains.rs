@@ -37,6 +37,8 @@ pub struct ServerWork {
     /// Requests and upgraded connections that it has under way.
     pub active: u32,
     pub drain: Option<DrainStatus>,
+    /// Its own health answers ask for a drain, whoever else does.
+    pub asks_to_drain: bool,
     /// So many good probes in a row make it well; `None`: it isn't probed.
     pub rise: Option<u32>,
     /// Probes that have ended so far, and how many of the last in a row went well.
@@ -97,6 +99,7 @@ fn server_work(list: &DrainList, service: &Service, server: &Server) -> ServerWo
         takes_work: server.health.takes_work(),
         active: server.counters.active.load(Ordering::Relaxed),
         drain: of_server(list, service, server),
+        asks_to_drain: server.health.asks_to_drain().is_some(),
         rise: service.check.as_ref().map(|check| check.rise),
         probes: probes.ended,
         good_probes: probes.good,
