@@ -300,14 +300,14 @@ pub fn stands(bpffs: &Path) -> Result<bool, KernelFault> {
         return Ok(true);
     }
     for name in pins.other_layouts()? {
-        if !pins.of_layout(&name).linked()?.is_empty() {
+        if !pins.of_layout(&name).guarded()?.is_empty() {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// What another version has pinned: its layout's name, and the interfaces that it guards by links.
+/// What another version has pinned: its layout's name, and the interfaces that it guards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OtherVersion {
     pub layout: String,
@@ -317,7 +317,7 @@ pub struct OtherVersion {
 /// Other versions' pins, which this one can't read.
 pub fn other_versions(bpffs: &Path) -> Result<Vec<OtherVersion>, KernelFault> {
     let pins = Pins::below(bpffs);
-    let of = |layout: String| Ok(OtherVersion { interfaces: pins.of_layout(&layout).linked()?, layout });
+    let of = |layout: String| Ok(OtherVersion { interfaces: pins.of_layout(&layout).guarded()?, layout });
     pins.other_layouts()?.into_iter().map(of).collect()
 }
 
