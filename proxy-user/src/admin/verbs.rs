@@ -20,7 +20,8 @@ use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::control::order::{
-    Apply, Block, Confirm, Desk, Diff, Drain, RefreshAllowlists, Refusal, Reload, Revert, Unblock, Undrain, Verb,
+    Apply, Block, Confirm, Desk, Diff, Drain, RefreshAllowlists, Refusal, Reload, Revert, Unblock, Undrain,
+    Verb,
 };
 
 /// What a request may carry at most: a long list of prefixes, never a flood.

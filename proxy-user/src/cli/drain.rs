@@ -225,7 +225,8 @@ fn texts(list: &Value) -> Vec<String> {
 
 impl Left {
     fn of(document: &DrainsDocument, names: &[String], host: bool) -> Option<Self> {
-        let servers = document.servers.iter().map(|one| (format!("{}/{}", one.service, one.server), one.active));
+        let servers =
+            document.servers.iter().map(|one| (format!("{}/{}", one.service, one.server), one.active));
         let servers: Vec<_> = servers.filter(|(name, active)| *active > 0 && names.contains(name)).collect();
         let connections = Some(document.connections).filter(|connections| host && *connections > 0);
         (!servers.is_empty() || connections.is_some()).then_some(Self { servers, connections })
@@ -281,6 +282,9 @@ mod tests {
         };
         assert_eq!(left(&["app/b:1"], false), None);
         assert_eq!(left(&["app/a:1", "app/b:1"], false).as_deref(), Some("2 under way at app/a:1"));
-        assert_eq!(left(&["old/a:1"], true).as_deref(), Some("1 under way at old/a:1, 7 connections to this host"));
+        assert_eq!(
+            left(&["old/a:1"], true).as_deref(),
+            Some("1 under way at old/a:1, 7 connections to this host")
+        );
     }
 }

@@ -79,7 +79,8 @@ pub fn run(args: &RollArgs) -> Result<(), Failure> {
         parallel: usize::from(args.parallel),
         without_health: args.without_health,
     };
-    let plan = Plan::of(&document, who).map_err(|sentence| Failure::BadConfig(format!("error: {sentence}")))?;
+    let plan =
+        Plan::of(&document, who).map_err(|sentence| Failure::BadConfig(format!("error: {sentence}")))?;
     let begins = plan.batches.first().map_or(Ok(()), |batch| enough(args, &document, batch));
     begins.map_err(|why| Failure::Failed(format!("{why}; nothing was begun")))?;
     let tell = Arc::new(Teller::new(args.json));
@@ -137,7 +138,11 @@ fn begin(args: &RollArgs, batch: &Batch) -> Result<(), Stopped> {
     }
 }
 
-fn enough(args: &RollArgs, document: &crate::admin::status::drains::DrainsDocument, batch: &Batch) -> Result<(), String> {
+fn enough(
+    args: &RollArgs,
+    document: &crate::admin::status::drains::DrainsDocument,
+    batch: &Batch,
+) -> Result<(), String> {
     plan::enough_without(document, &args.service, batch, usize::from(args.at_least))
 }
 

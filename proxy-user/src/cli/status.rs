@@ -174,9 +174,8 @@ fn servers(status: &StatusDocument) -> Table {
             let drain = server.draining.as_ref().map(|drain| {
                 (format!("draining ({})", server.status), drain.since.clone(), drain.sentence())
             });
-            let (status, since, why) = drain.unwrap_or_else(|| {
-                (server.status.clone(), server.since.clone(), server.why.clone())
-            });
+            let (status, since, why) =
+                drain.unwrap_or_else(|| (server.status.clone(), server.since.clone(), server.why.clone()));
             table.add_row([
                 &service.name,
                 &server.address,

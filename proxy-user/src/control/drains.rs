@@ -83,7 +83,10 @@ impl Draining {
             tracing::info!(by = word.by.name(), why = word.why, "{name} is drained: it gets no new work");
         }
         if wanted.host {
-            tracing::warn!(why = word.why, "this host is drained: /ping says so, and connections are told to end");
+            tracing::warn!(
+                why = word.why,
+                "this host is drained: /ping says so, and connections are told to end"
+            );
         }
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         Ok(json!({ "drained": names, "already": already, "host": wanted.host, "host_already": host_already }))
@@ -104,7 +107,8 @@ impl Draining {
         if host {
             tracing::info!("this host is not drained any more");
         }
-        let said = |names: &mut dyn Iterator<Item = &Name>| names.map(ToString::to_string).collect::<Vec<_>>();
+        let said =
+            |names: &mut dyn Iterator<Item = &Name>| names.map(ToString::to_string).collect::<Vec<_>>();
         Ok(json!({
             "undrained": said(&mut undrained.iter().copied()),
             "was_not": said(&mut names.iter().filter(|name| !undrained.contains(name))),
@@ -138,7 +142,8 @@ fn known(running: &Snapshot) -> Vec<Known<'_>> {
 /// Whether its own health answers go on asking for a drain.
 fn asks_itself(name: &Name, running: &Snapshot) -> bool {
     let service = running.services.iter().find(|service| *service.name == *name.service);
-    let server = service.and_then(|service| service.servers.iter().find(|server| *server.label == *name.server));
+    let server =
+        service.and_then(|service| service.servers.iter().find(|server| *server.label == *name.server));
     server.is_some_and(|server| server.health.asks_to_drain().is_some())
 }
 
@@ -157,7 +162,8 @@ fn resolve(
 ) -> Result<BTreeSet<Name>, Refusal> {
     let mut names = BTreeSet::new();
     for text in wanted {
-        let Some((service_name, server)) = text.split_once('/').filter(|(_, server)| !server.is_empty()) else {
+        let Some((service_name, server)) = text.split_once('/').filter(|(_, server)| !server.is_empty())
+        else {
             let hint = services.iter().find(|known| known.name == text.trim_end_matches('/'));
             let hint = hint.map_or_else(
                 || "a server is named SERVICE/SERVER, as `weir status` shows them".to_owned(),
@@ -184,7 +190,9 @@ fn resolve(
         // An address alone is enough where only one server has it.
         let by_host = || {
             let mut same = labels.iter().filter(|label| {
-                label.rsplit_once(':').is_some_and(|(host, _)| host == server || host == format!("[{server}]"))
+                label
+                    .rsplit_once(':')
+                    .is_some_and(|(host, _)| host == server || host == format!("[{server}]"))
             });
             same.next().filter(|_| same.next().is_none())
         };
@@ -302,14 +310,20 @@ mod tests {
             let why = resolved(&[text]).unwrap_err();
             assert!(why.contains(part), "{text}: {why}");
         }
-        assert!(resolve(&[], &services(), None).is_ok_and(|names| asks_for_something(&names, false).is_err()));
+        assert!(
+            resolve(&[], &services(), None).is_ok_and(|names| asks_for_something(&names, false).is_err())
+        );
     }
 
     #[test]
     fn what_has_left_the_configuration_can_still_be_undrained() {
         let list = drained(&[("app", "10.0.0.9:80"), ("gone", "10.0.0.1:80")]);
         for text in ["app/10.0.0.9:80", "gone/10.0.0.1:80", "gone/*"] {
-            assert_eq!(resolve(&wanted(&[text]), &services(), Some(&list)).map(|names| names.len()), Ok(1), "{text}");
+            assert_eq!(
+                resolve(&wanted(&[text]), &services(), Some(&list)).map(|names| names.len()),
+                Ok(1),
+                "{text}"
+            );
             assert!(resolve(&wanted(&[text]), &services(), None).is_err(), "{text}");
         }
     }

@@ -86,8 +86,11 @@ pub fn save(path: &Path, list: &DrainList) -> Result<(), String> {
         let (Name { service, server }, Word { since, by, who, why }) = (name.clone(), word.clone());
         KeptServer { service, server, since, by, who, why }
     };
-    let kept =
-        Kept { version: VERSION, host: list.host.clone(), servers: list.servers.iter().map(server).collect() };
+    let kept = Kept {
+        version: VERSION,
+        host: list.host.clone(),
+        servers: list.servers.iter().map(server).collect(),
+    };
     // Texts and times always have a form in JSON.
     let text = serde_json::to_vec_pretty(&kept).unwrap_or_default();
     let folder = path.parent().unwrap_or(Path::new("/"));

@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn an_answer_asks_for_a_drain_by_its_status_or_by_a_header() {
-        let drain = DrainOn { statuses: vec![StatusCode::NOT_FOUND], header: Some("x-drain".parse().unwrap()) };
+        let drain =
+            DrainOn { statuses: vec![StatusCode::NOT_FOUND], header: Some("x-drain".parse().unwrap()) };
         let with = HeaderMap::from_iter([("x-drain".parse().unwrap(), http::HeaderValue::from_static(""))]);
         let without = HeaderMap::new();
         for (drain, status, headers, asks) in [

@@ -137,7 +137,9 @@ impl DrainStatus {
     pub fn sentence(&self) -> String {
         let by = match (self.by.as_str(), &self.who) {
             ("health", _) => "its own health answers".to_owned(),
-            ("roll", who) => format!("weir roll{}", who.as_ref().map(|who| format!(" ({who})")).unwrap_or_default()),
+            ("roll", who) => {
+                format!("weir roll{}", who.as_ref().map(|who| format!(" ({who})")).unwrap_or_default())
+            }
             (_, Some(who)) => who.clone(),
             (_, None) => "an operator".to_owned(),
         };

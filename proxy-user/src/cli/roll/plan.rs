@@ -59,7 +59,8 @@ impl Plan {
         let named = |name: &str| named(&servers, name, service);
         let first = who.from.map(named).transpose()?.unwrap_or(0);
         let skipped = who.skip.iter().map(|name| named(name)).collect::<Result<BTreeSet<_>, _>>()?;
-        let rolled = servers.iter().enumerate().filter(|(index, _)| *index >= first && !skipped.contains(index));
+        let rolled =
+            servers.iter().enumerate().filter(|(index, _)| *index >= first && !skipped.contains(index));
         let rolled: Vec<_> = rolled
             .map(|(_, server)| Rolled {
                 name: server.server.clone(),
@@ -215,7 +216,8 @@ mod tests {
     fn planned(who: Who<'_>) -> Result<String, String> {
         let plan = Plan::of(&document(), who)?;
         let batch = |batch: &Batch| {
-            let name = |server: &Rolled| format!("{}{}", server.name, if server.stays_drained { "!" } else { "" });
+            let name =
+                |server: &Rolled| format!("{}{}", server.name, if server.stays_drained { "!" } else { "" });
             batch.servers.iter().map(name).collect::<Vec<_>>().join("+")
         };
         Ok(plan.batches.iter().map(batch).collect::<Vec<_>>().join(" "))
@@ -269,7 +271,11 @@ mod tests {
         assert_eq!(enough_without(&document, "app", &batch("10.0.0.3:80"), 1), Ok(()));
         assert_eq!(enough_without(&document, "app", &batch("10.0.0.1:80"), 0), Ok(()));
         let why = enough_without(&document, "app", &batch("10.0.0.1:80"), 1).unwrap_err();
-        for part in ["without 10.0.0.1:80 only 0", "10.0.0.2:80 is drained by an operator", "[2001:db8::1]:80 is down"] {
+        for part in [
+            "without 10.0.0.1:80 only 0",
+            "10.0.0.2:80 is drained by an operator",
+            "[2001:db8::1]:80 is down",
+        ] {
             assert!(why.contains(part), "{why}");
         }
         assert!(enough_without(&document, "app", &batch("10.0.0.3:80"), 2).is_err());
@@ -283,7 +289,13 @@ mod tests {
                 .into();
         assert_eq!(
             filled(&command, "app", "[2001:db8::1]:80"),
-            ["ssh", "2001:db8::1", "restart-app 80", "[2001:db8::1]:80=[2001:db8::1]:80", "awk {print $1} {2001:db8::1"]
+            [
+                "ssh",
+                "2001:db8::1",
+                "restart-app 80",
+                "[2001:db8::1]:80=[2001:db8::1]:80",
+                "awk {print $1} {2001:db8::1"
+            ]
         );
     }
 }

@@ -71,11 +71,17 @@ pub fn roll(terms: &Terms, server: &Rolled) -> Result<(), Stopped> {
     tell("command", json!({ "command": words }), words.join(" "));
     let begun = Instant::now();
     let ended = command::run(&words, terms.command_timeout, terms.output_aside, || {
-        terms.tell.remark(&format!("{name}: waiting for the command to end, since it is better not cut off; once more ends it"));
+        terms.tell.remark(&format!(
+            "{name}: waiting for the command to end, since it is better not cut off; once more ends it"
+        ));
     });
     let seconds = begun.elapsed().as_secs_f64();
     match ended {
-        Ended::Well => tell("ended", json!({ "seconds": seconds }), format!("the command ended well after {seconds:.1} s")),
+        Ended::Well => tell(
+            "ended",
+            json!({ "seconds": seconds }),
+            format!("the command ended well after {seconds:.1} s"),
+        ),
         failed => return Err(stopped(true)(failed.sentence(terms.command_timeout))),
     }
     if interrupts() > 0 {
@@ -138,7 +144,9 @@ fn until_well(terms: &Terms, server: &Rolled) -> Result<(), Interrupted> {
             let time = show_duration(terms.healthy_timeout);
             Interrupted(false, format!("it did not get well within {time}: {last}"))
         }
-        Unmet::Interrupted => Interrupted(true, "it was interrupted while the server was getting well".into()),
+        Unmet::Interrupted => {
+            Interrupted(true, "it was interrupted while the server was getting well".into())
+        }
         Unmet::Other(why) => Interrupted(false, why),
     })
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::sources::{self, Sample, SourceRate};
 use crate::{
-    admin::status::{ServiceStatus, StatusDocument},
+    admin::status::{ServiceStatus, StatusDocument, drains::DrainStatus},
     kernel::{
         Hook,
         meter::Reading,

@@ -18,12 +18,17 @@ pub fn of(item: &Item<'_, written::Service>, health: &written::Health, findings:
     DrainOn { statuses, header }
 }
 
-fn status(item: &Item<'_, written::Service>, written: &At<String>, findings: &mut Findings) -> Option<StatusCode> {
+fn status(
+    item: &Item<'_, written::Service>,
+    written: &At<String>,
+    findings: &mut Findings,
+) -> Option<StatusCode> {
     let status = written.value.parse().ok().filter(|status| (200..600).contains(status));
     let status = status.and_then(|status: u16| StatusCode::from_u16(status).ok());
     if status.is_none() {
         let (name, written_as) = (&item.name.value, quoted(&written.value));
-        let message = format!("service `{name}`: health.drain_on {written_as} is not the status of an answer");
+        let message =
+            format!("service `{name}`: health.drain_on {written_as} is not the status of an answer");
         findings
             .error(Code::OutOfRange, item.file, &written.span, message)
             .hint("it is a number from 200 to 599: `404`");
@@ -31,7 +36,11 @@ fn status(item: &Item<'_, written::Service>, written: &At<String>, findings: &mu
     status
 }
 
-fn header(item: &Item<'_, written::Service>, written: &At<String>, findings: &mut Findings) -> Option<HeaderName> {
+fn header(
+    item: &Item<'_, written::Service>,
+    written: &At<String>,
+    findings: &mut Findings,
+) -> Option<HeaderName> {
     let header = written.value.parse().ok();
     if header.is_none() {
         let (name, written_as) = (&item.name.value, quoted(&written.value));
