@@ -10,6 +10,7 @@ mod check;
 mod docs;
 mod drain;
 mod explain;
+mod generate;
 mod hash_password;
 mod kernel;
 mod reload;
@@ -77,12 +78,17 @@ enum Command {
     Ping(status::PingArgs),
     /// Print the version, and whether the kernel programs are inside
     Version(VersionArgs),
+    /// Print a script that completes commands in your shell
+    Completions(generate::CompletionsArgs),
     /// Take a configuration on trial back where no daemon does; `weir apply --confirm` starts it
     #[command(hide = true)]
     Watchdog(apply::WatchdogArgs),
     /// Write the generated documentation into a folder
     #[command(hide = true)]
     Docs(docs::DocsArgs),
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Manual(generate::ManualArgs),
 }
 
 #[derive(Debug, Args)]
@@ -126,6 +132,8 @@ pub fn main() -> ExitCode {
         Command::Ping(args) => status::ping(&args),
         Command::Version(args) => version(&args),
         Command::Docs(args) => docs::run(&args),
+        Command::Completions(args) => generate::completions(&args),
+        Command::Manual(args) => generate::manual(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
