@@ -217,6 +217,9 @@ fn an_interrupted_roll_lets_the_command_end_and_says_where_it_stands() -> Done {
         "{log}"
     );
     assert_eq!(drained(&stand)?, [ONE]);
+    assert_eq!(server(&stand, ONE)?["drain"]["by"], "roll");
+    fine(&stand, &["drain", ONE])?;
+    assert_eq!(server(&stand, ONE)?["drain"]["by"], "operator", "no roll undoes that");
 
     // Before the command is begun nothing has happened yet: the server is put back.
     fine(&stand, &["undrain", "app/*"])?;

@@ -151,7 +151,7 @@ fn at_once(terms: &Terms, batch: &Batch, rolled: &mut Vec<String>) -> Option<Sto
     let outcomes: Vec<_> = std::thread::scope(|scope| {
         let steps: Vec<_> =
             batch.servers.iter().map(|server| scope.spawn(|| step::roll(terms, server))).collect();
-        steps.into_iter().map(|step| step.join()).collect()
+        steps.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
     });
     let mut first = None;
     for (server, outcome) in batch.servers.iter().zip(outcomes) {

@@ -334,7 +334,7 @@ fn service(config: &Config, one: &Service) -> Keys {
         keys.insert("health.timeout", show(*timeout));
         keys.insert("health.fall", fall.to_string());
         keys.insert("health.rise", rise.to_string());
-        let statuses: Vec<_> = drain.statuses.iter().map(|status| status.as_str()).collect();
+        let statuses: Vec<_> = drain.statuses.iter().map(http::StatusCode::as_str).collect();
         keys.extend((!statuses.is_empty()).then(|| ("health.drain_on", statuses.join(", "))));
         keys.extend(drain.header.as_ref().map(|header| ("health.drain_header", header.to_string())));
     }

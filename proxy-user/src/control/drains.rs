@@ -67,10 +67,12 @@ impl Draining {
         }
         let mut already = Vec::new();
         for name in &names {
-            // Whoever drained it first has the word, and nobody's roll undoes what an operator said.
-            if list.servers.contains_key(name) {
+            let before = list.servers.get(name).map(|word| word.by);
+            if before.is_some() {
                 already.push(name.to_string());
-            } else {
+            }
+            // Whoever drained it first has the word; but an operator's goes before a roll's, which would undo it.
+            if before.is_none() || (before, word.by) == (Some(By::Roll), By::Operator) {
                 list.servers.insert(name.clone(), word.clone());
             }
         }
@@ -98,7 +100,11 @@ impl Draining {
         let mut list = DrainList::clone(&self.drains.list());
         let names = resolve(&wanted.servers, &known(running), Some(&list))?;
         asks_for_something(&names, wanted.host)?;
-        let undrained: Vec<_> = names.iter().filter(|name| list.servers.remove(name).is_some()).collect();
+        // A roll undoes what it did itself, and not what an operator has said since.
+        let its_own = |word: &Word| !wanted.roll || word.by == By::Roll;
+        let undrained: Vec<_> =
+            names.iter().filter(|name| list.servers.get(name).is_some_and(its_own)).collect();
+        list.servers.retain(|name, _| !undrained.contains(&name));
         let host = wanted.host && list.host.take().is_some();
         self.hold(list, running)?;
         for name in &undrained {
@@ -149,7 +155,7 @@ fn asks_itself(name: &Name, running: &Snapshot) -> bool {
 
 fn asks_for_something(names: &BTreeSet<Name>, host: bool) -> Result<(), Refusal> {
     if names.is_empty() && !host {
-        return Err(faulty("say which: SERVICE/SERVER, SERVICE/*, or --host for this host".into()));
+        return Err(faulty("say which: SERVICE/SERVER, SERVICE/*, or --host for this host"));
     }
     Ok(())
 }
@@ -169,7 +175,7 @@ fn resolve(
                 || "a server is named SERVICE/SERVER, as `weir status` shows them".to_owned(),
                 |known| format!("all servers of `{0}` are `{0}/*`", known.name),
             );
-            return Err(faulty(format!("`{text}` names no server: {hint}")));
+            return Err(faulty(&format!("`{text}` names no server: {hint}")));
         };
         let gone = also.into_iter().flat_map(|list| list.servers.keys());
         let gone: Vec<_> = gone.filter(|name| name.service == service_name).collect();
@@ -209,18 +215,18 @@ fn no_service(name: &str, services: &[Known<'_>]) -> Refusal {
         Some(meant) => format!("did you mean `{meant}`?"),
         None => "`weir status` lists them".to_owned(),
     };
-    faulty(format!("there is no service `{name}`: {hint}"))
+    faulty(&format!("there is no service `{name}`: {hint}"))
 }
 
 fn no_server(service: &str, server: &str, labels: &BTreeSet<&str>) -> Refusal {
     if labels.is_empty() {
-        return faulty(format!("service `{service}` has no servers of its own to drain"));
+        return faulty(&format!("service `{service}` has no servers of its own to drain"));
     }
     let hint = match nearest(server, labels.iter().copied()) {
         Some(meant) => format!("did you mean `{service}/{meant}`?"),
         None => format!("it has {}", labels.iter().copied().collect::<Vec<_>>().join(", ")),
     };
-    faulty(format!("service `{service}` has no server `{server}`: {hint}"))
+    faulty(&format!("service `{service}` has no server `{server}`: {hint}"))
 }
 
 /// Refuses what would take the last server that gets work from a service.
@@ -253,7 +259,7 @@ fn leaves_some(names: &BTreeSet<Name>, services: &[Known<'_>], list: &DrainList)
     Ok(())
 }
 
-fn faulty(sentence: String) -> Refusal {
+fn faulty(sentence: &str) -> Refusal {
     Refusal::Faulty(format!("error: {sentence}"))
 }
 

@@ -154,6 +154,9 @@ pub struct Drain {
 pub struct Undrain {
     #[serde(default)]
     pub servers: Vec<String>,
+    /// Only what `weir roll` has drained.
+    #[serde(default)]
+    pub roll: bool,
     #[serde(default)]
     pub host: bool,
 }

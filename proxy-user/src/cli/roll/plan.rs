@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    admin::status::drains::{DrainsDocument, ServerWork},
+    admin::status::drains::{DrainStatus, DrainsDocument, ServerWork},
     config::nearest,
 };
 
@@ -98,7 +98,7 @@ pub fn enough_without(
         return Ok(());
     }
     let idle = others.iter().filter(|server| !server.takes_work).map(|server| {
-        let why = server.drain.as_ref().map_or_else(|| server.status.clone(), |drain| drain.sentence());
+        let why = server.drain.as_ref().map_or_else(|| server.status.clone(), DrainStatus::sentence);
         format!("{} is {why}", server.server)
     });
     let idle: Vec<_> = idle.collect();
@@ -177,7 +177,6 @@ pub fn filled(command: &[String], service: &str, server: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::status::drains::DrainStatus;
 
     fn server(service: &str, server: &str, takes_work: bool, drained_by: Option<&str>) -> ServerWork {
         ServerWork {

@@ -61,8 +61,8 @@ pub fn roll(terms: &Terms, server: &Rolled) -> Result<(), Stopped> {
     if let Err(why) = until_idle(terms, server, &name) {
         let Interrupted(true, why) = why else { return Err(stopped(true)(why.1)) };
         // Nothing has been done to it: it is put back as it was.
-        let undone = server.stays_drained || undrain(terms, &name).is_ok();
-        return Err(stopped(!undone || server.stays_drained)(why));
+        let undone = !server.stays_drained && undrain(terms, &name).is_ok_and(|undone| undone);
+        return Err(stopped(!undone)(why));
     }
     tell("idle", json!({}), "nobody is left".to_owned());
 
@@ -99,8 +99,11 @@ pub fn roll(terms: &Terms, server: &Rolled) -> Result<(), Stopped> {
         tell("stays_drained", json!({}), "stays drained, as an operator had drained it before".to_owned());
         return Ok(());
     }
-    undrain(terms, &name).map_err(stopped(true))?;
-    tell("undrained", json!({}), "gets work again".to_owned());
+    if undrain(terms, &name).map_err(stopped(true))? {
+        tell("undrained", json!({}), "gets work again".to_owned());
+    } else {
+        tell("stays_drained", json!({}), "stays drained, as an operator has said meanwhile".to_owned());
+    }
     Ok(())
 }
 
@@ -208,9 +211,11 @@ fn find<'a>(document: &'a DrainsDocument, service: &str, server: &str) -> Option
     super::plan::of_service(document, service).find(|known| known.server == server)
 }
 
-fn undrain(terms: &Terms, name: &str) -> Result<(), String> {
-    let answer = terms.admin.order("/api/v1/undrain", &json!({ "servers": [name] }));
-    answer.map(drop).map_err(|why| format!("it can't be undrained: {}", sentence(why.into())))
+/// Says whether it gets work again: an operator may have drained it for reasons of their own.
+fn undrain(terms: &Terms, name: &str) -> Result<bool, String> {
+    let answer = terms.admin.order("/api/v1/undrain", &json!({ "servers": [name], "roll": true }));
+    let answer = answer.map_err(|why| format!("it can't be undrained: {}", sentence(why.into())))?;
+    Ok(answer["undrained"].as_array().is_some_and(|undrained| !undrained.is_empty()))
 }
 
 pub fn sentence(failure: Failure) -> String {
