@@ -8,6 +8,7 @@ mod apply;
 mod block;
 mod check;
 mod docs;
+mod doctor;
 mod drain;
 mod explain;
 mod generate;
@@ -78,6 +79,8 @@ enum Command {
     Ping(status::PingArgs),
     /// Print the version, and whether the kernel programs are inside
     Version(VersionArgs),
+    /// Look at this host as the daemon will find it, and say what to mend
+    Doctor(doctor::DoctorArgs),
     /// Print a script that completes commands in your shell
     Completions(generate::CompletionsArgs),
     /// Take a configuration on trial back where no daemon does; `weir apply --confirm` starts it
@@ -132,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Ping(args) => status::ping(&args),
         Command::Version(args) => version(&args),
         Command::Docs(args) => docs::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => generate::completions(&args),
         Command::Manual(args) => generate::manual(&args),
     };

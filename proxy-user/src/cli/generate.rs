@@ -26,7 +26,7 @@ pub struct ManualArgs {
 
 pub fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut shown(Cli::command()), "weir", &mut script);
+    clap_complete::generate(args.shell, &mut shown(&Cli::command()), "weir", &mut script);
     print(&String::from_utf8_lossy(&script))
 }
 
@@ -36,7 +36,7 @@ pub fn manual(args: &ManualArgs) -> Result<(), Failure> {
         Failure::Failed(format!("can't write manual pages to {}: {error}", folder.display()))
     };
     std::fs::create_dir_all(folder).map_err(failed)?;
-    let mut command = shown(Cli::command());
+    let mut command = shown(&Cli::command());
     // Gives each command the name that its page is called by.
     command.build();
     write_pages(command, folder).map_err(failed)
@@ -54,7 +54,7 @@ fn write_pages(command: Command, folder: &Path) -> io::Result<()> {
 }
 
 /// Without what is hidden: nobody is to type that.
-fn shown(command: Command) -> Command {
+fn shown(command: &Command) -> Command {
     let subcommands: Vec<Command> =
         command.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect();
     let about = command.get_about().cloned().unwrap_or_default();
@@ -84,7 +84,7 @@ mod tests {
     fn completions_know_commands_and_nothing_hidden() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut shown(Cli::command()), "weir", &mut script);
+            clap_complete::generate(shell, &mut shown(&Cli::command()), "weir", &mut script);
             let script = String::from_utf8(script).unwrap();
             assert!(script.contains("allowlist") && script.contains("hash-password"), "{shell}");
             assert!(!script.contains("watchdog"), "{shell}");
