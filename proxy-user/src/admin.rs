@@ -111,6 +111,7 @@ fn router(state: Arc<ControlState>) -> Router {
         .route("/api/v1/explain", get(explained))
         .route("/api/v1/blocks", get(blocks))
         .route("/api/v1/splits", get(shares))
+        .route("/api/v1/drains", get(drains))
         .with_state(state)
 }
 
@@ -183,6 +184,13 @@ async fn blocks(State(state): State<Arc<ControlState>>) -> Response {
 
 async fn shares(State(state): State<Arc<ControlState>>) -> Response {
     match status::splits::document(&state) {
+        Some(document) => Json(document).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
+    }
+}
+
+async fn drains(State(state): State<Arc<ControlState>>) -> Response {
+    match status::drains::document(&state) {
         Some(document) => Json(document).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
     }

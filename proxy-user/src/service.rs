@@ -126,7 +126,7 @@ impl Service {
         };
         // A server that is taken out for its silence is marked as down first and counted second. So the count is read
         // first and the mark second: whoever gets in at the last moment is still told to leave.
-        let usable = |index: usize| self.servers[index].health.status().usable();
+        let usable = |index: usize| self.servers[index].health.takes_work();
         let mut passed_over = tried;
         while let Some(index) = balance::round_robin(self.servers.len(), turn, passed_over, usable) {
             let picked = picked(index);
@@ -138,7 +138,8 @@ impl Service {
         match self.when_all_down {
             WhenAllDown::Page(_) => None,
             WhenAllDown::TryThen(_) => {
-                balance::round_robin(self.servers.len(), turn, tried, |_| true).map(picked)
+                let not_drained = |index: usize| !self.servers[index].health.is_draining();
+                balance::round_robin(self.servers.len(), turn, tried, not_drained).map(picked)
             }
         }
     }

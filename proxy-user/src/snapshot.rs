@@ -23,6 +23,7 @@ use crate::{
     blocklist::Blocks,
     config::model::{self, AllowlistId, Config, Limits, Network, RedirectToHttps},
     connection::{crowd::Crowd, http3::settings::Http3},
+    drain::Drains,
     health::{Health, Status},
     hygiene::Faults,
     identity::TrustedSource,
@@ -55,6 +56,8 @@ pub struct Snapshot {
     pub blocks: Arc<Blocks>,
     /// Weights that were set at run time. One and the same for all snapshots.
     pub splits: Arc<Memory>,
+    /// Who is drained. One and the same for all snapshots, which note it in their servers.
+    pub drains: Arc<Drains>,
     by_address: HashMap<EntrypointAddr, usize>,
 }
 
@@ -143,6 +146,8 @@ impl Snapshot {
         let services = variants::running::all(&config, &splits, known, |service| {
             running_service(service, &pages, before)
         })?;
+        let drains = before.map(|before| before.drains.clone()).unwrap_or_default();
+        drains.mark(&services);
         let middleware = running_middleware(&config, &services, before);
         let entrypoints = (0..config.entrypoints.len())
             .map(|index| {
@@ -160,6 +165,7 @@ impl Snapshot {
             acme: acme.clone(),
             splits,
             blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
+            drains,
             config,
             entrypoints,
             services,

@@ -137,7 +137,7 @@ impl Service {
     /// Whether it makes sense to ask it: one of its servers, or of its parts', may get work.
     pub fn can_answer(&self) -> bool {
         match &self.made_of {
-            None => self.servers.iter().any(|server| server.health.status().usable()),
+            None => self.servers.iter().any(|server| server.health.takes_work()),
             Some(MadeOf::Split(split)) => split.can_answer(),
             Some(MadeOf::Failover(parts)) => parts.iter().any(|part| part.can_answer()),
             Some(MadeOf::Mirror(mirror)) => mirror.service.can_answer(),
