@@ -98,7 +98,12 @@ impl Splits {
         match (&wanted.judge, wanted.reset, wanted.stop) {
             (None, false, false) => {
                 kept.weights = Some(weights(split, &wanted.weights)?);
-                stop(&mut kept, "the weights were set by hand", now);
+                if running {
+                    stop(&mut kept, "the weights were set by hand", now);
+                } else {
+                    // What an earlier one found has been heard.
+                    kept.judge = None;
+                }
             }
             (None, true, false) => kept = Kept::default(),
             (None, false, true) if running => stop(&mut kept, "by hand", now),
