@@ -18,7 +18,7 @@ use http::{HeaderValue, Method, StatusCode, Version, uri::PathAndQuery};
 use crate::{
     access_log::{format::Stamp, sink::Sink},
     body::Received,
-    hygiene::Fault,
+    hygiene::{Fault, stream::Link},
     middleware::{concurrency::Permit, reason::Reason},
 };
 
@@ -50,6 +50,8 @@ pub struct Exchange {
     pub received: Rc<Received>,
     pub bytes_out: u64,
     pub flags: Flags,
+    /// The client's connection, which knows why a client is let go.
+    pub link: Arc<Link>,
     /// Places that it takes up until it is over.
     pub held: Vec<Permit>,
 }
@@ -86,6 +88,18 @@ impl Exchange {
     pub fn finish(self: Box<Self>) {
         let log = self.log.clone();
         log.write(&self);
+    }
+}
+
+// === impl Flags ===
+
+impl Flags {
+    /// The client doesn't get the rest of the answer: it has left, or takes nothing and is let go.
+    pub fn broken_off(&mut self, link: &Link) {
+        match link.why_let_go() {
+            None => self.client_left = true,
+            fault => self.refused = fault,
+        }
     }
 }
 

@@ -142,6 +142,7 @@ async fn answered(
         received: Rc::default(),
         bytes_out: 0,
         flags: Flags::default(),
+        link: caller.link.clone(),
         held: Vec::new(),
     });
 
@@ -305,7 +306,7 @@ fn refuse(
         Refusal::ToHttps(status, to) => https::sent_on(page::plain(status, request_id), to),
         // Nobody is there any more to read it.
         Refusal::Undelivered(_, Undelivered::ClientLeft) => {
-            exchange.flags.client_left = true;
+            exchange.flags.broken_off(&exchange.link);
             page::plain(StatusCode::BAD_REQUEST, request_id)
         }
         Refusal::Undelivered(service, fault) => {

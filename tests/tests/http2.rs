@@ -281,6 +281,10 @@ fn a_stream_that_is_not_taken_and_an_idle_connection_are_let_go() -> Done {
     stalled.say_frame(HEADERS, END_HEADERS | END_STREAM, 1, &frames::get("/bytes?n=1000000", &[]))?;
     let end = stalled.frame_of(&[RST_STREAM])?;
     assert_eq!(end.stream, 1);
+    wait::until_true("the access log says why", PATIENCE, || {
+        let log = std::fs::read_to_string(stand.lab.folder().join("access.log")).unwrap_or_default();
+        Ok(log.contains(r#""flags":["refused"],"refused":"answer_timeout""#))
+    })?;
     let idle = stalled.frame_of(&[GOAWAY])?;
     assert_eq!(idle.code(), 0, "gracefully");
     // A client that only pings is idle too.

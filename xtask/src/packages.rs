@@ -34,6 +34,7 @@ pub const FOR_HTTP_BENCH: &[Program] = &[
     Program { name: "nginx", package: "nginx", purpose: "peer" },
     Program { name: "haproxy", package: "haproxy", purpose: "peer" },
     Program { name: "wrk", package: "wrk", purpose: "load" },
+    Program { name: "h2load", package: "nghttp2-client", purpose: "load over HTTP/2" },
 ];
 
 /// What `bench tls` and `bench memory` measure against.

@@ -4,6 +4,7 @@
 //! server behind (an nginx) another. The proxies are measured in turn, round after round, so that whatever else the
 //! machine does hits all of them; noise only ever adds, so the smallest value of the rounds counts.
 
+mod h2;
 mod hosts;
 pub mod peers;
 
@@ -99,7 +100,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             say(options, &line(round, &results));
         }
     }
-    report(options, &results)
+    drop(runners);
+    let h2 = h2::measure(options).context("measuring HTTP/2")?;
+    report(options, &results, &h2)
 }
 
 /// One load on one proxy: µs of its CPU time for each request.
@@ -193,7 +196,7 @@ fn line(round: usize, results: &Results) -> String {
     format!("  round {round}: {}", parts.join("   "))
 }
 
-fn report(options: &Options, results: &Results) -> anyhow::Result<()> {
+fn report(options: &Options, results: &Results, h2: &h2::Costs) -> anyhow::Result<()> {
     let mut figures = serde_json::Map::new();
     let mut ratios = serde_json::Map::new();
     for ((name, body), values) in results {
@@ -217,6 +220,7 @@ fn report(options: &Options, results: &Results) -> anyhow::Result<()> {
     let (one, many) = one.zip(many).context("weir wasn't measured with many hosts")?;
     ratios.insert("routes_10k_vs_1".to_owned(), rounded(many / one));
     say(options, &format!("weir with 10,000 hosts ÷ with one: {:.2}", many / one));
+    h2.report(options, &mut figures, &mut ratios)?;
     figures.insert("connections".to_owned(), CONNECTIONS.into());
     figures.insert("rounds".to_owned(), options.rounds.into());
     for peer in ["nginx", "haproxy"] {

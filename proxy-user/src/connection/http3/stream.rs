@@ -126,8 +126,22 @@ async fn answer(
     let (head, mut body) = response.into_parts();
     let mut head = Response::from_parts(head, ());
     complete(&mut head, &body, is_head);
+    let sent = send(caller, head, &mut body, answers).await;
+    if matches!(sent, Err(Broke::StoodStill)) {
+        caller.link.let_go(Fault::AnswerTimeout, || drop(body));
+    }
+    sent
+}
+
+/// Sends an answer, as fast as the client takes it.
+async fn send(
+    caller: &Caller,
+    head: Response<()>,
+    body: &mut ResponseBody,
+    answers: &mut Answers,
+) -> Result<(), Broke> {
     sent(caller, answers.send_response(head)).await?;
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
         match frame.map_err(|_| Broke::Server)?.into_data() {
             Ok(data) if data.is_empty() => {}
             Ok(data) => sent(caller, answers.send_data(data)).await?,
