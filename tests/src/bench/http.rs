@@ -51,6 +51,8 @@ struct Runner {
 /// CPU per request in µs: proxy and body → one value a round.
 type Results = BTreeMap<(&'static str, &'static str), Vec<f64>>;
 
+type Figures = serde_json::Map<String, serde_json::Value>;
+
 pub fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(
         options.rounds > 0 && options.seconds > 0,
@@ -103,6 +105,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     drop(runners);
     let h2 = h2::measure(options).context("measuring HTTP/2")?;
     report(options, &results, &h2)
+}
+
+/// The part with HTTP/2 alone.
+pub fn over_h2(options: &Options) -> anyhow::Result<()> {
+    let (mut figures, mut ratios) = (serde_json::Map::new(), serde_json::Map::new());
+    h2::measure(options)?.report(options, &mut figures, &mut ratios)?;
+    print(options, &ratios, &figures);
+    Ok(())
 }
 
 /// One load on one proxy: µs of its CPU time for each request.
@@ -226,10 +236,14 @@ fn report(options: &Options, results: &Results, h2: &h2::Costs) -> anyhow::Resul
     for peer in ["nginx", "haproxy"] {
         figures.insert(format!("{peer}_version"), Peer::find(peer)?.version().into());
     }
+    print(options, &ratios, &figures);
+    Ok(())
+}
+
+fn print(options: &Options, ratios: &Figures, figures: &Figures) {
     if options.json {
         anstream::println!("{}", json!({ "bench": "http", "ratios": ratios, "figures": figures }));
     }
-    Ok(())
 }
 
 /// For people: not on stdout when a program reads that.

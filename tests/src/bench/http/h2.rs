@@ -23,6 +23,10 @@ const STREAMS: usize = 10;
 pub struct Costs(BTreeMap<&'static str, Vec<f64>>);
 
 pub fn measure(options: &Options) -> anyhow::Result<Costs> {
+    ensure!(
+        options.rounds > 0 && options.seconds > 0,
+        "nothing to measure: give at least one round and one second"
+    );
     let field = Field::set_up()?;
     say(options, &format!("the same over HTTP/2 and TLS, {CONNECTIONS} connections with {STREAMS} streams each"));
     let mut costs = Costs(BTreeMap::new());
