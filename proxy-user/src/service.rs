@@ -8,7 +8,7 @@ use std::sync::{
 use crate::{
     address::ServerAddr,
     balance::{self, Tried},
-    config::model::{HealthCheck, ServerProtocol, Timeouts},
+    config::model::{HealthCheck, Pool, ServerProtocol, Timeouts},
     health::Health,
     page::Page,
     proxy_protocol,
@@ -26,6 +26,7 @@ pub struct Service {
     pub send_proxy: Option<proxy_protocol::Version>,
     pub check: Option<HealthCheck>,
     pub timeouts: Timeouts,
+    pub pool: Pool,
     pub when_all_down: WhenAllDown,
     pub budget: Arc<Budget>,
     pub counters: Arc<ServiceCounters>,

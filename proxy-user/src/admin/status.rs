@@ -31,6 +31,9 @@ pub struct StatusDocument {
     pub generation: u64,
     pub configuration: ConfigurationStatus,
     pub gate: GateStatus,
+    /// How many connections each worker has.
+    #[serde(default)]
+    pub workers: Vec<usize>,
     pub entrypoints: Vec<EntrypointStatus>,
     pub services: Vec<ServiceStatus>,
     pub allowlists: Vec<AllowlistStatus>,
@@ -192,6 +195,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
             }),
         },
         gate: gate(state.kernel()),
+        workers: state.loads(),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
         services: services(&snapshot),
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),

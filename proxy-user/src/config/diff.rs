@@ -17,7 +17,7 @@ use super::{
     model::{
         AccessLog, AccessLogFormat, AccessLogTarget, Acme, AcmeChallenge, Admin, AdminAddr, Allowlist,
         AllowlistId, ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel,
-        KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Page, ProxyProtocol, Rate,
+        KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Page, Pool, ProxyProtocol, Rate,
         Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies,
         SynCookiesMode, Timeouts, WhenAllDown,
     },
@@ -305,13 +305,17 @@ fn limits(limits: &Limits, keys: &mut Keys) {
 }
 
 fn service(config: &Config, one: &Service) -> Keys {
-    let Service { name: _, servers, tls, protocol, send_proxy, health, timeouts, when_all_down } = one;
+    let Service { name: _, servers, tls, protocol, send_proxy, health, timeouts, pool, when_all_down } = one;
     let Timeouts { connect, first_byte } = timeouts;
     let mut keys = Keys::from([
         ("servers", joined(servers)),
         ("timeouts.connect", show(*connect)),
         ("timeouts.first_byte", show(*first_byte)),
     ]);
+    let Pool { warm, idle, idle_timeout } = pool;
+    keys.insert("pool.warm", warm.to_string());
+    keys.insert("pool.idle", idle.to_string());
+    keys.insert("pool.idle_timeout", show(*idle_timeout));
     let all_down = match when_all_down {
         WhenAllDown::Page(page) => format!("page:{}", config.pages[page.0].name),
         WhenAllDown::Try => "try".to_owned(),
