@@ -247,12 +247,12 @@ async fn answered(
             exchange.status = head.status;
             let connects = wish.as_ref().is_some_and(Wish::is_connect);
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                let (Some(wish), Some(server)) = (wish, lease.into_connection()) else {
+                let Some(wish) = wish else {
                     // A server that switches unasked was found out before.
                     let fault = Undelivered::NoServer;
                     return Ok(refuse(Refusal::Undelivered(service, fault), entrypoint, taste, exchange));
                 };
-                wish.granted(&mut head, protocol, server).carry(&caller, exchange);
+                wish.granted(&mut head, protocol, lease.into_carrier()).carry(&caller, exchange);
                 return Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)));
             }
             if connects && head.status.is_success() {
@@ -309,6 +309,7 @@ fn refuse(
             exchange.flags.broken_off(&exchange.link);
             page::plain(StatusCode::BAD_REQUEST, request_id)
         }
+        Refusal::Undelivered(_, Undelivered::NoTunnel) => page::plain(StatusCode::BAD_GATEWAY, request_id),
         Refusal::Undelivered(service, fault) => {
             if matches!(fault, Undelivered::TooLate) {
                 exchange.flags.halted = Some(Reason::TimedOut);

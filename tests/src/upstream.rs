@@ -22,6 +22,7 @@
 //! version in `x-version`.
 
 mod bodies;
+mod websocket;
 
 pub use bodies::Zeros;
 
@@ -146,7 +147,9 @@ where
         }
     });
     // A peer that goes away is none of the server's business.
-    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().enable_connect_protocol();
+    let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
 }
 
 type Answer = Response<BoxBody<Bytes, hyper::Error>>;
@@ -173,6 +176,7 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>
     };
     let path = request.uri().path().to_owned();
     let mut response = match path.as_str() {
+        _ if websocket::is_asked_for(&request) => websocket::echo(request),
         "/slow" => {
             tokio::time::sleep(Duration::from_millis(number("ms", 1000))).await;
             line(&name)

@@ -60,6 +60,8 @@ pub enum AttemptFault {
     Broke(Fault),
     #[error(transparent)]
     ClientBroke(Fault),
+    #[error("{}", Fault::NoTunnel)]
+    NoTunnel,
 }
 
 /// What an attempt uses of its worker.
@@ -88,14 +90,14 @@ pub async fn attempt(
     mut body: RequestBody,
 ) -> Result<Answer, Failed> {
     let server = picked.server;
-    // Only HTTP/1 can switch to another protocol.
-    let http1 = head.headers.contains_key(header::UPGRADE);
+    // To switch to another protocol is HTTP/1's, and WebSockets pass over HTTP/2 if the server takes them.
+    let http1 = head.headers.contains_key(header::UPGRADE) && service.protocol != ServerProtocol::Http2;
     // A pooled connection may turn out to be closed by the server. What was not sent goes to the next one; the
     // pool is finite, so this ends.
     let pooled = || match connections {
         Connections::PooledOrNew if service.send_proxy.is_none() => {
-            let shared = if http1 { None } else { means.pool.take_shared(server.pool_key) };
-            let shared = shared.map(|stream| Carrier::Http2(Box::new(stream)));
+            let shared = means.pool.take_shared(server.pool_key);
+            let shared = shared.filter(|stream| !http1 || stream.takes(head)).map(|stream| Carrier::Http2(Box::new(stream)));
             shared.or_else(|| means.pool.take(server.pool_key).map(Carrier::Http1))
         }
         Connections::PooledOrNew | Connections::New => None,
@@ -193,6 +195,9 @@ async fn exchange(
             stale: false,
             refused: false,
         }),
+        Ok(Err(Fault::NoTunnel)) => {
+            Err(Failed { fault: AttemptFault::NoTunnel, unsent: None, stale: false, refused: false })
+        }
         Ok(Err(fault)) => {
             let (unsent, refused) = (carrier.take_back(), carrier.is_refused());
             if !refused {

@@ -191,12 +191,9 @@ impl Lease {
         self.health.heard(Moment::recent());
     }
 
-    /// For good: it won't be given back. Only one of HTTP/1 is anybody's own.
-    pub fn into_connection(self) -> Option<Box<Connection>> {
-        match self.carrier {
-            Carrier::Http1(connection) => Some(connection),
-            Carrier::Http2(_) => None,
-        }
+    /// For good: it won't be given back.
+    pub fn into_carrier(self) -> Carrier {
+        self.carrier
     }
 
     /// After an answer that was read to its end: the next request may have the connection, if it is good for one.

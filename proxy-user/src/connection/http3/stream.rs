@@ -4,7 +4,6 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
-    task::Poll,
     time::SystemTime,
 };
 
@@ -74,7 +73,7 @@ pub async fn serve(caller: Rc<Caller>, request: RequestResolver<quic::Connection
     };
     let delivered = match answered {
         // 3. A connection that ends takes along what was not acknowledged: so the stream is over when all of it was.
-        Ok(()) => within(&mut stall(&caller), over).await.map(|_| ()),
+        Ok(()) => stall(&caller).watch(over).await.map(|_| ()).ok_or(Broke::StoodStill),
         Err(broke) => Err(broke),
     };
     match delivered {
@@ -215,28 +214,11 @@ fn stall(caller: &Caller) -> Stall {
 
 /// Sends a piece of the answer, if the client takes it.
 async fn sent(caller: &Caller, piece: impl Future<Output = Result<(), StreamError>>) -> Result<(), Broke> {
-    within(&mut stall(caller), piece).await?.map_err(|error| match error {
+    stall(caller).watch(piece).await.ok_or(Broke::StoodStill)?.map_err(|error| match error {
         // Larger than the client takes: it would have to be told before.
         StreamError::HeaderTooBig { .. } => Broke::Server,
         _ => Broke::Client,
     })
-}
-
-async fn within<T>(stall: &mut Stall, what: impl Future<Output = T>) -> Result<T, Broke> {
-    let mut what = pin!(what);
-    poll_fn(|cx| {
-        if let Poll::Ready(done) = what.as_mut().poll(cx) {
-            return Poll::Ready(Ok(done));
-        }
-        // Woken for nothing by the ticker, it is over; woken by anything else, its time begins anew.
-        if stall.is_over(cx) {
-            return Poll::Ready(Err(Broke::StoodStill));
-        }
-        stall.moves();
-        let _ = stall.is_over(cx);
-        Poll::Pending
-    })
-    .await
 }
 
 #[cfg(test)]
