@@ -24,6 +24,7 @@ pub const FOR_LABS: &[Program] = &[
     Program { name: "nsenter", package: "util-linux", purpose: "network namespaces" },
     Program { name: "curl", package: "curl", purpose: "visitors" },
     Program { name: "openssl", package: "openssl", purpose: "visitors" },
+    Program { name: "chromium", package: "chromium", purpose: "a visitor that speaks HTTP/3" },
     Program { name: "nginx", package: "nginx", purpose: "servers" },
     Program { name: "pebble", package: "pebble", purpose: "an ACME authority" },
     Program { name: "bpftool", package: "bpftool", purpose: "looking at the kernel's maps" },

@@ -20,6 +20,7 @@ use super::{
     body::{Body, BodyFault},
     count,
     quic::{self, Over, Ticket},
+    resets::Resets,
 };
 use crate::{
     body::ResponseBody,
@@ -41,7 +42,12 @@ enum Broke {
 }
 
 /// Serves a stream until its client has the answer or wants it no more.
-pub async fn serve(caller: Rc<Caller>, request: RequestResolver<quic::Connection, Bytes>, ticket: Ticket) {
+pub async fn serve(
+    caller: Rc<Caller>,
+    request: RequestResolver<quic::Connection, Bytes>,
+    ticket: Ticket,
+    resets: Rc<Resets>,
+) {
     let Ticket { meter, mut over } = ticket;
     let limits = &caller.entrypoint.limits;
     // 1. The head.
@@ -52,6 +58,7 @@ pub async fn serve(caller: Rc<Caller>, request: RequestResolver<quic::Connection
                 _ if meter.too_long.get() => count(&caller, Fault::HeadTooLarge),
                 StreamError::HeaderTooBig { .. } => count(&caller, Fault::HeadTooLarge),
                 StreamError::StreamError { .. } => count(&caller, Fault::Malformed),
+                StreamError::RemoteTerminate { .. } => resets.one_more(&caller),
                 _ => {}
             }
             return tracing::debug!(%error, "a request was not understood");
@@ -78,7 +85,10 @@ pub async fn serve(caller: Rc<Caller>, request: RequestResolver<quic::Connection
     };
     match delivered {
         Ok(()) => {}
-        Err(Broke::Client) => answers.stop_stream(Code::H3_REQUEST_CANCELLED),
+        Err(Broke::Client) => {
+            answers.stop_stream(Code::H3_REQUEST_CANCELLED);
+            resets.one_more(&caller);
+        }
         Err(Broke::Server) => answers.stop_stream(Code::H3_INTERNAL_ERROR),
         Err(Broke::StoodStill) => {
             count(&caller, Fault::AnswerTimeout);
