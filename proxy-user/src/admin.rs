@@ -20,7 +20,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::{Query, State},
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -35,6 +35,7 @@ use crate::{
     config::model::{Admin, AdminAddr},
     control::{order::Desk, state::ControlState},
     explain::{self, Question},
+    metrics,
 };
 
 /// Why the admin API can't be served.
@@ -103,11 +104,13 @@ fn router(state: Arc<ControlState>) -> Router {
     Router::new()
         .route("/ping", get(ping))
         .route("/api/v1/ping", get(ping))
+        .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/status", get(status))
         .route("/api/v1/allowlists", get(allowlists))
         .route("/api/v1/explain", get(explained))
         .route("/api/v1/blocks", get(blocks))
+        .route("/api/v1/drains", get(drains))
         .with_state(state)
 }
 
@@ -123,6 +126,13 @@ async fn ping(State(state): State<Arc<ControlState>>) -> Response {
 async fn status(State(state): State<Arc<ControlState>>) -> Response {
     match status::of(&state).await {
         Some(status) => Json(status).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
+    }
+}
+
+async fn metrics(State(state): State<Arc<ControlState>>) -> Response {
+    match metrics::scrape(&state).await {
+        Some(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
     }
 }
@@ -163,6 +173,13 @@ async fn explained(State(state): State<Arc<ControlState>>, Query(asked): Query<A
 
 async fn blocks(State(state): State<Arc<ControlState>>) -> Response {
     match status::blocks::document(&state).await {
+        Some(document) => Json(document).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
+    }
+}
+
+async fn drains(State(state): State<Arc<ControlState>>) -> Response {
+    match status::drains::document(&state) {
         Some(document) => Json(document).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
     }

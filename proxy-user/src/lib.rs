@@ -35,6 +35,7 @@ pub mod clock;
 pub mod packet;
 pub mod snapshot;
 pub mod health;
+pub mod drain;
 
 // === The control side ===
 pub mod config;
@@ -44,6 +45,7 @@ pub mod acme;
 pub mod kernel;
 pub mod explain;
 pub mod admin;
+pub mod metrics;
 pub mod demonstration;
 pub mod allocator;
 pub mod cli;

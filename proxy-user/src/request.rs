@@ -252,7 +252,8 @@ async fn answered(
                     let fault = Undelivered::NoServer;
                     return Ok(refuse(Refusal::Undelivered(service, fault), entrypoint, taste, exchange));
                 };
-                wish.granted(&mut head, protocol, lease.into_carrier()).carry(&caller, exchange);
+                let (server, under_way) = lease.into_carrier();
+                wish.granted(&mut head, protocol, server).carry(&caller, exchange, under_way);
                 return Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)));
             }
             if connects && head.status.is_success() {

@@ -23,6 +23,7 @@ use crate::{
     blocklist::Blocks,
     config::model::{self, AllowlistId, Config, Limits, Network, RedirectToHttps},
     connection::{crowd::Crowd, http3::settings::Http3},
+    drain::Drains,
     health::{Health, Status},
     hygiene::Faults,
     identity::TrustedSource,
@@ -52,6 +53,8 @@ pub struct Snapshot {
     pub acme: Arc<Board>,
     /// One and the same for all snapshots.
     pub blocks: Arc<Blocks>,
+    /// Who is drained. One and the same for all snapshots, which note it in their servers.
+    pub drains: Arc<Drains>,
     by_address: HashMap<EntrypointAddr, usize>,
 }
 
@@ -139,6 +142,8 @@ impl Snapshot {
             .iter()
             .map(|service| running_service(service, &pages, before).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
+        let drains = before.map(|before| before.drains.clone()).unwrap_or_default();
+        drains.mark(&services);
         let middleware = running_middleware(&config, &services, before);
         let entrypoints = (0..config.entrypoints.len())
             .map(|index| {
@@ -155,6 +160,7 @@ impl Snapshot {
             access_log: access_log(&config, before)?,
             acme: acme.clone(),
             blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
+            drains,
             config,
             entrypoints,
             services,

@@ -5,16 +5,17 @@
 
 use std::{rc::Rc, time::Duration};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request, response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use base64::{Engine, prelude::BASE64_STANDARD};
 use tokio::io::copy_bidirectional_with_sizes;
 
 use crate::{
     access_log::Exchange,
     hygiene::{self, Fault, patience::Stall},
     request::Caller,
+    service::UnderWay,
     upstream::carrier::Carrier,
 };
 
@@ -91,8 +92,8 @@ impl Wish {
 }
 
 impl Tunnel {
-    /// Carries bytes until either side ends, then writes the access log's line.
-    pub fn carry(self, caller: &Rc<Caller>, mut exchange: Box<Exchange>) {
+    /// Carries bytes until either side ends, then writes the access log's line. Until then the server has it `under_way`.
+    pub fn carry(self, caller: &Rc<Caller>, mut exchange: Box<Exchange>, under_way: Option<UnderWay>) {
         let counted = caller.worker.count_connection();
         // What watches over the connection goes on, though HTTP's part of it has ended.
         let caller = caller.clone();
@@ -121,7 +122,7 @@ impl Tunnel {
                 exchange.flags.refused = Some(fault);
             }
             exchange.finish();
-            drop((counted, caller));
+            drop((counted, under_way, caller));
         });
     }
 }

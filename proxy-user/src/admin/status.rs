@@ -3,6 +3,7 @@
 pub mod allowlists;
 pub mod blocks;
 pub mod certificates;
+pub mod drains;
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    admin::status::{allowlists::AllowlistStatus, certificates::CertificateStatus},
+    admin::status::{allowlists::AllowlistStatus, certificates::CertificateStatus, drains::DrainStatus},
     config::model::SynCookiesMode,
     control::{
         install,
@@ -27,6 +28,9 @@ pub struct StatusDocument {
     pub version: String,
     pub started: String,
     pub draining: bool,
+    /// Somebody has said that this host gets no more traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_drain: Option<DrainStatus>,
     /// Counts up with each configuration that was taken over.
     pub generation: u64,
     pub configuration: ConfigurationStatus,
@@ -165,8 +169,14 @@ pub struct ServerStatus {
     pub status: String,
     pub since: String,
     pub why: String,
+    /// It gets no new work, however well it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draining: Option<DrainStatus>,
     pub requests: u64,
     pub failures: u64,
+    /// Requests under way.
+    #[serde(default)]
+    pub active: u32,
 }
 
 /// The status now; `None` while the daemon starts.
@@ -178,6 +188,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: text(state.started),
         draining: state.is_draining(),
+        host_drain: drains::of_host(&snapshot),
         generation: snapshot.generation,
         configuration: ConfigurationStatus {
             path: match &state.source {
@@ -298,6 +309,7 @@ fn entrypoints(snapshot: &Snapshot, kernel: Option<&KernelStatus>) -> Vec<Entryp
 }
 
 fn services(snapshot: &Snapshot) -> Vec<ServiceStatus> {
+    let drained = snapshot.drains.list();
     snapshot
         .services
         .iter()
@@ -316,8 +328,10 @@ fn services(snapshot: &Snapshot) -> Vec<ServiceStatus> {
                         status: server.health.status().name().to_owned(),
                         since: text(change.at),
                         why: change.why,
+                        draining: drains::of_server(&drained, service, server),
                         requests: server.counters.requests.load(Ordering::Relaxed),
                         failures: server.counters.failures.load(Ordering::Relaxed),
+                        active: server.counters.active.load(Ordering::Relaxed),
                     }
                 })
                 .collect(),

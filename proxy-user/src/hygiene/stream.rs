@@ -134,7 +134,9 @@ impl Link {
     /// Why a client is let go that doesn't leave by itself: for taking nothing.
     pub fn why_let_go(&self) -> Option<Fault> {
         let one_of_many = Fault::from_number(self.letting_go.load(Ordering::Relaxed));
-        one_of_many.or(self.fault()).filter(|fault| matches!(fault, Fault::AnswerTimeout | Fault::StreamTimeout))
+        one_of_many
+            .or(self.fault())
+            .filter(|fault| matches!(fault, Fault::AnswerTimeout | Fault::StreamTimeout))
     }
 
     /// The fault that nobody has told of yet.

@@ -40,9 +40,7 @@ impl Patterns {
             let (few, many) = match group {
                 Group::Few { first, patterns } => (Some((*first, patterns)), None),
                 // What matched is noted in a new list, which most texts need not have.
-                Group::Many { first, set } => {
-                    (None, set.is_match(text).then(|| (*first, set.matches(text))))
-                }
+                Group::Many { first, set } => (None, set.is_match(text).then(|| (*first, set.matches(text)))),
             };
             let few = few.into_iter().flat_map(move |(first, patterns)| {
                 let matching = patterns.iter().enumerate().filter(|(_, pattern)| pattern.matches(text));

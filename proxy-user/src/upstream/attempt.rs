@@ -80,8 +80,22 @@ pub enum Connections {
     New,
 }
 
-/// Sends a request to the server that was picked and waits for the head of its answer.
+/// Sends a request to the server that was picked and waits for the head of its answer. Until the answer is over, the server
+/// has it under way.
 pub async fn attempt(
+    means: Means<'_>,
+    service: &Service,
+    picked: Picked<'_>,
+    connections: Connections,
+    head: &request::Parts,
+    body: RequestBody,
+) -> Result<Answer, Failed> {
+    let under_way = picked.server.begin();
+    let Answer { head, at, lease } = ask(means, service, picked, connections, head, body).await?;
+    Ok(Answer { head, at, lease: lease.counts(under_way) })
+}
+
+async fn ask(
     means: Means<'_>,
     service: &Service,
     picked: Picked<'_>,
@@ -97,7 +111,9 @@ pub async fn attempt(
     let pooled = || match connections {
         Connections::PooledOrNew if service.send_proxy.is_none() => {
             let shared = means.pool.take_shared(server.pool_key);
-            let shared = shared.filter(|stream| !http1 || stream.takes(head)).map(|stream| Carrier::Http2(Box::new(stream)));
+            let shared = shared
+                .filter(|stream| !http1 || stream.takes(head))
+                .map(|stream| Carrier::Http2(Box::new(stream)));
             shared.or_else(|| means.pool.take(server.pool_key).map(Carrier::Http1))
         }
         Connections::PooledOrNew | Connections::New => None,
@@ -155,9 +171,7 @@ pub async fn open(
         return Ok(Carrier::Http2(Box::new(stream)));
     }
     Ok(match connect::connect(way).await? {
-        Connected::Http2(connection) if shareable => {
-            Carrier::Http2(Box::new(pool.share(key, connection)))
-        }
+        Connected::Http2(connection) if shareable => Carrier::Http2(Box::new(pool.share(key, connection))),
         Connected::Http2(connection) => Carrier::Http2(Box::new(connection.stream())),
         Connected::Http1(connection) => {
             if shareable {

@@ -14,6 +14,7 @@ use crate::{
     clock::Moment,
     config::model::Pool as Settings,
     health::Health,
+    service::UnderWay,
     upstream::{
         carrier::Carrier,
         http1::Connection,
@@ -67,6 +68,8 @@ pub struct Lease {
     pub carrier: Carrier,
     health: Arc<Health>,
     keep: Option<Settings>,
+    /// As long as the answer goes on, its server has the request under way.
+    under_way: Option<UnderWay>,
 }
 
 impl Pool {
@@ -161,6 +164,14 @@ impl Pool {
         });
     }
 
+    /// Closes what is idle of one server: it is drained. What is in use ends with its requests.
+    pub fn leave(&self, key: PoolKey) {
+        self.idle.borrow_mut().remove(&key);
+        if let Some(known) = self.shared.borrow_mut().get_mut(&key) {
+            known.connections.retain(|(connection, _)| connection.load() > 0);
+        }
+    }
+
     /// Closes all that is idle: the worker is ending.
     pub fn clear(&self) {
         self.idle.borrow_mut().clear();
@@ -183,7 +194,13 @@ impl Lease {
         health: Arc<Health>,
         keep: Option<Settings>,
     ) -> Self {
-        Self { key, pool, carrier, health, keep }
+        Self { key, pool, carrier, health, keep, under_way: None }
+    }
+
+    /// Counts for the server until the lease ends.
+    pub fn counts(mut self, under_way: UnderWay) -> Self {
+        self.under_way = Some(under_way);
+        self
     }
 
     /// Something came from the server. When, is known to a tick: a body comes in many pieces.
@@ -191,15 +208,16 @@ impl Lease {
         self.health.heard(Moment::recent());
     }
 
-    /// For good: it won't be given back.
-    pub fn into_carrier(self) -> Carrier {
-        self.carrier
+    /// For good: it won't be given back, and what it counts for goes with it.
+    pub fn into_carrier(self) -> (Carrier, Option<UnderWay>) {
+        (self.carrier, self.under_way)
     }
 
     /// After an answer that was read to its end: the next request may have the connection, if it is good for one.
     pub fn give_back(self) {
         if let (Carrier::Http1(connection), Some(settings)) = (self.carrier, self.keep)
             && connection.is_reusable()
+            && !self.health.is_draining()
         {
             self.pool.put(self.key, connection, settings);
         }

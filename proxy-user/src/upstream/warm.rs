@@ -16,6 +16,7 @@ pub fn keep(pool: &Rc<Pool>, snapshot: &Snapshot) {
     for service in snapshot.services.iter().filter(|service| service.pool.warm > 0) {
         for (index, server) in service.servers.iter().enumerate() {
             if server.health.status().usable()
+                && !server.health.is_draining()
                 && pool.ready(server.pool_key) < service.pool.warm
                 && pool.begins_warming(server.pool_key)
             {

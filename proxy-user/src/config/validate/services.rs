@@ -1,5 +1,7 @@
 //! `[service.NAME]`
 
+mod drain_on;
+
 use std::net::SocketAddr;
 
 use super::{
@@ -157,6 +159,7 @@ fn health(
             1..=100,
             findings,
         ),
+        drain: drain_on::of(item, body, findings),
     }
 }
 

@@ -28,14 +28,17 @@ pub fn measure(options: &Options) -> anyhow::Result<Costs> {
         "nothing to measure: give at least one round and one second"
     );
     let field = Field::set_up()?;
-    say(options, &format!("the same over HTTP/2 and TLS, {CONNECTIONS} connections with {STREAMS} streams each"));
+    say(
+        options,
+        &format!("the same over HTTP/2 and TLS, {CONNECTIONS} connections with {STREAMS} streams each"),
+    );
     let mut costs = Costs(BTreeMap::new());
     for round in 0..=options.rounds {
         for terminator in &field.terminators {
             // Round 0 warms up.
             let seconds = if round == 0 { 1 } else { options.seconds };
-            let cost = one(&field, terminator, seconds)
-                .with_context(|| format!("measuring {}", terminator.name))?;
+            let cost =
+                one(&field, terminator, seconds).with_context(|| format!("measuring {}", terminator.name))?;
             if round > 0 {
                 costs.0.entry(terminator.name).or_default().push(cost);
                 say(options, &format!("  round {round}: {} {cost:.1}", terminator.name));
@@ -86,7 +89,10 @@ impl Costs {
         for (name, values) in &self.0 {
             figures.insert(format!("{name}_h2_us_min"), rounded(least(values)));
             figures.insert(format!("{name}_h2_us_median"), rounded(median(values)));
-            say(options, &format!("{name:>8}    h2: min {:5.1}  median {:5.1}", least(values), median(values)));
+            say(
+                options,
+                &format!("{name:>8}    h2: min {:5.1}  median {:5.1}", least(values), median(values)),
+            );
         }
         let of = |name| self.0.get(name).with_context(|| format!("{name} wasn't measured"));
         let ratio = least(of("weir")?) / least(of("nginx")?);
