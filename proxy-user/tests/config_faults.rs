@@ -487,6 +487,23 @@ fn services_are_checked() {
         &more("timeouts = { connect = '2m' }"),
         "error[W008]: weir.toml:3:24: service `more`: timeouts.connect is `2m`, out of range",
     );
+    only(
+        &more("pool = { idle = -1 }"),
+        "error[W024]: weir.toml:3:17: service `more`: pool.idle is `-1`, out of range",
+    );
+    only(
+        &more("pool = { warm = 3, idle = 2 }"),
+        "error[W027]: weir.toml:3:17: service `more`: pool.warm is 3, but only 2 connections are kept",
+    );
+    only(
+        &more("send_proxy = 'v2'\npool = { warm = 1 }"),
+        "error[W027]: weir.toml:4:17: service `more` opens connections ahead, but `send_proxy` makes each of them one \
+         client's own",
+    );
+    only(
+        &more("pool = { idle_timeout = '2h' }"),
+        "error[W008]: weir.toml:3:25: service `more`: pool.idle_timeout is `2h`, out of range",
+    );
     only(&more("tls = {}"), "error[W016]: weir.toml:3:7: service `more`: `tls` has no `server_name`");
     only(
         &more("tls = { server_name = 'https://a' }"),
