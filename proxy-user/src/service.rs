@@ -14,6 +14,7 @@ use crate::{
     proxy_protocol,
     tls::server::ServerTls,
     upstream::{budget::Budget, pool::PoolKey},
+    variants::MadeOf,
 };
 
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Service {
     pub budget: Arc<Budget>,
     pub counters: Arc<ServiceCounters>,
     pub turn: Turn,
+    /// Other services in the place of servers.
+    pub made_of: Option<MadeOf>,
 }
 
 #[derive(Debug)]

@@ -37,6 +37,7 @@ use crate::{
     service::{Server, ServerCounters, Service, Turn, WhenAllDown},
     tls::{entrypoint::Terminator, server::ServerTls},
     upstream::pool::PoolKey,
+    variants::{self, memory::Memory},
 };
 
 #[derive(Debug)]
@@ -53,6 +54,8 @@ pub struct Snapshot {
     pub acme: Arc<Board>,
     /// One and the same for all snapshots.
     pub blocks: Arc<Blocks>,
+    /// Weights that were set at run time. One and the same for all snapshots.
+    pub splits: Arc<Memory>,
     /// Who is drained. One and the same for all snapshots, which note it in their servers.
     pub drains: Arc<Drains>,
     by_address: HashMap<EntrypointAddr, usize>,
@@ -137,11 +140,12 @@ impl Snapshot {
             .iter()
             .map(|page| Arc::new(Page::new(page.name.clone(), &page.html, page.retry_after)))
             .collect();
-        let services = config
-            .services
-            .iter()
-            .map(|service| running_service(service, &pages, before).map(Arc::new))
-            .collect::<Result<Vec<_>, _>>()?;
+        let splits = before.map(|before| before.splits.clone());
+        let splits = splits.unwrap_or_else(|| Arc::new(Memory::at_start(&config.state.dir)));
+        let known = before.map_or(&[][..], |before| &before.services);
+        let services = variants::running::all(&config, &splits, known, |service| {
+            running_service(service, &pages, before)
+        })?;
         let drains = before.map(|before| before.drains.clone()).unwrap_or_default();
         drains.mark(&services);
         let middleware = running_middleware(&config, &services, before);
@@ -159,6 +163,7 @@ impl Snapshot {
             generation: before.map_or(1, |before| before.generation + 1),
             access_log: access_log(&config, before)?,
             acme: acme.clone(),
+            splits,
             blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
             drains,
             config,
@@ -351,6 +356,7 @@ fn running_service(
         counters: known.map(|known| known.counters.clone()).unwrap_or_default(),
         tls,
         turn: Turn::somewhere(),
+        made_of: None,
     })
 }
 
