@@ -155,7 +155,10 @@ fn load(
 /// Weir with a route for each of so many hosts; with none, one route for all.
 fn our_own(island: &Island, cores: &Cores, port: u16, hosts: usize) -> anyhow::Result<Process> {
     let folder = island.folder();
-    let config = folder.join(format!("weir-{port}.toml"));
+    // By itself: Weir watches the folder of its configuration, and in this one logs are written all the time.
+    let watched = folder.join(format!("weir-{port}"));
+    std::fs::create_dir_all(&watched)?;
+    let config = watched.join("weir.toml");
     std::fs::write(
         &config,
         format!(
