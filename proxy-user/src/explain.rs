@@ -1,6 +1,8 @@
 //! Which way a request would take, and why: what `weir explain URL` tells. Worked out from a configuration, by the same
 //! router, the same judge of heads and the same rewriting that requests meet. Pure.
 
+mod balance;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, request};
@@ -65,6 +67,9 @@ pub struct Way {
     pub answer: Option<String>,
     pub service: Option<String>,
     pub servers: Vec<String>,
+    /// How the service chooses among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balance: Option<String>,
     /// The target that a server is asked for, after rewriting.
     pub target: Option<String>,
     /// Those that nearly took it, the nearest first.
@@ -164,6 +169,7 @@ fn way(config: &Config, id: EntrypointId, question: &Parsed) -> Way {
         answer: None,
         service: None,
         servers: Vec::new(),
+        balance: None,
         target: None,
         others: Vec::new(),
     };
@@ -268,6 +274,7 @@ fn follow(
             let service = &config.services[service.0];
             way.service = Some(service.name.to_string());
             way.servers = service.servers.iter().map(ToString::to_string).collect();
+            way.balance = Some(balance::told(service, question, &uri));
             way.target = uri.path_and_query().map(ToString::to_string);
         }
         None => way.answer = Some("404 Not Found: the route only redirects, and this it does not".to_owned()),

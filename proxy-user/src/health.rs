@@ -54,6 +54,8 @@ pub struct Health {
     /// since an earlier count is waiting in vain.
     silences: AtomicU32,
     suspected: AtomicBool,
+    /// When it last became one that gets work.
+    usable_since: AtomicU64,
     wake: Notify,
     changed: Notify,
     last_change: Mutex<Change>,
@@ -75,10 +77,17 @@ impl Health {
             last_byte: AtomicU64::new(0),
             silences: AtomicU32::new(0),
             suspected: AtomicBool::new(false),
+            usable_since: AtomicU64::new(0),
             wake: Notify::new(),
             changed: Notify::new(),
             last_change: Mutex::new(Change { at: Timestamp::now(), why: "not probed yet".into() }),
         }
+    }
+
+    /// When it last became one that gets work: it came up, or its drain was undone. A server that had work from the start has
+    /// had it since the clock began.
+    pub fn usable_since(&self) -> Moment {
+        Moment(self.usable_since.load(Ordering::Relaxed))
     }
 
     pub fn status(&self) -> Status {
@@ -127,6 +136,9 @@ impl Health {
     pub(crate) fn change(&self, status: Status, silent: bool, why: String) {
         *self.last_change.lock().unwrap_or_else(PoisonError::into_inner) =
             Change { at: Timestamp::now(), why };
+        if status.usable() && !self.status().usable() {
+            self.usable_since.store(Moment::now().0, Ordering::Relaxed);
+        }
         self.status.store(status as u8, Ordering::Release);
         if silent {
             self.silences.fetch_add(1, Ordering::AcqRel);

@@ -3,6 +3,7 @@
 //! Everything of the model is taken apart without `..`: a key that is new there doesn't compile until it is told here, or
 //! left out with a reason.
 
+mod balancing;
 mod tls;
 
 use std::{
@@ -124,6 +125,8 @@ fn things(config: &Config) -> Things {
         log,
         shutdown: Shutdown { grace },
         state: StateFolder { dir },
+        host,
+        dns,
         acme,
         allowlists,
         entrypoints,
@@ -141,6 +144,8 @@ fn things(config: &Config) -> Things {
     section("log", self::log(log));
     section("shutdown", [("grace", show(*grace))].into());
     section("state", [("dir", dir.display().to_string())].into());
+    section("host", balancing::host(host));
+    section("dns", balancing::dns(dns));
     if let Some(acme) = acme {
         things.insert(("acme", String::new()), self::acme(acme));
     }
@@ -305,7 +310,8 @@ fn limits(limits: &Limits, keys: &mut Keys) {
 }
 
 fn service(config: &Config, one: &Service) -> Keys {
-    let Service { name: _, servers, tls, protocol, send_proxy, health, timeouts, when_all_down } = one;
+    let Service { name: _, servers, balancing, tls, protocol, send_proxy, health, timeouts, when_all_down } =
+        one;
     let Timeouts { connect, first_byte } = timeouts;
     let mut keys = Keys::from([
         ("servers", joined(servers)),
@@ -317,6 +323,7 @@ fn service(config: &Config, one: &Service) -> Keys {
         WhenAllDown::Try => "try".to_owned(),
     };
     keys.insert("when_all_down", all_down);
+    balancing::service(balancing, &mut keys);
     let protocol = match protocol {
         ServerProtocol::Http1 => "http1",
         ServerProtocol::Http2 => "http2",

@@ -5,6 +5,7 @@
 //! [`crate::snapshot`] makes the running form of it.
 
 mod acme;
+mod balancing;
 mod limits;
 mod middleware;
 mod route;
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
 
 pub use acme::{Acme, AcmeChallenge};
+pub use balancing::{BalanceWay, Balancing, Dns, HashKey, Host, SameSite, Secret, Server, ServerAt, Sticky};
 pub use middleware::{
     BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
     RateLimit, Redirect, ReplacePath, Template,
@@ -40,6 +42,8 @@ pub struct Config {
     pub log: Log,
     pub shutdown: Shutdown,
     pub state: StateFolder,
+    pub host: Host,
+    pub dns: Dns,
     pub acme: Option<Acme>,
     pub allowlists: Vec<Allowlist>,
     pub entrypoints: Vec<Entrypoint>,
@@ -280,7 +284,8 @@ pub struct ClientIpSource {
 pub struct Service {
     pub name: Arc<str>,
     /// At least one, each once.
-    pub servers: Vec<SocketAddr>,
+    pub servers: Vec<Server>,
+    pub balancing: Balancing,
     pub tls: Option<ServiceTls>,
     pub protocol: ServerProtocol,
     /// Tells the servers with the PROXY protocol who the client is.

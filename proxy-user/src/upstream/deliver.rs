@@ -48,11 +48,12 @@ pub async fn deliver(
     service.counters.requests.fetch_add(1, Ordering::Relaxed);
     let began = Instant::now();
     let mut tried = Tried::default();
+    let wanted = service.wanted(head, means.ends.source.ip());
     let mut fault = None;
     let mut connections = Connections::PooledOrNew;
     let mut permits = Vec::new();
     loop {
-        let Some(picked) = service.pick(tried) else {
+        let Some(picked) = service.pick(tried, wanted) else {
             return Err(fault.map_or(Undelivered::NoServer, Undelivered::Failed));
         };
         if fault.is_some() {

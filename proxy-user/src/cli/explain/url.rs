@@ -111,6 +111,9 @@ fn one(text: &mut String, way: &Way) {
     }
     if let Some(service) = &way.service {
         line("service", &format!("{service}  ({})", way.servers.join(", ")));
+        if let Some(balance) = &way.balance {
+            line("balance", balance);
+        }
     }
     if let Some(target) = &way.target {
         line("asked for", target);
