@@ -47,6 +47,7 @@ pub mod dns;
 pub mod kernel;
 pub mod explain;
 pub mod admin;
+pub mod metrics;
 pub mod demonstration;
 pub mod allocator;
 pub mod cli;
