@@ -5,7 +5,7 @@
 //! | `/` and anything else | a line with the server's name |
 //! | `/health` | 200 |
 //! | `/status/503` | that status |
-//! | `/slow?ms=500` | the line, after that time |
+//! | `/slow?ms=500` | the line, after that time; with `&at=two`, if that is the server's name, else at once |
 //! | `/bytes?n=1000` | so many bytes, with a length; `/chunked?n=1000` without one |
 //! | `/drip?n=5&ms=100` | so many short chunks with pauses between them |
 //! | `/headers` | the request's header as JSON: name → list of values |
@@ -174,7 +174,10 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>
     let path = request.uri().path().to_owned();
     let mut response = match path.as_str() {
         "/slow" => {
-            tokio::time::sleep(Duration::from_millis(number("ms", 1000))).await;
+            let at = query.split('&').find_map(|pair| pair.strip_prefix("at="));
+            if at.is_none_or(|at| at == &*name) {
+                tokio::time::sleep(Duration::from_millis(number("ms", 1000))).await;
+            }
             line(&name)
         }
         "/bytes" => Response::new(Zeros { left: number("n", 65536), told: true }.map_err(never).boxed()),

@@ -23,7 +23,8 @@ mod tests {
 
     #[test]
     fn the_share_grows_from_a_tenth_to_all() {
-        let at = |milliseconds: u64| warmth(Moment(1000), Duration::from_secs(10), Moment(1000 + milliseconds));
+        let at =
+            |milliseconds: u64| warmth(Moment(1000), Duration::from_secs(10), Moment(1000 + milliseconds));
         for (milliseconds, share) in [(0, 0.1), (5_000, 0.55), (10_000, 1.0), (60_000, 1.0)] {
             assert!((at(milliseconds) - share).abs() < 0.001, "{milliseconds}: {}", at(milliseconds));
         }
