@@ -110,6 +110,7 @@ fn router(state: Arc<ControlState>) -> Router {
         .route("/api/v1/allowlists", get(allowlists))
         .route("/api/v1/explain", get(explained))
         .route("/api/v1/blocks", get(blocks))
+        .route("/api/v1/drains", get(drains))
         .with_state(state)
 }
 
@@ -172,6 +173,13 @@ async fn explained(State(state): State<Arc<ControlState>>, Query(asked): Query<A
 
 async fn blocks(State(state): State<Arc<ControlState>>) -> Response {
     match status::blocks::document(&state).await {
+        Some(document) => Json(document).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
+    }
+}
+
+async fn drains(State(state): State<Arc<ControlState>>) -> Response {
+    match status::drains::document(&state) {
         Some(document) => Json(document).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
     }

@@ -9,11 +9,13 @@ mod block;
 mod check;
 mod docs;
 mod doctor;
+mod drain;
 mod explain;
 mod generate;
 mod hash_password;
 mod kernel;
 mod reload;
+mod roll;
 mod run;
 mod status;
 mod top;
@@ -50,6 +52,12 @@ enum Command {
     Reload(reload::ReloadArgs),
     /// Show what the running daemon does
     Status(status::StatusArgs),
+    /// Send no new work to servers, or to this host, and let the old work end
+    Drain(drain::DrainArgs),
+    /// Send work again to servers, or to this host
+    Undrain(drain::UndrainArgs),
+    /// Take the servers of a service out one by one, run a command for each, and put it back when it is well
+    Roll(roll::RollArgs),
     /// Show allowlists and how current they are, or fetch them now
     #[command(subcommand)]
     Allowlist(allowlist::AllowlistCommand),
@@ -114,6 +122,9 @@ pub fn main() -> ExitCode {
         Command::Watchdog(args) => apply::watchdog(args),
         Command::Reload(args) => reload::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Drain(args) => drain::drain(&args),
+        Command::Undrain(args) => drain::undrain(&args),
+        Command::Roll(args) => roll::run(&args),
         Command::Allowlist(command) => allowlist::run(&command),
         Command::Block(command) => block::run(&command),
         Command::Explain(args) => explain::run(&args),

@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod blocks;
 pub mod certificates;
+pub mod drains;
 pub mod files;
 pub mod floods;
 pub mod guard;
@@ -37,6 +38,7 @@ use crate::{
         apply::{ApplyFault, Fleet},
         blocks::Blocking,
         certificates::Reported,
+        drains::Draining,
         files::Files,
         floods::Floods,
         guard::{Guard, Session},
@@ -102,7 +104,9 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let admin = admin::bind(&config.admin)?;
     let workers = options.workers.unwrap_or_else(cores);
     let (mut blocking, blocked) = Blocking::at_start(&config);
-    let mut fleet = Fleet::start(config.clone(), workers, &state, blocking.shared(), blocked).await?;
+    let mut draining = Draining::at_start(&config);
+    let mut fleet =
+        Fleet::start(config.clone(), workers, &state, blocking.shared(), blocked, draining.shared()).await?;
     state.applied(fleet.generation(), &fleet.kernel.state);
     let mut trials = Trials::at_start(&source, &state);
     state.runs(fleet.running());
@@ -132,7 +136,8 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
                 let _ = reload(&source, &state, &mut fleet, &mut files).await;
             }
             Some(order) = orders.recv() => {
-                perform(order, &source, &state, &mut fleet, &mut files, &mut trials, &mut blocking).await;
+                perform(order, &source, &state, &mut fleet, &mut files, &mut trials, &mut blocking, &mut draining)
+                    .await;
             }
             () = blocking.due() => blocking.look(&mut fleet).await,
             () = trials.over() => {
@@ -164,6 +169,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
 }
 
 /// Does what was ordered over the admin API.
+#[expect(clippy::too_many_arguments, reason = "whatever an order may be about")]
 async fn perform(
     order: Order,
     source: &Source,
@@ -172,6 +178,7 @@ async fn perform(
     files: &mut Files,
     trials: &mut Trials,
     blocking: &mut Blocking,
+    draining: &mut Draining,
 ) {
     let (verb, answer) = order.open();
     let outcome = match verb {
@@ -184,6 +191,8 @@ async fn perform(
         Verb::Diff(asked) => difference(source, state, fleet, &asked.name, &asked.text),
         Verb::Block(wanted) => blocking.add(wanted, &state.guard, fleet).await,
         Verb::Unblock(wanted) => blocking.remove(wanted, fleet).await,
+        Verb::Drain(wanted) => draining.drain(wanted, &fleet.running().load()),
+        Verb::Undrain(wanted) => draining.undrain(&wanted, &fleet.running().load()),
         // Fetching takes its time, and what it brings comes back as news.
         Verb::RefreshAllowlists(what) => {
             tokio::spawn(lists::refresh(what, state.lists.clone(), answer));

@@ -37,6 +37,7 @@ pub mod clock;
 pub mod packet;
 pub mod snapshot;
 pub mod health;
+pub mod drain;
 
 // === The control side ===
 pub mod config;

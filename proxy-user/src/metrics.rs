@@ -221,11 +221,29 @@ fn of_services(out: &mut Exposition, services: &[ServiceStatus]) {
     let mut family = out.family(
         "weir_server_up",
         Kind::Gauge,
-        "1 if the server gets work: it is up, or nobody probes it (docs/failover.md).",
+        "1 if the server is well: it is up, or nobody probes it (docs/failover.md).",
     );
     for (service, server) in servers() {
         let up = matches!(&*server.status, "up" | "unchecked");
         family.sample(&[("service", &service.name), ("server", &server.address)], flag(up));
+    }
+    let mut family = out.family(
+        "weir_server_draining",
+        Kind::Gauge,
+        "1 if the server gets no new work, however well it is (docs/rolling.md).",
+    );
+    for (service, server) in servers() {
+        let labels = [("service", &*service.name), ("server", &*server.address)];
+        family.sample(&labels, flag(server.draining.is_some()));
+    }
+    let mut family = out.family(
+        "weir_server_active_requests",
+        Kind::Gauge,
+        "Requests and upgraded connections that the server has under way.",
+    );
+    for (service, server) in servers() {
+        let labels = [("service", &*service.name), ("server", &*server.address)];
+        family.sample(&labels, f64::from(server.active));
     }
     let mut family =
         out.family("weir_server_requests_total", Kind::Counter, "Attempts that went to the server.");

@@ -131,16 +131,6 @@ impl Server {
     pub fn active(&self) -> u32 {
         self.counters.active.load(Ordering::Relaxed)
     }
-
-    /// Whether new requests may go there.
-    pub fn takes_work(&self) -> bool {
-        self.health.status().usable()
-    }
-
-    /// Whether those may go on there that have a cookie for it.
-    pub fn keeps_visitors(&self) -> bool {
-        self.health.status().usable()
-    }
 }
 
 impl Drop for UnderWay {
@@ -163,12 +153,12 @@ impl Service {
         // first and the mark second: whoever gets in at the last moment is still told to leave.
         if let Some(known) = wanted.known.filter(|known| !tried.contains(*known)) {
             let picked = Picked { mark: false, ..self.picked(known) };
-            if picked.server.keeps_visitors() {
+            if self.balancer.keeps_visitors(&picked.server.health) {
                 return Some(picked);
             }
         }
         while let Some(picked) = self.next(tried, wanted, false) {
-            if picked.server.takes_work() {
+            if picked.server.health.takes_work() {
                 return Some(picked);
             }
             tried.insert(picked.index);

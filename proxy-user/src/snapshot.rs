@@ -24,6 +24,7 @@ use crate::{
     config::model::{self, AllowlistId, Config, Limits, Network, RedirectToHttps},
     connection::{crowd::Crowd, http3::settings::Http3},
     dns::Board as Names,
+    drain::Drains,
     health::{Health, Status},
     hygiene::Faults,
     identity::TrustedSource,
@@ -61,6 +62,8 @@ pub struct Snapshot {
     pub names: Arc<Names>,
     /// What sticky cookies are signed with where no key was given.
     own_key: Option<OwnKey>,
+    /// Who is drained. One and the same for all snapshots, which note it in their servers.
+    pub drains: Arc<Drains>,
     by_address: HashMap<EntrypointAddr, usize>,
 }
 
@@ -149,6 +152,8 @@ impl Snapshot {
             .iter()
             .map(|service| running_service(&config, service, &pages, own_key.as_ref(), before).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
+        let drains = before.map(|before| before.drains.clone()).unwrap_or_default();
+        drains.mark(&services);
         let middleware = running_middleware(&config, &services, before);
         let entrypoints = (0..config.entrypoints.len())
             .map(|index| {
@@ -167,6 +172,7 @@ impl Snapshot {
             blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
             names: before.map(|before| before.names.clone()).unwrap_or_default(),
             own_key,
+            drains,
             config,
             entrypoints,
             services,

@@ -30,6 +30,8 @@ type Token = [u8; LENGTH];
 pub struct Sticky {
     name: Box<str>,
     secure: Option<bool>,
+    /// A server that is drained keeps its visitors.
+    pub keep_drained: bool,
     /// In the order of the servers.
     servers: Vec<Cookie>,
     by_handle: HashMap<[u8; HANDLE], usize>,
@@ -54,7 +56,13 @@ impl Sticky {
             servers.map(|addr| Cookie::new(wanted, token(key, service, addr))).collect();
         let by_handle =
             servers.iter().enumerate().map(|(index, cookie)| (handle(&cookie.token), index)).collect();
-        Self { name: wanted.name.clone(), secure: wanted.secure, servers, by_handle }
+        Self {
+            name: wanted.name.clone(),
+            secure: wanted.secure,
+            keep_drained: wanted.keep_drained,
+            servers,
+            by_handle,
+        }
     }
 
     /// The server that a request's cookie names, by index.
@@ -126,6 +134,7 @@ mod tests {
             http_only: true,
             same_site: SameSite::Lax,
             path: "/".into(),
+            keep_drained: true,
             key: None,
         }
     }

@@ -316,6 +316,18 @@ fn services_are_checked() {
         "error[W028]: weir.toml:3:31: service `more`: health.host `a b` is not a host",
     );
     only(
+        &more("health = { path = '/', drain_on = ['404', 'gone'] }"),
+        "error[W024]: weir.toml:3:42: service `more`: health.drain_on `gone` is not the status of an answer",
+    );
+    only(
+        &more("health = { path = '/', drain_on = '100' }"),
+        "error[W024]: weir.toml:3:34: service `more`: health.drain_on `100` is not the status of an answer",
+    );
+    only(
+        &more("health = { path = '/', drain_header = 'X Drain' }"),
+        "error[W028]: weir.toml:3:38: service `more`: health.drain_header `X Drain` is not a header's name",
+    );
+    only(
         &more("timeouts = { connect = '2m' }"),
         "error[W008]: weir.toml:3:24: service `more`: timeouts.connect is `2m`, out of range",
     );

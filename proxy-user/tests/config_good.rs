@@ -131,7 +131,7 @@ bind = "127.0.0.1:81"
 [service.app]
 servers = ["10.0.0.1:443", "[2001:db8::1]:443"]
 tls = { server_name = "app.example.com" }
-health = { path = "/ping?deep=1", host = "ping.example.com", every = "2s", timeout = "1s", fall = 3, rise = 4 }
+health = { path = "/ping?deep=1", host = "ping.example.com", every = "2s", timeout = "1s", fall = 3, rise = 4, drain_on = "404", drain_header = "X-Drain" }
 timeouts = { connect = "1s", first_byte = "5m" }
 when_all_down = "try"
 [service.plain]
@@ -190,6 +190,8 @@ entrypoints = ["local", "web"]
     );
     assert_eq!((health.every, health.timeout), (Duration::from_secs(2), Duration::from_secs(1)));
     assert_eq!((health.fall, health.rise), (3, 4));
+    assert_eq!(health.drain.statuses, [http::StatusCode::NOT_FOUND]);
+    assert_eq!(health.drain.header, Some(http::HeaderName::from_static("x-drain")));
     assert_eq!(app.timeouts.connect, Duration::from_secs(1));
     assert_eq!(app.timeouts.first_byte, Duration::from_secs(300));
     assert_eq!(app.when_all_down, WhenAllDown::Try);

@@ -3,7 +3,8 @@
 //! | path | answer |
 //! |---|---|
 //! | `/` and anything else | a line with the server's name |
-//! | `/health` | 200 |
+//! | `/health` | 200, or whatever `/retire` has asked for |
+//! | `/retire?how=404` | from now on `/health` is answered with 404; `how=header`: with 200 and `x-drain`; `how=not`: as before |
 //! | `/status/503` | that status |
 //! | `/slow?ms=500` | the line, after that time; with `&at=two`, if that is the server's name, else at once |
 //! | `/bytes?n=1000` | so many bytes, with a length; `/chunked?n=1000` without one |
@@ -32,7 +33,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -194,6 +195,12 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>
             response.headers_mut().insert("content-type", HeaderValue::from_static("text/event-stream"));
             response
         }
+        "/health" => health(&name),
+        "/retire" => {
+            let how = ["not", "404", "header"].iter().position(|how| query == format!("how={how}"));
+            RETIRED.store(how.unwrap_or_default(), Ordering::Relaxed);
+            line(&name)
+        }
         "/auth" => auth(&request),
         "/headers" => headers(&request),
         "/hop" => hop(&name),
@@ -225,6 +232,19 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>
         response.headers_mut().insert("x-upstream", name);
     }
     Ok(response)
+}
+
+/// How `/health` asks for a drain: not, by its status, by a header.
+static RETIRED: AtomicUsize = AtomicUsize::new(0);
+
+fn health(name: &str) -> Answer {
+    let mut response = line(name);
+    match RETIRED.load(Ordering::Relaxed) {
+        0 => {}
+        1 => *response.status_mut() = StatusCode::NOT_FOUND,
+        _ => drop(response.headers_mut().insert("x-drain", HeaderValue::from_static("yes"))),
+    }
+    response
 }
 
 fn line(name: &str) -> Answer {

@@ -4,6 +4,7 @@ pub mod allowlists;
 pub mod blocks;
 mod services;
 pub mod certificates;
+pub mod drains;
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    admin::status::{allowlists::AllowlistStatus, certificates::CertificateStatus},
+    admin::status::{allowlists::AllowlistStatus, certificates::CertificateStatus, drains::DrainStatus},
     config::model::SynCookiesMode,
     control::{
         install,
@@ -28,6 +29,9 @@ pub struct StatusDocument {
     pub version: String,
     pub started: String,
     pub draining: bool,
+    /// Somebody has said that this host gets no more traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_drain: Option<DrainStatus>,
     /// Counts up with each configuration that was taken over.
     pub generation: u64,
     pub configuration: ConfigurationStatus,
@@ -172,6 +176,9 @@ pub struct ServerStatus {
     pub status: String,
     pub since: String,
     pub why: String,
+    /// It gets no new work, however well it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draining: Option<DrainStatus>,
     pub requests: u64,
     pub failures: u64,
     /// Requests under way.
@@ -204,6 +211,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: text(state.started),
         draining: state.is_draining(),
+        host_drain: drains::of_host(&snapshot),
         generation: snapshot.generation,
         configuration: ConfigurationStatus {
             path: match &state.source {

@@ -333,7 +333,7 @@ fn service(config: &Config, one: &Service) -> Keys {
     if let Some(version) = send_proxy {
         keys.insert("send_proxy", format!("{version:?}").to_lowercase());
     }
-    if let Some(HealthCheck { path, host, every, timeout, fall, rise }) = health {
+    if let Some(HealthCheck { path, host, every, timeout, fall, rise, drain }) = health {
         let host = host.as_ref().map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
         keys.insert("health.path", path.to_string());
         keys.extend(host.map(|host| ("health.host", host)));
@@ -341,6 +341,9 @@ fn service(config: &Config, one: &Service) -> Keys {
         keys.insert("health.timeout", show(*timeout));
         keys.insert("health.fall", fall.to_string());
         keys.insert("health.rise", rise.to_string());
+        let statuses: Vec<_> = drain.statuses.iter().map(http::StatusCode::as_str).collect();
+        keys.extend((!statuses.is_empty()).then(|| ("health.drain_on", statuses.join(", "))));
+        keys.extend(drain.header.as_ref().map(|header| ("health.drain_header", header.to_string())));
     }
     if let Some(ServiceTls { server_name, authorities, certificate }) = tls {
         keys.insert("tls.server_name", server_name.to_str().into_owned());

@@ -320,6 +320,15 @@ pub struct HealthCheck {
     pub fall: u32,
     /// So many successful probes in a row bring it back. Default 2; 1 to 100.
     pub rise: u32,
+    /// By what its answers ask for a drain.
+    pub drain: DrainOn,
+}
+
+/// `drain_on = "404"`, `drain_header = "X-Drain"`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DrainOn {
+    pub statuses: Vec<http::StatusCode>,
+    pub header: Option<http::HeaderName>,
 }
 
 /// `timeouts = { connect = "300ms", first_byte = "60s" }`

@@ -404,6 +404,13 @@ pub struct Health {
     /// So many successful probes in a row bring it back.
     #[schemars(range(min = 1, max = 100), extend("default" = default::HEALTH_RISE))]
     pub rise: Option<At<i64>>,
+    /// Statuses of the probe's answer by which a server asks to be drained: it gets no new work, and isn't taken for down.
+    #[schemars(example = "404")]
+    pub drain_on: Option<List>,
+    /// The name of a header by which it asks for the same, if the probe's answer has it, whatever its value and the answer's
+    /// status.
+    #[schemars(example = "X-Drain")]
+    pub drain_header: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

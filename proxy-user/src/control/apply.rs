@@ -25,6 +25,7 @@ use crate::{
         state::ControlState,
     },
     dns,
+    drain::Drains,
     health::{Status, probe::Target, watcher::Watcher},
     kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
     listen::{self, ListenFault, Listener, Transport},
@@ -94,6 +95,7 @@ impl Fleet {
         state: &ControlState,
         blocks: Arc<Blocks>,
         blocked: Vec<BlockedPrefix>,
+        drains: Arc<Drains>,
     ) -> Result<Self, ApplyFault> {
         state.lists.fill(Arc::make_mut(&mut config));
         let mut keeper = Keeper::new(state.lists.clone());
@@ -104,6 +106,8 @@ impl Fleet {
         let mut snapshot = Snapshot::new(config.clone(), &acme.board, None)?;
         snapshot.blocks = blocks;
         snapshot.names = names.board.clone();
+        drains.mark(&snapshot.services);
+        snapshot.drains = drains;
         let opened = open(&snapshot, &[], &[], workers)?;
         let mut kernel = KernelSide::default();
         kernel.block(blocked).await?;

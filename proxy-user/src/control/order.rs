@@ -38,6 +38,10 @@ pub enum Verb {
     Block(Block),
     /// End a block.
     Unblock(Unblock),
+    /// Send no new work to servers, or to this host.
+    Drain(Drain),
+    /// Send work again.
+    Undrain(Undrain),
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -122,6 +126,39 @@ pub struct Block {
 #[serde(deny_unknown_fields)]
 pub struct Unblock {
     pub prefix: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// `SERVICE/SERVER` or `SERVICE/*`, as somebody wrote it.
+    #[serde(default)]
+    pub servers: Vec<String>,
+    /// This host.
+    #[serde(default)]
+    pub host: bool,
+    /// Also where that leaves a service without any server.
+    #[serde(default)]
+    pub force: bool,
+    /// `weir roll` says so.
+    #[serde(default)]
+    pub roll: bool,
+    #[serde(default)]
+    pub who: Option<String>,
+    #[serde(default)]
+    pub why: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Undrain {
+    #[serde(default)]
+    pub servers: Vec<String>,
+    /// Only what `weir roll` has drained.
+    #[serde(default)]
+    pub roll: bool,
+    #[serde(default)]
+    pub host: bool,
 }
 
 /// A JSON object, whose shape is the verb's own, or why not.

@@ -15,6 +15,7 @@ use crate::{
     },
     clock::Moment,
     config::model::{BalanceWay, Balancing, HashKey},
+    health::Health,
     sticky::Sticky,
 };
 
@@ -104,6 +105,14 @@ impl Balancer {
         matches!(self.way, Way::Latency)
     }
 
+    /// Whether those may go on there that have a cookie for it.
+    pub fn keeps_visitors(&self, health: &Health) -> bool {
+        match &self.sticky {
+            Some(sticky) if sticky.keep_drained => health.status().usable(),
+            _ => health.takes_work(),
+        }
+    }
+
     /// `whoever`: also those who are down.
     pub fn now<'a>(&self, servers: &'a [Server], whoever: bool) -> Now<'a> {
         Now { servers, slow_start: self.slow_start, now: Moment::recent(), whoever }
@@ -135,6 +144,7 @@ impl Field for Now<'_> {
     }
 
     fn takes_work(&self, index: usize) -> bool {
-        self.servers[index].takes_work() || self.whoever
+        let health = &self.servers[index].health;
+        health.takes_work() || self.whoever && !health.is_draining()
     }
 }

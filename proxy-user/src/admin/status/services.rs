@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{ServerStatus, ServiceStatus, text};
+use super::{ServerStatus, ServiceStatus, drains, text};
 use crate::{
     balance::Field as _,
     clock::Moment,
@@ -26,21 +26,23 @@ fn of_service(snapshot: &Snapshot, service: &Service, written: &model::Service) 
         balance: written.balancing.way.to_string(),
         sticky: written.balancing.sticky.as_ref().map(|sticky| sticky.name.to_string()),
         servers: (0..service.servers.len())
-            .map(|index| of_server(service, index))
+            .map(|index| of_server(snapshot, service, index))
             .chain(unresolved)
             .collect(),
     }
 }
 
-fn of_server(service: &Service, index: usize) -> ServerStatus {
+fn of_server(snapshot: &Snapshot, service: &Service, index: usize) -> ServerStatus {
     let server = &service.servers[index];
     let change = server.health.last_change();
+    let draining = drains::of_server(&snapshot.drains.list(), service, server);
     let warmth = service.balancer.now(&service.servers, false).warmth(index);
     let measured = service.balancer.measures();
     ServerStatus {
         address: server.addr.to_string(),
         name: server.name.as_ref().map(ToString::to_string),
         status: server.health.status().name().to_owned(),
+        draining,
         since: text(change.at),
         why: change.why,
         requests: server.counters.requests.load(Ordering::Relaxed),
@@ -65,6 +67,7 @@ fn unresolved(snapshot: &Snapshot, server: &model::Server) -> Option<ServerStatu
         address: format!("{host}:{port}"),
         name: Some(host.to_string()),
         status: "unresolved".to_owned(),
+        draining: None,
         since: String::new(),
         why: fault.unwrap_or_else(|| "DNS was not asked for it yet".to_owned()),
         requests: 0,

@@ -17,13 +17,14 @@ pub fn service(balancing: &Balancing, keys: &mut Keys) {
     keys.insert("slow_start", show(*slow_start));
     keys.insert("tier_spill", tier_spill.to_string());
     keys.insert("zone_spill", zone_spill.to_string());
-    if let Some(Sticky { name, max_age, secure, http_only, same_site, path, key }) = sticky {
+    if let Some(Sticky { name, max_age, secure, http_only, same_site, path, keep_drained, key }) = sticky {
         keys.insert("sticky.name", name.to_string());
         keys.extend(max_age.map(|max_age| ("sticky.max_age", show(max_age))));
         keys.extend(secure.map(|secure| ("sticky.secure", secure.to_string())));
         keys.insert("sticky.http_only", http_only.to_string());
         keys.insert("sticky.same_site", same_site.name().to_lowercase());
         keys.insert("sticky.path", path.to_string());
+        keys.insert("sticky.keep_drained", keep_drained.to_string());
         keys.extend(
             key.as_ref().map(|key| ("sticky.key_file", format!("a secret ({})", fingerprint(&key.0)))),
         );

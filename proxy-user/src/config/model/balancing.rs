@@ -83,6 +83,8 @@ pub struct Sticky {
     pub same_site: SameSite,
     /// Visible, without `;`. Default `/`.
     pub path: Box<str>,
+    /// Default true.
+    pub keep_drained: bool,
     /// Default: the host's own, in the state folder.
     pub key: Option<Secret>,
 }

@@ -291,6 +291,7 @@ fn sticky(
         http_only: table.http_only.as_ref().is_none_or(|http_only| http_only.value),
         same_site,
         path: path.into(),
+        keep_drained: table.keep_drained.as_ref().is_none_or(|keep| keep.value),
         key: table.key_file.as_ref().and_then(|written| secret(file, &what("key_file"), written, findings)),
     })
 }

@@ -1,5 +1,7 @@
 //! `[service.NAME]`
 
+mod drain_on;
+
 use super::{
     balancing,
     merge::{Item, Merged},
@@ -111,6 +113,7 @@ fn health(
             1..=100,
             findings,
         ),
+        drain: drain_on::of(item, body, findings),
     }
 }
 

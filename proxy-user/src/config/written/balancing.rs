@@ -86,6 +86,10 @@ pub struct Sticky {
     /// The path below which it is sent.
     #[schemars(extend("default" = "/"))]
     pub path: Option<At<String>>,
+    /// Whether a server that is drained keeps the visitors that have its cookie. With `false` they get another one, and its
+    /// cookie: then a drain comes to an end also while they go on asking.
+    #[schemars(extend("default" = true))]
+    pub keep_drained: Option<At<bool>>,
     /// A file with a secret of at least 32 bytes, by which cookies are signed. Hosts that stand in for each other need the
     /// same one (`head -c 32 /dev/urandom | base64` makes it). Without it, Weir makes a secret of its own and keeps it in its state folder.
     #[schemars(example = "/etc/weir/sticky.key")]
