@@ -17,6 +17,7 @@ mod kernel;
 mod reload;
 mod roll;
 mod run;
+mod split;
 mod status;
 mod top;
 mod watch;
@@ -64,6 +65,9 @@ enum Command {
     /// Block addresses for a while, show who is blocked, let them go
     #[command(subcommand)]
     Block(block::BlockCommand),
+    /// Show how requests are shared out between services and what became of them, share them out otherwise, or have a
+    /// judge do it
+    Split(split::SplitArgs),
     /// Say why the gate passes or drops an address or a packet, which way a URL takes, or more about a code like W012
     Explain(explain::ExplainArgs),
     /// Make of a password what `basic_auth` keeps of it
@@ -127,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Roll(args) => roll::run(&args),
         Command::Allowlist(command) => allowlist::run(&command),
         Command::Block(command) => block::run(&command),
+        Command::Split(args) => split::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::HashPassword(args) => hash_password::run(&args),
         Command::Watch(args) => watch::run(&args),

@@ -33,7 +33,8 @@ pub use diagnostic::{Diagnostic, Related, Report, Severity};
 pub use reference::{reference_markdown, with_reference, write_docs};
 pub use schema::schema;
 pub(crate) use value::{
-    duration as parse_duration, nearest, prefix as parse_prefix, quoted, show as show_duration,
+    duration as parse_duration, judge_steps as steps_of_judge, nearest, prefix as parse_prefix, quoted,
+    share as parse_share, show as show_duration, show_share,
 };
 
 /// What `weir run` uses without being told.

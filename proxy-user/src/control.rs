@@ -13,6 +13,7 @@ pub mod kernel_side;
 pub mod lists;
 pub mod names;
 pub mod order;
+pub mod splits;
 pub mod state;
 pub mod summary;
 pub mod trial;
@@ -44,6 +45,7 @@ use crate::{
         guard::{Guard, Session},
         install::Trials,
         order::{Answer, Order, Refusal, Verb},
+        splits::Splits,
         state::{ControlState, Source},
     },
     demonstration,
@@ -119,9 +121,11 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut certificates = Reported::default();
     let mut hours = tokio::time::interval(certificates::LOOK);
     let mut floods = Floods::watch();
+    let mut splits = Splits::at_start(&fleet);
     let how = loop {
         certificates.look(&fleet.running().load().config, SystemTime::now());
         blocking.keep_up(&mut fleet).await;
+        splits.keep_up(&fleet);
         tokio::select! {
             signal = signals.next() => match signal {
                 Asked::Reload => {
@@ -136,10 +140,11 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
                 let _ = reload(&source, &state, &mut fleet, &mut files).await;
             }
             Some(order) = orders.recv() => {
-                perform(order, &source, &state, &mut fleet, &mut files, &mut trials, &mut blocking, &mut draining)
-                    .await;
+                let (blocking, draining, splits) = (&mut blocking, &mut draining, &mut splits);
+                perform(order, &source, &state, &mut fleet, &mut files, &mut trials, blocking, draining, splits).await;
             }
             () = blocking.due() => blocking.look(&mut fleet).await,
+            () = splits.due() => splits.look(&fleet),
             () = trials.over() => {
                 let _ = install::revert(&source, &state, &mut fleet, &mut files, &mut trials).await;
             }
@@ -179,6 +184,7 @@ async fn perform(
     trials: &mut Trials,
     blocking: &mut Blocking,
     draining: &mut Draining,
+    splits: &mut Splits,
 ) {
     let (verb, answer) = order.open();
     let outcome = match verb {
@@ -191,6 +197,7 @@ async fn perform(
         Verb::Diff(asked) => difference(source, state, fleet, &asked.name, &asked.text),
         Verb::Block(wanted) => blocking.add(wanted, &state.guard, fleet).await,
         Verb::Unblock(wanted) => blocking.remove(wanted, fleet).await,
+        Verb::Split(wanted) => splits.order(&wanted, fleet),
         Verb::Drain(wanted) => draining.drain(wanted, &fleet.running().load()),
         Verb::Undrain(wanted) => draining.undrain(&wanted, &fleet.running().load()),
         // Fetching takes its time, and what it brings comes back as news.

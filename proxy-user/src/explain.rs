@@ -2,6 +2,7 @@
 //! router, the same judge of heads and the same rewriting that requests meet. Pure.
 
 mod balance;
+pub mod parts;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -70,6 +71,9 @@ pub struct Way {
     /// How the service chooses among them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance: Option<String>,
+    /// What the service is made of, where that is not servers.
+    #[serde(default)]
+    pub parts: Vec<parts::Part>,
     /// The target that a server is asked for, after rewriting.
     pub target: Option<String>,
     /// Those that nearly took it, the nearest first.
@@ -170,6 +174,7 @@ fn way(config: &Config, id: EntrypointId, question: &Parsed) -> Way {
         service: None,
         servers: Vec::new(),
         balance: None,
+        parts: Vec::new(),
         target: None,
         others: Vec::new(),
     };
@@ -270,11 +275,12 @@ fn follow(
         }
     }
     match route.service {
-        Some(service) => {
-            let service = &config.services[service.0];
+        Some(id) => {
+            let service = &config.services[id.0];
+            way.parts = parts::of(config, id, 0);
             way.service = Some(service.name.to_string());
             way.servers = service.servers.iter().map(ToString::to_string).collect();
-            way.balance = Some(balance::told(service, question, &uri));
+            way.balance = service.made_of.is_none().then(|| balance::told(service, question, &uri));
             way.target = uri.path_and_query().map(ToString::to_string);
         }
         None => way.answer = Some("404 Not Found: the route only redirects, and this it does not".to_owned()),

@@ -22,6 +22,7 @@ pub mod routing;
 pub mod forwarding;
 pub mod middleware;
 pub mod service;
+pub mod variants;
 pub mod balance;
 pub mod sticky;
 pub mod cookies;

@@ -8,6 +8,7 @@
 
 mod exposition;
 mod process;
+mod splits;
 
 use jiff::Timestamp;
 
@@ -39,6 +40,7 @@ pub async fn scrape(state: &ControlState) -> Option<String> {
     of_gate(&mut out, &status.gate, kernel.as_ref());
     of_entrypoints(&mut out, &status.entrypoints);
     of_services(&mut out, &status.services);
+    splits::tell(&mut out, &status.splits);
     of_allowlists(&mut out, &status.allowlists);
     of_certificates(&mut out, &status);
     process::tell(&mut out);

@@ -24,6 +24,7 @@ use crate::{
     service::balancer::{Balancer, Wanted},
     tls::server::ServerTls,
     upstream::{budget::Budget, pool::PoolKey},
+    variants::MadeOf,
 };
 
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub struct Service {
     pub counters: Arc<ServiceCounters>,
     pub balancer: Balancer,
     pub turn: Turn,
+    /// Other services in the place of servers.
+    pub made_of: Option<MadeOf>,
 }
 
 #[derive(Debug)]

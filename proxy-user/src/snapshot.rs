@@ -42,6 +42,7 @@ use crate::{
     },
     tls::{entrypoint::Terminator, server::ServerTls},
     upstream::pool::PoolKey,
+    variants::{self, memory::Memory},
 };
 
 #[derive(Debug)]
@@ -62,6 +63,8 @@ pub struct Snapshot {
     pub names: Arc<Names>,
     /// What sticky cookies are signed with where no key was given.
     own_key: Option<OwnKey>,
+    /// Weights that were set at run time. One and the same for all snapshots.
+    pub splits: Arc<Memory>,
     /// Who is drained. One and the same for all snapshots, which note it in their servers.
     pub drains: Arc<Drains>,
     by_address: HashMap<EntrypointAddr, usize>,
@@ -147,11 +150,12 @@ impl Snapshot {
             .map(|page| Arc::new(Page::new(page.name.clone(), &page.html, page.retry_after)))
             .collect();
         let own_key = own_key(&config, before);
-        let services = config
-            .services
-            .iter()
-            .map(|service| running_service(&config, service, &pages, own_key.as_ref(), before).map(Arc::new))
-            .collect::<Result<Vec<_>, _>>()?;
+        let splits = before.map(|before| before.splits.clone());
+        let splits = splits.unwrap_or_else(|| Arc::new(Memory::at_start(&config.state.dir)));
+        let known = before.map_or(&[][..], |before| &before.services);
+        let services = variants::running::all(&config, &splits, known, |service| {
+            running_service(&config, service, &pages, own_key.as_ref(), before)
+        })?;
         let drains = before.map(|before| before.drains.clone()).unwrap_or_default();
         drains.mark(&services);
         let middleware = running_middleware(&config, &services, before);
@@ -169,6 +173,7 @@ impl Snapshot {
             generation: before.map_or(1, |before| before.generation + 1),
             access_log: access_log(&config, before)?,
             acme: acme.clone(),
+            splits,
             blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
             names: before.map(|before| before.names.clone()).unwrap_or_default(),
             own_key,
@@ -381,6 +386,7 @@ fn running_service(
         counters: known.map(|known| known.counters.clone()).unwrap_or_default(),
         tls,
         turn: Turn::somewhere(),
+        made_of: None,
     })
 }
 

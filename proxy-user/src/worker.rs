@@ -184,8 +184,8 @@ impl Worker {
         current.clone()
     }
 
-    pub fn means(&self, ends: Ends) -> Means<'_> {
-        Means { pool: &self.pool, waiting: &self.waiting, ends }
+    pub fn means(self: &Rc<Self>, ends: Ends) -> Means<'_> {
+        Means { worker: self, pool: &self.pool, waiting: &self.waiting, ends }
     }
 
     /// Whether clients are told to take their connections elsewhere.

@@ -17,6 +17,7 @@
 //! | POST `/echo` | the request's body, as it comes in |
 //! | POST `/count` | how many bytes the body had |
 //! | POST `/early` | 413 at once, while the body is still coming |
+//! | `/mirrored` | how many requests carried `x-weir-mirrored` so far, and how many bytes their bodies had |
 //! | `/reset` | no answer: the connection is reset |
 //!
 //! Every answer has the server's name in `x-upstream`, the number of its connection in `x-connection` and the request's
@@ -41,7 +42,12 @@ use std::{
 use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
-use hyper::{Request, Response, StatusCode, body::Incoming, header::HeaderValue, service::service_fn};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Body as _, Incoming},
+    header::HeaderValue,
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -164,6 +170,10 @@ impl std::fmt::Display for ResetMe {
 
 impl std::error::Error for ResetMe {}
 
+/// Copies that a proxy has sent.
+static MIRRORED: AtomicU64 = AtomicU64::new(0);
+static MIRRORED_BYTES: AtomicU64 = AtomicU64::new(0);
+
 async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>) -> Result<Answer, ResetMe> {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let number = |key: &str, default: u64| {
@@ -173,7 +183,16 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>
             .unwrap_or(default)
     };
     let path = request.uri().path().to_owned();
+    if request.headers().contains_key("x-weir-mirrored") {
+        let length = request.body().size_hint().exact().unwrap_or_default();
+        MIRRORED.fetch_add(1, Ordering::Relaxed);
+        MIRRORED_BYTES.fetch_add(length, Ordering::Relaxed);
+    }
     let mut response = match path.as_str() {
+        "/mirrored" => {
+            let [requests, bytes] = [&MIRRORED, &MIRRORED_BYTES].map(|count| count.load(Ordering::Relaxed));
+            whole(format!("{requests} {bytes}"))
+        }
         "/slow" => {
             let at = query.split('&').find_map(|pair| pair.strip_prefix("at="));
             if at.is_none_or(|at| at == &*name) {

@@ -5,6 +5,7 @@ pub mod blocks;
 mod services;
 pub mod certificates;
 pub mod drains;
+pub mod splits;
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
@@ -13,7 +14,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    admin::status::{allowlists::AllowlistStatus, certificates::CertificateStatus, drains::DrainStatus},
+    admin::status::{
+        allowlists::AllowlistStatus, certificates::CertificateStatus, drains::DrainStatus,
+        splits::SplitStatus,
+    },
     config::model::SynCookiesMode,
     control::{
         install,
@@ -38,6 +42,9 @@ pub struct StatusDocument {
     pub gate: GateStatus,
     pub entrypoints: Vec<EntrypointStatus>,
     pub services: Vec<ServiceStatus>,
+    /// How requests are shared out between services.
+    #[serde(default)]
+    pub splits: Vec<SplitStatus>,
     pub allowlists: Vec<AllowlistStatus>,
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,
@@ -231,6 +238,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         gate: gate(state.kernel()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
         services: services::of(&snapshot),
+        splits: splits::all(&snapshot, std::time::Instant::now()),
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         certificates: certificates::of(&snapshot),
         warnings: certificates::warnings(&snapshot),

@@ -117,6 +117,9 @@ fn text(status: &StatusDocument) -> String {
             );
         }
     }
+    for split in &status.splits {
+        text.push_str(&super::split::line(split));
+    }
     let _ = writeln!(text, "\n{}\n\n{}", entrypoints(&status.entrypoints), servers(status));
     text
 }

@@ -5,6 +5,7 @@
 
 mod balancing;
 mod tls;
+mod variants;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -310,8 +311,21 @@ fn limits(limits: &Limits, keys: &mut Keys) {
 }
 
 fn service(config: &Config, one: &Service) -> Keys {
-    let Service { name: _, servers, balancing, tls, protocol, send_proxy, health, timeouts, when_all_down } =
-        one;
+    let Service {
+        name: _,
+        servers,
+        balancing,
+        made_of,
+        tls,
+        protocol,
+        send_proxy,
+        health,
+        timeouts,
+        when_all_down,
+    } = one;
+    if let Some(made_of) = made_of {
+        return variants::made_of(config, made_of);
+    }
     let Timeouts { connect, first_byte } = timeouts;
     let mut keys = Keys::from([
         ("servers", joined(servers)),

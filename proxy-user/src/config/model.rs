@@ -10,6 +10,7 @@ mod limits;
 mod middleware;
 mod route;
 mod tls;
+mod variants;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -32,6 +33,7 @@ pub use tls::{
 };
 
 pub use limits::Limits;
+pub use variants::{Judge, MadeOf, Mirror, Split};
 
 /// A whole configuration, valid in itself. Whether its ports are free and its interfaces exist only the host
 /// can say: that is found out when it is applied.
@@ -283,9 +285,10 @@ pub struct ClientIpSource {
 #[derive(Debug, Clone)]
 pub struct Service {
     pub name: Arc<str>,
-    /// At least one, each once.
+    /// Each once; at least one, or none in a service that is made of others.
     pub servers: Vec<Server>,
     pub balancing: Balancing,
+    pub made_of: Option<MadeOf>,
     pub tls: Option<ServiceTls>,
     pub protocol: ServerProtocol,
     /// Tells the servers with the PROXY protocol who the client is.

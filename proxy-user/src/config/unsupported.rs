@@ -28,8 +28,6 @@ const ALL: &[Unsupported] = &[
     entry("service.NAME", "retry", "a request that no server has seen goes to another one by itself"),
     entry("page.NAME", "status", "pages are served with status 503"),
     entry("page.NAME", "json", "take it out"),
-    entry("route", "split", "send to one `service`"),
-    entry("route", "sticky", "take it out"),
     entry("route", "pages", "a service's `when_all_down` names the page for when no server is left"),
     entry("route", "sni", "TLS ends at the entrypoint; match with `host`"),
     entry("route", "passthrough", "TLS ends at the entrypoint; send to a `service`"),

@@ -12,6 +12,7 @@ mod pattern;
 mod route;
 mod tls;
 mod value;
+mod variants;
 
 use std::collections::BTreeMap;
 
@@ -29,6 +30,7 @@ pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern}
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
 pub use value::{At, List};
+pub use variants::{Judge, Mirror};
 
 use super::default;
 
@@ -309,13 +311,14 @@ pub struct ClientIp {
     pub trust: Option<List>,
 }
 
-/// A set of servers that serve the same thing.
+/// A set of servers that serve the same thing, or a service made of others: `split`, `failover`, or `service` with
+/// `mirror`. Those have no servers and no settings of servers themselves; `docs/splitting.md` tells of them.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// The servers: `ADDRESS:PORT`, or `NAME:PORT` for all addresses that DNS has for the name; or tables that say more of
     /// them. `docs/balancing.md` tells how work is spread over them.
-    #[schemars(required, example = ["10.0.0.11:8080", "10.0.0.12:8080"])]
+    #[schemars(example = ["10.0.0.11:8080", "10.0.0.12:8080"])]
     pub servers: Option<Servers>,
     /// How it is decided which server gets a request.
     #[schemars(extend("default" = "round_robin"))]
@@ -329,7 +332,8 @@ pub struct Service {
     #[schemars(range(min = 105, max = 1000), example = 125)]
     pub hash_bound: Option<At<i64>>,
     /// Leads visitors back to the server that they had: `cookie`, or a table that says more of the cookie. It is signed and
-    /// doesn't tell the server's address. A visitor whose server is down gets another one, and a new cookie.
+    /// doesn't tell the server's address. A visitor whose server is down gets another one, and a new cookie. Beside `split`
+    /// it keeps visitors with the variant that they got: `cookie`, or `cookie:NAME` for a cookie of that name.
     #[schemars(example = &"cookie")]
     pub sticky: Option<Short<Sticky>>,
     /// A server that came up gets a tenth of its weight first, which grows to all of it within this time: a duration, 0s
@@ -359,6 +363,24 @@ pub struct Service {
     /// What visitors get when no server is up: `page:NAME`, or `try` to ask a server that is down all the same.
     #[schemars(extend("default" = default::WHEN_ALL_DOWN))]
     pub when_all_down: Option<At<String>>,
+    /// In the place of servers: other services, each with its share of the requests. The weights are whole numbers from 0 to
+    /// 10000, of which only the ratio counts; with 0 a service gets no requests. `weir split` changes them at run time.
+    pub split: Option<At<BTreeMap<Name, At<i64>>>>,
+    /// Beside `split`: a request whose variant can't answer goes to another one that has a weight, as far as it can be
+    /// repeated safely. Without it, it gets the variant's page.
+    #[schemars(extend("default" = true))]
+    pub fall_over: Option<At<bool>>,
+    /// Beside `split`: how `weir split NAME --judge` moves requests over.
+    pub judge: Option<At<Judge>>,
+    /// In the place of servers: services in the order in which they are asked. The first whose servers can answer gets
+    /// the request; what it can't deliver goes on to the next, as far as it can be repeated safely.
+    #[schemars(example = ["app", "app-elsewhere"])]
+    pub failover: Option<List>,
+    /// In the place of servers, beside `mirror`: the service that answers.
+    #[schemars(example = &"app")]
+    pub service: Option<At<String>>,
+    /// Copies requests to another service. The copies never slow or fail what they are copied from.
+    pub mirror: Option<At<Mirror>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

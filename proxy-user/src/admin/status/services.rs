@@ -23,7 +23,8 @@ fn of_service(snapshot: &Snapshot, service: &Service, written: &model::Service) 
         requests: service.counters.requests.load(Ordering::Relaxed),
         retries: service.counters.retries.load(Ordering::Relaxed),
         pages: service.counters.pages.load(Ordering::Relaxed),
-        balance: written.balancing.way.to_string(),
+        // One that is made of others leaves that to them.
+        balance: if written.made_of.is_some() { String::new() } else { written.balancing.way.to_string() },
         sticky: written.balancing.sticky.as_ref().map(|sticky| sticky.name.to_string()),
         servers: (0..service.servers.len())
             .map(|index| of_server(snapshot, service, index))

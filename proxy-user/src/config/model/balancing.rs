@@ -9,6 +9,8 @@ use std::{
 
 use http::HeaderName;
 
+use crate::config::default;
+
 /// One of `servers`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
@@ -117,6 +119,20 @@ pub struct Dns {
     pub max_ttl: Duration,
     /// Default 2 s.
     pub timeout: Duration,
+}
+
+// === impl Balancing ===
+
+impl Default for Balancing {
+    fn default() -> Self {
+        Self {
+            way: BalanceWay::RoundRobin,
+            sticky: None,
+            slow_start: Duration::ZERO,
+            tier_spill: default::TIER_SPILL,
+            zone_spill: default::ZONE_SPILL,
+        }
+    }
 }
 
 // === impl Server ===

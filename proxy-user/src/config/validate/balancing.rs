@@ -27,7 +27,8 @@ pub fn servers(item: &Item<'_, written::Service>, findings: &mut Findings) -> Ve
     let name = &item.name.value;
     let written = item.body.servers.as_ref();
     let Some(list) = written.filter(|list| !list.items.is_empty()) else {
-        if !findings.lost(&format!("service.{name}.servers")) {
+        let lost = |key| findings.lost(&format!("service.{name}.{key}"));
+        if !["servers", "split", "failover", "service", "mirror"].into_iter().any(lost) {
             let span = written.map_or(&item.name.span, |list| &list.span);
             findings
                 .error(Code::Missing, item.file, span, format!("service `{name}` has no server"))
@@ -294,6 +295,31 @@ fn sticky(
         keep_drained: table.keep_drained.as_ref().is_none_or(|keep| keep.value),
         key: table.key_file.as_ref().and_then(|written| secret(file, &what("key_file"), written, findings)),
     })
+}
+
+/// `sticky` beside `split`, where it keeps visitors with their variant: as `cookie` or `cookie:NAME`.
+pub fn sticky_of_split(
+    file: FileId,
+    by: &str,
+    written: Option<&written::Short<written::Sticky>>,
+    findings: &mut Findings,
+) -> Option<At<String>> {
+    let written = written?;
+    let at = |value| At { span: written.span.clone(), value };
+    match &written.kind {
+        TextOrTable::Text(text) => Some(at(text.clone())),
+        TextOrTable::Table(_) => {
+            findings
+                .error(
+                    Code::WrongValue,
+                    file,
+                    &written.span,
+                    format!("{by}: `sticky` is a table, but beside `split` it is a text"),
+                )
+                .hint("write `cookie`, or `cookie:NAME` for a cookie of that name");
+            None
+        }
+    }
 }
 
 fn secret(file: FileId, what: &str, written: &At<String>, findings: &mut Findings) -> Option<Secret> {

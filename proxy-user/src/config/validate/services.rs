@@ -6,14 +6,14 @@ use super::{
     balancing,
     merge::{Item, Merged},
     scalar::{self, DAY, HOUR, MILLISECOND, MINUTE},
-    tls,
+    tls, variants,
 };
 use crate::{
     config::{
         code::Code,
         default,
         findings::Findings,
-        model::{HealthCheck, PageId, ServerProtocol, Service, Timeouts, WhenAllDown},
+        model::{Balancing, HealthCheck, PageId, ServerProtocol, Service, Timeouts, WhenAllDown},
         value::{self, nearest, quoted},
         written::{self, At},
     },
@@ -27,8 +27,15 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Service> {
         .iter()
         .map(|item| Service {
             name: item.name.value.as_str().into(),
-            servers: balancing::servers(item, findings),
-            balancing: balancing::balancing(item, findings),
+            made_of: variants::of_service(item, written, findings),
+            servers: match variants::is_composite(item.body) {
+                true => Vec::new(),
+                false => balancing::servers(item, findings),
+            },
+            balancing: match variants::is_composite(item.body) {
+                true => Balancing::default(),
+                false => balancing::balancing(item, findings),
+            },
             tls: tls::service(item, findings),
             protocol: protocol(item),
             send_proxy: item.body.send_proxy.as_ref().map(|version| match version.value {
