@@ -368,7 +368,7 @@ pub fn dns(written: &Merged<'_>, findings: &mut Findings) -> Dns {
         match value::socket_address(&server.value) {
             Ok(address) => servers.push(address),
             Err(refusal) => {
-                scalar::refused(file, Code::BadAddress, "dns.servers:", server, refusal, findings)
+                scalar::refused(file, Code::BadAddress, "dns.servers:", server, refusal, findings);
             }
         }
     }
