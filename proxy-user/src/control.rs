@@ -11,6 +11,7 @@ pub mod guard;
 pub mod install;
 pub mod kernel_side;
 pub mod lists;
+pub mod names;
 pub mod order;
 pub mod splits;
 pub mod state;
@@ -30,7 +31,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     admin::{self, AdminFault},
     allowlists::Board,
-    config::{self, Code, Diagnostic, Loaded, Report, diff, model::Config},
+    config::{
+        self, Code, Diagnostic, Loaded, Report, diff,
+        model::{Config, Server},
+    },
     control::{
         apply::{ApplyFault, Fleet},
         blocks::Blocking,
@@ -91,10 +95,8 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     lists.fill(&mut loaded.config);
     let config = Arc::new(loaded.config);
     if let Source::Embedded = source {
-        for addr in config.services.iter().flat_map(|service| &service.servers) {
-            demonstration::start(*addr)
-                .await
-                .map_err(|error| StartFault::Demonstration { addr: *addr, error })?;
+        for addr in config.services.iter().flat_map(|service| &service.servers).flat_map(Server::addresses) {
+            demonstration::start(addr).await.map_err(|error| StartFault::Demonstration { addr, error })?;
         }
     }
 
@@ -146,6 +148,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
                 let _ = install::revert(&source, &state, &mut fleet, &mut files, &mut trials).await;
             }
             _ = hours.tick() => {}
+            () = fleet.names.news() => names::take(&mut fleet, &state).await,
             news = fleet.keeper.news() => lists::take(news, &mut fleet, &state).await,
             () = floods.due() => floods.tell(&fleet.kernel),
             changed = changed_addresses(&mut addresses) => {

@@ -23,6 +23,7 @@ use crate::{
     blocklist::Blocks,
     config::model::{self, AllowlistId, Config, Limits, Network, RedirectToHttps},
     connection::{crowd::Crowd, http3::settings::Http3},
+    dns::Board as Names,
     drain::Drains,
     health::{Health, Status},
     hygiene::Faults,
@@ -34,7 +35,11 @@ use crate::{
         order::Order,
         rule::{Rule, Test},
     },
-    service::{Server, ServerCounters, Service, Turn, WhenAllDown},
+    service::{Server, ServerCounters, Service, Turn, WhenAllDown, balancer::Balancer},
+    sticky::{
+        Sticky,
+        key::{self, OwnKey},
+    },
     tls::{entrypoint::Terminator, server::ServerTls},
     upstream::pool::PoolKey,
     variants::{self, memory::Memory},
@@ -54,6 +59,10 @@ pub struct Snapshot {
     pub acme: Arc<Board>,
     /// One and the same for all snapshots.
     pub blocks: Arc<Blocks>,
+    /// What the names of servers mean. One and the same for all snapshots.
+    pub names: Arc<Names>,
+    /// What sticky cookies are signed with where no key was given.
+    own_key: Option<OwnKey>,
     /// Weights that were set at run time. One and the same for all snapshots.
     pub splits: Arc<Memory>,
     /// Who is drained. One and the same for all snapshots, which note it in their servers.
@@ -140,11 +149,12 @@ impl Snapshot {
             .iter()
             .map(|page| Arc::new(Page::new(page.name.clone(), &page.html, page.retry_after)))
             .collect();
+        let own_key = own_key(&config, before);
         let splits = before.map(|before| before.splits.clone());
         let splits = splits.unwrap_or_else(|| Arc::new(Memory::at_start(&config.state.dir)));
         let known = before.map_or(&[][..], |before| &before.services);
         let services = variants::running::all(&config, &splits, known, |service| {
-            running_service(service, &pages, before)
+            running_service(&config, service, &pages, own_key.as_ref(), before)
         })?;
         let drains = before.map(|before| before.drains.clone()).unwrap_or_default();
         drains.mark(&services);
@@ -165,6 +175,8 @@ impl Snapshot {
             acme: acme.clone(),
             splits,
             blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
+            names: before.map(|before| before.names.clone()).unwrap_or_default(),
+            own_key,
             drains,
             config,
             entrypoints,
@@ -319,8 +331,10 @@ pub fn networks_of(config: &Config, networks: &[Network]) -> PrefixSet {
 }
 
 fn running_service(
+    config: &Config,
     service: &model::Service,
     pages: &[Arc<Page>],
+    own_key: Option<&OwnKey>,
     before: Option<&Snapshot>,
 ) -> Result<Service, SnapshotFault> {
     let known = before.and_then(|before| before.service_named(&service.name));
@@ -335,15 +349,31 @@ fn running_service(
     let same_way = known.is_some_and(|known| {
         known.protocol == service.protocol && ServerTls::same(known.tls.as_ref(), tls.as_ref())
     });
-    let servers = service.servers.iter().map(|addr| {
-        let addr = ServerAddr(*addr);
-        let known_server = known.and_then(|known| known.servers.iter().find(|server| server.addr == addr));
-        running_server(addr, service.health.is_some(), same_way, known_server)
+    let mut servers: Vec<Server> = Vec::new();
+    for written in &service.servers {
+        for addr in written.addresses().map(ServerAddr) {
+            // An address may have several names, or be written beside one of them.
+            if servers.iter().any(|server| server.addr == addr) {
+                continue;
+            }
+            let known_server =
+                known.and_then(|known| known.servers.iter().find(|server| server.addr == addr));
+            servers.push(running_server(addr, written, service.health.is_some(), same_way, known_server));
+        }
+    }
+    let sticky = service.balancing.sticky.as_ref().and_then(|wanted| {
+        let given = wanted.key.as_ref().map(|secret| Arc::new(key::given(secret)));
+        let key = given.or_else(|| own_key.map(|key| key.0.clone()))?;
+        Some(Sticky::new(wanted, &key, &service.name, servers.iter().map(|server| server.addr)))
     });
+    let zone = config.host.zone.as_deref();
+    let balancer =
+        Balancer::new(&service.balancing, &servers, zone, sticky, known.map(|known| &known.balancer));
     let fallback = |page: model::PageId| pages[page.0].clone();
     Ok(Service {
         name: service.name.clone(),
-        servers: servers.collect(),
+        servers,
+        balancer,
         protocol: service.protocol,
         send_proxy: service.send_proxy,
         check: service.health.clone(),
@@ -361,7 +391,22 @@ fn running_service(
     })
 }
 
-fn running_server(addr: ServerAddr, checked: bool, same_way: bool, known: Option<&Server>) -> Server {
+/// The host's own key, if any service needs it.
+fn own_key(config: &Config, before: Option<&Snapshot>) -> Option<OwnKey> {
+    let wanted = |service: &model::Service| {
+        service.balancing.sticky.as_ref().is_some_and(|sticky| sticky.key.is_none())
+    };
+    let known = before.and_then(|before| before.own_key.clone());
+    known.or_else(|| config.services.iter().any(wanted).then(|| OwnKey::within(&config.state.dir)))
+}
+
+fn running_server(
+    addr: ServerAddr,
+    written: &model::Server,
+    checked: bool,
+    same_way: bool,
+    known: Option<&Server>,
+) -> Server {
     let fresh = if checked { Status::Starting } else { Status::Unchecked };
     let health = known
         .map(|known| known.health.clone())
@@ -371,7 +416,17 @@ fn running_server(addr: ServerAddr, checked: bool, same_way: bool, known: Option
     // handshake proves it to be the right one.
     let pool_key = known.filter(|_| same_way).map_or_else(new_pool_key, |known| known.pool_key);
     let counters: Arc<ServerCounters> = known.map(|known| known.counters.clone()).unwrap_or_default();
-    Server { addr, label: addr.to_string().into(), health, pool_key, counters }
+    Server {
+        addr,
+        name: written.name().cloned(),
+        weight: written.weight,
+        zone: written.zone.clone(),
+        tier: written.tier,
+        label: addr.to_string().into(),
+        health,
+        pool_key,
+        counters,
+    }
 }
 
 fn new_pool_key() -> PoolKey {

@@ -431,8 +431,8 @@ fn services_are_checked() {
         "error[W019]: weir.toml:2:26: service `more`: server `1.1.1.1:80` is listed twice",
     );
     only(
-        "[service.more]\nservers = 'app.local:80'",
-        "error[W009]: weir.toml:2:11: service `more`: server `app.local:80` is a host name, not an IP address",
+        "[service.more]\nservers = 'app.local'",
+        "error[W009]: weir.toml:2:11: service `more`: server `app.local` has no port",
     );
     only(
         "[service.more]\nservers = '0.0.0.0:80'",

@@ -6,7 +6,7 @@
 //! | `/health` | 200, or whatever `/retire` has asked for |
 //! | `/retire?how=404` | from now on `/health` is answered with 404; `how=header`: with 200 and `x-drain`; `how=not`: as before |
 //! | `/status/503` | that status |
-//! | `/slow?ms=500` | the line, after that time |
+//! | `/slow?ms=500` | the line, after that time; with `&at=two`, if that is the server's name, else at once |
 //! | `/bytes?n=1000` | so many bytes, with a length; `/chunked?n=1000` without one |
 //! | `/drip?n=5&ms=100` | so many short chunks with pauses between them |
 //! | `/headers` | the request's header as JSON: name → list of values |
@@ -198,7 +198,10 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>
             whole(format!("{requests} {bytes}"))
         }
         "/slow" => {
-            tokio::time::sleep(Duration::from_millis(number("ms", 1000))).await;
+            let at = query.split('&').find_map(|pair| pair.strip_prefix("at="));
+            if at.is_none_or(|at| at == &*name) {
+                tokio::time::sleep(Duration::from_millis(number("ms", 1000))).await;
+            }
             line(&name)
         }
         "/bytes" => Response::new(Zeros { left: number("n", 65536), told: true }.map_err(never).boxed()),

@@ -28,6 +28,7 @@ pub const FOR_LABS: &[Program] = &[
     Program { name: "nginx", package: "nginx", purpose: "servers" },
     Program { name: "pebble", package: "pebble", purpose: "an ACME authority" },
     Program { name: "promtool", package: "prometheus", purpose: "checking metrics" },
+    Program { name: "dnsmasq", package: "dnsmasq-base", purpose: "a DNS server" },
     Program { name: "bpftool", package: "bpftool", purpose: "looking at the kernel's maps" },
 ];
 

@@ -37,6 +37,13 @@ pub const EXPIRY_WARNING: &str = "30d";
 pub const ALPN: [&str; 2] = ["h2", "http/1.1"];
 pub const HSTS_MAX_AGE: &str = "1y";
 pub const REDIRECT_STATUS: u32 = 308;
+pub const WEIGHT: u32 = 1;
+pub const TIER: u32 = 1;
+pub const TIER_SPILL: u32 = 0;
+pub const ZONE_SPILL: u32 = 50;
+pub const DNS_MIN_TTL: &str = "5s";
+pub const DNS_MAX_TTL: &str = "5m";
+pub const DNS_TIMEOUT: &str = "2s";
 pub const WHEN_ALL_DOWN: &str = "page:maintenance";
 
 pub const MIRROR_SHARE: &str = "100%";

@@ -3,6 +3,7 @@
 //! Everything of the model is taken apart without `..`: a key that is new there doesn't compile until it is told here, or
 //! left out with a reason.
 
+mod balancing;
 mod tls;
 mod variants;
 
@@ -125,6 +126,8 @@ fn things(config: &Config) -> Things {
         log,
         shutdown: Shutdown { grace },
         state: StateFolder { dir },
+        host,
+        dns,
         acme,
         allowlists,
         entrypoints,
@@ -142,6 +145,8 @@ fn things(config: &Config) -> Things {
     section("log", self::log(log));
     section("shutdown", [("grace", show(*grace))].into());
     section("state", [("dir", dir.display().to_string())].into());
+    section("host", balancing::host(host));
+    section("dns", balancing::dns(dns));
     if let Some(acme) = acme {
         things.insert(("acme", String::new()), self::acme(acme));
     }
@@ -309,6 +314,7 @@ fn service(config: &Config, one: &Service) -> Keys {
     let Service {
         name: _,
         servers,
+        balancing,
         made_of,
         tls,
         protocol,
@@ -336,6 +342,7 @@ fn service(config: &Config, one: &Service) -> Keys {
         WhenAllDown::Try => "try".to_owned(),
     };
     keys.insert("when_all_down", all_down);
+    balancing::service(balancing, &mut keys);
     let protocol = match protocol {
         ServerProtocol::Http1 => "http1",
         ServerProtocol::Http2 => "http2",

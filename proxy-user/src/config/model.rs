@@ -5,6 +5,7 @@
 //! [`crate::snapshot`] makes the running form of it.
 
 mod acme;
+mod balancing;
 mod limits;
 mod middleware;
 mod pool;
@@ -21,6 +22,7 @@ use ipnet::IpNet;
 use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
 
 pub use acme::{Acme, AcmeChallenge};
+pub use balancing::{BalanceWay, Balancing, Dns, HashKey, Host, SameSite, Secret, Server, ServerAt, Sticky};
 pub use middleware::{
     BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
     RateLimit, Redirect, ReplacePath, Template,
@@ -44,6 +46,8 @@ pub struct Config {
     pub log: Log,
     pub shutdown: Shutdown,
     pub state: StateFolder,
+    pub host: Host,
+    pub dns: Dns,
     pub acme: Option<Acme>,
     pub allowlists: Vec<Allowlist>,
     pub entrypoints: Vec<Entrypoint>,
@@ -284,7 +288,8 @@ pub struct ClientIpSource {
 pub struct Service {
     pub name: Arc<str>,
     /// Each once; at least one, or none in a service that is made of others.
-    pub servers: Vec<SocketAddr>,
+    pub servers: Vec<Server>,
+    pub balancing: Balancing,
     pub made_of: Option<MadeOf>,
     pub tls: Option<ServiceTls>,
     pub protocol: ServerProtocol,

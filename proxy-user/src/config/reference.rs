@@ -35,6 +35,8 @@ const SECTIONS: &[(&str, &str)] = &[
     ("log", "[log]"),
     ("shutdown", "[shutdown]"),
     ("state", "[state]"),
+    ("host", "[host]"),
+    ("dns", "[dns]"),
     ("acme", "[acme]"),
     ("allowlist", "[allowlist.NAME]"),
     ("entrypoint", "[entrypoint.NAME]"),

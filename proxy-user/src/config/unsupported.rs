@@ -19,8 +19,11 @@ const ALL: &[Unsupported] = &[
     entry("entrypoint.NAME", "http3", "take it out"),
     entry("entrypoint.NAME", "rate_limit", "`[middleware.NAME]` has `rate_limit`"),
     entry("entrypoint.NAME", "protocol", "an entrypoint speaks HTTP, and with `tls` HTTPS"),
-    entry("service.NAME", "balance", "every server gets the same share, in turn"),
-    entry("service.NAME", "weights", "every server gets the same share, in turn"),
+    entry(
+        "service.NAME",
+        "weights",
+        "a server has its weight: `{ address = \"10.0.0.11:8080\", weight = 2 }`",
+    ),
     entry("service.NAME", "start", "take it out"),
     entry("service.NAME", "retry", "a request that no server has seen goes to another one by itself"),
     entry("page.NAME", "status", "pages are served with status 503"),

@@ -6,6 +6,7 @@
 
 mod acme;
 mod allowlists;
+mod balancing;
 mod entrypoints;
 mod fetch;
 mod globals;
@@ -46,6 +47,8 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         log: globals::log(&written, findings),
         shutdown: globals::shutdown(&written, findings),
         state: globals::state(&written, findings),
+        host: balancing::host(&written, findings),
+        dns: balancing::dns(&written, findings),
         acme: acme::acme(&written, findings),
         allowlists: allowlists::all(&written, findings),
         pages: pages::all(&written, findings),

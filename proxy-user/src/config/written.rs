@@ -5,6 +5,7 @@
 //! missing better than serde, and go on to the next fault.
 
 mod acme;
+mod balancing;
 mod limits;
 mod middleware;
 mod pattern;
@@ -20,6 +21,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use acme::{Acme, AcmeChallenge};
+pub use balancing::{Balance, Dns, Host, SameSite, Server, Servers, Short, Sticky, TextOrTable};
 pub use limits::Limits;
 pub use middleware::{
     BasicAuth, Clients, Compress, ForwardAuth, HeaderChanges, Headers, Link, Links, Middleware, RateLimit,
@@ -51,6 +53,10 @@ pub struct Written {
     pub shutdown: Option<At<Shutdown>>,
     /// What must outlive the daemon: the last good state of lists that are fetched.
     pub state: Option<At<State>>,
+    /// This host itself.
+    pub host: Option<At<Host>>,
+    /// How names of servers are resolved. `docs/balancing.md` tells of them.
+    pub dns: Option<At<Dns>>,
     /// The authority that certificates are ordered from, for entrypoints with `tls = { acme = … }`. `docs/tls.md` says how.
     pub acme: Option<At<Acme>>,
     /// Named sets of address prefixes. `cloudflare` is built in: the ranges that Cloudflare publishes, kept current
@@ -312,9 +318,38 @@ pub struct ClientIp {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
-    /// The servers, as `ADDRESS:PORT`; each gets the same share.
+    /// The servers: `ADDRESS:PORT`, or `NAME:PORT` for all addresses that DNS has for the name; or tables that say more of
+    /// them. `docs/balancing.md` tells how work is spread over them.
     #[schemars(example = ["10.0.0.11:8080", "10.0.0.12:8080"])]
-    pub servers: Option<List>,
+    pub servers: Option<Servers>,
+    /// How it is decided which server gets a request.
+    #[schemars(extend("default" = "round_robin"))]
+    pub balance: Option<At<Balance>>,
+    /// What `balance = "hash"` goes by: `client` (its address; of IPv6, the /64), `path` (as the server is asked for it),
+    /// `header:NAME`, `cookie:NAME` or `query:NAME`. A request without it goes by its client.
+    #[schemars(example = &"header:X-User")]
+    pub hash_by: Option<At<String>>,
+    /// With `balance = "hash"`: in percent of its fair share of the requests under way, what a server gets at most. What is
+    /// beyond goes to others, so that one popular key doesn't bury its server. Without it, there is no such bound.
+    #[schemars(range(min = 105, max = 1000), example = 125)]
+    pub hash_bound: Option<At<i64>>,
+    /// Leads visitors back to the server that they had: `cookie`, or a table that says more of the cookie. It is signed and
+    /// doesn't tell the server's address. A visitor whose server is down gets another one, and a new cookie. Beside `split`
+    /// it keeps visitors with the variant that they got: `cookie`, or `cookie:NAME` for a cookie of that name.
+    #[schemars(example = &"cookie")]
+    pub sticky: Option<Short<Sticky>>,
+    /// A server that came up gets a tenth of its weight first, which grows to all of it within this time: a duration, 0s
+    /// to 1h.
+    #[schemars(extend("default" = "0s"))]
+    pub slow_start: Option<At<String>>,
+    /// A tier's servers get work while less than so many percent of the weight of all tiers above takes any. 0: while
+    /// nobody above does.
+    #[schemars(range(min = 0, max = 100), extend("default" = default::TIER_SPILL))]
+    pub tier_spill: Option<At<i64>>,
+    /// Servers of other zones get work while less than so many percent of the weight in the host's own zone takes any. 0:
+    /// while nobody there does.
+    #[schemars(range(min = 0, max = 100), extend("default" = default::ZONE_SPILL))]
+    pub zone_spill: Option<At<i64>>,
     /// Makes the connections to the servers TLS ones.
     pub tls: Option<At<ServiceTls>>,
     /// Which HTTP is spoken with the servers, health probes included.
@@ -334,10 +369,6 @@ pub struct Service {
     /// In the place of servers: other services, each with its share of the requests. The weights are whole numbers from 0 to
     /// 10000, of which only the ratio counts; with 0 a service gets no requests. `weir split` changes them at run time.
     pub split: Option<At<BTreeMap<Name, At<i64>>>>,
-    /// Beside `split`, keeps visitors with the variant that they got: `cookie`, or `cookie:NAME` for a cookie of that name.
-    /// A visitor whose variant has got the weight 0 moves.
-    #[schemars(example = &"cookie")]
-    pub sticky: Option<At<String>>,
     /// Beside `split`: a request whose variant can't answer goes to another one that has a weight, as far as it can be
     /// repeated safely. Without it, it gets the variant's page.
     #[schemars(extend("default" = true))]

@@ -93,8 +93,19 @@ pub async fn attempt(
     body: RequestBody,
 ) -> Result<Answer, Failed> {
     let under_way = picked.server.begin();
-    let Answer { head, at, lease } = ask(means, service, picked, connections, head, body).await?;
-    Ok(Answer { head, at, lease: lease.counts(under_way) })
+    let began = Instant::now();
+    match ask(means, service, picked, connections, head, body).await {
+        Ok(Answer { head: mut answer, at, lease }) => {
+            service.answered(picked, at.duration_since(began), &head.headers, &mut answer.headers);
+            Ok(Answer { head: answer, at, lease: lease.counts(under_way) })
+        }
+        Err(failed) => {
+            if !matches!(failed.fault, AttemptFault::ClientBroke(_)) {
+                service.failed(picked, began.elapsed());
+            }
+            Err(failed)
+        }
+    }
 }
 
 async fn ask(

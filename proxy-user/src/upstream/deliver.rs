@@ -52,11 +52,12 @@ pub async fn deliver_or_return(
     service.counters.requests.fetch_add(1, Ordering::Relaxed);
     let began = Instant::now();
     let mut tried = Tried::default();
+    let wanted = service.wanted(head, means.ends.source.ip());
     let mut fault = None;
     let mut connections = Connections::PooledOrNew;
     let mut permits = Vec::new();
     loop {
-        let Some(picked) = service.pick(tried) else {
+        let Some(picked) = service.pick(tried, wanted) else {
             *unspent = Some(body);
             return Err(fault.map_or(Undelivered::NoServer, Undelivered::Failed));
         };

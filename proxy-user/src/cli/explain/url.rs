@@ -115,6 +115,9 @@ fn one(text: &mut String, way: &Way) {
             false => String::new(),
         };
         line("service", &format!("{service}{servers}"));
+        if let Some(balance) = &way.balance {
+            line("balance", balance);
+        }
         for part in &way.parts {
             let within = "  ".repeat(part.depth);
             let servers = match part.servers.is_empty() {

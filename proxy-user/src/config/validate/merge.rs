@@ -10,8 +10,8 @@ use crate::config::{
     source::FileId,
     value,
     written::{
-        Acme, Admin, Allowlist, At, Entrypoint, Kernel, Log, Middleware, Name, Page, Route, Service,
-        Shutdown, State,
+        Acme, Admin, Allowlist, At, Dns, Entrypoint, Host, Kernel, Log, Middleware, Name, Page, Route,
+        Service, Shutdown, State,
     },
 };
 
@@ -23,6 +23,8 @@ pub struct Merged<'a> {
     pub log: Option<(FileId, &'a At<Log>)>,
     pub shutdown: Option<(FileId, &'a At<Shutdown>)>,
     pub state: Option<(FileId, &'a At<State>)>,
+    pub host: Option<(FileId, &'a At<Host>)>,
+    pub dns: Option<(FileId, &'a At<Dns>)>,
     pub acme: Option<(FileId, &'a At<Acme>)>,
     pub allowlists: Named<'a, Allowlist>,
     pub entrypoints: Named<'a, Entrypoint>,
@@ -65,6 +67,8 @@ pub fn merge<'a>(documents: &'a [Document], findings: &mut Findings) -> Merged<'
         once(&mut merged.log, "log", file, written.log.as_ref(), findings);
         once(&mut merged.shutdown, "shutdown", file, written.shutdown.as_ref(), findings);
         once(&mut merged.state, "state", file, written.state.as_ref(), findings);
+        once(&mut merged.host, "host", file, written.host.as_ref(), findings);
+        once(&mut merged.dns, "dns", file, written.dns.as_ref(), findings);
         once(&mut merged.acme, "acme", file, written.acme.as_ref(), findings);
         merged.allowlists.add(file, &written.allowlist, findings);
         merged.entrypoints.add(file, &written.entrypoint, findings);
