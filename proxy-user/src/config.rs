@@ -10,6 +10,7 @@ mod diagnostic;
 mod findings;
 mod gather;
 pub mod model;
+pub mod moment;
 mod parse;
 mod recover;
 mod reference;
@@ -33,7 +34,8 @@ pub use diagnostic::{Diagnostic, Related, Report, Severity};
 pub use reference::{reference_markdown, with_reference, write_docs};
 pub use schema::schema;
 pub(crate) use value::{
-    duration as parse_duration, nearest, prefix as parse_prefix, quoted, show as show_duration,
+    duration as parse_duration, host as parse_host, nearest, path_prefix as parse_path,
+    prefix as parse_prefix, quoted, show as show_duration,
 };
 
 /// What `weir run` uses without being told.

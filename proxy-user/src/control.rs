@@ -11,6 +11,7 @@ pub mod guard;
 pub mod install;
 pub mod kernel_side;
 pub mod lists;
+pub mod maintenance;
 pub mod order;
 pub mod state;
 pub mod summary;
@@ -39,6 +40,7 @@ use crate::{
         floods::Floods,
         guard::{Guard, Session},
         install::Trials,
+        maintenance::Maintaining,
         order::{Answer, Order, Refusal, Verb},
         state::{ControlState, Source},
     },
@@ -102,6 +104,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let admin = admin::bind(&config.admin)?;
     let workers = options.workers.unwrap_or_else(cores);
     let (mut blocking, blocked) = Blocking::at_start(&config);
+    let mut maintaining = Maintaining::at_start(&config, state.maintenance.clone());
     let mut draining = Draining::at_start(&config);
     let mut fleet =
         Fleet::start(config.clone(), workers, &state, blocking.shared(), blocked, draining.shared()).await?;
@@ -120,6 +123,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let how = loop {
         certificates.look(&fleet.running().load().config, SystemTime::now());
         blocking.keep_up(&mut fleet).await;
+        maintaining.keep_up(&fleet);
         tokio::select! {
             signal = signals.next() => match signal {
                 Asked::Reload => {
@@ -134,10 +138,16 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
                 let _ = reload(&source, &state, &mut fleet, &mut files).await;
             }
             Some(order) = orders.recv() => {
-                perform(order, &source, &state, &mut fleet, &mut files, &mut trials, &mut blocking, &mut draining)
-                    .await;
+                let hands = Hands {
+                    trials: &mut trials,
+                    blocking: &mut blocking,
+                    draining: &mut draining,
+                    maintaining: &mut maintaining,
+                };
+                perform(order, &source, &state, &mut fleet, &mut files, hands).await;
             }
             () = blocking.due() => blocking.look(&mut fleet).await,
+            () = maintaining.due() => maintaining.look(&fleet),
             () = trials.over() => {
                 let _ = install::revert(&source, &state, &mut fleet, &mut files, &mut trials).await;
             }
@@ -165,17 +175,22 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     Ok(())
 }
 
+/// What orders change, beside the configuration.
+struct Hands<'a> {
+    trials: &'a mut Trials,
+    blocking: &'a mut Blocking,
+    draining: &'a mut Draining,
+    maintaining: &'a mut Maintaining,
+}
+
 /// Does what was ordered over the admin API.
-#[expect(clippy::too_many_arguments, reason = "whatever an order may be about")]
 async fn perform(
     order: Order,
     source: &Source,
     state: &ControlState,
     fleet: &mut Fleet,
     files: &mut Files,
-    trials: &mut Trials,
-    blocking: &mut Blocking,
-    draining: &mut Draining,
+    Hands { trials, blocking, draining, maintaining }: Hands<'_>,
 ) {
     let (verb, answer) = order.open();
     let outcome = match verb {
@@ -188,6 +203,8 @@ async fn perform(
         Verb::Diff(asked) => difference(source, state, fleet, &asked.name, &asked.text),
         Verb::Block(wanted) => blocking.add(wanted, &state.guard, fleet).await,
         Verb::Unblock(wanted) => blocking.remove(wanted, fleet).await,
+        Verb::Maintain(wanted) => maintaining.begin(wanted, fleet),
+        Verb::EndMaintenance(wanted) => maintaining.end(&wanted, fleet),
         Verb::Drain(wanted) => draining.drain(wanted, &fleet.running().load()),
         Verb::Undrain(wanted) => draining.undrain(&wanted, &fleet.running().load()),
         // Fetching takes its time, and what it brings comes back as news.

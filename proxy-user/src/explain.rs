@@ -1,6 +1,8 @@
 //! Which way a request would take, and why: what `weir explain URL` tells. Worked out from a configuration, by the same
 //! router, the same judge of heads and the same rewriting that requests meet. Pure.
 
+pub mod pages;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, request};
@@ -63,6 +65,9 @@ pub struct Way {
     pub middleware: Vec<Stop>,
     /// What Weir answers itself, where it is known to.
     pub answer: Option<String>,
+    /// The page that stands in the servers' place now, and why.
+    #[serde(default)]
+    pub page: Option<String>,
     pub service: Option<String>,
     pub servers: Vec<String>,
     /// The target that a server is asked for, after rewriting.
@@ -162,6 +167,7 @@ fn way(config: &Config, id: EntrypointId, question: &Parsed) -> Way {
         because: Vec::new(),
         middleware: Vec::new(),
         answer: None,
+        page: None,
         service: None,
         servers: Vec::new(),
         target: None,

@@ -25,6 +25,7 @@ pub mod service;
 pub mod balance;
 pub mod upstream;
 pub mod page;
+pub mod maintenance;
 pub mod body;
 pub mod upgrade;
 pub mod access_log;

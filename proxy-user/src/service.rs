@@ -10,7 +10,7 @@ use crate::{
     balance::{self, Tried},
     config::model::{HealthCheck, ServerProtocol, Timeouts},
     health::Health,
-    page::Page,
+    page::{Page, by_status::ByStatus},
     proxy_protocol,
     tls::server::ServerTls,
     upstream::{budget::Budget, pool::PoolKey},
@@ -27,6 +27,8 @@ pub struct Service {
     pub check: Option<HealthCheck>,
     pub timeouts: Timeouts,
     pub when_all_down: WhenAllDown,
+    /// In the place of its servers' own answers.
+    pub pages: Option<Arc<ByStatus>>,
     pub budget: Arc<Budget>,
     pub counters: Arc<ServiceCounters>,
     pub turn: Turn,

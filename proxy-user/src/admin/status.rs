@@ -4,6 +4,7 @@ pub mod allowlists;
 pub mod blocks;
 pub mod certificates;
 pub mod drains;
+pub mod maintenance;
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
@@ -37,6 +38,9 @@ pub struct StatusDocument {
     pub gate: GateStatus,
     pub entrypoints: Vec<EntrypointStatus>,
     pub services: Vec<ServiceStatus>,
+    /// Pages in the servers' place: what holds now, and what is to come.
+    #[serde(default)]
+    pub maintenance: Vec<maintenance::MaintenanceStatus>,
     pub allowlists: Vec<AllowlistStatus>,
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,
@@ -121,6 +125,9 @@ pub struct EntrypointStatus {
     /// (docs/middleware.md).
     #[serde(default)]
     pub refused: BTreeMap<String, u64>,
+    /// Requests that a page answered, by its reason (docs/pages.md).
+    #[serde(default)]
+    pub pages: BTreeMap<String, u64>,
 }
 
 /// A flood of SYNs that the gate answers with cookies.
@@ -205,6 +212,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         gate: gate(state.kernel()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
         services: services(&snapshot),
+        maintenance: maintenance::document(&state.maintenance).maintenance,
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         certificates: certificates::of(&snapshot),
         warnings: certificates::warnings(&snapshot),
@@ -300,6 +308,7 @@ fn entrypoints(snapshot: &Snapshot, kernel: Option<&KernelStatus>) -> Vec<Entryp
                 refused.extend(entrypoint.counters.halts.counted());
                 refused
             },
+            pages: entrypoint.counters.pages.counted(),
         })
         .collect()
 }

@@ -72,7 +72,8 @@ pub fn save(path: &Path, list: &Blocklist) -> Result<(), String> {
     write(path, &text).map_err(|error| format!("{} can't be written: {error}", path.display()))
 }
 
-fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+/// Puts a file in the place of another: all of it, or nothing.
+pub(crate) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder)?;
     let beside = path.with_extension("new");

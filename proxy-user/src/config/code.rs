@@ -197,6 +197,20 @@ codes! {
         "A user is written `NAME:HASH`, where the hash is one of bcrypt (`$2b$…`, as `htpasswd -B` writes it) or Argon2 \
          (`$argon2id$…`). Hashes that can be tried out by the billion (MD5, SHA, crypt) are refused. `weir \
          hash-password` makes one.";
+    BadVariable = 80, "a variable that pages don't have",
+        "Between double braces stands what Weir fills in: `{{request_id}}`, `{{host}}`, `{{status}}`, `{{reason}}`, \
+         `{{time}}`, `{{retry_after}}` and `{{refresh}}`. Anything else that looks like one would be shown to visitors as it \
+         stands there, which nobody wants in the middle of an outage.";
+    BadStatus = 81, "not a status that a page can stand in for",
+        "`pages` names statuses of servers' answers: one (`\"503\"`), some (`\"502-504\"`) or a class (`\"5xx\"`), from 400 to \
+         599. Answers below 400 are what visitors came for.";
+    BadTime = 82, "not a time",
+        "A date and time says in which zone it is meant: `2026-12-01T22:00[Europe/Berlin]`, `2026-12-01T21:00Z` or \
+         `2026-12-01T22:00+01:00`. A time of day is written `02:00`, days `mon` to `sun`. Zones are those of the host's time \
+         zone database (the package `tzdata`).";
+    NoSuchRoute = 83, "no such route",
+        "`[[maintenance]]` names a route that no `[[route]]` has for its name. Routes without `name` are called by their host \
+         and path; `weir explain URL` tells what a route is called.";
 }
 
 impl Code {

@@ -3,6 +3,7 @@
 //! Everything of the model is taken apart without `..`: a key that is new there doesn't compile until it is told here, or
 //! left out with a reason.
 
+mod pages;
 mod tls;
 
 use std::{
@@ -17,9 +18,9 @@ use super::{
     model::{
         AccessLog, AccessLogFormat, AccessLogTarget, Acme, AcmeChallenge, Admin, AdminAddr, Allowlist,
         AllowlistId, ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel,
-        KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Page, ProxyProtocol, Rate,
-        Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies,
-        SynCookiesMode, Timeouts, WhenAllDown,
+        KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, ProxyProtocol, Rate, Route,
+        ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies, SynCookiesMode,
+        Timeouts, WhenAllDown,
     },
     value::{show, show_rate, show_size},
 };
@@ -129,6 +130,7 @@ fn things(config: &Config) -> Things {
         entrypoints,
         services,
         pages,
+        maintenance,
         middleware,
         routes,
     } = config;
@@ -153,8 +155,11 @@ fn things(config: &Config) -> Things {
     for one in services {
         things.insert(("service", one.name.to_string()), service(config, one));
     }
+    for (nth, one) in maintenance.iter().enumerate() {
+        things.insert(("maintenance", (nth + 1).to_string()), self::pages::maintenance(config, one));
+    }
     for one in pages {
-        things.insert(("page", one.name.to_string()), page(one));
+        things.insert(("page", one.name.to_string()), self::pages::page(config, one));
     }
     for one in middleware {
         things.insert(("middleware", one.name.to_string()), self::middleware(one));
@@ -305,7 +310,7 @@ fn limits(limits: &Limits, keys: &mut Keys) {
 }
 
 fn service(config: &Config, one: &Service) -> Keys {
-    let Service { name: _, servers, tls, protocol, send_proxy, health, timeouts, when_all_down } = one;
+    let Service { name: _, servers, tls, protocol, send_proxy, health, timeouts, when_all_down, pages } = one;
     let Timeouts { connect, first_byte } = timeouts;
     let mut keys = Keys::from([
         ("servers", joined(servers)),
@@ -317,6 +322,7 @@ fn service(config: &Config, one: &Service) -> Keys {
         WhenAllDown::Try => "try".to_owned(),
     };
     keys.insert("when_all_down", all_down);
+    self::pages::by_status(config, pages, &mut keys);
     let protocol = match protocol {
         ServerProtocol::Http1 => "http1",
         ServerProtocol::Http2 => "http2",
@@ -348,13 +354,8 @@ fn service(config: &Config, one: &Service) -> Keys {
     keys
 }
 
-fn page(Page { name: _, html, retry_after }: &Page) -> Keys {
-    let html = format!("{} bytes ({})", html.len(), fingerprint(html));
-    [("html", html), ("retry_after", show(*retry_after))].into()
-}
-
 fn route(config: &Config, one: &Route) -> Keys {
-    let Route { name: _, entrypoints, hosts, path, when, not, priority, middleware, service } = one;
+    let Route { name: _, entrypoints, hosts, path, when, not, priority, middleware, service, pages } = one;
     let host = match hosts.as_slice() {
         [HostMatch::Any] => "any".to_owned(),
         hosts => joined(hosts),
@@ -371,6 +372,7 @@ fn route(config: &Config, one: &Route) -> Keys {
     if let Some(service) = service {
         keys.insert("service", config.services[service.0].name.to_string());
     }
+    self::pages::by_status(config, pages, &mut keys);
     chain(config, middleware, &mut keys);
     if !entrypoints.is_empty() {
         keys.insert("entrypoint", joined(entrypoints.iter().map(|id| &config.entrypoints[id.0].name)));

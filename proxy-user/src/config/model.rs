@@ -6,13 +6,14 @@
 
 mod acme;
 mod limits;
+mod maintenance;
 mod middleware;
+mod page;
 mod route;
 mod tls;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
@@ -30,6 +31,8 @@ pub use tls::{
 };
 
 pub use limits::Limits;
+pub use maintenance::{Maintenance, Recurrence};
+pub use page::{LivePage, Page, StatusPages};
 
 /// A whole configuration, valid in itself. Whether its ports are free and its interfaces exist only the host
 /// can say: that is found out when it is applied.
@@ -45,6 +48,7 @@ pub struct Config {
     pub entrypoints: Vec<Entrypoint>,
     pub services: Vec<Service>,
     pub pages: Vec<Page>,
+    pub maintenance: Vec<Maintenance>,
     pub middleware: Vec<Middleware>,
     pub routes: Vec<Route>,
 }
@@ -288,6 +292,8 @@ pub struct Service {
     pub health: Option<HealthCheck>,
     pub timeouts: Timeouts,
     pub when_all_down: WhenAllDown,
+    /// In the place of a server's own answers.
+    pub pages: StatusPages,
 }
 
 /// `protocol = "http1" | "http2" | "auto"`
@@ -343,16 +349,6 @@ pub enum WhenAllDown {
     Try,
 }
 
-/// `[page.NAME]`. The page `maintenance` always exists: built in, unless it is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
-    pub name: Arc<str>,
-    /// The file's bytes, or the built-in page.
-    pub html: Bytes,
-    /// Default 30 s; whole seconds.
-    pub retry_after: Duration,
-}
-
 // === impl Config ===
 
 impl Config {
@@ -365,6 +361,7 @@ impl Config {
                 .middleware
                 .iter()
                 .any(|one| one.kind.networks().any(|network| *network == Network::List(list)))
+            || self.maintenance.iter().any(|one| one.allow.contains(&Network::List(list)))
     }
 }
 

@@ -11,6 +11,7 @@ mod fetch;
 mod globals;
 mod https;
 mod limits;
+mod maintenance;
 mod merge;
 mod middleware;
 mod pages;
@@ -43,6 +44,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         acme: acme::acme(&written, findings),
         allowlists: allowlists::all(&written, findings),
         pages: pages::all(&written, findings),
+        maintenance: maintenance::all(&written, &routes, findings),
         services: services::all(&written, findings),
         entrypoints,
         routes,

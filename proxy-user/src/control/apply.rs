@@ -99,6 +99,7 @@ impl Fleet {
         let mut acme = acme::keeper::Keeper::default();
         let mut snapshot = Snapshot::new(config.clone(), &acme.board, None)?;
         snapshot.blocks = blocks;
+        snapshot.maintenance = state.maintenance.clone();
         drains.mark(&snapshot.services);
         snapshot.drains = drains;
         let opened = open(&snapshot, &[], &[], workers)?;

@@ -4,6 +4,7 @@
 //! a reload. A new verb is a variant of [`Verb`] here, a route in `admin/verbs.rs`, and an arm in `control::perform`.
 //! Work that waits for others (a fetch, say) takes the [`Order`] along into a task and answers from there.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -38,6 +39,10 @@ pub enum Verb {
     Block(Block),
     /// End a block.
     Unblock(Unblock),
+    /// Put a page in the servers' place.
+    Maintain(Maintain),
+    /// Take it away again.
+    EndMaintenance(EndMaintenance),
     /// Send no new work to servers, or to this host.
     Drain(Drain),
     /// Send work again.
@@ -126,6 +131,49 @@ pub struct Block {
 #[serde(deny_unknown_fields)]
 pub struct Unblock {
     pub prefix: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Maintain {
+    /// Names of routes. With no hosts either: everything.
+    #[serde(default)]
+    pub routes: Vec<String>,
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Who gets through: prefixes, and names of allowlists.
+    #[serde(default)]
+    pub allow: Vec<String>,
+    /// Paths that get through.
+    #[serde(default)]
+    pub except: Vec<String>,
+    /// Without it: now.
+    #[serde(default)]
+    pub from: Option<Timestamp>,
+    /// Without it: until it is ended.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+    #[serde(default = "maintenance_page")]
+    pub page: String,
+    #[serde(default)]
+    pub why: String,
+}
+
+fn maintenance_page() -> String {
+    "maintenance".to_owned()
+}
+
+/// Without anything: all that was ordered.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndMaintenance {
+    #[serde(default)]
+    pub id: Option<u64>,
+    /// Those that are about exactly these.
+    #[serde(default)]
+    pub routes: Vec<String>,
+    #[serde(default)]
+    pub hosts: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

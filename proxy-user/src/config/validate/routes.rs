@@ -3,7 +3,7 @@
 pub(super) mod conditions;
 mod overlap;
 
-use super::{merge::Merged, middleware::Chains};
+use super::{merge::Merged, middleware::Chains, pages::by_status};
 use crate::config::{
     code::Code,
     findings::Findings,
@@ -92,6 +92,7 @@ fn one(
             None
         }
     };
+    let pages = by_status::pages(file, &by, body.pages.as_ref(), written, findings);
     // A route whose conditions aren't all known would look like another one's duplicate.
     if findings.lost_within(&element) {
         return None;
@@ -106,6 +107,7 @@ fn one(
         priority,
         middleware,
         service: service.map(ServiceId),
+        pages,
     })
 }
 

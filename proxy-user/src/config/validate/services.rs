@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::{
     merge::{Item, Merged},
+    pages::by_status,
     scalar::{self, DAY, HOUR, MILLISECOND, MINUTE},
     tls,
 };
@@ -38,6 +39,13 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Service> {
             health: item.body.health.as_ref().map(|health| self::health(item, health, findings)),
             timeouts: timeouts(item, findings),
             when_all_down: when_all_down(item, written, findings),
+            pages: by_status::pages(
+                item.file,
+                &format!("service `{}`", item.name.value),
+                item.body.pages.as_ref(),
+                written,
+                findings,
+            ),
         })
         .collect()
 }

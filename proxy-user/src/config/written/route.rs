@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{At, HostPatterns, Links, List, Name, PathPatterns, TextPattern};
+use super::{At, HostPatterns, Links, List, Name, PathPatterns, StatusPages, TextPattern};
 
 /// A match and where it leads.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -53,6 +53,8 @@ pub struct Route {
     /// The service that answers. Only a route whose middleware has a `redirect` may do without.
     #[schemars(required, example = &"shop")]
     pub service: Option<At<String>>,
+    /// Pages in the place of a server's own answers, by status, as a service's `pages`, and before them.
+    pub pages: Option<At<StatusPages>>,
 }
 
 /// Each key is written as in the route itself, and excludes for itself.
