@@ -20,6 +20,7 @@ use crate::{
     body::Received,
     hygiene::{Fault, stream::Link},
     middleware::{concurrency::Permit, reason::Reason},
+    page::why::Why,
 };
 
 /// A buffer is handed over when it holds this much, or when the worker's ticker comes by.
@@ -63,8 +64,8 @@ pub struct Exchange {
 pub struct Flags {
     /// More servers than one were asked: so many attempts beyond the first.
     pub retries: u8,
-    /// Weir answered with a page, since no server did.
-    pub page: bool,
+    /// Weir answered with a page in a server's place.
+    pub page: Option<Why>,
     /// The server broke off in the middle of its answer.
     pub server_broke_off: bool,
     /// The client left before it had the whole answer.

@@ -3,6 +3,7 @@
 
 mod balance;
 pub mod parts;
+pub mod pages;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -66,6 +67,9 @@ pub struct Way {
     pub middleware: Vec<Stop>,
     /// What Weir answers itself, where it is known to.
     pub answer: Option<String>,
+    /// The page that stands in the servers' place now, and why.
+    #[serde(default)]
+    pub page: Option<String>,
     pub service: Option<String>,
     pub servers: Vec<String>,
     /// How the service chooses among them.
@@ -171,6 +175,7 @@ fn way(config: &Config, id: EntrypointId, question: &Parsed) -> Way {
         because: Vec::new(),
         middleware: Vec::new(),
         answer: None,
+        page: None,
         service: None,
         servers: Vec::new(),
         balance: None,

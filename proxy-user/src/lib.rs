@@ -28,6 +28,7 @@ pub mod sticky;
 pub mod cookies;
 pub mod upstream;
 pub mod page;
+pub mod maintenance;
 pub mod body;
 pub mod upgrade;
 pub mod access_log;

@@ -19,7 +19,7 @@ use crate::{
     clock::Moment,
     config::model::{HealthCheck, Pool, ServerProtocol, Timeouts},
     health::Health,
-    page::Page,
+    page::{Page, by_status::ByStatus},
     proxy_protocol,
     service::balancer::{Balancer, Wanted},
     tls::server::ServerTls,
@@ -39,6 +39,8 @@ pub struct Service {
     pub timeouts: Timeouts,
     pub pool: Pool,
     pub when_all_down: WhenAllDown,
+    /// In the place of its servers' own answers.
+    pub pages: Option<Arc<ByStatus>>,
     pub budget: Arc<Budget>,
     pub counters: Arc<ServiceCounters>,
     pub balancer: Balancer,

@@ -28,8 +28,9 @@ use crate::{
     health::{Health, Status},
     hygiene::Faults,
     identity::TrustedSource,
+    maintenance::Maintenance,
     middleware::{Chain, Step, reason::Tally},
-    page::Page,
+    page::{Page, assets::Assets, by_status::ByStatus, why},
     routing::{
         Router,
         order::Order,
@@ -44,6 +45,10 @@ use crate::{
     upstream::pool::PoolKey,
     variants::{self, memory::Memory},
 };
+
+/// The pages that have a part of their own.
+const MAINTENANCE: &str = "maintenance";
+const ERROR: &str = "error";
 
 #[derive(Debug)]
 pub struct Snapshot {
@@ -65,6 +70,11 @@ pub struct Snapshot {
     own_key: Option<OwnKey>,
     /// Weights that were set at run time. One and the same for all snapshots.
     pub splits: Arc<Memory>,
+    /// Likewise.
+    pub maintenance: Arc<Maintenance>,
+    /// As in the configuration.
+    pages: Vec<Arc<Page>>,
+    pub assets: Assets,
     /// Who is drained. One and the same for all snapshots, which note it in their servers.
     pub drains: Arc<Drains>,
     by_address: HashMap<EntrypointAddr, usize>,
@@ -83,6 +93,8 @@ pub struct Entrypoint {
     pub http3: Option<Http3>,
     pub redirect: Option<RedirectToHttps>,
     pub router: Router<Destination>,
+    /// For what is refused here.
+    pub error_page: Arc<Page>,
     pub limits: Limits,
     pub proxies: Option<Proxies>,
     pub crowd: Arc<Crowd>,
@@ -103,6 +115,8 @@ pub struct Destination {
     pub chain: Arc<Chain>,
     /// `None`: its chain lets no request through.
     pub service: Option<Arc<Service>>,
+    /// In the place of a server's own answers; before those of the service.
+    pub pages: Option<Arc<ByStatus>>,
 }
 
 #[derive(Debug, Default)]
@@ -121,6 +135,8 @@ pub struct EntrypointCounters {
     pub faults: Faults,
     /// Requests that a middleware answered.
     pub halts: Tally,
+    /// Requests that a page answered.
+    pub pages: why::Tally,
 }
 
 /// A configuration that is valid in itself, but can't run here.
@@ -144,11 +160,7 @@ impl Snapshot {
     /// # Errors
     /// When TLS settings are refused, or the access log can't be opened.
     pub fn new(config: Arc<Config>, acme: &Arc<Board>, before: Option<&Self>) -> Result<Self, SnapshotFault> {
-        let pages: Vec<Arc<Page>> = config
-            .pages
-            .iter()
-            .map(|page| Arc::new(Page::new(page.name.clone(), &page.html, page.retry_after)))
-            .collect();
+        let pages: Vec<Arc<Page>> = config.pages.iter().map(|page| Arc::new(Page::new(page))).collect();
         let own_key = own_key(&config, before);
         let splits = before.map(|before| before.splits.clone());
         let splits = splits.unwrap_or_else(|| Arc::new(Memory::at_start(&config.state.dir)));
@@ -161,7 +173,7 @@ impl Snapshot {
         let middleware = running_middleware(&config, &services, before);
         let entrypoints = (0..config.entrypoints.len())
             .map(|index| {
-                running_entrypoint(&config, index, &services, &middleware, acme, before).map(Arc::new)
+                running_entrypoint(&config, index, &services, &middleware, &pages, acme, before).map(Arc::new)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let by_address = entrypoints
@@ -177,6 +189,9 @@ impl Snapshot {
             blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
             names: before.map(|before| before.names.clone()).unwrap_or_default(),
             own_key,
+            maintenance: before.map(|before| before.maintenance.clone()).unwrap_or_default(),
+            assets: Assets::new(&config.pages),
+            pages,
             drains,
             config,
             entrypoints,
@@ -189,6 +204,14 @@ impl Snapshot {
     /// The entrypoint that listens on `addr`.
     pub fn entrypoint(&self, addr: EntrypointAddr) -> Option<&Arc<Entrypoint>> {
         self.by_address.get(&addr).map(|&index| &self.entrypoints[index])
+    }
+
+    /// The page of this name; one that is gone gives way to the page `maintenance`.
+    pub fn page(&self, name: &str) -> &Page {
+        let known = |name: &str| self.pages.iter().position(|page| *page.name == *name);
+        // A valid configuration has that one.
+        let index = known(name).or_else(|| known(MAINTENANCE)).unwrap_or_default();
+        &self.pages[index]
     }
 
     /// How a service speaks TLS, if it was asked to do so in the same way: with its sessions to resume.
@@ -213,6 +236,7 @@ fn running_entrypoint(
     index: usize,
     services: &[Arc<Service>],
     middleware: &[Arc<Step>],
+    pages: &[Arc<Page>],
     acme: &Arc<Board>,
     before: Option<&Snapshot>,
 ) -> Result<Entrypoint, SnapshotFault> {
@@ -246,6 +270,7 @@ fn running_entrypoint(
                     route: route.name.clone(),
                     chain: Arc::new(chain),
                     service: route.service.map(|id| services[id.0].clone()),
+                    pages: by_status(&route.pages, pages),
                 },
             )
         });
@@ -269,6 +294,7 @@ fn running_entrypoint(
         http3,
         redirect: entrypoint.redirect.clone(),
         router: Router::new(routes),
+        error_page: page_named(pages, ERROR),
         limits: entrypoint.limits.clone(),
         proxies: entrypoint
             .proxy_protocol
@@ -381,8 +407,9 @@ fn running_service(
         pool: service.pool,
         when_all_down: match service.when_all_down {
             model::WhenAllDown::Page(page) => WhenAllDown::Page(fallback(page)),
-            model::WhenAllDown::Try => WhenAllDown::TryThen(maintenance(pages)),
+            model::WhenAllDown::Try => WhenAllDown::TryThen(page_named(pages, MAINTENANCE)),
         },
+        pages: by_status(&service.pages, pages),
         budget: known.map(|known| known.budget.clone()).unwrap_or_default(),
         counters: known.map(|known| known.counters.clone()).unwrap_or_default(),
         tls,
@@ -434,12 +461,14 @@ fn new_pool_key() -> PoolKey {
     PoolKey(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The page `maintenance`, which every valid configuration has.
-fn maintenance(pages: &[Arc<Page>]) -> Arc<Page> {
-    pages.iter().find(|page| &*page.name == "maintenance").cloned().unwrap_or_else(|| {
-        let html = bytes::Bytes::from_static(crate::page::MAINTENANCE_HTML.as_bytes());
-        Arc::new(Page::new("maintenance".into(), &html, Duration::from_secs(30)))
-    })
+/// One of the pages that every valid configuration has.
+fn page_named(pages: &[Arc<Page>], name: &str) -> Arc<Page> {
+    let known = pages.iter().find(|page| *page.name == *name).or(pages.first());
+    known.cloned().unwrap_or_else(|| unreachable!("a valid configuration has the page `{name}`"))
+}
+
+fn by_status(written: &model::StatusPages, pages: &[Arc<Page>]) -> Option<Arc<ByStatus>> {
+    ByStatus::new(written.iter().map(|(range, page)| (range.clone(), pages[page.0].clone())))
 }
 
 fn access_log(config: &Config, before: Option<&Snapshot>) -> Result<Option<Arc<Sink>>, SnapshotFault> {

@@ -244,7 +244,7 @@ entrypoints = ["local", "web"]
     assert_eq!(app.when_all_down, WhenAllDown::Try);
     assert_eq!(config.services[1].when_all_down, WhenAllDown::Page(PageId(0)));
 
-    assert_eq!(config.pages.len(), 1);
+    assert_eq!(config.pages.len(), 2, "the page for errors is always there too");
     assert_eq!(config.pages[0].retry_after, Duration::from_secs(120));
     assert!(config.pages[0].html.starts_with(b"<!doctype html>"), "the built-in text stays");
 

@@ -5,6 +5,7 @@ pub mod blocks;
 mod services;
 pub mod certificates;
 pub mod drains;
+pub mod maintenance;
 pub mod splits;
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
@@ -48,6 +49,9 @@ pub struct StatusDocument {
     /// How requests are shared out between services.
     #[serde(default)]
     pub splits: Vec<SplitStatus>,
+    /// Pages in the servers' place: what holds now, and what is to come.
+    #[serde(default)]
+    pub maintenance: Vec<maintenance::MaintenanceStatus>,
     pub allowlists: Vec<AllowlistStatus>,
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,
@@ -132,6 +136,9 @@ pub struct EntrypointStatus {
     /// (docs/middleware.md).
     #[serde(default)]
     pub refused: BTreeMap<String, u64>,
+    /// Requests that a page answered, by its reason (docs/pages.md).
+    #[serde(default)]
+    pub pages: BTreeMap<String, u64>,
 }
 
 /// A flood of SYNs that the gate answers with cookies.
@@ -243,6 +250,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
         services: services::of(&snapshot),
         splits: splits::all(&snapshot, std::time::Instant::now()),
+        maintenance: maintenance::document(&state.maintenance).maintenance,
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         certificates: certificates::of(&snapshot),
         warnings: certificates::warnings(&snapshot),
@@ -338,6 +346,7 @@ fn entrypoints(snapshot: &Snapshot, kernel: Option<&KernelStatus>) -> Vec<Entryp
                 refused.extend(entrypoint.counters.halts.counted());
                 refused
             },
+            pages: entrypoint.counters.pages.counted(),
         })
         .collect()
 }

@@ -99,6 +99,9 @@ fn text(status: &StatusDocument) -> String {
             let _ = write!(text, "{}", rehearsal(&entrypoint.name, shadow));
         }
     }
+    for one in &status.maintenance {
+        let _ = writeln!(text, "{}", super::maintenance::line(one));
+    }
     for warning in &status.warnings {
         let _ = writeln!(text, "WARNING: {warning}");
     }
@@ -107,6 +110,11 @@ fn text(status: &StatusDocument) -> String {
             let met: Vec<_> =
                 entrypoint.refused.iter().map(|(name, count)| format!("{count} {name}")).collect();
             let _ = writeln!(text, "refused at `{}`: {}", entrypoint.name, met.join(", "));
+        }
+        if !entrypoint.pages.is_empty() {
+            let shown: Vec<_> =
+                entrypoint.pages.iter().map(|(why, count)| format!("{count} {why}")).collect();
+            let _ = writeln!(text, "pages shown at `{}`: {}", entrypoint.name, shown.join(", "));
         }
         if let Some(SynFlood { seconds, challenged }) = &entrypoint.syn_flood {
             let _ = writeln!(

@@ -212,6 +212,20 @@ codes! {
     BadStick = 83, "not a way to keep visitors",
         "`sticky` is `cookie`, or `cookie:` and the cookie's name: 1 to 64 letters, digits, `-` and `_`. The cookie holds the \
          variant's name with a signature, and lasts as long as the browser runs.";
+    BadVariable = 84, "a variable that pages don't have",
+        "Between double braces stands what Weir fills in: `{{request_id}}`, `{{host}}`, `{{status}}`, `{{reason}}`, \
+         `{{time}}`, `{{retry_after}}` and `{{refresh}}`. Anything else that looks like one would be shown to visitors as it \
+         stands there, which nobody wants in the middle of an outage.";
+    BadStatus = 85, "not a status that a page can stand in for",
+        "`pages` names statuses of servers' answers: one (`\"503\"`), some (`\"502-504\"`) or a class (`\"5xx\"`), from 400 to \
+         599. Answers below 400 are what visitors came for.";
+    BadTime = 86, "not a time",
+        "A date and time says in which zone it is meant: `2026-12-01T22:00[Europe/Berlin]`, `2026-12-01T21:00Z` or \
+         `2026-12-01T22:00+01:00`. A time of day is written `02:00`, days `mon` to `sun`. Zones are those of the host's time \
+         zone database (the package `tzdata`).";
+    NoSuchRoute = 87, "no such route",
+        "`[[maintenance]]` names a route that no `[[route]]` has for its name. Routes without `name` are called by their host \
+         and path; `weir explain URL` tells what a route is called.";
 }
 
 impl Code {

@@ -62,9 +62,14 @@ pub const FORWARD_AUTH_TIMEOUT: &str = "5s";
 pub const CODINGS: [&str; 3] = ["zstd", "br", "gzip"];
 pub const COMPRESS_FROM: &str = "1KiB";
 
-/// The page that always exists.
+/// The pages that always exist: for when no server answers, and for what Weir refuses.
 pub const PAGE: &str = "maintenance";
 pub const PAGE_HTML: &str = crate::page::MAINTENANCE_HTML;
+pub const ERROR_PAGE: &str = "error";
+pub const ERROR_PAGE_HTML: &str = crate::page::ERROR_HTML;
+pub const PAGE_PATH: &str = "/";
+pub const PAGE_TIMEOUT: &str = "300ms";
+pub const ZONE: &str = "UTC";
 
 /// The allowlist that always exists.
 pub const CLOUDFLARE: &str = "cloudflare";

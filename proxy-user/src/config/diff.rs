@@ -4,6 +4,7 @@
 //! left out with a reason.
 
 mod balancing;
+mod pages;
 mod tls;
 mod variants;
 
@@ -19,8 +20,8 @@ use super::{
     model::{
         AccessLog, AccessLogFormat, AccessLogTarget, Acme, AcmeChallenge, Admin, AdminAddr, Allowlist,
         AllowlistId, ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel,
-        KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Page, Pool, ProxyProtocol,
-        Rate, Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies,
+        KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Pool, ProxyProtocol, Rate,
+        Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies,
         SynCookiesMode, Timeouts, WhenAllDown,
     },
     value::{show, show_rate, show_size},
@@ -133,6 +134,7 @@ fn things(config: &Config) -> Things {
         entrypoints,
         services,
         pages,
+        maintenance,
         middleware,
         routes,
     } = config;
@@ -159,8 +161,11 @@ fn things(config: &Config) -> Things {
     for one in services {
         things.insert(("service", one.name.to_string()), service(config, one));
     }
+    for (nth, one) in maintenance.iter().enumerate() {
+        things.insert(("maintenance", (nth + 1).to_string()), self::pages::maintenance(config, one));
+    }
     for one in pages {
-        things.insert(("page", one.name.to_string()), page(one));
+        things.insert(("page", one.name.to_string()), self::pages::page(config, one));
     }
     for one in middleware {
         things.insert(("middleware", one.name.to_string()), self::middleware(one));
@@ -323,6 +328,7 @@ fn service(config: &Config, one: &Service) -> Keys {
         timeouts,
         pool,
         when_all_down,
+        pages,
     } = one;
     if let Some(made_of) = made_of {
         return variants::made_of(config, made_of);
@@ -343,6 +349,7 @@ fn service(config: &Config, one: &Service) -> Keys {
     };
     keys.insert("when_all_down", all_down);
     balancing::service(balancing, &mut keys);
+    self::pages::by_status(config, pages, &mut keys);
     let protocol = match protocol {
         ServerProtocol::Http1 => "http1",
         ServerProtocol::Http2 => "http2",
@@ -374,13 +381,8 @@ fn service(config: &Config, one: &Service) -> Keys {
     keys
 }
 
-fn page(Page { name: _, html, retry_after }: &Page) -> Keys {
-    let html = format!("{} bytes ({})", html.len(), fingerprint(html));
-    [("html", html), ("retry_after", show(*retry_after))].into()
-}
-
 fn route(config: &Config, one: &Route) -> Keys {
-    let Route { name: _, entrypoints, hosts, path, when, not, priority, middleware, service } = one;
+    let Route { name: _, entrypoints, hosts, path, when, not, priority, middleware, service, pages } = one;
     let host = match hosts.as_slice() {
         [HostMatch::Any] => "any".to_owned(),
         hosts => joined(hosts),
@@ -397,6 +399,7 @@ fn route(config: &Config, one: &Route) -> Keys {
     if let Some(service) = service {
         keys.insert("service", config.services[service.0].name.to_string());
     }
+    self::pages::by_status(config, pages, &mut keys);
     chain(config, middleware, &mut keys);
     if !entrypoints.is_empty() {
         keys.insert("entrypoint", joined(entrypoints.iter().map(|id| &config.entrypoints[id.0].name)));

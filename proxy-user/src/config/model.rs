@@ -7,7 +7,9 @@
 mod acme;
 mod balancing;
 mod limits;
+mod maintenance;
 mod middleware;
+mod page;
 mod pool;
 mod route;
 mod tls;
@@ -15,7 +17,6 @@ mod variants;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
@@ -35,6 +36,8 @@ pub use tls::{
 };
 
 pub use limits::Limits;
+pub use maintenance::{Maintenance, Recurrence};
+pub use page::{LivePage, Page, StatusPages};
 pub use variants::{Judge, MadeOf, Mirror, Split};
 
 /// A whole configuration, valid in itself. Whether its ports are free and its interfaces exist only the host
@@ -53,6 +56,7 @@ pub struct Config {
     pub entrypoints: Vec<Entrypoint>,
     pub services: Vec<Service>,
     pub pages: Vec<Page>,
+    pub maintenance: Vec<Maintenance>,
     pub middleware: Vec<Middleware>,
     pub routes: Vec<Route>,
 }
@@ -299,6 +303,8 @@ pub struct Service {
     pub timeouts: Timeouts,
     pub pool: Pool,
     pub when_all_down: WhenAllDown,
+    /// In the place of a server's own answers.
+    pub pages: StatusPages,
 }
 
 /// `protocol = "http1" | "http2" | "auto"`
@@ -354,16 +360,6 @@ pub enum WhenAllDown {
     Try,
 }
 
-/// `[page.NAME]`. The page `maintenance` always exists: built in, unless it is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
-    pub name: Arc<str>,
-    /// The file's bytes, or the built-in page.
-    pub html: Bytes,
-    /// Default 30 s; whole seconds.
-    pub retry_after: Duration,
-}
-
 // === impl Config ===
 
 impl Config {
@@ -376,6 +372,7 @@ impl Config {
                 .middleware
                 .iter()
                 .any(|one| one.kind.networks().any(|network| *network == Network::List(list)))
+            || self.maintenance.iter().any(|one| one.allow.contains(&Network::List(list)))
     }
 }
 

@@ -42,6 +42,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("entrypoint", "[entrypoint.NAME]"),
     ("service", "[service.NAME]"),
     ("page", "[page.NAME]"),
+    ("maintenance", "[[maintenance]]"),
     ("middleware", "[middleware.NAME]"),
     ("route", "[[route]]"),
 ];

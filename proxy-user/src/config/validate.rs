@@ -12,6 +12,7 @@ mod fetch;
 mod globals;
 mod https;
 mod limits;
+mod maintenance;
 mod merge;
 mod middleware;
 mod pages;
@@ -53,6 +54,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         allowlists: allowlists::all(&written, findings),
         pages: pages::all(&written, findings),
         services,
+        maintenance: maintenance::all(&written, &routes, findings),
         entrypoints,
         routes,
         middleware: chains.into_all(),

@@ -7,7 +7,9 @@
 mod acme;
 mod balancing;
 mod limits;
+mod maintenance;
 mod middleware;
+mod page;
 mod pattern;
 mod pool;
 mod route;
@@ -23,10 +25,12 @@ use serde::Deserialize;
 pub use acme::{Acme, AcmeChallenge};
 pub use balancing::{Balance, Dns, Host, SameSite, Server, Servers, Short, Sticky, TextOrTable};
 pub use limits::Limits;
+pub use maintenance::{Maintenance, Weekly};
 pub use middleware::{
     BasicAuth, Clients, Compress, ForwardAuth, HeaderChanges, Headers, Link, Links, Middleware, RateLimit,
     Redirect, ReplacePath, RouteTimeouts,
 };
+pub use page::{Page, StatusPages};
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
 pub use pool::Pool;
 pub use route::Route;
@@ -70,9 +74,14 @@ pub struct Written {
     /// Sets of servers that requests are sent to.
     #[serde(default)]
     pub service: BTreeMap<Name, At<Service>>,
-    /// Responses that Weir serves itself. `maintenance` is built in; a written `[page.maintenance]` replaces it.
+    /// Responses that Weir serves itself. Two are built in, and replaced by what is written under their name: `maintenance`,
+    /// for when no server answers, and `error`, for what Weir itself refuses. `docs/pages.md` shows them.
     #[serde(default)]
     pub page: BTreeMap<Name, At<Page>>,
+    /// When a page stands in the servers' place, by the calendar. What `weir maintenance` orders goes before it; of these, the
+    /// first that holds.
+    #[serde(default)]
+    pub maintenance: Vec<At<Maintenance>>,
     /// What is done to requests and responses on their way. Routes and entrypoints name them in `middleware`.
     #[serde(default)]
     pub middleware: BTreeMap<Name, At<Middleware>>,
@@ -384,6 +393,10 @@ pub struct Service {
     pub service: Option<At<String>>,
     /// Copies requests to another service. The copies never slow or fail what they are copied from.
     pub mirror: Option<At<Mirror>>,
+    /// Pages in the place of a server's own answers, by status: `503`, `502-504` or `5xx`, from 400 on. For people: answers to
+    /// clients that ask for JSON, to gRPC, and to scripts and pictures of a page stay as they are. A route's own `pages` go
+    /// before these.
+    pub pages: Option<At<StatusPages>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -447,16 +460,4 @@ pub struct Timeouts {
     /// From the last byte of the request to the first byte of the response: a duration, 1ms to 24h.
     #[schemars(extend("default" = default::FIRST_BYTE))]
     pub first_byte: Option<At<String>>,
-}
-
-/// A response that Weir serves itself, with status 503.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Page {
-    /// The HTML file, at most 1 MiB. `{{request_id}}` and `{{retry_after}}` (whole seconds) in it are filled in.
-    #[schemars(example = "/etc/weir/maintenance.html")]
-    pub html: Option<At<String>>,
-    /// When a visitor's browser should ask again: a duration in whole seconds, 1s to 24h.
-    #[schemars(extend("default" = default::RETRY_AFTER))]
-    pub retry_after: Option<At<String>>,
 }

@@ -106,6 +106,7 @@ impl Fleet {
         let mut snapshot = Snapshot::new(config.clone(), &acme.board, None)?;
         snapshot.blocks = blocks;
         snapshot.names = names.board.clone();
+        snapshot.maintenance = state.maintenance.clone();
         drains.mark(&snapshot.services);
         snapshot.drains = drains;
         let opened = open(&snapshot, &[], &[], workers)?;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::{
     allowlists::Board,
     control::{guard::Guard, kernel_side::State},
+    maintenance::Maintenance,
     worker::{Running, crew::Crew},
 };
 
@@ -33,6 +34,8 @@ pub struct ControlState {
     pub guard: Guard,
     /// The lists that are fetched.
     pub lists: Arc<Board>,
+    /// What every snapshot looks at.
+    pub maintenance: Arc<Maintenance>,
     draining: AtomicBool,
     running: OnceLock<(Running, Arc<Crew>)>,
     changing: Mutex<Changing>,
@@ -72,6 +75,7 @@ impl ControlState {
             started,
             guard,
             lists,
+            maintenance: Arc::default(),
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             changing: Mutex::new(Changing { kernel: State::default(), last_reload, trial: None }),

@@ -37,6 +37,7 @@ fn route(host: &str, path: &str) -> Route {
         priority: 0,
         middleware: Vec::new(),
         service: None,
+        pages: Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use http::{HeaderName, Method};
 use ipnet::IpNet;
 
-use super::{AllowlistId, EntrypointId, MiddlewareId, ServiceId};
+use super::{AllowlistId, EntrypointId, MiddlewareId, ServiceId, StatusPages};
 
 /// `[[route]]`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Route {
     pub middleware: Vec<MiddlewareId>,
     /// `None`: its middleware answers every request.
     pub service: Option<ServiceId>,
+    /// In the place of a server's own answers; before those of the service.
+    pub pages: StatusPages,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -5,6 +5,7 @@ mod drain_on;
 use super::{
     balancing,
     merge::{Item, Merged},
+    pages::by_status,
     pool::pool,
     scalar::{self, DAY, HOUR, MILLISECOND, MINUTE},
     tls, variants,
@@ -47,6 +48,13 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Service> {
             timeouts: timeouts(item, findings),
             pool: pool(item, findings),
             when_all_down: when_all_down(item, written, findings),
+            pages: by_status::pages(
+                item.file,
+                &format!("service `{}`", item.name.value),
+                item.body.pages.as_ref(),
+                written,
+                findings,
+            ),
         })
         .collect()
 }

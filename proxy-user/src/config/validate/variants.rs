@@ -469,6 +469,8 @@ impl<'w, 'a> OfRoutes<'w, 'a> {
             when_all_down: WhenAllDown::Page(PageId(
                 self.written.pages.id(default::PAGE).unwrap_or_default(),
             )),
+            // Each of its services has pages of its own.
+            pages: Vec::new(),
         });
         ServiceId(self.written.services.items.len() + self.all.len() - 1)
     }
