@@ -59,7 +59,7 @@ impl<T> Router<T> {
             rules: Vec::new(),
         };
         let mut patterns: Vec<Pattern> = Vec::new();
-        let mut known: HashMap<Pattern, usize> = HashMap::new();
+        let mut known: HashMap<String, usize> = HashMap::new();
         for (rank, rule) in (0..NONE).zip(&rules) {
             let paths = match &rule.host {
                 HostMatch::Exact(host) => router.exact.entry(host.clone()).or_default(),
@@ -69,7 +69,7 @@ impl<T> Router<T> {
                     router.wildcard.entry(suffix.clone()).or_default()
                 }
                 HostMatch::Regex(pattern) => {
-                    let at = *known.entry(pattern.clone()).or_insert_with(|| {
+                    let at = *known.entry(pattern.as_str().to_owned()).or_insert_with(|| {
                         patterns.push(pattern.clone());
                         router.by_pattern.push(Paths::default());
                         patterns.len() - 1
