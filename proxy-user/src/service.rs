@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -17,7 +17,7 @@ use crate::{
     address::ServerAddr,
     balance::{self, Ask, Tried, Way, ewma::Ewma},
     clock::Moment,
-    config::model::{HealthCheck, ServerProtocol, Timeouts},
+    config::model::{HealthCheck, Pool, ServerProtocol, Timeouts},
     health::Health,
     page::Page,
     proxy_protocol,
@@ -37,6 +37,7 @@ pub struct Service {
     pub send_proxy: Option<proxy_protocol::Version>,
     pub check: Option<HealthCheck>,
     pub timeouts: Timeouts,
+    pub pool: Pool,
     pub when_all_down: WhenAllDown,
     pub budget: Arc<Budget>,
     pub counters: Arc<ServiceCounters>,
@@ -84,6 +85,8 @@ pub struct ServiceCounters {
     pub requests: AtomicU64,
     pub retries: AtomicU64,
     pub pages: AtomicU64,
+    /// A server was found that takes no WebSockets: it has been told of.
+    pub no_tunnel: AtomicBool,
 }
 
 #[derive(Debug, Default)]

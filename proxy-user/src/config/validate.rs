@@ -15,6 +15,7 @@ mod limits;
 mod merge;
 mod middleware;
 mod pages;
+mod pool;
 mod routes;
 mod scalar;
 mod services;
