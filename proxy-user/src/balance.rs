@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use self::{maglev::Maglev, reach::Reach, shares::Shares};
 
-/// The servers that a request has already tried, by index. A service with more than 128 servers forgets the ones
-/// beyond: they may be tried twice, which is harmless.
+/// The servers that a request has already tried, by index. In a service with more than 128 servers some share a place: one is
+/// passed over with the other, and there are enough left. No server is ever tried for ever.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tried(u128);
 
@@ -174,19 +174,15 @@ impl Way {
 
 impl Tried {
     pub fn insert(&mut self, index: usize) {
-        if index < 128 {
-            self.0 |= 1 << index;
-        }
+        self.0 |= 1 << (index % 128);
     }
 
     /// The server may be tried once more.
     pub fn remove(&mut self, index: usize) {
-        if index < 128 {
-            self.0 &= !(1 << index);
-        }
+        self.0 &= !(1 << (index % 128));
     }
 
     pub fn contains(self, index: usize) -> bool {
-        index < 128 && self.0 & (1 << index) != 0
+        self.0 & (1 << (index % 128)) != 0
     }
 }

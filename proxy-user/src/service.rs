@@ -110,6 +110,10 @@ pub struct UnderWay(Arc<ServerCounters>);
 #[derive(Debug)]
 pub struct Turn(AtomicUsize);
 
+fn learnt(server: &Server, took: Duration) {
+    server.counters.latency.observe(took.as_micros() as f32, Moment::recent());
+}
+
 /// A failed attempt counts as an answer that took at least so long.
 const FAILURE: Duration = Duration::from_secs(1);
 
@@ -156,7 +160,7 @@ impl Service {
     }
 
     /// The next server for a request that has been to `tried` already.
-    pub fn pick(&self, mut tried: Tried, wanted: Wanted) -> Option<Picked<'_>> {
+    pub fn pick(&self, tried: Tried, wanted: Wanted) -> Option<Picked<'_>> {
         // A server that is taken out for its silence is marked as down first and counted second. So the count is read
         // first and the mark second: whoever gets in at the last moment is still told to leave.
         if let Some(known) = wanted.known.filter(|known| !tried.contains(*known)) {
@@ -165,11 +169,12 @@ impl Service {
                 return Some(picked);
             }
         }
-        while let Some(picked) = self.next(tried, wanted, false) {
+        let mut passed_over = tried;
+        while let Some(picked) = self.next(passed_over, wanted, false) {
             if picked.server.health.takes_work() {
                 return Some(picked);
             }
-            tried.insert(picked.index);
+            passed_over.insert(picked.index);
         }
         match self.when_all_down {
             WhenAllDown::Page(_) => None,
@@ -193,21 +198,26 @@ impl Service {
     }
 
     /// An attempt brought an answer: what there is to learn from it, and to tell the visitor with it.
-    pub fn answered(&self, picked: Picked<'_>, took: Duration, asked: &HeaderMap, answer: &mut HeaderMap) {
-        self.learnt(picked.server, took);
+    /// `took`: where the service goes by that.
+    pub fn answered(
+        &self,
+        picked: Picked<'_>,
+        took: Option<Duration>,
+        asked: &HeaderMap,
+        answer: &mut HeaderMap,
+    ) {
+        if let Some(took) = took {
+            learnt(picked.server, took);
+        }
         if let Some(sticky) = self.balancer.sticky.as_ref().filter(|_| picked.mark) {
             sticky.mark(picked.index, asked, answer);
         }
     }
 
     /// An attempt failed after so long. One that fails at once must not look like a quick answer.
-    pub fn failed(&self, picked: Picked<'_>, took: Duration) {
-        self.learnt(picked.server, took.max(FAILURE));
-    }
-
-    fn learnt(&self, server: &Server, took: Duration) {
-        if self.balancer.measures() {
-            server.counters.latency.observe(took.as_micros() as f32, Moment::recent());
+    pub fn failed(&self, picked: Picked<'_>, took: Option<Duration>) {
+        if let Some(took) = took {
+            learnt(picked.server, took.max(FAILURE));
         }
     }
 

@@ -100,7 +100,7 @@ fn a_service_is_made_of_servers_or_of_other_services() {
         ),
         (
             "failover = 'app'\nsticky = 'cookie'",
-            "error[W027]: weir.toml:3:10: service `x` has `sticky` without `split`",
+            "error[W027]: weir.toml:3:10: service `x` is made of other services, and has `sticky`",
         ),
         (
             "failover = 'app'\nfall_over = true",

@@ -264,6 +264,20 @@ fn a_request_that_all_in_reach_have_failed_goes_further() {
     assert_eq!(pick(&Way::RoundRobin, &shares_of(&field), &reach, &field, ask, &mut dice()), Some(1));
 }
 
+#[test]
+fn a_request_comes_to_an_end_also_where_there_are_very_many_servers() {
+    let field = vec![USUAL; 300];
+    for way in all_ways(&field) {
+        let mut ask = Ask { hash: 7, ..Ask::default() };
+        let mut dice = dice();
+        let tries = (0..1000).take_while(|_| {
+            let picked = pick(&way, &shares_of(&field), &Reach::default(), &field, ask, &mut dice);
+            picked.inspect(|&index| ask.tried.insert(index)).is_some()
+        });
+        assert_eq!(tries.count(), 128, "{}", way.name());
+    }
+}
+
 proptest! {
     #[test]
     fn whoever_is_picked_takes_work_and_was_not_tried(

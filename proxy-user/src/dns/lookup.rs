@@ -19,7 +19,9 @@ pub async fn lookup(dns: &Dns, name: &str) -> Result<(Vec<IpAddr>, Duration), St
     let resolver = resolver(dns)?;
     let answer = resolver.lookup_ip(name).await.map_err(|error| error.to_string())?;
     let ttl = answer.as_lookup().answers().iter().map(|record| record.ttl).min().unwrap_or_default();
-    let addresses: Vec<IpAddr> = answer.iter().collect();
+    // What some DNS servers say instead of a name that they block is this host, and nobody's server.
+    let addresses: Vec<IpAddr> =
+        answer.iter().filter(|ip| !ip.is_unspecified() && !ip.is_multicast()).collect();
     if addresses.is_empty() {
         return Err("the answer holds no address".to_owned());
     }

@@ -93,15 +93,17 @@ pub async fn attempt(
     body: RequestBody,
 ) -> Result<Answer, Failed> {
     let under_way = picked.server.begin();
-    let began = Instant::now();
+    // Only where somebody wants to know: a look at the clock costs something.
+    let began = service.balancer.measures().then(Instant::now);
     match ask(means, service, picked, connections, head, body).await {
         Ok(Answer { head: mut answer, at, lease }) => {
-            service.answered(picked, at.duration_since(began), &head.headers, &mut answer.headers);
+            let took = began.map(|began| at.duration_since(began));
+            service.answered(picked, took, &head.headers, &mut answer.headers);
             Ok(Answer { head: answer, at, lease: lease.counts(under_way) })
         }
         Err(failed) => {
             if !matches!(failed.fault, AttemptFault::ClientBroke(_)) {
-                service.failed(picked, began.elapsed());
+                service.failed(picked, began.map(|began| began.elapsed()));
             }
             Err(failed)
         }
