@@ -18,7 +18,7 @@ use http::{HeaderValue, Method, StatusCode, Version, uri::PathAndQuery};
 use crate::{
     access_log::{format::Stamp, sink::Sink},
     body::Received,
-    hygiene::Fault,
+    hygiene::{Fault, stream::Link},
     middleware::{concurrency::Permit, reason::Reason},
 };
 
@@ -52,6 +52,8 @@ pub struct Exchange {
     pub received: Rc<Received>,
     pub bytes_out: u64,
     pub flags: Flags,
+    /// The client's connection, which knows why a client is let go.
+    pub link: Arc<Link>,
     /// Places that it takes up until it is over.
     pub held: Vec<Permit>,
 }
@@ -99,6 +101,7 @@ impl Exchange {
             referer: None,
             request_id: self.request_id.clone(),
             entrypoint: self.entrypoint.clone(),
+            link: self.link.clone(),
             route: self.route.clone(),
             server: None,
             variant: None,
@@ -115,6 +118,18 @@ impl Exchange {
     pub fn finish(self: Box<Self>) {
         let log = self.log.clone();
         log.write(&self);
+    }
+}
+
+// === impl Flags ===
+
+impl Flags {
+    /// The client doesn't get the rest of the answer: it has left, or takes nothing and is let go.
+    pub fn broken_off(&mut self, link: &Link) {
+        match link.why_let_go() {
+            None => self.client_left = true,
+            fault => self.refused = fault,
+        }
     }
 }
 

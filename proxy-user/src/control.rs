@@ -109,7 +109,6 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
         Fleet::start(config.clone(), workers, &state, blocking.shared(), blocked, draining.shared()).await?;
     state.applied(fleet.generation(), &fleet.kernel.state);
     let mut trials = Trials::at_start(&source, &state);
-    state.runs(fleet.running());
     let (desk, mut orders) = order::desk();
     let _admin = admin::serve(admin, &state, &desk);
     tracing::info!("running on {workers} workers\n{}", summary::of(&source, &config, &fleet.kernel.state));

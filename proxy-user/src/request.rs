@@ -140,6 +140,7 @@ async fn answered(
         received: Rc::default(),
         bytes_out: 0,
         flags: Flags::default(),
+        link: caller.link.clone(),
         held: Vec::new(),
     });
 
@@ -242,11 +243,12 @@ async fn answered(
             exchange.status = head.status;
             let connects = wish.as_ref().is_some_and(Wish::is_connect);
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                let (Some(wish), Some((server, under_way))) = (wish, lease.into_connection()) else {
+                let Some(wish) = wish else {
                     // A server that switches unasked was found out before.
                     let fault = Undelivered::NoServer;
                     return Ok(refuse(Refusal::Undelivered(service, fault), entrypoint, taste, exchange));
                 };
+                let (server, under_way) = lease.into_carrier();
                 wish.granted(&mut head, protocol, server).carry(&caller, exchange, under_way);
                 return Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)));
             }
@@ -301,9 +303,10 @@ fn refuse(
         Refusal::ToHttps(status, to) => https::sent_on(page::plain(status, request_id), to),
         // Nobody is there any more to read it.
         Refusal::Undelivered(_, Undelivered::ClientLeft) => {
-            exchange.flags.client_left = true;
+            exchange.flags.broken_off(&exchange.link);
             page::plain(StatusCode::BAD_REQUEST, request_id)
         }
+        Refusal::Undelivered(_, Undelivered::NoTunnel) => page::plain(StatusCode::BAD_GATEWAY, request_id),
         Refusal::Undelivered(service, fault) => {
             if matches!(fault, Undelivered::TooLate) {
                 exchange.flags.halted = Some(Reason::TimedOut);

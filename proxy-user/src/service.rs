@@ -2,13 +2,13 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 use crate::{
     address::ServerAddr,
     balance::{self, Tried},
-    config::model::{HealthCheck, ServerProtocol, Timeouts},
+    config::model::{HealthCheck, Pool, ServerProtocol, Timeouts},
     health::Health,
     page::Page,
     proxy_protocol,
@@ -27,6 +27,7 @@ pub struct Service {
     pub send_proxy: Option<proxy_protocol::Version>,
     pub check: Option<HealthCheck>,
     pub timeouts: Timeouts,
+    pub pool: Pool,
     pub when_all_down: WhenAllDown,
     pub budget: Arc<Budget>,
     pub counters: Arc<ServiceCounters>,
@@ -66,6 +67,8 @@ pub struct ServiceCounters {
     pub requests: AtomicU64,
     pub retries: AtomicU64,
     pub pages: AtomicU64,
+    /// A server was found that takes no WebSockets: it has been told of.
+    pub no_tunnel: AtomicBool,
 }
 
 #[derive(Debug, Default)]

@@ -348,6 +348,7 @@ fn running_service(
         send_proxy: service.send_proxy,
         check: service.health.clone(),
         timeouts: service.timeouts.clone(),
+        pool: service.pool,
         when_all_down: match service.when_all_down {
             model::WhenAllDown::Page(page) => WhenAllDown::Page(fallback(page)),
             model::WhenAllDown::Try => WhenAllDown::TryThen(maintenance(pages)),

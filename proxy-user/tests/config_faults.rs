@@ -473,19 +473,36 @@ fn services_are_checked() {
     );
     only(
         &more("health = { path = '/', drain_on = ['404', 'gone'] }"),
-        "error[W024]: weir.toml:3:42: service `more`: health.drain_on `gone` is not the status of an answer",
+        "error[W024]: weir.toml:3:43: service `more`: health.drain_on `gone` is not the status of an answer",
     );
     only(
         &more("health = { path = '/', drain_on = '100' }"),
-        "error[W024]: weir.toml:3:34: service `more`: health.drain_on `100` is not the status of an answer",
+        "error[W024]: weir.toml:3:35: service `more`: health.drain_on `100` is not the status of an answer",
     );
     only(
         &more("health = { path = '/', drain_header = 'X Drain' }"),
-        "error[W028]: weir.toml:3:38: service `more`: health.drain_header `X Drain` is not a header's name",
+        "error[W028]: weir.toml:3:39: service `more`: health.drain_header `X Drain` is not a header's name",
     );
     only(
         &more("timeouts = { connect = '2m' }"),
         "error[W008]: weir.toml:3:24: service `more`: timeouts.connect is `2m`, out of range",
+    );
+    only(
+        &more("pool = { idle = -1 }"),
+        "error[W024]: weir.toml:3:17: service `more`: pool.idle is `-1`, out of range",
+    );
+    only(
+        &more("pool = { warm = 3, idle = 2 }"),
+        "error[W027]: weir.toml:3:17: service `more`: pool.warm is 3, but only 2 connections are kept",
+    );
+    only(
+        &more("send_proxy = 'v2'\npool = { warm = 1 }"),
+        "error[W027]: weir.toml:4:17: service `more` opens connections ahead, but `send_proxy` makes each of them one \
+         client's own",
+    );
+    only(
+        &more("pool = { idle_timeout = '2h' }"),
+        "error[W008]: weir.toml:3:25: service `more`: pool.idle_timeout is `2h`, out of range",
     );
     only(&more("tls = {}"), "error[W016]: weir.toml:3:7: service `more`: `tls` has no `server_name`");
     only(

@@ -174,6 +174,7 @@ servers = ["10.0.0.1:443", "[2001:db8::1]:443"]
 tls = { server_name = "app.example.com" }
 health = { path = "/ping?deep=1", host = "ping.example.com", every = "2s", timeout = "1s", fall = 3, rise = 4, drain_on = "404", drain_header = "X-Drain" }
 timeouts = { connect = "1s", first_byte = "5m" }
+pool = { warm = 2, idle = 9, idle_timeout = "20s" }
 when_all_down = "try"
 [service.plain]
 servers = "10.0.0.2:80"
@@ -235,6 +236,7 @@ entrypoints = ["local", "web"]
     assert_eq!(health.drain.header, Some(http::HeaderName::from_static("x-drain")));
     assert_eq!(app.timeouts.connect, Duration::from_secs(1));
     assert_eq!(app.timeouts.first_byte, Duration::from_secs(300));
+    assert_eq!((app.pool.warm, app.pool.idle, app.pool.idle_timeout.as_secs()), (2, 9, 20));
     assert_eq!(app.when_all_down, WhenAllDown::Try);
     assert_eq!(config.services[1].when_all_down, WhenAllDown::Page(PageId(0)));
 
@@ -276,6 +278,7 @@ fn what_isnt_written_has_its_default() {
     assert_eq!((health.fall, health.rise), (2, 2));
     assert_eq!(app.timeouts.connect, Duration::from_millis(300));
     assert_eq!(app.timeouts.first_byte, Duration::from_secs(60));
+    assert_eq!((app.pool.warm, app.pool.idle, app.pool.idle_timeout.as_secs()), (0, 256, 4));
     let WhenAllDown::Page(page) = app.when_all_down else { panic!("a page") };
     assert_eq!(
         (&*config.pages[page.0].name, config.pages[page.0].retry_after),

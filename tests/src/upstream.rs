@@ -24,6 +24,7 @@
 //! version in `x-version`.
 
 mod bodies;
+mod websocket;
 
 pub use bodies::Zeros;
 
@@ -153,7 +154,9 @@ where
         }
     });
     // A peer that goes away is none of the server's business.
-    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().enable_connect_protocol();
+    let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
 }
 
 type Answer = Response<BoxBody<Bytes, hyper::Error>>;
@@ -189,6 +192,7 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>
         MIRRORED_BYTES.fetch_add(length, Ordering::Relaxed);
     }
     let mut response = match path.as_str() {
+        _ if websocket::is_asked_for(&request) => websocket::echo(request),
         "/mirrored" => {
             let [requests, bytes] = [&MIRRORED, &MIRRORED_BYTES].map(|count| count.load(Ordering::Relaxed));
             whole(format!("{requests} {bytes}"))

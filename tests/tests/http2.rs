@@ -1,6 +1,6 @@
 //! HTTP/2 on both sides: frame by frame where no library would go, with servers that speak it, with trailers and streams.
 
-use std::{collections::BTreeSet, pin::Pin, task::Poll, time::Duration};
+use std::{collections::BTreeSet, io::Read, pin::Pin, task::Poll, time::Duration};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
@@ -281,6 +281,10 @@ fn a_stream_that_is_not_taken_and_an_idle_connection_are_let_go() -> Done {
     stalled.say_frame(HEADERS, END_HEADERS | END_STREAM, 1, &frames::get("/bytes?n=1000000", &[]))?;
     let end = stalled.frame_of(&[RST_STREAM])?;
     assert_eq!(end.stream, 1);
+    wait::until_true("the access log says why", PATIENCE, || {
+        let log = std::fs::read_to_string(stand.lab.folder().join("access.log")).unwrap_or_default();
+        Ok(log.contains(r#""flags":["refused"],"refused":"answer_timeout""#))
+    })?;
     let idle = stalled.frame_of(&[GOAWAY])?;
     assert_eq!(idle.code(), 0, "gracefully");
     // A client that only pings is idle too.
@@ -408,7 +412,6 @@ fn a_stream_that_the_server_refused_is_sent_again_also_a_post() -> Done {
     let stand = stand("", "protocol = \"http2\"")?;
     // The first connection refuses its second stream, the next one serves.
     serve(&stand.lab.edge, BYTES, |number, mut raw| {
-        use std::io::Read;
         let mut preface = [0; 24];
         raw.stream.read_exact(&mut preface)?;
         ensure!(preface == frames::PREFACE, "not HTTP/2");
@@ -445,7 +448,6 @@ fn websockets_come_through_over_http2() -> Done {
     needs!(Need::Root, Need::Weir);
     let stand = stand("", "")?;
     serve(&stand.lab.edge, BYTES, |_, mut raw| {
-        use std::io::Read;
         let head = raw.head()?;
         ensure!(head.starts_with("get /chat http/1.1\r\n"), "{head}");
         for field in
@@ -496,5 +498,71 @@ fn websockets_come_through_over_http2() -> Done {
     )?;
     let refused = raw.frame_of(&[HEADERS, RST_STREAM])?;
     assert!(refused.status() != Some(200), "{refused:?}");
+    Ok(())
+}
+
+#[test]
+fn websockets_come_through_to_servers_that_speak_http2() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = stand("", "protocol = \"http2\"")?;
+    // A server that takes none, and says so by not saying it.
+    serve(&stand.lab.edge, BYTES, |_, mut raw| {
+        raw.stream.read_exact(&mut [0; frames::PREFACE.len()])?;
+        raw.say_frame(SETTINGS, 0, 0, &[])?;
+        loop {
+            let frame = raw.frame()?;
+            ensure!(frame.kind != HEADERS, "it was asked all the same");
+        }
+    })?;
+    // From HTTP/1.1.
+    let ask = |host: &str| {
+        let mut raw = Raw::connect(&stand.lab.visitor, HTTP)?;
+        raw.say(format!(
+            "GET /chat HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        ))?;
+        anyhow::Ok(raw)
+    };
+    let mut raw = ask(SITE)?;
+    let head = raw.head()?;
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    for field in
+        ["connection: upgrade", "upgrade: websocket", "sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="]
+    {
+        assert!(head.contains(field), "{field} is not in {head}");
+    }
+    for word in ["first", "second"] {
+        raw.say(word)?;
+        let mut echoed = vec![0; word.len()];
+        raw.stream.read_exact(&mut echoed)?;
+        assert_eq!(echoed, word.as_bytes());
+    }
+    raw.end()?;
+    assert!(raw.has_ended()?);
+    // From HTTP/2.
+    let mut raw = http2(&stand)?;
+    let connect = |host| {
+        frames::block(&[
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "http"),
+            (":authority", host),
+            (":path", "/chat"),
+            ("sec-websocket-version", "13"),
+        ])
+    };
+    raw.say_frame(HEADERS, END_HEADERS, 1, &connect(SITE))?;
+    let answer = raw.frame_of(&[HEADERS, RST_STREAM, GOAWAY])?;
+    assert_eq!(answer.status(), Some(200), "{answer:?}");
+    raw.say_frame(DATA, 0, 1, b"third")?;
+    assert_eq!(raw.frame_of(&[DATA])?.payload, b"third");
+    // Both get 502 from the other, and the operator a word.
+    raw.say_frame(HEADERS, END_HEADERS, 3, &connect("bytes.example"))?;
+    let answer = raw.frame_of(&[HEADERS, RST_STREAM, GOAWAY])?;
+    // `:status: 502`, by HPACK's own code for digits.
+    assert_eq!((answer.kind, &answer.payload[..4]), (HEADERS, &[0x48, 0x82, 0x6c, 0x02][..]), "{answer:?}");
+    assert_eq!(ask("bytes.example")?.answer()?.status, 502);
+    let told = stand.weir.log_text();
+    assert_eq!(told.matches("takes no WebSockets over it").count(), 1, "{told}");
     Ok(())
 }

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
     use crate::access_log::{Flags, WorkerLog};
     use http::{Method, StatusCode};
-    use std::{rc::Rc, time::Instant};
+    use std::{rc::Rc, sync::Arc, time::Instant};
 
     fn exchange() -> Exchange {
         Exchange {
@@ -227,6 +227,7 @@ mod tests {
             status: StatusCode::SERVICE_UNAVAILABLE,
             received: Rc::default(),
             bytes_out: 12,
+            link: Arc::default(),
             held: Vec::new(),
             flags: Flags { retries: 2, page: true, refused: Some(Fault::Chunk), ..Flags::default() },
         }

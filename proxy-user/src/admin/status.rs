@@ -39,6 +39,9 @@ pub struct StatusDocument {
     pub generation: u64,
     pub configuration: ConfigurationStatus,
     pub gate: GateStatus,
+    /// How many connections each worker has.
+    #[serde(default)]
+    pub workers: Vec<usize>,
     pub entrypoints: Vec<EntrypointStatus>,
     pub services: Vec<ServiceStatus>,
     /// How requests are shared out between services.
@@ -210,6 +213,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
             }),
         },
         gate: gate(state.kernel()),
+        workers: state.loads(),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
         services: services(&snapshot),
         splits: splits::all(&snapshot, std::time::Instant::now()),

@@ -18,8 +18,8 @@ use super::{
     model::{
         AccessLog, AccessLogFormat, AccessLogTarget, Acme, AcmeChallenge, Admin, AdminAddr, Allowlist,
         AllowlistId, ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel,
-        KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Page, ProxyProtocol, Rate,
-        Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies,
+        KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Page, Pool, ProxyProtocol,
+        Rate, Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies,
         SynCookiesMode, Timeouts, WhenAllDown,
     },
     value::{show, show_rate, show_size},
@@ -306,8 +306,18 @@ fn limits(limits: &Limits, keys: &mut Keys) {
 }
 
 fn service(config: &Config, one: &Service) -> Keys {
-    let Service { name: _, servers, made_of, tls, protocol, send_proxy, health, timeouts, when_all_down } =
-        one;
+    let Service {
+        name: _,
+        servers,
+        made_of,
+        tls,
+        protocol,
+        send_proxy,
+        health,
+        timeouts,
+        pool,
+        when_all_down,
+    } = one;
     if let Some(made_of) = made_of {
         return variants::made_of(config, made_of);
     }
@@ -317,6 +327,10 @@ fn service(config: &Config, one: &Service) -> Keys {
         ("timeouts.connect", show(*connect)),
         ("timeouts.first_byte", show(*first_byte)),
     ]);
+    let Pool { warm, idle, idle_timeout } = pool;
+    keys.insert("pool.warm", warm.to_string());
+    keys.insert("pool.idle", idle.to_string());
+    keys.insert("pool.idle_timeout", show(*idle_timeout));
     let all_down = match when_all_down {
         WhenAllDown::Page(page) => format!("page:{}", config.pages[page.0].name),
         WhenAllDown::Try => "try".to_owned(),

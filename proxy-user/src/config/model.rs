@@ -7,6 +7,7 @@
 mod acme;
 mod limits;
 mod middleware;
+mod pool;
 mod route;
 mod tls;
 mod variants;
@@ -24,6 +25,7 @@ pub use middleware::{
     BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
     RateLimit, Redirect, ReplacePath, Template,
 };
+pub use pool::Pool;
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 pub use tls::{
     Alpn, CipherSuites, ClientAuth, EntrypointTls, HostTls, Need, RedirectToHttps, ServiceTls, TlsVersion,
@@ -290,6 +292,7 @@ pub struct Service {
     pub send_proxy: Option<proxy_protocol::Version>,
     pub health: Option<HealthCheck>,
     pub timeouts: Timeouts,
+    pub pool: Pool,
     pub when_all_down: WhenAllDown,
 }
 

@@ -8,6 +8,7 @@ mod acme;
 mod limits;
 mod middleware;
 mod pattern;
+mod pool;
 mod route;
 mod tls;
 mod value;
@@ -25,6 +26,7 @@ pub use middleware::{
     Redirect, ReplacePath, RouteTimeouts,
 };
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
+pub use pool::Pool;
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
 pub use value::{At, List};
@@ -323,6 +325,7 @@ pub struct Service {
     pub send_proxy: Option<At<ProxyVersion>>,
     /// Asks every server regularly whether it is well. Without it, only connections that fail tell.
     pub health: Option<At<Health>>,
+    pub pool: Option<At<Pool>>,
     /// How long to wait for a server.
     pub timeouts: Option<At<Timeouts>>,
     /// What visitors get when no server is up: `page:NAME`, or `try` to ask a server that is down all the same.

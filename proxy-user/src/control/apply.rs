@@ -31,7 +31,7 @@ use crate::{
     proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
     tls::server::ServerTls,
-    worker::{Running, WorkerHandle},
+    worker::{Running, WorkerHandle, crew::Crew},
 };
 
 /// New servers are waited for no longer than this: the first probes of servers that hang must not hold up the rest.
@@ -111,9 +111,11 @@ impl Fleet {
             );
         }
         let running: Running = Arc::new(ArcSwap::from_pointee(snapshot));
-        state.runs(running.clone());
-        let handles = (0..workers)
-            .map(|number| WorkerHandle::start(number, running.clone()))
+        let (crew, doors) = Crew::new(workers);
+        state.runs(running.clone(), crew.clone());
+        let handles = (0..)
+            .zip(doors)
+            .map(|(number, door)| WorkerHandle::start(number, running.clone(), crew.clone(), door))
             .collect::<io::Result<Vec<_>>>()
             .map_err(ApplyFault::Worker)?;
         keeper.follow(&config);

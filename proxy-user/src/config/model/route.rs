@@ -101,7 +101,13 @@ impl Pattern {
         // Alone first: `a)(?:b` must not become whole by what is put around it.
         let alone = regex_for(written)?;
         drop(alone);
-        Ok(Self { written: written.into(), regex: regex_for(&format!("^(?:{written})$"))? })
+        Ok(Self { written: written.into(), regex: regex_for(&whole(written))? })
+    }
+
+    /// As it is handed to the library, to match nothing but the whole of a text.
+    #[must_use]
+    pub fn whole(&self) -> String {
+        whole(&self.written)
     }
 
     #[must_use]
@@ -119,6 +125,10 @@ impl Pattern {
     pub fn as_str(&self) -> &str {
         &self.written
     }
+}
+
+fn whole(written: &str) -> String {
+    format!("^(?:{written})$")
 }
 
 fn regex_for(text: &str) -> Result<regex::Regex, String> {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::{
     merge::{Item, Merged},
+    pool::pool,
     scalar::{self, DAY, HOUR, MILLISECOND, MINUTE},
     tls, variants,
 };
@@ -38,6 +39,7 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Service> {
             }),
             health: item.body.health.as_ref().map(|health| self::health(item, health, findings)),
             timeouts: timeouts(item, findings),
+            pool: pool(item, findings),
             when_all_down: when_all_down(item, written, findings),
         })
         .collect()

@@ -1,6 +1,6 @@
 //! Services that are made of services: `split`, `failover` and `mirror`, in `[service.NAME]` and in routes.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
 use super::{
     merge::{Item, Merged},
@@ -11,7 +11,7 @@ use crate::config::{
     default,
     findings::Findings,
     model::{
-        Judge, MadeOf, Mirror, PageId, ServerProtocol, Service, ServiceId, Split, Timeouts, WhenAllDown,
+        Judge, MadeOf, Mirror, PageId, Pool, ServerProtocol, Service, ServiceId, Split, Timeouts, WhenAllDown,
     },
     parse,
     source::FileId,
@@ -453,6 +453,8 @@ impl<'w, 'a> OfRoutes<'w, 'a> {
                 connect: timeout(default::CONNECT),
                 first_byte: timeout(default::FIRST_BYTE),
             },
+            // It has no connections of its own.
+            pool: Pool { warm: 0, idle: 0, idle_timeout: Duration::ZERO },
             when_all_down: WhenAllDown::Page(PageId(
                 self.written.pages.id(default::PAGE).unwrap_or_default(),
             )),
