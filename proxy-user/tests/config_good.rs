@@ -315,7 +315,7 @@ fn what_is_odd_but_works_is_a_warning() {
     assert_eq!(
         warnings(&unused),
         [
-            "warning[W040]: weir.toml:7:10: service `old` is never used: no route leads to it",
+            "warning[W040]: weir.toml:7:10: service `old` is never used: no route or service leads to it",
             "warning[W040]: weir.toml:9:12: allowlist `lan` is never used: nothing refers to it",
         ]
     );
