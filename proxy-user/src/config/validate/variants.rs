@@ -135,6 +135,7 @@ fn no_settings_of_servers(site: Site<'_>, body: &written::Service, findings: &mu
         ("protocol", body.protocol.as_ref().map(|one| &one.span)),
         ("send_proxy", body.send_proxy.as_ref().map(|one| &one.span)),
         ("health", body.health.as_ref().map(|one| &one.span)),
+        ("pool", body.pool.as_ref().map(|one| &one.span)),
         ("timeouts", body.timeouts.as_ref().map(|one| &one.span)),
         ("when_all_down", body.when_all_down.as_ref().map(|one| &one.span)),
     ];
