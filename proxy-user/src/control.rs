@@ -11,6 +11,7 @@ pub mod install;
 pub mod kernel_side;
 pub mod lists;
 pub mod order;
+pub mod reports;
 pub mod state;
 pub mod summary;
 pub mod trial;
@@ -38,6 +39,7 @@ use crate::{
         guard::{Guard, Session},
         install::Trials,
         order::{Answer, Order, Refusal, Verb},
+        reports::Reports,
         state::{ControlState, Source},
     },
     demonstration,
@@ -100,6 +102,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let admin = admin::bind(&config.admin)?;
     let workers = options.workers.unwrap_or_else(cores);
     let (mut blocking, blocked) = Blocking::at_start(&config);
+    let mut reported = Reports::begin(&config, &state);
     let mut fleet = Fleet::start(config.clone(), workers, &state, blocking.shared(), blocked).await?;
     state.applied(fleet.generation(), &fleet.kernel.state);
     let mut trials = Trials::at_start(&source, &state);
@@ -116,6 +119,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let how = loop {
         certificates.look(&fleet.running().load().config, SystemTime::now());
         blocking.keep_up(&mut fleet).await;
+        reported.follow(&fleet.running().load(), &state);
         tokio::select! {
             signal = signals.next() => match signal {
                 Asked::Reload => {
@@ -139,6 +143,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             _ = hours.tick() => {}
             news = fleet.keeper.news() => lists::take(news, &mut fleet, &state).await,
             () = floods.due() => floods.tell(&fleet.kernel),
+            seen = reported.news() => reports::take(&seen, &fleet.running().load()),
             changed = changed_addresses(&mut addresses) => {
                 if let Err(fault) = fleet.reconcile_kernel(changed).await {
                     tracing::error!(%fault, "this host's addresses or interfaces changed, and the gate could not follow");

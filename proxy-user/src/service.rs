@@ -9,7 +9,7 @@ use crate::{
     address::ServerAddr,
     balance::{self, Tried},
     config::model::{HealthCheck, ServerProtocol, Timeouts},
-    health::Health,
+    health::{Health, breaker::Breaker, ejection::Ejector},
     page::Page,
     proxy_protocol,
     tls::server::ServerTls,
@@ -25,6 +25,10 @@ pub struct Service {
     /// Connections begin with a header that names the client, and serve one request.
     pub send_proxy: Option<proxy_protocol::Version>,
     pub check: Option<HealthCheck>,
+    pub eject: Option<Ejector>,
+    pub breaker: Option<Breaker>,
+    /// When less than so many percent of the servers are usable, all are used.
+    pub panic: u8,
     pub timeouts: Timeouts,
     pub when_all_down: WhenAllDown,
     pub budget: Arc<Budget>,
@@ -100,7 +104,8 @@ impl Service {
         };
         // A server that is taken out for its silence is marked as down first and counted second. So the count is read
         // first and the mark second: whoever gets in at the last moment is still told to leave.
-        let usable = |index: usize| self.servers[index].health.status().usable();
+        let panics = self.panics();
+        let usable = |index: usize| panics || self.servers[index].health.status().usable();
         let mut passed_over = tried;
         while let Some(index) = balance::round_robin(self.servers.len(), turn, passed_over, usable) {
             let picked = picked(index);
@@ -115,6 +120,15 @@ impl Service {
                 balance::round_robin(self.servers.len(), turn, tried, |_| true).map(picked)
             }
         }
+    }
+
+    /// Whether so few servers are usable that the checks are believed no more.
+    pub fn panics(&self) -> bool {
+        if self.panic == 0 {
+            return false;
+        }
+        let usable = self.servers.iter().filter(|server| server.health.status().usable()).count();
+        usable * 100 < usize::from(self.panic) * self.servers.len()
     }
 
     /// The page for when no server answers.

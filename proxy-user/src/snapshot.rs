@@ -23,7 +23,7 @@ use crate::{
     blocklist::Blocks,
     config::model::{self, AllowlistId, Config, Limits, Network, RedirectToHttps},
     connection::{crowd::Crowd, http3::settings::Http3},
-    health::{Health, Status},
+    health::{Health, Status, breaker::Breaker, ejection::Ejector},
     hygiene::Faults,
     identity::TrustedSource,
     middleware::{Chain, Step, reason::Tally},
@@ -336,6 +336,12 @@ fn running_service(
         protocol: service.protocol,
         send_proxy: service.send_proxy,
         check: service.health.clone(),
+        eject: service.eject.clone().map(Ejector::new),
+        breaker: service
+            .breaker
+            .clone()
+            .map(|rules| Breaker::new(rules, known.and_then(|known| known.breaker.as_ref()))),
+        panic: service.panic,
         timeouts: service.timeouts.clone(),
         when_all_down: match service.when_all_down {
             model::WhenAllDown::Page(page) => WhenAllDown::Page(fallback(page)),
@@ -352,7 +358,7 @@ fn running_server(addr: ServerAddr, checked: bool, same_way: bool, known: Option
     let fresh = if checked { Status::Starting } else { Status::Unchecked };
     let health = known
         .map(|known| known.health.clone())
-        .filter(|health| (health.status() == Status::Unchecked) != checked)
+        .filter(|health| (health.verdict() == Status::Unchecked) != checked)
         .unwrap_or_else(|| Arc::new(Health::new(fresh)));
     // Connections stay with their server as long as they speak what is wanted. Under other TLS settings only a new
     // handshake proves it to be the right one.

@@ -3,6 +3,9 @@
 pub mod allowlists;
 pub mod blocks;
 pub mod certificates;
+pub mod services;
+
+pub use services::{ServerStatus, ServerWatchStatus, ServiceStatus};
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
@@ -11,7 +14,11 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    admin::status::{allowlists::AllowlistStatus, certificates::CertificateStatus},
+    admin::status::{
+        allowlists::AllowlistStatus,
+        certificates::CertificateStatus,
+    },
+    clock::Moment,
     config::model::SynCookiesMode,
     control::{
         install,
@@ -31,6 +38,8 @@ pub struct StatusDocument {
     pub generation: u64,
     pub configuration: ConfigurationStatus,
     pub gate: GateStatus,
+    #[serde(default)]
+    pub server_watch: ServerWatchStatus,
     pub entrypoints: Vec<EntrypointStatus>,
     pub services: Vec<ServiceStatus>,
     pub allowlists: Vec<AllowlistStatus>,
@@ -146,26 +155,6 @@ pub struct ShadowSource {
     pub bytes: u64,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ServiceStatus {
-    pub name: String,
-    pub requests: u64,
-    pub retries: u64,
-    pub pages: u64,
-    pub servers: Vec<ServerStatus>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ServerStatus {
-    pub address: String,
-    /// `starting`, `up`, `down` or `unchecked`.
-    pub status: String,
-    pub since: String,
-    pub why: String,
-    pub requests: u64,
-    pub failures: u64,
-}
-
 /// The status now; `None` while the daemon starts.
 pub async fn of(state: &ControlState) -> Option<StatusDocument> {
     let snapshot = state.running()?.load_full();
@@ -192,8 +181,9 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
             }),
         },
         gate: gate(state.kernel()),
+        server_watch: services::watched(state.watched()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
-        services: services(&snapshot),
+        services: services::of(&snapshot, Moment::now()),
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         certificates: certificates::of(&snapshot),
         warnings: certificates::warnings(&snapshot),
@@ -289,34 +279,6 @@ fn entrypoints(snapshot: &Snapshot, kernel: Option<&KernelStatus>) -> Vec<Entryp
                 refused.extend(entrypoint.counters.halts.counted());
                 refused
             },
-        })
-        .collect()
-}
-
-fn services(snapshot: &Snapshot) -> Vec<ServiceStatus> {
-    snapshot
-        .services
-        .iter()
-        .map(|service| ServiceStatus {
-            name: service.name.to_string(),
-            requests: service.counters.requests.load(Ordering::Relaxed),
-            retries: service.counters.retries.load(Ordering::Relaxed),
-            pages: service.counters.pages.load(Ordering::Relaxed),
-            servers: service
-                .servers
-                .iter()
-                .map(|server| {
-                    let change = server.health.last_change();
-                    ServerStatus {
-                        address: server.addr.to_string(),
-                        status: server.health.status().name().to_owned(),
-                        since: text(change.at),
-                        why: change.why,
-                        requests: server.counters.requests.load(Ordering::Relaxed),
-                        failures: server.counters.failures.load(Ordering::Relaxed),
-                    }
-                })
-                .collect(),
         })
         .collect()
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
 use crate::{
-    admin::status::{EntrypointStatus, GateStatus, ShadowStatus, StatusDocument, SynFlood},
+    admin::status::{EntrypointStatus, GateStatus, ServerWatchStatus, ShadowStatus, StatusDocument, SynFlood},
     cli::{Failure, admin::AdminArgs, print},
 };
 
@@ -86,6 +86,15 @@ fn text(status: &StatusDocument) -> String {
             writeln!(text, "gate: on {}", on.join(", "))
         }
     };
+    let _ = match &status.server_watch {
+        ServerWatchStatus::NotWanted => Ok(()),
+        ServerWatchStatus::On { cgroup } => {
+            writeln!(text, "connections to servers: watched by the kernel (from {cgroup})")
+        }
+        ServerWatchStatus::Unavailable { why } => {
+            writeln!(text, "connections to servers: not watched by the kernel: {why}")
+        }
+    };
     for entrypoint in &status.entrypoints {
         if let Some(shadow) = &entrypoint.shadow {
             let _ = write!(text, "{}", rehearsal(&entrypoint.name, shadow));
@@ -106,6 +115,24 @@ fn text(status: &StatusDocument) -> String {
                 "SYN FLOOD at `{}` for {seconds:.0} s: the gate has new connections proved ({challenged} SYNs answered with \
                  a cookie so far)",
                 entrypoint.name
+            );
+        }
+    }
+    for service in &status.services {
+        if let Some(breaker) = service.breaker.as_ref().filter(|breaker| breaker.state != "closed") {
+            let why = breaker.why.as_deref().unwrap_or_default();
+            let opened = breaker.opened.as_deref().unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "BREAKER of `{}` is {}: {why} ({opened}); {} requests got the page for it",
+                service.name, breaker.state, breaker.refused
+            );
+        }
+        if service.panics {
+            let _ = writeln!(
+                text,
+                "PANIC: so few servers of `{}` are usable that all of them get requests",
+                service.name
             );
         }
     }
@@ -158,15 +185,21 @@ fn entrypoints(entrypoints: &[EntrypointStatus]) -> Table {
 }
 
 fn servers(status: &StatusDocument) -> Table {
-    let mut table = plain_table(["service", "server", "status", "since", "why", "requests", "failures"]);
+    let mut table = plain_table(["service", "server", "status", "since", "why", "probe", "requests", "failures"]);
     for service in &status.services {
         for server in &service.servers {
+            let status = match server.ejected_for {
+                Some(left) => format!("{} for {left:.1} s", server.status),
+                None => server.status.clone(),
+            };
+            let probe = server.probe_ms.map_or("-".to_owned(), |took| format!("{took:.1} ms"));
             table.add_row([
                 &service.name,
                 &server.address,
-                &server.status,
+                &status,
                 &server.since,
                 &server.why,
+                &probe,
                 &server.requests.to_string(),
                 &server.failures.to_string(),
             ]);

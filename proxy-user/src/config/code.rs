@@ -197,6 +197,13 @@ codes! {
         "A user is written `NAME:HASH`, where the hash is one of bcrypt (`$2b$…`, as `htpasswd -B` writes it) or Argon2 \
          (`$argon2id$…`). Hashes that can be tried out by the billion (MD5, SHA, crypt) are refused. `weir \
          hash-password` makes one.";
+    BadShare = 72, "not a share, or out of range",
+        "A share is a whole number of percent, in quotes: `\"50%\"`. Each setting has a range, which the reference states.";
+    BadStatus = 73, "not a status",
+        "HTTP's statuses go from 100 to 599. One is written `\"204\"`, a range `\"200-299\"`, both in quotes.";
+    BadText = 74, "a text with an escape that doesn't exist",
+        "In what a probe sends and expects, a backslash begins an escape: `\\r`, `\\n`, `\\t`, `\\0`, `\\\\`, or `\\x` and two \
+         hexadecimal digits for any byte. In TOML's basic strings (`\"…\"`) a backslash itself is written twice.";
 }
 
 impl Code {

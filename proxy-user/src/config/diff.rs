@@ -3,6 +3,7 @@
 //! Everything of the model is taken apart without `..`: a key that is new there doesn't compile until it is told here, or
 //! left out with a reason.
 
+mod health;
 mod tls;
 
 use std::{
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     model::{
         AccessLog, AccessLogFormat, AccessLogTarget, Acme, AcmeChallenge, Admin, AdminAddr, Allowlist,
-        AllowlistId, ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel,
+        AllowlistId, Cgroup, ClientIpSource, Condition, Config, Entrypoint, Fetch, HostMatch, Kernel,
         KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Page, ProxyProtocol, Rate,
         Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies,
         SynCookiesMode, Timeouts, WhenAllDown,
@@ -165,15 +166,25 @@ fn things(config: &Config) -> Things {
     things
 }
 
-fn kernel(Kernel { interfaces, mode, bpffs }: &Kernel) -> Keys {
+fn kernel(Kernel { interfaces, mode, bpffs, cgroup }: &Kernel) -> Keys {
     let mode = match mode {
         KernelMode::Auto => "auto",
         KernelMode::Xdp => "xdp",
         KernelMode::Tc => "tc",
         KernelMode::Off => "off",
     };
-    [("interfaces", joined(interfaces)), ("mode", mode.to_owned()), ("bpffs", bpffs.display().to_string())]
-        .into()
+    let cgroup = match cgroup {
+        Cgroup::Auto => "auto".to_owned(),
+        Cgroup::Off => "off".to_owned(),
+        Cgroup::At(path) => path.display().to_string(),
+    };
+    [
+        ("interfaces", joined(interfaces)),
+        ("mode", mode.to_owned()),
+        ("bpffs", bpffs.display().to_string()),
+        ("cgroup", cgroup),
+    ]
+    .into()
 }
 
 fn log(Log { access: AccessLog { to, format } }: &Log) -> Keys {
@@ -305,12 +316,25 @@ fn limits(limits: &Limits, keys: &mut Keys) {
 }
 
 fn service(config: &Config, one: &Service) -> Keys {
-    let Service { name: _, servers, tls, protocol, send_proxy, health, timeouts, when_all_down } = one;
-    let Timeouts { connect, first_byte } = timeouts;
+    let Service {
+        name: _,
+        servers,
+        tls,
+        protocol,
+        send_proxy,
+        health: check,
+        eject,
+        breaker,
+        panic,
+        timeouts,
+        when_all_down,
+    } = one;
+    let Timeouts { connect, first_byte, unacknowledged } = timeouts;
     let mut keys = Keys::from([
         ("servers", joined(servers)),
         ("timeouts.connect", show(*connect)),
         ("timeouts.first_byte", show(*first_byte)),
+        ("timeouts.unacknowledged", show(*unacknowledged)),
     ]);
     let all_down = match when_all_down {
         WhenAllDown::Page(page) => format!("page:{}", config.pages[page.0].name),
@@ -326,14 +350,17 @@ fn service(config: &Config, one: &Service) -> Keys {
     if let Some(version) = send_proxy {
         keys.insert("send_proxy", format!("{version:?}").to_lowercase());
     }
-    if let Some(HealthCheck { path, host, every, timeout, fall, rise }) = health {
-        let host = host.as_ref().map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
-        keys.insert("health.path", path.to_string());
-        keys.extend(host.map(|host| ("health.host", host)));
-        keys.insert("health.every", show(*every));
-        keys.insert("health.timeout", show(*timeout));
-        keys.insert("health.fall", fall.to_string());
-        keys.insert("health.rise", rise.to_string());
+    if let Some(check) = check {
+        health::health(check, &mut keys);
+    }
+    if let Some(eject) = eject {
+        health::eject(eject, &mut keys);
+    }
+    if let Some(breaker) = breaker {
+        health::breaker(breaker, &mut keys);
+    }
+    if *panic > 0 {
+        keys.insert("panic", format!("{panic}%"));
     }
     if let Some(ServiceTls { server_name, authorities, certificate }) = tls {
         keys.insert("tls.server_name", server_name.to_str().into_owned());

@@ -6,9 +6,11 @@
 
 mod acme;
 mod allowlists;
+mod breaking;
 mod entrypoints;
 mod fetch;
 mod globals;
+mod health;
 mod https;
 mod limits;
 mod merge;
