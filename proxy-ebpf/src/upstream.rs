@@ -1,7 +1,7 @@
 //! The daemon's connections to servers, as the kernel sees them: what isn't acknowledged and what is reset is reported, for
 //! servers that the daemon has named. Attached to the daemon's own control group, so nobody else's connections come by.
 
-use core::ptr;
+use core::{arch::asm, mem::offset_of, ptr};
 
 use aya_ebpf::{
     bindings::{
@@ -26,13 +26,15 @@ static UPSTREAM_REPORTS: RingBuf<Report, RING_BYTES> = RingBuf::new();
 
 const AF_INET: u32 = 2;
 
+/// Behind `op`.
+const ARGUMENTS: usize = 4;
+
 /// From when a connection is begun, so that its first segment counts too.
-const WATCHED: u32 =
-    BPF_SOCK_OPS_RETRANS_CB_FLAG | BPF_SOCK_OPS_RTO_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG;
+const WATCHED: u32 = BPF_SOCK_OPS_RETRANS_CB_FLAG | BPF_SOCK_OPS_RTO_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG;
 
 #[inline(always)]
 pub fn watch(ctx: &SockOpsContext) {
-    let kind = match field(ctx, |ops| unsafe { &raw const (*ops).op }) {
+    let kind = match field::<{ offset_of!(bpf_sock_ops, op) }>(ctx) {
         BPF_SOCK_OPS_TCP_CONNECT_CB => {
             let server = server(ctx);
             if UPSTREAM_SERVERS.get_ptr(&server).is_some() {
@@ -42,7 +44,7 @@ pub fn watch(ctx: &SockOpsContext) {
             return;
         }
         BPF_SOCK_OPS_RETRANS_CB | BPF_SOCK_OPS_RTO_CB => Some(Kind::Unacknowledged),
-        BPF_SOCK_OPS_STATE_CB => Kind::of_change(argument(ctx, 0), argument(ctx, 1)),
+        BPF_SOCK_OPS_STATE_CB => Kind::of_change(field::<ARGUMENTS>(ctx), field::<{ ARGUMENTS + 4 }>(ctx)),
         _ => None,
     };
     if let Some(kind) = kind {
@@ -80,30 +82,38 @@ fn report(server: ServerKey, kind: Kind) {
 #[inline(always)]
 fn server(ctx: &SockOpsContext) -> ServerKey {
     let mut address = [0; 16];
-    if field(ctx, |ops| unsafe { &raw const (*ops).family }) == AF_INET {
-        let [a, b, c, d] = field(ctx, |ops| unsafe { &raw const (*ops).remote_ip4 }).to_ne_bytes();
+    if field::<{ offset_of!(bpf_sock_ops, family) }>(ctx) == AF_INET {
+        let [a, b, c, d] = field::<{ offset_of!(bpf_sock_ops, remote_ip4) }>(ctx).to_ne_bytes();
         address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d];
     } else {
-        let word = |index: usize| {
-            field(ctx, |ops| unsafe { (&raw const (*ops).remote_ip6).cast::<u32>().add(index) }).to_ne_bytes()
-        };
-        let words = [word(0), word(1), word(2), word(3)];
+        let words = [
+            field::<{ offset_of!(bpf_sock_ops, remote_ip6) }>(ctx),
+            field::<{ offset_of!(bpf_sock_ops, remote_ip6) + 4 }>(ctx),
+            field::<{ offset_of!(bpf_sock_ops, remote_ip6) + 8 }>(ctx),
+            field::<{ offset_of!(bpf_sock_ops, remote_ip6) + 12 }>(ctx),
+        ];
         for (index, word) in words.into_iter().enumerate() {
-            address[index * 4..][..4].copy_from_slice(&word);
+            address[index * 4..][..4].copy_from_slice(&word.to_ne_bytes());
         }
     }
-    let port = u32::from_be(field(ctx, |ops| unsafe { &raw const (*ops).remote_port })) as u16;
+    let port = u32::from_be(field::<{ offset_of!(bpf_sock_ops, remote_port) }>(ctx)) as u16;
     ServerKey::new(address, port)
 }
 
+/// A word of the context. The verifier wants each read whole and at an offset that stands in the instruction; left to
+/// itself, the compiler works addresses out beforehand where several ways lead to a read.
 #[inline(always)]
-fn argument(ctx: &SockOpsContext, index: usize) -> u32 {
-    field(ctx, |ops| unsafe { (&raw const (*ops).__bindgen_anon_1).cast::<u32>().add(index) })
-}
-
-/// A word of the context. The verifier wants each read by itself and whole, so the compiler must not join them.
-#[inline(always)]
-fn field(ctx: &SockOpsContext, place: impl FnOnce(*const bpf_sock_ops) -> *const u32) -> u32 {
-    // SAFETY: `ops` is what the program was called with, and `place` points to a field of it.
-    unsafe { ptr::read_volatile(place(ctx.ops)) }
+fn field<const OFFSET: usize>(ctx: &SockOpsContext) -> u32 {
+    let word: u64;
+    // SAFETY: `ops` is what the program was called with, and the offset is that of one of its fields.
+    unsafe {
+        asm!(
+            "{word} = *(u32 *)({ops} + {offset})",
+            word = out(reg) word,
+            ops = in(reg) ctx.ops,
+            offset = const OFFSET,
+            options(nostack, readonly, pure),
+        );
+    }
+    word as u32
 }

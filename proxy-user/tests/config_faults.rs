@@ -359,8 +359,14 @@ fn services_are_checked() {
             "health = { path = '/', port = 0 }",
             "error[W024]: weir.toml:3:31: service `more`: health.port is `0`, out of range",
         ),
-        ("eject = { most = '0%' }", "error[W072]: weir.toml:3:18: service `more`: eject.most is `0%`, out of range"),
-        ("eject = { most = '1/2' }", "error[W072]: weir.toml:3:18: service `more`: eject.most: `1/2` is not a share"),
+        (
+            "eject = { most = '0%' }",
+            "error[W072]: weir.toml:3:18: service `more`: eject.most is `0%`, out of range",
+        ),
+        (
+            "eject = { most = '1/2' }",
+            "error[W072]: weir.toml:3:18: service `more`: eject.most: `1/2` is not a share",
+        ),
         (
             "eject = { for = '10m', longest = '1m' }",
             "error[W027]: weir.toml:3:34: service `more`: eject.longest is 1m, shorter than the first time",

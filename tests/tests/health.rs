@@ -5,12 +5,12 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process,
-    thread,
+    process, thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use weir_lab::{
     lab::{
@@ -59,9 +59,21 @@ fn each_kind_of_probe_tells_who_is_well() -> Done {
         ("grpc-well", plain, "grpc = 'shop.Cart'".to_owned(), "up", ""),
         ("grpc-ill", plain, "grpc = 'ill'".to_owned(), "down", "doesn't serve"),
         ("status-well", plain, "path = '/status/404', status = '404'".to_owned(), "up", ""),
-        ("header-ill", plain, "path = '/', expect_header = { x-upstream = 'two' }".to_owned(), "down", "field"),
+        (
+            "header-ill",
+            plain,
+            "path = '/', expect_header = { x-upstream = 'two' }".to_owned(),
+            "down",
+            "field",
+        ),
         ("body-well", plain, "path = '/', expect_body = 'hello from one'".to_owned(), "up", ""),
-        ("body-ill", plain, "path = '/', expect_body_regex = 'hello from (two|three)'".to_owned(), "down", "body"),
+        (
+            "body-ill",
+            plain,
+            "path = '/', expect_body_regex = 'hello from (two|three)'".to_owned(),
+            "down",
+            "body",
+        ),
         ("port-well", "10.0.0.11:9", "path = '/', port = 8080".to_owned(), "up", ""),
     ];
     let stand = Stand::up_with(|_, toml| {
@@ -114,9 +126,7 @@ fn failing_servers_are_ejected_and_failing_services_cut_off_until_they_are_well(
     let text = fs::read_to_string(stand.weir.config())?;
     stand.one.start_again(&stand.lab)?;
     stand.weir.rewrite_config(&text.replace("after = 2", "after = 3"))?;
-    wait::until_true("server one serves again", PATIENCE, || {
-        Ok(bare.get("/")?.upstream() == Some("one"))
-    })?;
+    wait::until_true("server one serves again", PATIENCE, || Ok(bare.get("/")?.upstream() == Some("one")))?;
     ensure!(first(&stand, "bare")?["status"] == "unchecked");
 
     // 3. The breaker: errors open it, and nobody waits for the service then.
@@ -211,8 +221,8 @@ fn a_host_that_vanishes_is_found_out_by_what_it_does_not_acknowledge() -> Done {
     })?;
     let status = stand.weir.status()?;
     ensure!(status["server_watch"]["state"] == "on", "{status}");
-    let told = weir::run(&stand.lab, &["kernel", "status"])?;
-    ensure!(told.stdout.contains("has its connections to servers watched"), "{}", told.stdout);
+    let told = weir::run(&stand.lab, &["kernel", "status", "--bpffs", &stand.lab.bpffs().to_string_lossy()])?;
+    ensure!(told.stdout.contains("has its connections to servers watched"), "{told:?}");
     wait::until_true("the server is up", PATIENCE, || Ok(first(&stand, "chat")?["status"] == "up"))?;
 
     let mut stream = stand.lab.visitor.run(|| TcpStream::connect(HTTP))??;
@@ -242,8 +252,11 @@ fn a_host_that_vanishes_is_found_out_by_what_it_does_not_acknowledge() -> Done {
     let other = stand.weir.status()?["services"][0]["servers"][1]["kernel_reports"].clone();
     ensure!(other == 0, "{} has nothing to do with it: {other}", Which::Two.name());
 
+    println!("down {:?} after the host was gone", gone.elapsed());
+
     // An end in order leaves no group behind.
-    stand.weir.terminate()?;
+    stand.weir.signal(Signal::SIGINT)?;
+    stand.weir.wait(PATIENCE)?;
     ensure!(!Path::new(&group.0).exists(), "{} is still there", group.0.display());
     Ok(())
 }

@@ -14,10 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    admin::status::{
-        allowlists::AllowlistStatus,
-        certificates::CertificateStatus,
-    },
+    admin::status::{allowlists::AllowlistStatus, certificates::CertificateStatus},
     clock::Moment,
     config::model::SynCookiesMode,
     control::{

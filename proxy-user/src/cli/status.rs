@@ -6,7 +6,9 @@ use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
 use crate::{
-    admin::status::{EntrypointStatus, GateStatus, ServerWatchStatus, ShadowStatus, StatusDocument, SynFlood},
+    admin::status::{
+        EntrypointStatus, GateStatus, ServerWatchStatus, ShadowStatus, StatusDocument, SynFlood,
+    },
     cli::{Failure, admin::AdminArgs, print},
 };
 
@@ -185,7 +187,8 @@ fn entrypoints(entrypoints: &[EntrypointStatus]) -> Table {
 }
 
 fn servers(status: &StatusDocument) -> Table {
-    let mut table = plain_table(["service", "server", "status", "since", "why", "probe", "requests", "failures"]);
+    let mut table =
+        plain_table(["service", "server", "status", "since", "why", "probe", "requests", "failures"]);
     for service in &status.services {
         for server in &service.servers {
             let status = match server.ejected_for {

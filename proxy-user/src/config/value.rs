@@ -111,9 +111,9 @@ pub fn bytes(text: &str) -> Result<Vec<u8>, Refusal> {
             '\\' => b'\\',
             'x' => {
                 length = 4;
-                let digits = rest.get(at + 2..at + 4).filter(|digits| {
-                    digits.bytes().all(|digit| digit.is_ascii_hexdigit())
-                });
+                let digits = rest
+                    .get(at + 2..at + 4)
+                    .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
                 digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).ok_or_else(unknown)?
             }
             _ => return Err(unknown()),

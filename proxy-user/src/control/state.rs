@@ -75,7 +75,12 @@ impl ControlState {
             lists,
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
-            changing: Mutex::new(Changing { kernel: State::default(), last_reload, trial: None, watched: Watched::default() }),
+            changing: Mutex::new(Changing {
+                kernel: State::default(),
+                last_reload,
+                trial: None,
+                watched: Watched::default(),
+            }),
         }
     }
 

@@ -111,7 +111,8 @@ impl Ejection {
         self.times.store(times.saturating_add(1), Ordering::Relaxed);
         self.in_a_row.store(0, Ordering::Relaxed);
         self.on_trial.store(true, Ordering::Relaxed);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Change { at: Timestamp::now(), why });
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Change { at: Timestamp::now(), why });
         self.until.store(now.0.saturating_add(length).max(1), Ordering::Relaxed);
         length
     }

@@ -7,8 +7,8 @@ mod script;
 
 use std::{net::SocketAddr, time::Duration};
 
-use http::{HeaderValue, Request, Uri, header, uri::Scheme};
 use bytes::Bytes;
+use http::{HeaderValue, Request, Uri, header, uri::Scheme};
 use http_body_util::Full;
 use rustls::pki_types::ServerName;
 use socket2::SockRef;
@@ -90,7 +90,8 @@ impl Target {
 
 fn tls_of_its_own(addr: ServerAddr, host: Option<&HeaderValue>) -> Option<ServerTls> {
     let named = host.and_then(|host| host.to_str().ok()).and_then(|host| host.parse::<Uri>().ok());
-    let named = named.as_ref().and_then(Uri::host).and_then(|host| ServerName::try_from(host.to_owned()).ok());
+    let named =
+        named.as_ref().and_then(Uri::host).and_then(|host| ServerName::try_from(host.to_owned()).ok());
     let server_name = named.unwrap_or_else(|| ServerName::from(addr.0.ip()));
     let tls = ServiceTls { server_name, authorities: ServerAuthorities::Anybody, certificate: None };
     // That needs no authorities, and nothing else can be missing.

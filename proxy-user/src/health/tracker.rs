@@ -70,11 +70,7 @@ impl ProbeFault {
     fn is_silence(&self) -> bool {
         match self {
             Self::Silent(_) | Self::ConnectTimeout(_) => true,
-            Self::Refused
-            | Self::Status(_)
-            | Self::Tls(_)
-            | Self::Broken(_)
-            | Self::Unexpected(_) => false,
+            Self::Refused | Self::Status(_) | Self::Tls(_) | Self::Broken(_) | Self::Unexpected(_) => false,
         }
     }
 }
@@ -219,7 +215,10 @@ mod tests {
             tracker.is_in_transition()
         };
         assert_eq!([refused(), refused(), refused()].map(&mut after), [true, true, false]);
-        assert_eq!([refused(), ok(), refused(), ok(), ok()].map(&mut after), [false, true, false, true, false]);
+        assert_eq!(
+            [refused(), ok(), refused(), ok(), ok()].map(&mut after),
+            [false, true, false, true, false]
+        );
     }
 
     #[test]

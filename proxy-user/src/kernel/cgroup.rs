@@ -44,10 +44,7 @@ impl Group {
         }
         match fs::create_dir(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(KernelFault::system(
-                    format!("make the control group {}", path.display()),
-                    error,
-                ));
+                return Err(KernelFault::system(format!("make the control group {}", path.display()), error));
             }
             _ => {}
         }
@@ -94,8 +91,7 @@ fn present() -> Result<(PathBuf, bool), KernelFault> {
     let mounted = mounted(&mounts)
         .ok_or_else(|| none("no control groups of version 2 (cgroup2) are mounted where it can see them"))?;
     let groups = read("/proc/self/cgroup")?;
-    let group =
-        group_of(&groups).ok_or_else(|| none("it is in no control group of version 2 (cgroup2)"))?;
+    let group = group_of(&groups).ok_or_else(|| none("it is in no control group of version 2 (cgroup2)"))?;
     let path = mounted
         .path_of(group)
         .ok_or_else(|| none("its control group lies outside of what is mounted here"))?;
@@ -121,7 +117,9 @@ impl Mounted<'_> {
         let below = Path::new(group).strip_prefix(self.root).ok()?;
         // `..` leads out of what this namespace may see.
         let inside = below.components().all(|part| matches!(part, std::path::Component::Normal(_)));
-        inside.then(|| if below == Path::new("") { self.place.into() } else { Path::new(self.place).join(below) })
+        inside.then(|| {
+            if below == Path::new("") { self.place.into() } else { Path::new(self.place).join(below) }
+        })
     }
 }
 
@@ -152,7 +150,10 @@ mod tests {
         let at = mounted(mounts).unwrap();
         assert_eq!(at, Mounted { root: "/", place: "/sys/fs/cgroup/unified" });
         assert_eq!(mounted("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"), None);
-        assert_eq!(group_of("4:memory:/a\n0::/system.slice/weir.service\n"), Some("/system.slice/weir.service"));
+        assert_eq!(
+            group_of("4:memory:/a\n0::/system.slice/weir.service\n"),
+            Some("/system.slice/weir.service")
+        );
         assert_eq!(group_of("4:memory:/a\n"), None);
     }
 

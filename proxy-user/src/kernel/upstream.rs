@@ -81,8 +81,9 @@ impl ServerWatch {
         let servers = HashMap::try_from(servers).map_err(|error| attach(&error))?;
         // SAFETY: the ring owns its descriptor, names the same one whenever it is asked, and closes it only when it is
         // dropped, which the `AsyncFd` around it does after having forgotten the descriptor.
-        let reports = unsafe { AsyncFd::register(reports) }
-            .map_err(|error| KernelFault::system(format!("watch {}", names::UPSTREAM_REPORTS), error.into()))?;
+        let reports = unsafe { AsyncFd::register(reports) }.map_err(|error| {
+            KernelFault::system(format!("watch {}", names::UPSTREAM_REPORTS), error.into())
+        })?;
         Ok(Some(Self { _link: link, reports, servers, named: BTreeSet::new(), group }))
     }
 

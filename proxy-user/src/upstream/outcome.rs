@@ -51,8 +51,7 @@ impl<'a> Watch<'a> {
             Ok(answer) => {
                 let status = answer.head.status.as_u16();
                 self.judge(picked, Some(status), &|| format!("answers with status {status}"));
-                self.last =
-                    Some(self.ended(Some(status), answer.at.saturating_duration_since(self.began)));
+                self.last = Some(self.ended(Some(status), answer.at.saturating_duration_since(self.began)));
             }
             // The client's fault, or a server's way to say that it wants no more requests over this connection.
             Err(Failed { fault: AttemptFault::ClientBroke(_), .. })

@@ -29,14 +29,12 @@ pub fn eject(
         scalar::duration(file, &what("for"), body.r#for.as_ref(), default::EJECT_FOR, range, findings);
     let range = 100 * MILLISECOND..=DAY;
     let setting = body.longest.as_ref();
-    let longest =
-        scalar::duration(file, &what("longest"), setting, default::EJECT_LONGEST, range, findings);
+    let longest = scalar::duration(file, &what("longest"), setting, default::EJECT_LONGEST, range, findings);
     if let Some(setting) = setting
         && longest < first
         && findings.count() == faults_before
     {
-        let message =
-            format!("{} is {}, shorter than the first time", what("longest"), value::show(longest));
+        let message = format!("{} is {}, shorter than the first time", what("longest"), value::show(longest));
         findings
             .error(Code::Contradiction, file, &setting.span, message)
             .hint("`longest` can't be shorter than `for`");
@@ -95,8 +93,7 @@ pub fn breaker(
     };
     let over = time("over", body.over.as_ref(), default::BREAKER_OVER, SECOND..=10 * MINUTE);
     let open = time("open", body.open.as_ref(), default::BREAKER_OPEN, 100 * MILLISECOND..=HOUR);
-    let recover =
-        time("recover", body.recover.as_ref(), default::BREAKER_RECOVER, Duration::ZERO..=HOUR);
+    let recover = time("recover", body.recover.as_ref(), default::BREAKER_RECOVER, Duration::ZERO..=HOUR);
     let at_least = body.at_least.as_ref();
     Breaker {
         network: share(file, &what("network"), body.network.as_ref(), 1..=100, findings),
@@ -129,9 +126,11 @@ pub fn share(
         Ok(share) if range.contains(&share) => Some(share),
         Ok(_) => {
             let message = format!("{what} is {}, out of range", value::quoted(&written.value));
-            findings
-                .error(Code::BadShare, file, &written.span, message)
-                .hint(format!("it goes from {}% to {}%", range.start(), range.end()));
+            findings.error(Code::BadShare, file, &written.span, message).hint(format!(
+                "it goes from {}% to {}%",
+                range.start(),
+                range.end()
+            ));
             None
         }
         Err(refusal) => {

@@ -11,8 +11,8 @@ use crate::config::{
     default,
     findings::Findings,
     model::{
-        AccessLog, AccessLogFormat, AccessLogTarget, Admin, AdminAddr, Cgroup, Kernel, KernelMode, Log, Shutdown,
-        StateFolder,
+        AccessLog, AccessLogFormat, AccessLogTarget, Admin, AdminAddr, Cgroup, Kernel, KernelMode, Log,
+        Shutdown, StateFolder,
     },
     source::FileId,
     value::{self, nearest, quoted},
@@ -20,13 +20,12 @@ use crate::config::{
 };
 
 pub fn kernel(written: &Merged<'_>, findings: &mut Findings) -> Kernel {
-    let mut kernel =
-        Kernel {
-            interfaces: Vec::new(),
-            mode: KernelMode::Auto,
-            bpffs: PathBuf::from(default::BPFFS),
-            cgroup: Cgroup::Auto,
-        };
+    let mut kernel = Kernel {
+        interfaces: Vec::new(),
+        mode: KernelMode::Auto,
+        bpffs: PathBuf::from(default::BPFFS),
+        cgroup: Cgroup::Auto,
+    };
     let Some((file, section)) = written.kernel else { return kernel };
     for interface in section.value.interfaces.iter().flat_map(|list| &list.items) {
         if let Err(refusal) = value::interface(&interface.value) {

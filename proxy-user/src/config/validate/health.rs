@@ -58,8 +58,7 @@ fn times(file: FileId, what: &str, body: &written::Health, findings: &mut Findin
     let faults_before = findings.count();
     let range = 10 * MILLISECOND..=HOUR;
     let setting = format!("{what}.every");
-    let every =
-        scalar::duration(file, &setting, body.every.as_ref(), default::HEALTH_EVERY, range, findings);
+    let every = scalar::duration(file, &setting, body.every.as_ref(), default::HEALTH_EVERY, range, findings);
     let every_is_known = findings.count() == faults_before;
     let setting = format!("{what}.timeout");
     let range = MILLISECOND..=HOUR;
@@ -110,7 +109,8 @@ fn ask(item: &Item<'_, written::Service>, health: &At<written::Health>, findings
     let (file, name) = (item.file, &item.name.value);
     let on = |flag: &Option<At<bool>>| flag.as_ref().filter(|flag| flag.value).map(|flag| flag.span.clone());
     let spoken = body.send.as_ref().or(body.expect.as_ref()).map(|text| text.span.clone());
-    let script = body.script.as_ref().map(|steps| steps.first().map_or(health.span.clone(), |s| s.span.clone()));
+    let script =
+        body.script.as_ref().map(|steps| steps.first().map_or(health.span.clone(), |s| s.span.clone()));
     let scripted = spoken.is_some() || script.is_some();
     let tls = on(&body.tls);
     let mut ways = vec![
@@ -127,9 +127,9 @@ fn ask(item: &Item<'_, written::Service>, health: &At<written::Health>, findings
     let Some((way, first)) = ways.next() else {
         if !findings.lost(&format!("service.{name}.health.path")) {
             let message = format!("service `{name}`: `health` has no `path`");
-            findings
-                .error(Code::Missing, file, &health.span, message)
-                .hint("write what to ask for: `path = \"/ping\"`; or `tcp`, `tls`, `send`, `script` or `grpc`");
+            findings.error(Code::Missing, file, &health.span, message).hint(
+                "write what to ask for: `path = \"/ping\"`; or `tcp`, `tls`, `send`, `script` or `grpc`",
+            );
         }
         return Ask::Tcp;
     };
@@ -176,8 +176,7 @@ fn without_path(
         ("expect_body_regex", body.expect_body_regex.as_ref().map(|written| &written.span)),
     ] {
         let Some(span) = span else { continue };
-        let message =
-            format!("service `{}`: health.{key} does nothing where `{way}` asks", item.name.value);
+        let message = format!("service `{}`: health.{key} does nothing where `{way}` asks", item.name.value);
         findings
             .error(Code::Contradiction, item.file, span, message)
             .hint("it belongs to probes over HTTP: `path = \"/ping\"`");
@@ -201,8 +200,7 @@ fn http(
             let upper = written.value.chars().all(|c| c.is_ascii_uppercase() || c == '-');
             let method = Method::from_bytes(written.value.as_bytes()).ok();
             method.filter(|method| upper && *method != Method::CONNECT).unwrap_or_else(|| {
-                let message =
-                    format!("{what}.method {} is not a method for a probe", quoted(&written.value));
+                let message = format!("{what}.method {} is not a method for a probe", quoted(&written.value));
                 findings
                     .error(Code::BadMethod, item.file, &written.span, message)
                     .hint("mostly it is `GET` or `HEAD`");

@@ -57,9 +57,13 @@ async fn judge(answer: Response<Incoming>) -> Result<(), ProbeFault> {
     }
     match status(&read) {
         Some(SERVING) => Ok(()),
-        Some(0) => Err(ProbeFault::Unexpected("the server says that it doesn't know whether it serves".into())),
+        Some(0) => {
+            Err(ProbeFault::Unexpected("the server says that it doesn't know whether it serves".into()))
+        }
         Some(2) => Err(ProbeFault::Unexpected("the server says that it doesn't serve".into())),
-        Some(3) => Err(ProbeFault::Unexpected("the server doesn't know the service that is asked for".into())),
+        Some(3) => {
+            Err(ProbeFault::Unexpected("the server doesn't know the service that is asked for".into()))
+        }
         _ => Err(ProbeFault::Unexpected("the answer is no gRPC health check's".into())),
     }
 }

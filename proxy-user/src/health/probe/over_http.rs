@@ -111,7 +111,10 @@ async fn body(mut body: Incoming, wanted: &BodyMatch) -> Result<(), ProbeFault> 
     if found {
         return Ok(());
     }
-    Err(ProbeFault::Unexpected(format!("the answer's body ({} bytes of it) isn't what is expected", read.len())))
+    Err(ProbeFault::Unexpected(format!(
+        "the answer's body ({} bytes of it) isn't what is expected",
+        read.len()
+    )))
 }
 
 fn holds(read: &[u8], text: &[u8]) -> bool {

@@ -43,7 +43,11 @@ where
 {
     let missing = |came: &[u8]| {
         let came = came.get(..came.len().min(80)).unwrap_or_default();
-        ProbeFault::Unexpected(format!("`{}` did not come, but `{}`", text.escape_ascii(), came.escape_ascii()))
+        ProbeFault::Unexpected(format!(
+            "`{}` did not come, but `{}`",
+            text.escape_ascii(),
+            came.escape_ascii()
+        ))
     };
     loop {
         if let Some(at) = memchr::memmem::find(read, text) {

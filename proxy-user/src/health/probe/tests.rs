@@ -14,12 +14,15 @@ fn config(service: &str) -> Config {
     let text = format!(
         "[entrypoint.web]\nbind = '127.0.0.1:80'\n[service.app]\nservers = '127.0.0.1:1'\n{service}\n[[route]]\nservice = 'app'\n"
     );
-    config::load_text(std::path::Path::new("weir.toml"), &text).unwrap_or_else(|report| panic!("{report}")).config
+    config::load_text(std::path::Path::new("weir.toml"), &text)
+        .unwrap_or_else(|report| panic!("{report}"))
+        .config
 }
 
 /// What a probe by `health` makes of a server that reads something, if `reads`, and then says `says`.
 fn outcome(health: &str, reads: bool, says: &'static [u8]) -> Result<(), ProbeFault> {
-    let check = config(&format!("health = {{ {health}, timeout = '1s' }}")).services[0].health.clone().unwrap();
+    let check =
+        config(&format!("health = {{ {health}, timeout = '1s' }}")).services[0].health.clone().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default());
@@ -70,10 +73,7 @@ fn a_script_goes_step_by_step() {
     let redis = "send = 'PING\\r\\n', expect = '+PONG'";
     assert_eq!(outcome(redis, true, b"+PONG\r\n"), Ok(()));
     let outcome_of = outcome(redis, true, b"-LOADING\r\n");
-    assert_eq!(
-        outcome_of.unwrap_err().to_string(),
-        "`+PONG` did not come, but `-LOADING\\r\\n`"
-    );
+    assert_eq!(outcome_of.unwrap_err().to_string(), "`+PONG` did not come, but `-LOADING\\r\\n`");
     let mail = "script = [{ expect = '220 ' }, { send = 'QUIT\\r\\n', expect = '221 ' }]";
     assert_eq!(outcome(mail, false, b"220 mail ready\r\n221 bye\r\n"), Ok(()));
     assert!(outcome(mail, false, b"221 bye\r\n220 mail\r\n").is_err(), "in another order");
