@@ -138,3 +138,32 @@ impl Service {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::{acme::Board, config, health::Status, snapshot::Snapshot};
+
+    #[test]
+    fn below_the_panic_threshold_every_server_is_used_again() {
+        let text = "[entrypoint.web]\nbind = '127.0.0.1:80'\n[service.app]\n\
+                    servers = ['127.0.0.1:1', '127.0.0.1:2', '127.0.0.1:3']\npanic = '50%'\n\
+                    health = { path = '/' }\n[[route]]\nservice = 'app'\n";
+        let loaded =
+            config::load_text(Path::new("weir.toml"), text).unwrap_or_else(|report| panic!("{report}"));
+        let snapshot = Snapshot::new(loaded.config.into(), &Board::default().into(), None).unwrap();
+        let service = &snapshot.services[0];
+        let picked = || {
+            let picked = (0..30).filter_map(|_| service.pick(Default::default())).map(|picked| picked.index);
+            picked.collect::<std::collections::BTreeSet<_>>()
+        };
+        service.servers.iter().for_each(|server| server.health.change(Status::Up, false, String::new()));
+        service.servers[0].health.change(Status::Down, false, String::new());
+        assert!(!service.panics(), "two of three");
+        assert_eq!(picked(), [1, 2].into());
+        service.servers[1].health.change(Status::Down, false, String::new());
+        assert!(service.panics(), "one of three");
+        assert_eq!(picked(), [0, 1, 2].into());
+    }
+}

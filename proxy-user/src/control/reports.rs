@@ -3,12 +3,11 @@
 //!
 //! It is a help and nothing more. Where it can't be had, that is said once, and the daemon's own clocks have to do.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use crate::{
     config::model::{Cgroup, Config, KernelMode},
     control::state::ControlState,
-    health::Health,
     kernel::{
         KernelFault,
         upstream::{Kind, Seen, ServerWatch},
@@ -101,16 +100,14 @@ impl Reports {
 /// Raises the suspicions that the kernel's reports are.
 pub fn take(seen: &[Seen], running: &Snapshot) {
     for Seen { server, kind } in seen {
-        for health in healths(running, *server) {
-            health.suspect_by_kernel(*kind == Kind::Unacknowledged);
+        let unacknowledged = *kind == Kind::Unacknowledged;
+        // The same server may be in several services; and what isn't acknowledged concerns all of a host's ports.
+        let meant = |addr: SocketAddr| addr == *server || (unacknowledged && addr.ip() == server.ip());
+        let servers = running.services.iter().flat_map(|service| &service.servers);
+        for server in servers.filter(|server| meant(server.addr.0)) {
+            server.health.suspect_by_kernel(unacknowledged);
         }
     }
-}
-
-/// The same server may be in several services.
-fn healths(running: &Snapshot, addr: SocketAddr) -> impl Iterator<Item = &Arc<Health>> {
-    let servers = running.services.iter().flat_map(|service| &service.servers);
-    servers.filter(move |server| server.addr.0 == addr).map(|server| &server.health)
 }
 
 /// Asked for in so many words it is a fault; by default only a pity.
