@@ -187,8 +187,9 @@ fn entrypoints(entrypoints: &[EntrypointStatus]) -> Table {
 }
 
 fn servers(status: &StatusDocument) -> Table {
-    let mut table =
-        plain_table(["service", "server", "status", "since", "why", "probe", "requests", "failures"]);
+    let mut table = plain_table([
+        "service", "server", "status", "since", "why", "probe", "active", "requests", "failures",
+    ]);
     for service in &status.services {
         for server in &service.servers {
             let status = match server.ejected_for {
@@ -203,6 +204,7 @@ fn servers(status: &StatusDocument) -> Table {
                 &server.since,
                 &server.why,
                 &probe,
+                &server.active.to_string(),
                 &server.requests.to_string(),
                 &server.failures.to_string(),
             ]);

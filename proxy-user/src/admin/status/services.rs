@@ -37,6 +37,9 @@ pub struct ServerStatus {
     pub why: String,
     pub requests: u64,
     pub failures: u64,
+    /// Requests under way.
+    #[serde(default)]
+    pub active: u32,
     /// How long the last probe took that brought an answer, in milliseconds.
     #[serde(default)]
     pub probe_ms: Option<f64>,
@@ -107,6 +110,7 @@ fn server(server: &Server, now: Moment) -> ServerStatus {
         why: change.why,
         requests: server.counters.requests.load(Ordering::Relaxed),
         failures: server.counters.failures.load(Ordering::Relaxed),
+        active: server.counters.active.load(Ordering::Relaxed),
         probe_ms: health.probe_took().map(|took| took.as_secs_f64() * 1000.0),
         ejected_for: health
             .ejection
