@@ -29,6 +29,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     admin::{self, AdminFault},
     allowlists::Board,
+    clock::Moment,
     config::{self, Code, Diagnostic, Loaded, Report, diff, model::Config},
     control::{
         apply::{ApplyFault, Fleet},
@@ -143,7 +144,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             _ = hours.tick() => {}
             news = fleet.keeper.news() => lists::take(news, &mut fleet, &state).await,
             () = floods.due() => floods.tell(&fleet.kernel),
-            seen = reported.news() => reports::take(&seen, &fleet.running().load()),
+            seen = reported.news() => reports::take(&seen, &fleet.running().load(), Moment::now()),
             changed = changed_addresses(&mut addresses) => {
                 if let Err(fault) = fleet.reconcile_kernel(changed).await {
                     tracing::error!(%fault, "this host's addresses or interfaces changed, and the gate could not follow");

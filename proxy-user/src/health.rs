@@ -25,6 +25,10 @@ use tokio::sync::Notify;
 
 use crate::{clock::Moment, health::ejection::Ejection};
 
+/// Who was heard within so many milliseconds needs no probe to be known as alive. Shorter than the shortest time (200 ms)
+/// after which the kernel sends a segment again.
+const JUST_NOW: u64 = 150;
+
 /// May a server get work?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -163,9 +167,12 @@ impl Health {
     }
 
     /// The kernel has met something odd on a connection to the server: what was sent is not acknowledged, or the
-    /// connection was reset.
-    pub fn suspect_by_kernel(&self, unacknowledged: bool) {
+    /// connection was reset. On a way that loses packets that is daily life: a server that was heard just now is there.
+    pub fn suspect_by_kernel(&self, unacknowledged: bool, now: Moment) {
         self.kernel_reports.fetch_add(1, Ordering::Relaxed);
+        if now.since(self.last_byte()) < JUST_NOW {
+            return;
+        }
         if unacknowledged {
             self.unacknowledged.store(true, Ordering::Relaxed);
         }
@@ -212,6 +219,16 @@ mod tests {
         health.heard(Moment(20));
         health.heard(Moment(10));
         assert_eq!(health.last_byte(), Moment(20));
+    }
+
+    #[test]
+    fn what_the_kernel_tells_of_a_server_that_was_heard_just_now_is_no_suspicion() {
+        let health = Health::new(Status::Up);
+        health.heard(Moment(1000));
+        health.suspect_by_kernel(true, Moment(1100));
+        assert_eq!((health.is_suspected(), health.kernel_reports()), (false, 1));
+        health.suspect_by_kernel(true, Moment(1200));
+        assert_eq!((health.is_suspected(), health.kernel_reports()), (true, 2));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use crate::{
+    clock::Moment,
     config::model::{Cgroup, Config, KernelMode},
     control::state::ControlState,
     kernel::{
@@ -98,14 +99,14 @@ impl Reports {
 }
 
 /// Raises the suspicions that the kernel's reports are.
-pub fn take(seen: &[Seen], running: &Snapshot) {
+pub fn take(seen: &[Seen], running: &Snapshot, now: Moment) {
     for Seen { server, kind } in seen {
         let unacknowledged = *kind == Kind::Unacknowledged;
         // The same server may be in several services; and what isn't acknowledged concerns all of a host's ports.
         let meant = |addr: SocketAddr| addr == *server || (unacknowledged && addr.ip() == server.ip());
         let servers = running.services.iter().flat_map(|service| &service.servers);
         for server in servers.filter(|server| meant(server.addr.0)) {
-            server.health.suspect_by_kernel(unacknowledged);
+            server.health.suspect_by_kernel(unacknowledged, now);
         }
     }
 }

@@ -48,7 +48,8 @@ impl ServerWatch {
         if *choice == Cgroup::Off {
             return Ok(None);
         }
-        super::privileges::check()?;
+        super::privileges::check()
+            .map_err(|_| KernelFault::NotPermitted { doing: "watch connections to servers".into() })?;
         let object = object::built_in().ok_or(KernelFault::NoObject)?;
         let mut loader = EbpfLoader::new();
         // The gate's maps are in the same object, and the loader makes all of them. As small as can be, they are gone again
