@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod blocks;
 pub mod certificates;
+pub mod drains;
 pub mod files;
 pub mod floods;
 pub mod guard;
@@ -12,6 +13,7 @@ pub mod kernel_side;
 pub mod lists;
 pub mod order;
 pub mod reports;
+pub mod splits;
 pub mod state;
 pub mod summary;
 pub mod trial;
@@ -35,12 +37,14 @@ use crate::{
         apply::{ApplyFault, Fleet},
         blocks::Blocking,
         certificates::Reported,
+        drains::Draining,
         files::Files,
         floods::Floods,
         guard::{Guard, Session},
         install::Trials,
         order::{Answer, Order, Refusal, Verb},
         reports::Reports,
+        splits::Splits,
         state::{ControlState, Source},
     },
     demonstration,
@@ -104,7 +108,9 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let workers = options.workers.unwrap_or_else(cores);
     let (mut blocking, blocked) = Blocking::at_start(&config);
     let mut reported = Reports::begin(&config, &state);
-    let mut fleet = Fleet::start(config.clone(), workers, &state, blocking.shared(), blocked).await?;
+    let mut draining = Draining::at_start(&config);
+    let mut fleet =
+        Fleet::start(config.clone(), workers, &state, blocking.shared(), blocked, draining.shared()).await?;
     state.applied(fleet.generation(), &fleet.kernel.state);
     let mut trials = Trials::at_start(&source, &state);
     state.runs(fleet.running());
@@ -117,10 +123,12 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut certificates = Reported::default();
     let mut hours = tokio::time::interval(certificates::LOOK);
     let mut floods = Floods::watch();
+    let mut splits = Splits::at_start(&fleet);
     let how = loop {
         certificates.look(&fleet.running().load().config, SystemTime::now());
         blocking.keep_up(&mut fleet).await;
         reported.follow(&fleet.running().load(), &state);
+        splits.keep_up(&fleet);
         tokio::select! {
             signal = signals.next() => match signal {
                 Asked::Reload => {
@@ -135,9 +143,11 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
                 let _ = reload(&source, &state, &mut fleet, &mut files).await;
             }
             Some(order) = orders.recv() => {
-                perform(order, &source, &state, &mut fleet, &mut files, &mut trials, &mut blocking).await;
+                let (blocking, draining, splits) = (&mut blocking, &mut draining, &mut splits);
+                perform(order, &source, &state, &mut fleet, &mut files, &mut trials, blocking, draining, splits).await;
             }
             () = blocking.due() => blocking.look(&mut fleet).await,
+            () = splits.due() => splits.look(&fleet),
             () = trials.over() => {
                 let _ = install::revert(&source, &state, &mut fleet, &mut files, &mut trials).await;
             }
@@ -167,6 +177,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
 }
 
 /// Does what was ordered over the admin API.
+#[expect(clippy::too_many_arguments, reason = "whatever an order may be about")]
 async fn perform(
     order: Order,
     source: &Source,
@@ -175,6 +186,8 @@ async fn perform(
     files: &mut Files,
     trials: &mut Trials,
     blocking: &mut Blocking,
+    draining: &mut Draining,
+    splits: &mut Splits,
 ) {
     let (verb, answer) = order.open();
     let outcome = match verb {
@@ -187,6 +200,9 @@ async fn perform(
         Verb::Diff(asked) => difference(source, state, fleet, &asked.name, &asked.text),
         Verb::Block(wanted) => blocking.add(wanted, &state.guard, fleet).await,
         Verb::Unblock(wanted) => blocking.remove(wanted, fleet).await,
+        Verb::Split(wanted) => splits.order(&wanted, fleet),
+        Verb::Drain(wanted) => draining.drain(wanted, &fleet.running().load()),
+        Verb::Undrain(wanted) => draining.undrain(&wanted, &fleet.running().load()),
         // Fetching takes its time, and what it brings comes back as news.
         Verb::RefreshAllowlists(what) => {
             tokio::spawn(lists::refresh(what, state.lists.clone(), answer));

@@ -14,6 +14,7 @@ use crate::{
     proxy_protocol,
     tls::server::ServerTls,
     upstream::{budget::Budget, pool::PoolKey},
+    variants::MadeOf,
 };
 
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub struct Service {
     pub budget: Arc<Budget>,
     pub counters: Arc<ServiceCounters>,
     pub turn: Turn,
+    /// Other services in the place of servers.
+    pub made_of: Option<MadeOf>,
 }
 
 #[derive(Debug)]
@@ -128,7 +131,10 @@ impl Service {
         // A server that is taken out for its silence is marked as down first and counted second. So the count is read
         // first and the mark second: whoever gets in at the last moment is still told to leave.
         let panics = self.panics();
-        let usable = |index: usize| panics || self.servers[index].health.status().usable();
+        let usable = |index: usize| {
+            let health = &self.servers[index].health;
+            health.takes_work() || (panics && !health.is_draining())
+        };
         let mut passed_over = tried;
         while let Some(index) = balance::round_robin(self.servers.len(), turn, passed_over, usable) {
             let picked = picked(index);
@@ -140,7 +146,8 @@ impl Service {
         match self.when_all_down {
             WhenAllDown::Page(_) => None,
             WhenAllDown::TryThen(_) => {
-                balance::round_robin(self.servers.len(), turn, tried, |_| true).map(picked)
+                let not_drained = |index: usize| !self.servers[index].health.is_draining();
+                balance::round_robin(self.servers.len(), turn, tried, not_drained).map(picked)
             }
         }
     }

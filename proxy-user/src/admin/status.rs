@@ -3,7 +3,9 @@
 pub mod allowlists;
 pub mod blocks;
 pub mod certificates;
+pub mod drains;
 pub mod services;
+pub mod splits;
 
 pub use services::{ServerStatus, ServerWatchStatus, ServiceStatus};
 
@@ -14,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    admin::status::{allowlists::AllowlistStatus, certificates::CertificateStatus},
+    admin::status::{allowlists::AllowlistStatus, certificates::CertificateStatus, splits::SplitStatus},
     clock::Moment,
     config::model::SynCookiesMode,
     control::{
@@ -31,6 +33,9 @@ pub struct StatusDocument {
     pub version: String,
     pub started: String,
     pub draining: bool,
+    /// Somebody has said that this host gets no more traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_drain: Option<DrainStatus>,
     /// Counts up with each configuration that was taken over.
     pub generation: u64,
     pub configuration: ConfigurationStatus,
@@ -39,6 +44,9 @@ pub struct StatusDocument {
     pub server_watch: ServerWatchStatus,
     pub entrypoints: Vec<EntrypointStatus>,
     pub services: Vec<ServiceStatus>,
+    /// How requests are shared out between services.
+    #[serde(default)]
+    pub splits: Vec<SplitStatus>,
     pub allowlists: Vec<AllowlistStatus>,
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,
@@ -161,6 +169,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: text(state.started),
         draining: state.is_draining(),
+        host_drain: drains::of_host(&snapshot),
         generation: snapshot.generation,
         configuration: ConfigurationStatus {
             path: match &state.source {
@@ -181,6 +190,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         server_watch: services::watched(state.watched()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
         services: services::of(&snapshot, Moment::now()),
+        splits: splits::all(&snapshot, std::time::Instant::now()),
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         certificates: certificates::of(&snapshot),
         warnings: certificates::warnings(&snapshot),

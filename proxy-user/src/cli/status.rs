@@ -55,6 +55,14 @@ fn text(status: &StatusDocument) -> String {
     let draining = if status.draining { ", draining" } else { "" };
     // Writing to a String can't fail.
     let _ = writeln!(text, "weir {}, running since {}{draining}", status.version, status.started);
+    if let Some(drain) = &status.host_drain {
+        let _ = writeln!(
+            text,
+            "THIS HOST IS DRAINED since {}, {}: /ping fails until `weir undrain --host`",
+            drain.since,
+            drain.sentence()
+        );
+    }
     let configuration = &status.configuration;
     let _ = writeln!(
         text,
@@ -138,6 +146,9 @@ fn text(status: &StatusDocument) -> String {
             );
         }
     }
+    for split in &status.splits {
+        text.push_str(&super::split::line(split));
+    }
     let _ = writeln!(text, "\n{}\n\n{}", entrypoints(&status.entrypoints), servers(status));
     text
 }
@@ -197,12 +208,19 @@ fn servers(status: &StatusDocument) -> Table {
                 None => server.status.clone(),
             };
             let probe = server.probe_ms.map_or("-".to_owned(), |took| format!("{took:.1} ms"));
+            // Why it gets no work is what matters; how it is stands beside.
+            let drain = server
+                .draining
+                .as_ref()
+                .map(|drain| (format!("draining ({status})"), drain.since.clone(), drain.sentence()));
+            let (status, since, why) =
+                drain.unwrap_or_else(|| (status, server.since.clone(), server.why.clone()));
             table.add_row([
                 &service.name,
                 &server.address,
                 &status,
-                &server.since,
-                &server.why,
+                &since,
+                &why,
                 &probe,
                 &server.active.to_string(),
                 &server.requests.to_string(),

@@ -5,6 +5,7 @@
 
 mod health;
 mod tls;
+mod variants;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -319,6 +320,7 @@ fn service(config: &Config, one: &Service) -> Keys {
     let Service {
         name: _,
         servers,
+        made_of,
         tls,
         protocol,
         send_proxy,
@@ -329,6 +331,9 @@ fn service(config: &Config, one: &Service) -> Keys {
         timeouts,
         when_all_down,
     } = one;
+    if let Some(made_of) = made_of {
+        return variants::made_of(config, made_of);
+    }
     let Timeouts { connect, first_byte, unacknowledged } = timeouts;
     let mut keys = Keys::from([
         ("servers", joined(servers)),

@@ -10,6 +10,7 @@ mod limits;
 mod middleware;
 mod route;
 mod tls;
+mod variants;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -20,7 +21,7 @@ use ipnet::IpNet;
 use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
 
 pub use acme::{Acme, AcmeChallenge};
-pub use health::{Ask, BodyMatch, Breaker, Eject, HealthCheck, HttpCheck, Slow, Step};
+pub use health::{Ask, BodyMatch, Breaker, DrainOn, Eject, HealthCheck, HttpCheck, Slow, Step};
 pub use middleware::{
     BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
     RateLimit, Redirect, ReplacePath, Template,
@@ -32,6 +33,7 @@ pub use tls::{
 };
 
 pub use limits::Limits;
+pub use variants::{Judge, MadeOf, Mirror, Split};
 
 /// A whole configuration, valid in itself. Whether its ports are free and its interfaces exist only the host
 /// can say: that is found out when it is applied.
@@ -293,8 +295,9 @@ pub struct ClientIpSource {
 #[derive(Debug, Clone)]
 pub struct Service {
     pub name: Arc<str>,
-    /// At least one, each once.
+    /// Each once; at least one, or none in a service that is made of others.
     pub servers: Vec<SocketAddr>,
+    pub made_of: Option<MadeOf>,
     pub tls: Option<ServiceTls>,
     pub protocol: ServerProtocol,
     /// Tells the servers with the PROXY protocol who the client is.

@@ -159,7 +159,7 @@ where
         Ask::Grpc(service) => grpc::ask(stream, target, service).await,
         Ask::Http(check) => {
             let http2 = agreed_on_http2.unwrap_or(target.protocol == ServerProtocol::Http2);
-            over_http::ask(stream, target, check, http2).await
+            over_http::ask(stream, target, check, health, http2).await
         }
     }
 }

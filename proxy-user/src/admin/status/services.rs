@@ -4,7 +4,10 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::text;
+use super::{
+    drains::{self, DrainStatus},
+    text,
+};
 use crate::{
     clock::Moment,
     control::reports::Watched,
@@ -35,6 +38,9 @@ pub struct ServerStatus {
     pub status: String,
     pub since: String,
     pub why: String,
+    /// It gets no new work, however well it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draining: Option<DrainStatus>,
     pub requests: u64,
     pub failures: u64,
     /// Requests under way.
@@ -86,12 +92,20 @@ pub fn watched(watched: Watched) -> ServerWatchStatus {
 }
 
 pub fn of(snapshot: &Snapshot, now: Moment) -> Vec<ServiceStatus> {
+    let drained = snapshot.drains.list();
     let service = |service: &Service| ServiceStatus {
         name: service.name.to_string(),
         requests: service.counters.requests.load(Ordering::Relaxed),
         retries: service.counters.retries.load(Ordering::Relaxed),
         pages: service.counters.pages.load(Ordering::Relaxed),
-        servers: service.servers.iter().map(|one| server(one, now)).collect(),
+        servers: service
+            .servers
+            .iter()
+            .map(|one| ServerStatus {
+                draining: drains::of_server(&drained, service, one),
+                ..server(one, now)
+            })
+            .collect(),
         breaker: service.breaker.as_ref().map(breaker),
         panics: service.panics(),
     };
@@ -108,6 +122,7 @@ fn server(server: &Server, now: Moment) -> ServerStatus {
         status: status.name().to_owned(),
         since: text(change.at),
         why: change.why,
+        draining: None,
         requests: server.counters.requests.load(Ordering::Relaxed),
         failures: server.counters.failures.load(Ordering::Relaxed),
         active: server.counters.active.load(Ordering::Relaxed),

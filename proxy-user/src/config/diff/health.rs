@@ -30,12 +30,12 @@ pub fn health(check: &HealthCheck, keys: &mut Keys) {
 }
 
 fn http(check: &HttpCheck, keys: &mut Keys) {
-    let HttpCheck { method, path, status, headers, body } = check;
+    let HttpCheck { method, path, status, headers, body, drain } = check;
     keys.insert("health.path", path.to_string());
     if *method != http::Method::GET {
         keys.insert("health.method", method.to_string());
     }
-    keys.insert("health.status", statuses(status));
+    keys.insert("health.status", self::statuses(status));
     if !headers.is_empty() {
         let shown = headers.iter().map(|(name, value)| match value {
             Some(value) => format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())),
@@ -43,6 +43,9 @@ fn http(check: &HttpCheck, keys: &mut Keys) {
         });
         keys.insert("health.expect_header", joined(shown));
     }
+    let statuses: Vec<_> = drain.statuses.iter().map(http::StatusCode::as_str).collect();
+    keys.extend((!statuses.is_empty()).then(|| ("health.drain_on", statuses.join(", "))));
+    keys.extend(drain.header.as_ref().map(|header| ("health.drain_header", header.to_string())));
     match body {
         None => {}
         Some(BodyMatch::Contains(text)) => {

@@ -3,7 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 /// `health = { path = "/ping", every = "1s", timeout = "250ms", fall = 2, rise = 2 }`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +53,15 @@ pub struct HttpCheck {
     /// Each must be there; `None`: with any value.
     pub headers: Vec<(HeaderName, Option<HeaderValue>)>,
     pub body: Option<BodyMatch>,
+    /// By what answers ask for a drain.
+    pub drain: DrainOn,
+}
+
+/// `drain_on = "404"`, `drain_header = "X-Drain"`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DrainOn {
+    pub statuses: Vec<StatusCode>,
+    pub header: Option<HeaderName>,
 }
 
 /// What an answer's body must hold.

@@ -126,7 +126,7 @@ pub fn share(
         Ok(share) if range.contains(&share) => Some(share),
         Ok(_) => {
             let message = format!("{what} is {}, out of range", value::quoted(&written.value));
-            findings.error(Code::BadShare, file, &written.span, message).hint(format!(
+            findings.error(Code::BadPercent, file, &written.span, message).hint(format!(
                 "it goes from {}% to {}%",
                 range.start(),
                 range.end()
@@ -134,7 +134,7 @@ pub fn share(
             None
         }
         Err(refusal) => {
-            scalar::refused(file, Code::BadShare, &format!("{what}:"), written, refusal, findings);
+            scalar::refused(file, Code::BadPercent, &format!("{what}:"), written, refusal, findings);
             None
         }
     }

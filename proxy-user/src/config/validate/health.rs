@@ -1,5 +1,7 @@
 //! `health` of a service: how its servers are probed.
 
+mod drain_on;
+
 use std::{ops::RangeInclusive, time::Duration};
 
 use bytes::Bytes;
@@ -174,6 +176,8 @@ fn without_path(
         ("expect_header", header.map(|written| &written.span)),
         ("expect_body", body.expect_body.as_ref().map(|written| &written.span)),
         ("expect_body_regex", body.expect_body_regex.as_ref().map(|written| &written.span)),
+        ("drain_on", body.drain_on.as_ref().map(|written| &written.span)),
+        ("drain_header", body.drain_header.as_ref().map(|written| &written.span)),
     ] {
         let Some(span) = span else { continue };
         let message = format!("service `{}`: health.{key} does nothing where `{way}` asks", item.name.value);
@@ -214,6 +218,7 @@ fn http(
         status,
         headers: headers(item.file, &what, body, findings),
         body: body_match(item.file, &what, body, findings),
+        drain: drain_on::of(item, body, findings),
     }
 }
 

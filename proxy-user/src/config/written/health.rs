@@ -31,6 +31,14 @@ pub struct Health {
     /// Only with `path`: a regular expression that must match somewhere in the first 64 KiB of the answer's body.
     #[schemars(example = &"(?i)ready|degraded")]
     pub expect_body_regex: Option<At<String>>,
+    /// Only with `path`: statuses of the answer by which a server asks to be drained: it gets no new work, and isn't taken for
+    /// down.
+    #[schemars(example = "404")]
+    pub drain_on: Option<List>,
+    /// Only with `path`: the name of a header by which it asks for the same, if the answer has it, whatever its value and the
+    /// answer's status.
+    #[schemars(example = "X-Drain")]
+    pub drain_header: Option<At<String>>,
     /// `true`: a TCP connection is enough. The server's kernel answers that, also where the server hangs.
     pub tcp: Option<At<bool>>,
     /// `true`: a TLS handshake is enough. By the service's `tls`; without that, for the name in `host` and with any

@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
     body::Incoming,
@@ -14,20 +14,38 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Target, broken, request};
 use crate::{
-    config::model::{BodyMatch, HttpCheck},
-    health::tracker::ProbeFault,
+    clock::Moment,
+    config::model::{BodyMatch, DrainOn, HttpCheck},
+    health::{Health, tracker::ProbeFault},
     worker::LocalExecutor,
 };
 
 /// So much of a body is looked at.
 const MOST_BODY: usize = 64 * 1024;
 
-pub async fn ask<S>(stream: S, target: &Target, check: &HttpCheck, http2: bool) -> Result<(), ProbeFault>
+pub async fn ask<S>(
+    stream: S,
+    target: &Target,
+    check: &HttpCheck,
+    health: &Health,
+    http2: bool,
+) -> Result<(), ProbeFault>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let request = request(target, &check.method, check.path.as_str(), http2, Bytes::new())?;
-    exchange(stream, request, http2, async |answer| judge(answer, check).await).await
+    exchange(stream, request, http2, async |answer| {
+        health.heard(Moment::now());
+        let asks = asks_to_drain(&check.drain, answer.status(), answer.headers());
+        let drains = asks.is_some();
+        let expected = check.status.iter().any(|range| range.contains(&answer.status().as_u16()));
+        // An error says nothing of it, and leaves it as it is.
+        if drains || expected {
+            tell_of_drain(target, health, asks);
+        }
+        if drains { Ok(()) } else { judge(answer, check).await }
+    })
+    .await
 }
 
 /// Sends one request over `stream`, and has its answer judged.
@@ -65,6 +83,25 @@ where
             judged = &mut judged => judged,
             _ = connection => judged.await,
         }
+    }
+}
+
+/// With which words an answer asks that its server be drained.
+fn asks_to_drain(drain: &DrainOn, status: StatusCode, headers: &HeaderMap) -> Option<String> {
+    if drain.statuses.contains(&status) {
+        return Some(format!("the probe was answered with status {}", status.as_u16()));
+    }
+    let header = drain.header.as_ref().filter(|header| headers.contains_key(*header))?;
+    Some(format!("the probe's answer has the header `{header}`"))
+}
+
+/// A drain that is asked for begins and ends with the answers.
+fn tell_of_drain(target: &Target, health: &Health, asks: Option<String>) {
+    let server = target.addr;
+    match (asks.clone(), health.asked_to_drain(asks)) {
+        (Some(why), true) => tracing::info!(%server, why, "server asks to be drained: it gets no new work"),
+        (None, true) => tracing::info!(%server, "server does not ask to be drained any more"),
+        (_, false) => {}
     }
 }
 
@@ -119,4 +156,28 @@ async fn body(mut body: Incoming, wanted: &BodyMatch) -> Result<(), ProbeFault> 
 
 fn holds(read: &[u8], text: &[u8]) -> bool {
     memchr::memmem::find(read, text).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_asks_for_a_drain_by_its_status_or_by_a_header() {
+        let drain =
+            DrainOn { statuses: vec![StatusCode::NOT_FOUND], header: Some("x-drain".parse().unwrap()) };
+        let with = HeaderMap::from_iter([("x-drain".parse().unwrap(), http::HeaderValue::from_static(""))]);
+        let without = HeaderMap::new();
+        for (drain, status, headers, asks) in [
+            (&drain, 200, &without, false),
+            (&drain, 404, &without, true),
+            (&drain, 503, &without, false),
+            (&drain, 200, &with, true),
+            (&drain, 503, &with, true),
+            (&DrainOn::default(), 404, &with, false),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(asks_to_drain(drain, status, headers).is_some(), asks, "{status} {headers:?}");
+        }
+    }
 }
