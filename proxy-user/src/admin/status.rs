@@ -16,7 +16,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    admin::status::{allowlists::AllowlistStatus, certificates::CertificateStatus, splits::SplitStatus},
+    admin::status::{
+        allowlists::AllowlistStatus, certificates::CertificateStatus, drains::DrainStatus,
+        splits::SplitStatus,
+    },
     clock::Moment,
     config::model::SynCookiesMode,
     control::{

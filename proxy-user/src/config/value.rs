@@ -66,7 +66,7 @@ pub fn rate(text: &str) -> Result<(u32, Duration), Refusal> {
 const MOST_PER_TIME: u32 = 1_000_000;
 
 /// `50%`
-pub fn share(text: &str) -> Result<u8, Refusal> {
+pub fn percent(text: &str) -> Result<u8, Refusal> {
     let example = "a share is a whole number of percent: `50%`";
     let number = text.strip_suffix('%').filter(|number| {
         !number.is_empty() && number.len() <= 3 && number.chars().all(|c| c.is_ascii_digit())

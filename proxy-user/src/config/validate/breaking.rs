@@ -51,7 +51,7 @@ pub fn eject(
         first,
         longest: longest.max(first),
         most: share(file, &what("most"), body.most.as_ref(), 1..=100, findings)
-            .unwrap_or_else(|| value::share(default::EJECT_MOST).unwrap_or_default()),
+            .unwrap_or_else(|| value::percent(default::EJECT_MOST).unwrap_or_default()),
         status: body
             .status
             .as_ref()
@@ -69,7 +69,7 @@ pub fn breaker(
     let name = &item.name.value;
     let what = |key: &str| format!("service `{name}`: breaker.{key}");
     let quantile = share(file, &what("quantile"), body.quantile.as_ref(), 1..=99, findings)
-        .unwrap_or_else(|| value::share(default::BREAKER_QUANTILE).unwrap_or_default());
+        .unwrap_or_else(|| value::percent(default::BREAKER_QUANTILE).unwrap_or_default());
     let limit = body.latency.as_ref().map(|latency| {
         scalar::duration(file, &what("latency"), Some(latency), "1s", MILLISECOND..=HOUR, findings)
     });
@@ -122,7 +122,7 @@ pub fn share(
     findings: &mut Findings,
 ) -> Option<u8> {
     let written = written?;
-    match value::share(&written.value) {
+    match value::percent(&written.value) {
         Ok(share) if range.contains(&share) => Some(share),
         Ok(_) => {
             let message = format!("{what} is {}, out of range", value::quoted(&written.value));
