@@ -231,8 +231,9 @@ entrypoints = ["local", "web"]
     );
     assert_eq!((health.every, health.timeout), (Duration::from_secs(2), Duration::from_secs(1)));
     assert_eq!((health.fall, health.rise), (3, 4));
-    assert_eq!(health.drain.statuses, [http::StatusCode::NOT_FOUND]);
-    assert_eq!(health.drain.header, Some(http::HeaderName::from_static("x-drain")));
+    let Ask::Http(check) = &health.ask else { panic!("over HTTP") };
+    assert_eq!(check.drain.statuses, [http::StatusCode::NOT_FOUND]);
+    assert_eq!(check.drain.header, Some(http::HeaderName::from_static("x-drain")));
     assert_eq!(app.timeouts.connect, Duration::from_secs(1));
     assert_eq!(app.timeouts.first_byte, Duration::from_secs(300));
     assert_eq!(app.when_all_down, WhenAllDown::Try);

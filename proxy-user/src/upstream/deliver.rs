@@ -54,7 +54,13 @@ pub async fn deliver_or_return(
     let _active = service.budget.enter();
     service.counters.requests.fetch_add(1, Ordering::Relaxed);
     let began = Instant::now();
-    let mut watch = Watch::begin(service, began).map_err(|Broken| Undelivered::BreakerOpen)?;
+    let mut watch = match Watch::begin(service, began) {
+        Ok(watch) => watch,
+        Err(Broken) => {
+            *unspent = Some(body);
+            return Err(Undelivered::BreakerOpen);
+        }
+    };
     let mut tried = Tried::default();
     let mut fault = None;
     let mut connections = Connections::PooledOrNew;
