@@ -546,15 +546,15 @@ fn services_are_checked() {
     );
     only(
         &more("health = { path = '/', drain_on = ['404', 'gone'] }"),
-        "error[W024]: weir.toml:3:42: service `more`: health.drain_on `gone` is not the status of an answer",
+        "error[W024]: weir.toml:3:43: service `more`: health.drain_on `gone` is not the status of an answer",
     );
     only(
         &more("health = { path = '/', drain_on = '100' }"),
-        "error[W024]: weir.toml:3:34: service `more`: health.drain_on `100` is not the status of an answer",
+        "error[W024]: weir.toml:3:35: service `more`: health.drain_on `100` is not the status of an answer",
     );
     only(
         &more("health = { path = '/', drain_header = 'X Drain' }"),
-        "error[W028]: weir.toml:3:38: service `more`: health.drain_header `X Drain` is not a header's name",
+        "error[W028]: weir.toml:3:39: service `more`: health.drain_header `X Drain` is not a header's name",
     );
     only(
         &more("timeouts = { connect = '2m' }"),
