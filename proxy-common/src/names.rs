@@ -96,6 +96,14 @@ pub const GATE_MAPS: [&str; 24] = [
     GATE_UNPROVED,
 ];
 
+/// Which servers are watched by [`UPSTREAM_WATCH`], and when each was last told of. Not pinned, as little as the next one: whoever
+/// reads it holds it.
+pub const UPSTREAM_SERVERS: &str = "UPSTREAM_SERVERS";
+/// What there is to tell of them.
+pub const UPSTREAM_REPORTS: &str = "UPSTREAM_REPORTS";
+/// Watches the daemon's connections to servers, from its control group.
+pub const UPSTREAM_WATCH: &str = "upstream_watch";
+
 /// The gate at XDP.
 pub const GATE_XDP: &str = "gate_xdp";
 /// Has handshakes proved that the gate at XDP hands over to it. Where a kernel can't do that, it isn't there.

@@ -9,6 +9,8 @@ mod challenge;
 mod events;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod upstream;
 
 #[cfg(target_arch = "bpf")]
 #[allow(clippy::needless_pass_by_value, reason = "the signature that the attribute macros want")]
@@ -16,8 +18,8 @@ mod programs {
     use aya_ebpf::{
         bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
         helpers::{bpf_get_prandom_u32, bpf_redirect, bpf_xdp_adjust_head},
-        macros::{classifier, xdp},
-        programs::{TcContext, XdpContext},
+        macros::{classifier, sock_ops, xdp},
+        programs::{SockOpsContext, TcContext, XdpContext},
     };
     use proxy_common::{
         answer::{Answer, Outcome},
@@ -34,6 +36,7 @@ mod programs {
         challenge::{Proof, Segment, prove},
         events::{self, Decided, Packet},
         maps::{GateMaps, handed_over, prove_next, report},
+        upstream,
     };
 
     /// How much of a packet is made readable when its headers don't lie in one piece: more than the deepest
@@ -126,6 +129,13 @@ mod programs {
         // SAFETY: the check above keeps all of the answer inside of the packet, and bytes may lie anywhere.
         unsafe { (ctx.start() as *mut [u8; Answer::BYTES]).write_unaligned(answer) };
         xdp_action::XDP_PASS
+    }
+
+    /// Sees the daemon's connections to servers. Nothing is asked of it, so what it returns doesn't matter.
+    #[sock_ops]
+    pub fn upstream_watch(ctx: SockOpsContext) -> u32 {
+        upstream::watch(&ctx);
+        1
     }
 
     /// What benchmarks compare the gate with. Never attached.

@@ -14,6 +14,7 @@ pub mod lists;
 pub mod maintenance;
 pub mod names;
 pub mod order;
+pub mod reports;
 pub mod splits;
 pub mod state;
 pub mod summary;
@@ -32,6 +33,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     admin::{self, AdminFault},
     allowlists::Board,
+    clock::Moment,
     config::{
         self, Code, Diagnostic, Loaded, Report, diff,
         model::{Config, Server},
@@ -47,6 +49,7 @@ use crate::{
         install::Trials,
         maintenance::Maintaining,
         order::{Answer, Order, Refusal, Verb},
+        reports::Reports,
         splits::Splits,
         state::{ControlState, Source},
     },
@@ -109,6 +112,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let workers = options.workers.unwrap_or_else(cores);
     let (mut blocking, blocked) = Blocking::at_start(&config);
     let mut maintaining = Maintaining::at_start(&config, state.maintenance.clone());
+    let mut reported = Reports::begin(&config, &state);
     let mut draining = Draining::at_start(&config);
     let mut fleet =
         Fleet::start(config.clone(), workers, &state, blocking.shared(), blocked, draining.shared()).await?;
@@ -127,6 +131,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let how = loop {
         certificates.look(&fleet.running().load().config, SystemTime::now());
         blocking.keep_up(&mut fleet).await;
+        reported.follow(&fleet.running().load(), &state);
         splits.keep_up(&fleet);
         maintaining.keep_up(&fleet);
         tokio::select! {
@@ -162,6 +167,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             () = fleet.names.news() => names::take(&mut fleet, &state).await,
             news = fleet.keeper.news() => lists::take(news, &mut fleet, &state).await,
             () = floods.due() => floods.tell(&fleet.kernel),
+            seen = reported.news() => reports::take(&seen, &fleet.running().load(), Moment::now()),
             changed = changed_addresses(&mut addresses) => {
                 if let Err(fault) = fleet.reconcile_kernel(changed).await {
                     tracing::error!(%fault, "this host's addresses or interfaces changed, and the gate could not follow");

@@ -1,22 +1,33 @@
 //! Which servers may get work: what probes and live traffic say of each, and what is made of it.
 //!
 //! A server's health is shared: workers write its liveness clock and read its status with plain atomics; the
-//! control side runs one [`watcher`] per server, which alone changes the status, by the rules of [`tracker`].
+//! control side runs one [`watcher`] per server, which alone changes the verdict, by the rules of [`tracker`]. What
+//! requests meet may leave a server out for a while ([`ejection`]), or a whole service ([`breaker`]).
 //! Health outlives a reload: it belongs to the service's name and the server's address.
 
+pub mod breaker;
+pub mod ejection;
 pub mod probe;
 pub mod tracker;
 pub mod watcher;
+pub mod window;
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use crate::clock::Moment;
+use crate::{clock::Moment, health::ejection::Ejection};
+
+/// Who was heard within so many milliseconds needs no probe to be known as alive. Shorter than the shortest time (200 ms)
+/// after which the kernel sends a segment again.
+const JUST_NOW: u64 = 150;
 
 /// May a server get work?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +38,8 @@ pub enum Status {
     Down,
     /// The service has no health check: always given work, and only the request itself finds out.
     Unchecked,
+    /// Requests fail there one after the other: left out for a while, whatever probes say. Never a verdict of theirs.
+    Ejected,
 }
 
 impl Status {
@@ -40,6 +53,7 @@ impl Status {
             Self::Up => "up",
             Self::Down => "down",
             Self::Unchecked => "unchecked",
+            Self::Ejected => "ejected",
         }
     }
 }
@@ -47,7 +61,7 @@ impl Status {
 /// What is known of one server.
 #[derive(Debug)]
 pub struct Health {
-    status: AtomicU8,
+    verdict: AtomicU8,
     /// The liveness clock: when a byte last came from the server, by traffic or by probe.
     last_byte: AtomicU64,
     /// Counts the times that the server fell silent and was taken out for it. A request that waits for an answer
@@ -62,6 +76,13 @@ pub struct Health {
     wake: Notify,
     changed: Notify,
     last_change: Mutex<Change>,
+    pub ejection: Ejection,
+    /// How long the last probe that brought an answer took, in microseconds, and one more. 0: there was none.
+    probe_took: AtomicU32,
+    /// How often the kernel has told that the server doesn't acknowledge what is sent to it, or breaks connections off.
+    kernel_reports: AtomicU32,
+    /// The kernel's is one of the suspicions that stand.
+    unacknowledged: AtomicBool,
     /// Since when it asks to be drained, and how.
     asks_to_drain: Mutex<Option<Change>>,
 }
@@ -93,7 +114,7 @@ pub struct Change {
 impl Health {
     pub fn new(status: Status) -> Self {
         Self {
-            status: AtomicU8::new(status as u8),
+            verdict: AtomicU8::new(status as u8),
             last_byte: AtomicU64::new(0),
             silences: AtomicU32::new(0),
             suspected: AtomicBool::new(false),
@@ -103,6 +124,10 @@ impl Health {
             wake: Notify::new(),
             changed: Notify::new(),
             last_change: Mutex::new(Change { at: Timestamp::now(), why: "not probed yet".into() }),
+            ejection: Ejection::default(),
+            probe_took: AtomicU32::new(0),
+            kernel_reports: AtomicU32::new(0),
+            unacknowledged: AtomicBool::new(false),
             asks_to_drain: Mutex::default(),
         }
     }
@@ -171,13 +196,36 @@ impl Health {
         probes.good = if well { probes.good.saturating_add(1) } else { 0 };
     }
 
+    /// What becomes of the server now.
     pub fn status(&self) -> Status {
-        match self.status.load(Ordering::Relaxed) {
+        self.status_at(Moment::recent())
+    }
+
+    pub fn status_at(&self, now: Moment) -> Status {
+        match self.verdict() {
+            verdict if verdict.usable() && self.ejection.is_out(now) => Status::Ejected,
+            verdict => verdict,
+        }
+    }
+
+    /// What probes have made of it.
+    pub fn verdict(&self) -> Status {
+        match self.verdict.load(Ordering::Relaxed) {
             0 => Status::Starting,
             1 => Status::Up,
             2 => Status::Down,
             _ => Status::Unchecked,
         }
+    }
+
+    /// How long the last probe took that brought an answer.
+    pub fn probe_took(&self) -> Option<Duration> {
+        let took = self.probe_took.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(Duration::from_micros(took.into()))
+    }
+
+    pub fn kernel_reports(&self) -> u32 {
+        self.kernel_reports.load(Ordering::Relaxed)
     }
 
     pub fn last_change(&self) -> Change {
@@ -208,6 +256,19 @@ impl Health {
         }
     }
 
+    /// The kernel has met something odd on a connection to the server: what was sent is not acknowledged, or the
+    /// connection was reset. On a way that loses packets that is daily life: a server that was heard just now is there.
+    pub fn suspect_by_kernel(&self, unacknowledged: bool, now: Moment) {
+        self.kernel_reports.fetch_add(1, Ordering::Relaxed);
+        if now.since(self.last_byte()) < JUST_NOW {
+            return;
+        }
+        if unacknowledged {
+            self.unacknowledged.store(true, Ordering::Relaxed);
+        }
+        self.suspect();
+    }
+
     /// Whether a suspicion waits to be looked into.
     pub fn is_suspected(&self) -> bool {
         self.suspected.load(Ordering::Acquire)
@@ -217,10 +278,10 @@ impl Health {
     pub(crate) fn change(&self, status: Status, silent: bool, why: String) {
         *self.last_change.lock().unwrap_or_else(PoisonError::into_inner) =
             Change { at: Timestamp::now(), why };
-        if status.usable() && !self.status().usable() && !self.is_draining() {
+        if status.usable() && !self.verdict().usable() && !self.is_draining() {
             self.usable_since.store(Moment::now().0, Ordering::Relaxed);
         }
-        self.status.store(status as u8, Ordering::Release);
+        self.verdict.store(status as u8, Ordering::Release);
         if silent {
             self.silences.fetch_add(1, Ordering::AcqRel);
         }
@@ -251,6 +312,16 @@ mod tests {
         health.heard(Moment(20));
         health.heard(Moment(10));
         assert_eq!(health.last_byte(), Moment(20));
+    }
+
+    #[test]
+    fn what_the_kernel_tells_of_a_server_that_was_heard_just_now_is_no_suspicion() {
+        let health = Health::new(Status::Up);
+        health.heard(Moment(1000));
+        health.suspect_by_kernel(true, Moment(1100));
+        assert_eq!((health.is_suspected(), health.kernel_reports()), (false, 1));
+        health.suspect_by_kernel(true, Moment(1200));
+        assert_eq!((health.is_suspected(), health.kernel_reports()), (true, 2));
     }
 
     #[test]
@@ -296,7 +367,7 @@ mod tests {
     #[test]
     fn every_status_survives_its_number() {
         for status in [Status::Starting, Status::Up, Status::Down, Status::Unchecked] {
-            assert_eq!(Health::new(status).status(), status);
+            assert_eq!(Health::new(status).verdict(), status);
         }
     }
 }

@@ -22,6 +22,7 @@ mod allowed;
 mod attach;
 pub mod blocks;
 mod cdn;
+mod cgroup;
 pub mod explain;
 pub mod fault;
 mod interface;
@@ -36,6 +37,7 @@ pub mod status;
 pub mod syn_cookies;
 mod sys;
 mod tables;
+pub mod upstream;
 pub mod watch;
 
 pub use attach::Change;

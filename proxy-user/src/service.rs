@@ -18,7 +18,7 @@ use crate::{
     balance::{self, Ask, Tried, Way, ewma::Ewma},
     clock::Moment,
     config::model::{HealthCheck, Pool, ServerProtocol, Timeouts},
-    health::Health,
+    health::{Health, breaker::Breaker, ejection::Ejector},
     page::{Page, by_status::ByStatus},
     proxy_protocol,
     service::balancer::{Balancer, Wanted},
@@ -36,6 +36,10 @@ pub struct Service {
     /// Connections begin with a header that names the client, and serve one request.
     pub send_proxy: Option<proxy_protocol::Version>,
     pub check: Option<HealthCheck>,
+    pub eject: Option<Ejector>,
+    pub breaker: Option<Breaker>,
+    /// When less than so many percent of the servers are usable, all are used.
+    pub panic: u8,
     pub timeouts: Timeouts,
     pub pool: Pool,
     pub when_all_down: WhenAllDown,
@@ -169,9 +173,10 @@ impl Service {
                 return Some(picked);
             }
         }
+        let panics = self.panics();
         let mut passed_over = tried;
-        while let Some(picked) = self.next(passed_over, wanted, false) {
-            if picked.server.health.takes_work() {
+        while let Some(picked) = self.next(passed_over, wanted, panics) {
+            if panics || picked.server.health.takes_work() {
                 return Some(picked);
             }
             passed_over.insert(picked.index);
@@ -221,10 +226,48 @@ impl Service {
         }
     }
 
+    /// Whether so few servers are usable that the checks are believed no more.
+    pub fn panics(&self) -> bool {
+        if self.panic == 0 {
+            return false;
+        }
+        let usable = self.servers.iter().filter(|server| server.health.status().usable()).count();
+        usable * 100 < usize::from(self.panic) * self.servers.len()
+    }
+
     /// The page for when no server answers.
     pub fn page(&self) -> &Page {
         match &self.when_all_down {
             WhenAllDown::Page(page) | WhenAllDown::TryThen(page) => page,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::{acme::Board, config, health::Status, snapshot::Snapshot};
+
+    #[test]
+    fn below_the_panic_threshold_every_server_is_used_again() {
+        let text = "[entrypoint.web]\nbind = '127.0.0.1:80'\n[service.app]\n\
+                    servers = ['127.0.0.1:1', '127.0.0.1:2', '127.0.0.1:3']\npanic = '50%'\n\
+                    health = { path = '/' }\n[[route]]\nservice = 'app'\n";
+        let loaded =
+            config::load_text(Path::new("weir.toml"), text).unwrap_or_else(|report| panic!("{report}"));
+        let snapshot = Snapshot::new(loaded.config.into(), &Board::default().into(), None).unwrap();
+        let service = &snapshot.services[0];
+        let picked = || {
+            let picked = (0..30).filter_map(|_| service.pick(Default::default(), Default::default())).map(|picked| picked.index);
+            picked.collect::<std::collections::BTreeSet<_>>()
+        };
+        service.servers.iter().for_each(|server| server.health.change(Status::Up, false, String::new()));
+        service.servers[0].health.change(Status::Down, false, String::new());
+        assert!(!service.panics(), "two of three");
+        assert_eq!(picked(), [1, 2].into());
+        service.servers[1].health.change(Status::Down, false, String::new());
+        assert!(service.panics(), "one of three");
+        assert_eq!(picked(), [0, 1, 2].into());
     }
 }

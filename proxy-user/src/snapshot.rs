@@ -25,7 +25,7 @@ use crate::{
     connection::{crowd::Crowd, http3::settings::Http3},
     dns::Board as Names,
     drain::Drains,
-    health::{Health, Status},
+    health::{Health, Status, breaker::Breaker, ejection::Ejector},
     hygiene::Faults,
     identity::TrustedSource,
     maintenance::Maintenance,
@@ -403,6 +403,12 @@ fn running_service(
         protocol: service.protocol,
         send_proxy: service.send_proxy,
         check: service.health.clone(),
+        eject: service.eject.clone().map(Ejector::new),
+        breaker: service
+            .breaker
+            .clone()
+            .map(|rules| Breaker::new(rules, known.and_then(|known| known.breaker.as_ref()))),
+        panic: service.panic,
         timeouts: service.timeouts.clone(),
         pool: service.pool,
         when_all_down: match service.when_all_down {
@@ -437,7 +443,7 @@ fn running_server(
     let fresh = if checked { Status::Starting } else { Status::Unchecked };
     let health = known
         .map(|known| known.health.clone())
-        .filter(|health| (health.status() == Status::Unchecked) != checked)
+        .filter(|health| (health.verdict() == Status::Unchecked) != checked)
         .unwrap_or_else(|| Arc::new(Health::new(fresh)));
     // Connections stay with their server as long as they speak what is wanted. Under other TLS settings only a new
     // handshake proves it to be the right one.

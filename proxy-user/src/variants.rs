@@ -26,6 +26,7 @@ use tokio::time::timeout_at;
 use crate::{
     access_log::Exchange,
     body::RequestBody,
+    clock::Moment,
     service::Service,
     upstream::{
         attempt::{Answer, Means},
@@ -137,7 +138,10 @@ impl Service {
     /// Whether it makes sense to ask it: one of its servers, or of its parts', may get work.
     pub fn can_answer(&self) -> bool {
         match &self.made_of {
-            None => self.servers.iter().any(|server| server.health.takes_work()),
+            None => {
+                let open = self.breaker.as_ref().is_some_and(|breaker| breaker.is_open(Moment::recent()));
+                !open && self.servers.iter().any(|server| server.health.takes_work())
+            }
             Some(MadeOf::Split(split)) => split.can_answer(),
             Some(MadeOf::Failover(parts)) => parts.iter().any(|part| part.can_answer()),
             Some(MadeOf::Mirror(mirror)) => mirror.service.can_answer(),
@@ -166,7 +170,11 @@ impl<'f> Counting<'f> {
             // Nobody's fault but the client's.
             Err(Undelivered::ClientLeft) => {}
             Err(
-                Undelivered::NoServer | Undelivered::Failed(_) | Undelivered::NoTunnel | Undelivered::TooLate,
+                Undelivered::NoServer
+                | Undelivered::BreakerOpen
+                | Undelivered::Failed(_)
+                | Undelivered::NoTunnel
+                | Undelivered::TooLate,
             ) => self.figures.failed(Failure::Connection),
         }
     }

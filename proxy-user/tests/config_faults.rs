@@ -466,6 +466,79 @@ fn services_are_checked() {
         &more("health = { path = '/', timeout = '2s' }"),
         "error[W027]: weir.toml:3:34: service `more`: health: a probe may take 2s, but the next one comes after 1s",
     );
+    for (written, fault) in [
+        (
+            "health = { path = '/', tcp = true }",
+            "error[W027]: weir.toml:3:30: service `more`: health asks by `path` and by `tcp`",
+        ),
+        (
+            "health = { tcp = true, status = '200' }",
+            "error[W027]: weir.toml:3:33: service `more`: health.status does nothing where `tcp` asks",
+        ),
+        (
+            "health = { tls = true }",
+            "error[W016]: weir.toml:3:10: service `more`: `health` doesn't say for which name to shake hands",
+        ),
+        (
+            "health = { send = 'PING' }",
+            "error[W016]: weir.toml:3:10: service `more`: health sends something and expects nothing: every server would be \
+             well",
+        ),
+        (
+            "health = { expect = '\\q' }",
+            "error[W074]: weir.toml:3:21: service `more`: health.expect: `\\\\q` has an escape that doesn't exist",
+        ),
+        (
+            "health = { script = [{}, { expect = 'x' }] }",
+            "error[W016]: weir.toml:3:22: service `more`: health.script: a step neither sends nor expects anything",
+        ),
+        (
+            "health = { path = '/', status = '200-99' }",
+            "error[W073]: weir.toml:3:33: service `more`: health.status: `200-99` is not a status",
+        ),
+        (
+            "health = { path = '/', expect_body_regex = 'a(' }",
+            "error[W060]: weir.toml:3:44: service `more`: health.expect_body_regex `a(` is not a regular expression: \
+             unclosed group",
+        ),
+        (
+            "health = { path = '/', method = 'CONNECT' }",
+            "error[W061]: weir.toml:3:33: service `more`: health.method `CONNECT` is not a method for a probe",
+        ),
+        (
+            "health = { path = '/', fast = '2s' }",
+            "error[W027]: weir.toml:3:31: service `more`: health: between two verdicts probes come every 1s, but in transition \
+             only every 2s",
+        ),
+        (
+            "health = { path = '/', port = 0 }",
+            "error[W024]: weir.toml:3:31: service `more`: health.port is `0`, out of range",
+        ),
+        (
+            "eject = { most = '0%' }",
+            "error[W072]: weir.toml:3:18: service `more`: eject.most is `0%`, out of range",
+        ),
+        (
+            "eject = { most = '1/2' }",
+            "error[W072]: weir.toml:3:18: service `more`: eject.most: `1/2` is not a share",
+        ),
+        (
+            "eject = { for = '10m', longest = '1m' }",
+            "error[W027]: weir.toml:3:34: service `more`: eject.longest is 1m, shorter than the first time",
+        ),
+        ("breaker = {}", "error[W016]: weir.toml:3:11: service `more`: nothing would open its breaker"),
+        (
+            "breaker = { errors = '50%', quantile = '90%' }",
+            "error[W027]: weir.toml:3:40: service `more`: breaker.quantile does nothing without `latency`",
+        ),
+        ("panic = '101%'", "error[W072]: weir.toml:3:9: service `more`: panic: `101%` is not a share"),
+        (
+            "timeouts = { unacknowledged = '10ms' }",
+            "error[W008]: weir.toml:3:31: service `more`: timeouts.unacknowledged is `10ms`, out of range",
+        ),
+    ] {
+        only(&more(written), fault);
+    }
     only(
         &more("health = { path = '/', host = 'a b' }"),
         "error[W028]: weir.toml:3:31: service `more`: health.host `a b` is not a host",

@@ -8,8 +8,8 @@ use proxy_user::{
     config::{
         self, Loaded,
         model::{
-            AccessLogFormat, AccessLogTarget, AdminAddr, AllowlistId, EntrypointId, HostMatch, KernelMode,
-            MadeOf, PageId, Server, ServiceId, WhenAllDown,
+            AccessLogFormat, AccessLogTarget, AdminAddr, AllowlistId, Ask, Cgroup, EntrypointId, HealthCheck,
+            HostMatch, KernelMode, MadeOf, PageId, Server, ServiceId, Slow, Step, WhenAllDown,
         },
     },
     tls::certificates::ServerAuthorities,
@@ -231,13 +231,14 @@ entrypoints = ["local", "web"]
     assert!(matches!(tls.authorities, ServerAuthorities::System));
     let health = app.health.as_ref().unwrap();
     assert_eq!(
-        (health.path.as_str(), health.host.as_ref().unwrap().as_bytes()),
+        (path_of(health), health.host.as_ref().unwrap().as_bytes()),
         ("/ping?deep=1", &b"ping.example.com"[..])
     );
     assert_eq!((health.every, health.timeout), (Duration::from_secs(2), Duration::from_secs(1)));
     assert_eq!((health.fall, health.rise), (3, 4));
-    assert_eq!(health.drain.statuses, [http::StatusCode::NOT_FOUND]);
-    assert_eq!(health.drain.header, Some(http::HeaderName::from_static("x-drain")));
+    let Ask::Http(check) = &health.ask else { panic!("over HTTP") };
+    assert_eq!(check.drain.statuses, [http::StatusCode::NOT_FOUND]);
+    assert_eq!(check.drain.header, Some(http::HeaderName::from_static("x-drain")));
     assert_eq!(app.timeouts.connect, Duration::from_secs(1));
     assert_eq!(app.timeouts.first_byte, Duration::from_secs(300));
     assert_eq!((app.pool.warm, app.pool.idle, app.pool.idle_timeout.as_secs()), (2, 9, 20));
@@ -264,6 +265,11 @@ entrypoints = ["local", "web"]
     assert_eq!(rest.entrypoints, [EntrypointId(0), EntrypointId(1)]);
 }
 
+fn path_of(check: &HealthCheck) -> &str {
+    let Ask::Http(http) = &check.ask else { panic!("over HTTP: {check:?}") };
+    http.path.as_str()
+}
+
 const LEAST: &str = "[entrypoint.web]\nbind = '127.0.0.1:80'\n[service.app]\nservers = '10.0.0.1:80'\n[[route]]\nservice = 'app'\n";
 
 #[test]
@@ -280,15 +286,61 @@ fn what_isnt_written_has_its_default() {
     let health = app.health.as_ref().unwrap();
     assert_eq!((health.every, health.timeout), (Duration::from_secs(1), Duration::from_millis(250)));
     assert_eq!((health.fall, health.rise), (2, 2));
+    assert_eq!((health.fast, health.port), (Duration::from_millis(250), None));
+    assert_eq!((app.eject.is_some(), app.breaker.is_some(), app.panic), (false, false, 0));
+    assert_eq!(config.kernel.cgroup, Cgroup::Auto);
     assert_eq!(app.timeouts.connect, Duration::from_millis(300));
     assert_eq!(app.timeouts.first_byte, Duration::from_secs(60));
     assert_eq!((app.pool.warm, app.pool.idle, app.pool.idle_timeout.as_secs()), (0, 256, 4));
+    assert_eq!(app.timeouts.unacknowledged, Duration::from_secs(30));
     let WhenAllDown::Page(page) = app.when_all_down else { panic!("a page") };
     assert_eq!(
         (&*config.pages[page.0].name, config.pages[page.0].retry_after),
         ("maintenance", Duration::from_secs(30))
     );
     assert_eq!((&*config.routes[0].name, &config.routes[0].hosts[..]), ("*", &[HostMatch::Any][..]));
+}
+
+#[test]
+fn each_way_to_ask_a_server_arrives() {
+    let ask = |health: &str| {
+        let text = LEAST.replace("servers", &format!("health = {{ {health} }}\nservers"));
+        load(&text).config.services[0].health.clone().unwrap().ask
+    };
+    assert_eq!(ask("tcp = true"), Ask::Tcp);
+    assert_eq!(ask("tls = true, host = 'a.example'"), Ask::Tls);
+    assert_eq!(ask("grpc = 'shop.v1.Cart'"), Ask::Grpc("shop.v1.Cart".into()));
+    let steps = vec![Step::Send("PING\r\n".into()), Step::Expect("+PONG".into())];
+    for written in [
+        "send = 'PING\\r\\n', expect = '+PONG'",
+        "send = \"PING\\r\\n\", expect = '+PONG'",
+        "script = [{ send = 'PING\\x0d\\x0a' }, { expect = '+PONG' }]",
+    ] {
+        assert_eq!(ask(written), Ask::Script { steps: steps.clone(), tls: false }, "{written}");
+    }
+    assert!(matches!(ask("expect = '220 ', tls = true"), Ask::Script { tls: true, .. }));
+    let Ask::Http(http) = ask("path = '/', method = 'HEAD', status = ['200-299', '401']") else { panic!() };
+    assert_eq!((http.method.as_str(), http.status), ("HEAD", vec![200..=299, 401..=401]));
+}
+
+#[test]
+fn ejection_and_breaker_arrive() {
+    let text = LEAST.replace(
+        "servers",
+        "eject = { after = 3, for = '2s', longest = '1m', most = '34%', status = '500-599' }\n\
+         breaker = { errors = '50%', latency = '2s', quantile = '99%', over = '30s', recover = '0s' }\n\
+         panic = '30%'\nservers",
+    );
+    let config = load(&text).config;
+    let service = &config.services[0];
+    let eject = service.eject.as_ref().unwrap();
+    assert_eq!((eject.after, eject.most, eject.first), (3, 34, Duration::from_secs(2)));
+    assert_eq!((eject.longest, &eject.status[..]), (Duration::from_secs(60), &[500..=599][..]));
+    let breaker = service.breaker.as_ref().unwrap();
+    assert_eq!((breaker.network, breaker.errors, breaker.at_least), (None, Some(50), 20));
+    assert_eq!(breaker.latency, Some(Slow { limit: Duration::from_secs(2), quantile: 99 }));
+    assert_eq!((breaker.over, breaker.open), (Duration::from_secs(30), Duration::from_secs(5)));
+    assert_eq!((breaker.recover, service.panic), (Duration::ZERO, 30));
 }
 
 #[test]

@@ -19,6 +19,7 @@
 //! | POST `/early` | 413 at once, while the body is still coming |
 //! | `/mirrored` | how many requests carried `x-weir-mirrored` so far, and how many bytes their bodies had |
 //! | `/reset` | no answer: the connection is reset |
+//! | `/grpc.health.v1.Health/Check` | as a gRPC server's health service: every service serves but `ill` |
 //!
 //! Every answer has the server's name in `x-upstream`, the number of its connection in `x-connection` and the request's
 //! version in `x-version`.
@@ -236,6 +237,7 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>
             response
         }
         "/count" => count(request.into_body()).await,
+        "/grpc.health.v1.Health/Check" => grpc_health(request.into_body()).await,
         "/reset" => {
             // Closed with nothing to linger for, the kernel sends RST.
             let now = nix::libc::linger { l_onoff: 1, l_linger: 0 };
@@ -324,6 +326,16 @@ fn hop(name: &str) -> Answer {
     ] {
         response.headers_mut().insert(field, HeaderValue::from_static(value));
     }
+    response
+}
+
+/// The request is one message with the service's name, the answer one with a status; both are short.
+async fn grpc_health(body: Incoming) -> Answer {
+    let asked = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let (serving, ill) = (b"\0\0\0\0\x02\x08\x01", b"\0\0\0\0\x02\x08\x02");
+    let mut response = whole(Bytes::from_static(if asked.ends_with(b"ill") { ill } else { serving }));
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    response.headers_mut().insert("grpc-status", HeaderValue::from_static("0"));
     response
 }
 

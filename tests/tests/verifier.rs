@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "this is test code, also outside of test functions")]
 
-use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::programs::{ProgramError, SchedClassifier, SockOps, Xdp};
 use proxy_common::names;
 use proxy_user::kernel::Kernel;
 
@@ -23,12 +23,14 @@ fn every_program_loads_and_leaves_the_verifier_room() {
         let _ = Kernel::open(&scratch.bpffs);
         let mut programs = programs_over(&scratch.bpffs);
         let mut refused = Vec::new();
-        for name in [names::GATE_XDP, names::GATE_PROVE, names::GATE_TC, names::GATE_EXPLAIN] {
+        for name in
+            [names::GATE_XDP, names::GATE_PROVE, names::GATE_TC, names::GATE_EXPLAIN, names::UPSTREAM_WATCH]
+        {
             let program = programs.program_mut(name).unwrap();
-            let loaded = if name == names::GATE_TC {
-                <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load)
-            } else {
-                <&mut Xdp>::try_from(program).and_then(Xdp::load)
+            let loaded = match name {
+                names::GATE_TC => <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load),
+                names::UPSTREAM_WATCH => <&mut SockOps>::try_from(program).and_then(SockOps::load),
+                _ => <&mut Xdp>::try_from(program).and_then(Xdp::load),
             };
             match loaded.and_then(|()| programs.program(name).unwrap().info()) {
                 Ok(info) => {

@@ -2,11 +2,13 @@
 
 pub mod allowlists;
 pub mod blocks;
-mod services;
 pub mod certificates;
 pub mod drains;
 pub mod maintenance;
+pub mod services;
 pub mod splits;
+
+pub use services::{ServerStatus, ServerWatchStatus, ServiceStatus};
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
@@ -19,6 +21,7 @@ use crate::{
         allowlists::AllowlistStatus, certificates::CertificateStatus, drains::DrainStatus,
         splits::SplitStatus,
     },
+    clock::Moment,
     config::model::SynCookiesMode,
     control::{
         install,
@@ -44,6 +47,8 @@ pub struct StatusDocument {
     /// How many connections each worker has.
     #[serde(default)]
     pub workers: Vec<usize>,
+    #[serde(default)]
+    pub server_watch: ServerWatchStatus,
     pub entrypoints: Vec<EntrypointStatus>,
     pub services: Vec<ServiceStatus>,
     /// How requests are shared out between services.
@@ -168,57 +173,6 @@ pub struct ShadowSource {
     pub bytes: u64,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ServiceStatus {
-    pub name: String,
-    pub requests: u64,
-    pub retries: u64,
-    pub pages: u64,
-    /// How it is decided which server gets a request: `round_robin`, `hash by client` …
-    #[serde(default)]
-    pub balance: String,
-    /// The cookie that keeps visitors with their servers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sticky: Option<String>,
-    pub servers: Vec<ServerStatus>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ServerStatus {
-    pub address: String,
-    /// The name by which DNS told the address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// `starting`, `up`, `down` or `unchecked`; `unresolved` for a name that has no addresses yet.
-    pub status: String,
-    pub since: String,
-    pub why: String,
-    /// It gets no new work, however well it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub draining: Option<DrainStatus>,
-    pub requests: u64,
-    pub failures: u64,
-    /// Requests under way.
-    #[serde(default)]
-    pub active: u32,
-    #[serde(default = "one")]
-    pub weight: u32,
-    #[serde(default = "one")]
-    pub tier: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zone: Option<String>,
-    /// How much of its weight it has already, where it comes up slowly: 0.1 to 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub warmth: Option<f32>,
-    /// How long it takes to answer, in milliseconds, by what `balance = "latency"` goes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency_ms: Option<f64>,
-}
-
-fn one() -> u32 {
-    1
-}
-
 /// The status now; `None` while the daemon starts.
 pub async fn of(state: &ControlState) -> Option<StatusDocument> {
     let snapshot = state.running()?.load_full();
@@ -247,8 +201,9 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         },
         gate: gate(state.kernel()),
         workers: state.loads(),
+        server_watch: services::watched(state.watched()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
-        services: services::of(&snapshot),
+        services: services::of(&snapshot, Moment::now()),
         splits: splits::all(&snapshot, std::time::Instant::now()),
         maintenance: maintenance::document(&state.maintenance).maintenance,
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),

@@ -56,9 +56,15 @@ fn status(args: &StatusArgs) -> Result<(), Failure> {
     let status = kernel::observe(&args.place.bpffs).map_err(|fault| failed(&fault))?;
     let others = kernel::other_versions(&args.place.bpffs).map_err(|fault| failed(&fault))?;
     let memory = kernel::memory::read(&args.place.bpffs).map_err(|fault| failed(&fault))?;
+    let watches = kernel::upstream::attached();
     if args.json {
-        let document = serde_json::json!({ "loaded": status.is_some(), "status": status, "memory": memory, "other_versions": others });
+        let document = serde_json::json!({ "loaded": status.is_some(), "status": status, "memory": memory, "other_versions": others, "server_watches": watches });
         return print(&format!("{document}\n"));
+    }
+    for id in &watches {
+        print(&format!(
+            "a daemon has its connections to servers watched: program {id}, which ends with that daemon\n"
+        ))?;
     }
     for kernel::OtherVersion { layout, interfaces } in &others {
         let at = if interfaces.is_empty() { "no interface".to_owned() } else { interfaces.join(", ") };
@@ -90,6 +96,9 @@ fn mebibytes(bytes: u64) -> String {
 
 fn unload(args: &UnloadArgs) -> Result<(), Failure> {
     let unloaded = kernel::unload(&args.place.bpffs).map_err(|fault| failed(&fault))?;
+    if let Some(group) = kernel::upstream::remove_left_behind() {
+        print(&format!("removed the empty control group {}\n", group.display()))?;
+    }
     if unloaded.interfaces.is_empty() && unloaded.maps == 0 {
         return print("nothing of Weir's was in the kernel\n");
     }

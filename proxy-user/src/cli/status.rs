@@ -6,7 +6,9 @@ use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
 use crate::{
-    admin::status::{EntrypointStatus, GateStatus, ServerStatus, ShadowStatus, StatusDocument, SynFlood},
+    admin::status::{
+        EntrypointStatus, GateStatus, ServerStatus, ServerWatchStatus, ShadowStatus, StatusDocument, SynFlood,
+    },
     cli::{Failure, admin::AdminArgs, print},
 };
 
@@ -94,6 +96,15 @@ fn text(status: &StatusDocument) -> String {
             writeln!(text, "gate: on {}", on.join(", "))
         }
     };
+    let _ = match &status.server_watch {
+        ServerWatchStatus::NotWanted => Ok(()),
+        ServerWatchStatus::On { cgroup } => {
+            writeln!(text, "connections to servers: watched by the kernel (from {cgroup})")
+        }
+        ServerWatchStatus::Unavailable { why } => {
+            writeln!(text, "connections to servers: not watched by the kernel: {why}")
+        }
+    };
     for entrypoint in &status.entrypoints {
         if let Some(shadow) = &entrypoint.shadow {
             let _ = write!(text, "{}", rehearsal(&entrypoint.name, shadow));
@@ -122,6 +133,24 @@ fn text(status: &StatusDocument) -> String {
                 "SYN FLOOD at `{}` for {seconds:.0} s: the gate has new connections proved ({challenged} SYNs answered with \
                  a cookie so far)",
                 entrypoint.name
+            );
+        }
+    }
+    for service in &status.services {
+        if let Some(breaker) = service.breaker.as_ref().filter(|breaker| breaker.state != "closed") {
+            let why = breaker.why.as_deref().unwrap_or_default();
+            let opened = breaker.opened.as_deref().unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "BREAKER of `{}` is {}: {why} ({opened}); {} requests got the page for it",
+                service.name, breaker.state, breaker.refused
+            );
+        }
+        if service.panics {
+            let _ = writeln!(
+                text,
+                "PANIC: so few servers of `{}` are usable that all of them get requests",
+                service.name
             );
         }
     }
@@ -178,16 +207,23 @@ fn entrypoints(entrypoints: &[EntrypointStatus]) -> Table {
 
 fn servers(status: &StatusDocument) -> Table {
     let mut table = plain_table([
-        "service", "balance", "server", "share", "status", "since", "why", "active", "requests", "failures",
+        "service", "balance", "server", "share", "status", "since", "why", "probe", "active", "requests",
+        "failures",
     ]);
     for service in &status.services {
         for server in &service.servers {
+            let status = match server.ejected_for {
+                Some(left) => format!("{} for {left:.1} s", server.status),
+                None => server.status.clone(),
+            };
+            let probe = server.probe_ms.map_or("-".to_owned(), |took| format!("{took:.1} ms"));
             // Why it gets no work is what matters; how it is stands beside.
-            let drain = server.draining.as_ref().map(|drain| {
-                (format!("draining ({})", server.status), drain.since.clone(), drain.sentence())
-            });
+            let drain = server
+                .draining
+                .as_ref()
+                .map(|drain| (format!("draining ({status})"), drain.since.clone(), drain.sentence()));
             let (status, since, why) =
-                drain.unwrap_or_else(|| (server.status.clone(), server.since.clone(), server.why.clone()));
+                drain.unwrap_or_else(|| (status, server.since.clone(), server.why.clone()));
             table.add_row([
                 &service.name,
                 &service.balance,
@@ -196,6 +232,7 @@ fn servers(status: &StatusDocument) -> Table {
                 &status,
                 &since,
                 &why,
+                &probe,
                 &server.active.to_string(),
                 &server.requests.to_string(),
                 &server.failures.to_string(),

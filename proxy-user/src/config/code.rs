@@ -200,6 +200,13 @@ codes! {
     BadSecret = 70, "a secret that can't be used",
         "The file that `key_file` names must exist, be readable, and hold at least 32 bytes. White space at its ends doesn't \
          count. `head -c 32 /dev/urandom | base64` makes a secret.";
+    BadPercent = 72, "not a whole number of percent, or out of range",
+        "A share is a whole number of percent, in quotes: `\"50%\"`. Each setting has a range, which the reference states.";
+    BadStatus = 73, "not a status",
+        "HTTP's statuses go from 100 to 599. One is written `\"204\"`, a range `\"200-299\"`, both in quotes.";
+    BadText = 74, "a text with an escape that doesn't exist",
+        "In what a probe sends and expects, a backslash begins an escape: `\\r`, `\\n`, `\\t`, `\\0`, `\\\\`, or `\\x` and two \
+         hexadecimal digits for any byte. In TOML's basic strings (`\"…\"`) a backslash itself is written twice.";
     ServiceCycle = 80, "a service that leads to itself",
         "A service that is made of others (`split`, `failover`, `mirror`) may have parts that are made of others too, at \
          most eight deep, but none of them may lead back to it: a request would never arrive.";
@@ -216,7 +223,7 @@ codes! {
         "Between double braces stands what Weir fills in: `{{request_id}}`, `{{host}}`, `{{status}}`, `{{reason}}`, \
          `{{time}}`, `{{retry_after}}` and `{{refresh}}`. Anything else that looks like one would be shown to visitors as it \
          stands there, which nobody wants in the middle of an outage.";
-    BadStatus = 85, "not a status that a page can stand in for",
+    BadPageStatus = 85, "not a status that a page can stand in for",
         "`pages` names statuses of servers' answers: one (`\"503\"`), some (`\"502-504\"`) or a class (`\"5xx\"`), from 400 to \
          599. Answers below 400 are what visitors came for.";
     BadTime = 86, "not a time",

@@ -5,6 +5,7 @@
 
 mod balancing;
 mod pages;
+mod health;
 mod tls;
 mod variants;
 
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     model::{
         AccessLog, AccessLogFormat, AccessLogTarget, Acme, AcmeChallenge, Admin, AdminAddr, Allowlist,
-        AllowlistId, ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel,
+        AllowlistId, Cgroup, ClientIpSource, Condition, Config, Entrypoint, Fetch, HostMatch, Kernel,
         KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Pool, ProxyProtocol, Rate,
         Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies,
         SynCookiesMode, Timeouts, WhenAllDown,
@@ -176,15 +177,25 @@ fn things(config: &Config) -> Things {
     things
 }
 
-fn kernel(Kernel { interfaces, mode, bpffs }: &Kernel) -> Keys {
+fn kernel(Kernel { interfaces, mode, bpffs, cgroup }: &Kernel) -> Keys {
     let mode = match mode {
         KernelMode::Auto => "auto",
         KernelMode::Xdp => "xdp",
         KernelMode::Tc => "tc",
         KernelMode::Off => "off",
     };
-    [("interfaces", joined(interfaces)), ("mode", mode.to_owned()), ("bpffs", bpffs.display().to_string())]
-        .into()
+    let cgroup = match cgroup {
+        Cgroup::Auto => "auto".to_owned(),
+        Cgroup::Off => "off".to_owned(),
+        Cgroup::At(path) => path.display().to_string(),
+    };
+    [
+        ("interfaces", joined(interfaces)),
+        ("mode", mode.to_owned()),
+        ("bpffs", bpffs.display().to_string()),
+        ("cgroup", cgroup),
+    ]
+    .into()
 }
 
 fn log(Log { access: AccessLog { to, format } }: &Log) -> Keys {
@@ -324,7 +335,10 @@ fn service(config: &Config, one: &Service) -> Keys {
         tls,
         protocol,
         send_proxy,
-        health,
+        health: check,
+        eject,
+        breaker,
+        panic,
         timeouts,
         pool,
         when_all_down,
@@ -333,11 +347,12 @@ fn service(config: &Config, one: &Service) -> Keys {
     if let Some(made_of) = made_of {
         return variants::made_of(config, made_of);
     }
-    let Timeouts { connect, first_byte } = timeouts;
+    let Timeouts { connect, first_byte, unacknowledged } = timeouts;
     let mut keys = Keys::from([
         ("servers", joined(servers)),
         ("timeouts.connect", show(*connect)),
         ("timeouts.first_byte", show(*first_byte)),
+        ("timeouts.unacknowledged", show(*unacknowledged)),
     ]);
     let Pool { warm, idle, idle_timeout } = pool;
     keys.insert("pool.warm", warm.to_string());
@@ -359,17 +374,17 @@ fn service(config: &Config, one: &Service) -> Keys {
     if let Some(version) = send_proxy {
         keys.insert("send_proxy", format!("{version:?}").to_lowercase());
     }
-    if let Some(HealthCheck { path, host, every, timeout, fall, rise, drain }) = health {
-        let host = host.as_ref().map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
-        keys.insert("health.path", path.to_string());
-        keys.extend(host.map(|host| ("health.host", host)));
-        keys.insert("health.every", show(*every));
-        keys.insert("health.timeout", show(*timeout));
-        keys.insert("health.fall", fall.to_string());
-        keys.insert("health.rise", rise.to_string());
-        let statuses: Vec<_> = drain.statuses.iter().map(http::StatusCode::as_str).collect();
-        keys.extend((!statuses.is_empty()).then(|| ("health.drain_on", statuses.join(", "))));
-        keys.extend(drain.header.as_ref().map(|header| ("health.drain_header", header.to_string())));
+    if let Some(check) = check {
+        health::health(check, &mut keys);
+    }
+    if let Some(eject) = eject {
+        health::eject(eject, &mut keys);
+    }
+    if let Some(breaker) = breaker {
+        health::breaker(breaker, &mut keys);
+    }
+    if *panic > 0 {
+        keys.insert("panic", format!("{panic}%"));
     }
     if let Some(ServiceTls { server_name, authorities, certificate }) = tls {
         keys.insert("tls.server_name", server_name.to_str().into_owned());

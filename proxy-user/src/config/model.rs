@@ -6,6 +6,7 @@
 
 mod acme;
 mod balancing;
+mod health;
 mod limits;
 mod maintenance;
 mod middleware;
@@ -24,6 +25,7 @@ use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
 
 pub use acme::{Acme, AcmeChallenge};
 pub use balancing::{BalanceWay, Balancing, Dns, HashKey, Host, SameSite, Secret, Server, ServerAt, Sticky};
+pub use health::{Ask, BodyMatch, Breaker, DrainOn, Eject, HealthCheck, HttpCheck, Slow, Step};
 pub use middleware::{
     BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
     RateLimit, Redirect, ReplacePath, Template,
@@ -69,6 +71,18 @@ pub struct Kernel {
     pub mode: KernelMode,
     /// Where bpffs is mounted; pins live in `weir/v2` below it. Default `/sys/fs/bpf`.
     pub bpffs: PathBuf,
+    /// Where the connections to servers are watched from.
+    pub cgroup: Cgroup,
+}
+
+/// `kernel.cgroup = "auto" | "off" | "/path"`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cgroup {
+    /// The one that the daemon is in; in the host's root, one made below it. The default.
+    Auto,
+    Off,
+    /// The daemon moves there.
+    At(PathBuf),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -300,6 +314,10 @@ pub struct Service {
     /// Tells the servers with the PROXY protocol who the client is.
     pub send_proxy: Option<proxy_protocol::Version>,
     pub health: Option<HealthCheck>,
+    pub eject: Option<Eject>,
+    pub breaker: Option<Breaker>,
+    /// In percent of the servers. Default 0: never.
+    pub panic: u8,
     pub timeouts: Timeouts,
     pub pool: Pool,
     pub when_all_down: WhenAllDown,
@@ -317,39 +335,15 @@ pub enum ServerProtocol {
     Auto,
 }
 
-/// `health = { path = "/ping", every = "1s", timeout = "250ms", fall = 2, rise = 2 }`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HealthCheck {
-    /// Path and query of the probe, beginning with `/`.
-    pub path: http::uri::PathAndQuery,
-    /// The probe's Host header. Default: the TLS server name, else the server's address.
-    pub host: Option<http::HeaderValue>,
-    /// Default 1 s; 10 ms to 1 h.
-    pub every: Duration,
-    /// Default 250 ms; no longer than `every`.
-    pub timeout: Duration,
-    /// So many failed probes in a row take a server out. Default 2; 1 to 100.
-    pub fall: u32,
-    /// So many successful probes in a row bring it back. Default 2; 1 to 100.
-    pub rise: u32,
-    /// By what its answers ask for a drain.
-    pub drain: DrainOn,
-}
-
-/// `drain_on = "404"`, `drain_header = "X-Drain"`
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DrainOn {
-    pub statuses: Vec<http::StatusCode>,
-    pub header: Option<http::HeaderName>,
-}
-
-/// `timeouts = { connect = "300ms", first_byte = "60s" }`
+/// `timeouts = { connect = "300ms", first_byte = "60s", unacknowledged = "30s" }`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
     /// Default 300 ms.
     pub connect: Duration,
     /// From the request's last byte to the response's first. Default 60 s.
     pub first_byte: Duration,
+    /// TCP_USER_TIMEOUT. Default 30 s.
+    pub unacknowledged: Duration,
 }
 
 /// `when_all_down = "page:maintenance" | "try"`

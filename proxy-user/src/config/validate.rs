@@ -7,9 +7,11 @@
 mod acme;
 mod allowlists;
 mod balancing;
+mod breaking;
 mod entrypoints;
 mod fetch;
 mod globals;
+mod health;
 mod https;
 mod limits;
 mod maintenance;

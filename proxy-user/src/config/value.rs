@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     time::Duration,
 };
 
@@ -63,6 +64,65 @@ pub fn rate(text: &str) -> Result<(u32, Duration), Refusal> {
 
 /// The highest rate's number.
 const MOST_PER_TIME: u32 = 1_000_000;
+
+/// `50%`
+pub fn percent(text: &str) -> Result<u8, Refusal> {
+    let example = "a share is a whole number of percent: `50%`";
+    let number = text.strip_suffix('%').filter(|number| {
+        !number.is_empty() && number.len() <= 3 && number.chars().all(|c| c.is_ascii_digit())
+    });
+    match number.and_then(|number| number.parse().ok()) {
+        Some(share @ 0..=100) => Ok(share),
+        _ => Err(refusal("is not a share", Some(example.to_owned()))),
+    }
+}
+
+/// `204` or `200-299`
+pub fn statuses(text: &str) -> Result<RangeInclusive<u16>, Refusal> {
+    let example = "a status is a number from 100 to 599, and a range is written `200-299`";
+    let no_status = || refusal("is not a status", Some(example.to_owned()));
+    let one = |text: &str| -> Result<u16, Refusal> {
+        let digits = text.len() == 3 && text.chars().all(|c| c.is_ascii_digit());
+        let number = text.parse().ok().filter(|status| digits && (100..=599).contains(status));
+        number.ok_or_else(no_status)
+    };
+    let (first, last) = match text.split_once('-') {
+        Some((first, last)) => (one(first.trim())?, one(last.trim())?),
+        None => (one(text)?, one(text)?),
+    };
+    if first > last { Err(refusal("ends before it begins", None)) } else { Ok(first..=last) }
+}
+
+/// Text with `\r`, `\n`, `\t`, `\0`, `\\` and `\x1f` for the bytes that they stand for
+pub fn bytes(text: &str) -> Result<Vec<u8>, Refusal> {
+    let known = "the escapes are `\\r`, `\\n`, `\\t`, `\\0`, `\\\\` and `\\x1f`";
+    let unknown = || refusal("has an escape that doesn't exist", Some(known.to_owned()));
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        let escape = rest[at + 1..].chars().next().ok_or_else(unknown)?;
+        let mut length = 2;
+        bytes.push(match escape {
+            'r' => b'\r',
+            'n' => b'\n',
+            't' => b'\t',
+            '0' => 0,
+            '\\' => b'\\',
+            'x' => {
+                length = 4;
+                let digits = rest
+                    .get(at + 2..at + 4)
+                    .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+                digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).ok_or_else(unknown)?
+            }
+            _ => return Err(unknown()),
+        });
+        rest = &rest[at + length..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    Ok(bytes)
+}
 
 /// A rate as it would be written.
 pub fn show_rate(count: u32, per: Duration) -> String {

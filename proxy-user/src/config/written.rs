@@ -6,6 +6,7 @@
 
 mod acme;
 mod balancing;
+mod health;
 mod limits;
 mod maintenance;
 mod middleware;
@@ -24,6 +25,7 @@ use serde::Deserialize;
 
 pub use acme::{Acme, AcmeChallenge};
 pub use balancing::{Balance, Dns, Host, SameSite, Server, Servers, Short, Sticky, TextOrTable};
+pub use health::{Breaker, Eject, Health};
 pub use limits::Limits;
 pub use maintenance::{Maintenance, Weekly};
 pub use middleware::{
@@ -105,6 +107,12 @@ pub struct Kernel {
     /// Where the BPF file system is mounted: an absolute path. Weir's pins live in `weir/v2` below it.
     #[schemars(extend("default" = default::BPFFS))]
     pub bpffs: Option<At<String>>,
+    /// From which control group (cgroup2) the kernel watches the daemon's connections to servers, so that a vanished host is
+    /// suspected with the first segment that it doesn't acknowledge: `auto` is the one that the daemon is in, unless that
+    /// is the host's root; there the daemon moves to `weir` below it, which it makes. `off`: none. A path is a group that
+    /// the daemon moves to; it is made if need be. Nothing is watched with `mode = "off"`.
+    #[schemars(extend("default" = default::CGROUP), example = "/sys/fs/cgroup/edge/weir")]
+    pub cgroup: Option<At<String>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -370,6 +378,15 @@ pub struct Service {
     /// Asks every server regularly whether it is well. Without it, only connections that fail tell.
     pub health: Option<At<Health>>,
     pub pool: Option<At<Pool>>,
+    /// Takes a server out for a while when requests fail there one after the other. Also without `health`.
+    pub eject: Option<At<Eject>>,
+    /// Sends the whole service no requests for a while when too many of them fail or take too long: they get the page at
+    /// once.
+    pub breaker: Option<At<Breaker>>,
+    /// When less than this share of the servers is up, all of them get requests, as if all were: for checks that can
+    /// fail everywhere at once without reason. `0%`: never.
+    #[schemars(extend("default" = default::PANIC), example = "30%")]
+    pub panic: Option<At<String>>,
     /// How long to wait for a server.
     pub timeouts: Option<At<Timeouts>>,
     /// What visitors get when no server is up: `page:NAME`, or `try` to ask a server that is down all the same.
@@ -422,37 +439,6 @@ pub enum ProxyVersion {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Health {
-    /// What the probe asks for with GET, with a query if need be. An answer from 200 to 399 is a success.
-    #[schemars(required, example = "/ping")]
-    pub path: Option<At<String>>,
-    /// The probe's Host header. Without it, the TLS `server_name`; without that, the server's address.
-    #[schemars(example = "app.example.com")]
-    pub host: Option<At<String>>,
-    /// From one probe to the next: a duration, 10ms to 1h.
-    #[schemars(extend("default" = default::HEALTH_EVERY))]
-    pub every: Option<At<String>>,
-    /// How long a probe may take: a duration, 1ms to 1h, no longer than `every`. An `every` below
-    /// the default shortens the default with it.
-    #[schemars(extend("default" = default::HEALTH_TIMEOUT))]
-    pub timeout: Option<At<String>>,
-    /// So many failed probes in a row take a server out.
-    #[schemars(range(min = 1, max = 100), extend("default" = default::HEALTH_FALL))]
-    pub fall: Option<At<i64>>,
-    /// So many successful probes in a row bring it back.
-    #[schemars(range(min = 1, max = 100), extend("default" = default::HEALTH_RISE))]
-    pub rise: Option<At<i64>>,
-    /// Statuses of the probe's answer by which a server asks to be drained: it gets no new work, and isn't taken for down.
-    #[schemars(example = "404")]
-    pub drain_on: Option<List>,
-    /// The name of a header by which it asks for the same, if the probe's answer has it, whatever its value and the answer's
-    /// status.
-    #[schemars(example = "X-Drain")]
-    pub drain_header: Option<At<String>>,
-}
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Timeouts {
     /// To reach a server: a duration, 1ms to 1m.
     #[schemars(extend("default" = default::CONNECT))]
@@ -460,4 +446,8 @@ pub struct Timeouts {
     /// From the last byte of the request to the first byte of the response: a duration, 1ms to 24h.
     #[schemars(extend("default" = default::FIRST_BYTE))]
     pub first_byte: Option<At<String>>,
+    /// How long a server's kernel may leave unacknowledged, or not take, what was sent to it before the connection is given
+    /// up (TCP_USER_TIMEOUT): a duration, 1s to 1h.
+    #[schemars(extend("default" = default::UNACKNOWLEDGED))]
+    pub unacknowledged: Option<At<String>>,
 }

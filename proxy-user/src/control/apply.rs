@@ -255,13 +255,13 @@ impl Fleet {
                 if self.watchers.get(&key).is_some_and(same) {
                     continue;
                 }
-                let target = Target {
-                    addr: server.addr,
-                    tls: service.tls.clone(),
-                    protocol: service.protocol,
-                    send_proxy: service.send_proxy,
-                    check: check.clone(),
-                };
+                let target = Target::new(
+                    server.addr,
+                    service.tls.clone(),
+                    service.protocol,
+                    service.send_proxy,
+                    check.clone(),
+                );
                 let unknown = server.health.status() == Status::Starting;
                 let watcher = Watcher::start(service.name.clone(), target, server.health.clone());
                 if unknown {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     allowlists::Board,
-    control::{guard::Guard, kernel_side::State},
+    control::{guard::Guard, kernel_side::State, reports::Watched},
     maintenance::Maintenance,
     worker::{Running, crew::Crew},
 };
@@ -46,6 +46,7 @@ struct Changing {
     kernel: State,
     last_reload: Reload,
     trial: Option<OnTrial>,
+    watched: Watched,
 }
 
 /// A configuration that waits for `weir confirm`.
@@ -78,7 +79,12 @@ impl ControlState {
             maintenance: Arc::default(),
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
-            changing: Mutex::new(Changing { kernel: State::default(), last_reload, trial: None }),
+            changing: Mutex::new(Changing {
+                kernel: State::default(),
+                last_reload,
+                trial: None,
+                watched: Watched::default(),
+            }),
         }
     }
 
@@ -106,6 +112,15 @@ impl ControlState {
 
     pub fn on_trial(&self) -> Option<OnTrial> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner).trial.clone()
+    }
+
+    /// From where the kernel watches connections to servers.
+    pub fn set_watched(&self, watched: Watched) {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).watched = watched;
+    }
+
+    pub fn watched(&self) -> Watched {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).watched.clone()
     }
 
     /// Makes the running snapshot known. Only the first call counts: it is the same one for good.

@@ -1,12 +1,17 @@
-//! One probe: a fresh connection, one GET, the status of its answer. The body is not read.
+//! One probe: a fresh connection, a question ([`over_http`], [`grpc`], [`script`]) where there is one, and what is made of the
+//! answer. A connection or a TLS handshake may be answer enough.
 
-use std::{pin::pin, time::Duration};
+mod grpc;
+mod over_http;
+mod script;
+
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode, Uri, header, uri::Scheme};
-use http_body_util::Empty;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::TokioIo;
+use http::{HeaderValue, Request, Uri, header, uri::Scheme};
+use http_body_util::Full;
+use rustls::pki_types::ServerName;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -16,14 +21,13 @@ use tokio::{
 use crate::{
     address::ServerAddr,
     clock::Moment,
-    config::model::{DrainOn, HealthCheck, ServerProtocol},
+    config::model::{Ask, HealthCheck, ServerProtocol, ServiceTls},
     health::{
         Health,
         tracker::{Probe, ProbeFault},
     },
     proxy_protocol,
-    tls::server::ServerTls,
-    worker::LocalExecutor,
+    tls::{certificates::ServerAuthorities, server::ServerTls},
 };
 
 /// Where and how to probe a server.
@@ -36,14 +40,72 @@ pub struct Target {
     pub check: HealthCheck,
 }
 
+impl Target {
+    /// As the service speaks with the server, with what the check alone wants besides.
+    ///
+    /// Where only the check wants TLS, any certificate will do: clients judge what passes through to them, and it is known
+    /// to them by a name and authorities that aren't known here.
+    pub fn new(
+        addr: ServerAddr,
+        tls: Option<ServerTls>,
+        protocol: ServerProtocol,
+        send_proxy: Option<proxy_protocol::Version>,
+        check: HealthCheck,
+    ) -> Self {
+        let wants_tls = matches!(check.ask, Ask::Tls | Ask::Script { tls: true, .. });
+        let tls = match tls {
+            None if wants_tls => tls_of_its_own(addr, check.host.as_ref()),
+            tls => tls,
+        };
+        Self { addr, tls, protocol, send_proxy, check }
+    }
+
+    fn place(&self) -> SocketAddr {
+        match self.check.port {
+            Some(port) => SocketAddr::new(self.addr.0.ip(), port),
+            None => self.addr.0,
+        }
+    }
+
+    /// The TLS server name, else the server's address.
+    fn host(&self) -> HeaderValue {
+        let by_itself = || {
+            let host = match &self.tls {
+                Some(tls) => tls.host(),
+                None => self.addr.to_string(),
+            };
+            HeaderValue::try_from(host).unwrap_or_else(|_| HeaderValue::from_static("localhost"))
+        };
+        self.check.host.clone().unwrap_or_else(by_itself)
+    }
+
+    /// Which HTTP to offer: gRPC knows only one.
+    fn protocol(&self) -> ServerProtocol {
+        match self.check.ask {
+            Ask::Grpc(_) => ServerProtocol::Http2,
+            Ask::Http(_) | Ask::Tcp | Ask::Tls | Ask::Script { .. } => self.protocol,
+        }
+    }
+}
+
+fn tls_of_its_own(addr: ServerAddr, host: Option<&HeaderValue>) -> Option<ServerTls> {
+    let named = host.and_then(|host| host.to_str().ok()).and_then(|host| host.parse::<Uri>().ok());
+    let named =
+        named.as_ref().and_then(Uri::host).and_then(|host| ServerName::try_from(host.to_owned()).ok());
+    let server_name = named.unwrap_or_else(|| ServerName::from(addr.0.ip()));
+    let tls = ServiceTls { server_name, authorities: ServerAuthorities::Anybody, certificate: None };
+    // That needs no authorities, and nothing else can be missing.
+    ServerTls::new(&tls).ok()
+}
+
 /// Probes `target` once, for no longer than its timeout. Whatever comes back sets the server's liveness clock.
 pub async fn probe(target: &Target, health: &Health) -> Probe {
     let began = Moment::now();
     let limit = target.check.timeout;
-    let outcome = match timeout(limit, TcpStream::connect(target.addr.0)).await {
+    let outcome = match timeout(limit, TcpStream::connect(target.place())).await {
         Err(_) => Err(ProbeFault::ConnectTimeout(millis(limit))),
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Err(ProbeFault::Refused),
-        Ok(Err(error)) => Err(ProbeFault::Broken(error.to_string())),
+        Ok(Err(error)) => Err(broken(error)),
         Ok(Ok(stream)) => {
             let spent = Duration::from_millis(Moment::now().since(began));
             match timeout(limit.saturating_sub(spent), ask(stream, target, health)).await {
@@ -52,113 +114,81 @@ pub async fn probe(target: &Target, health: &Health) -> Probe {
             }
         }
     };
+    if outcome.is_ok() {
+        health.heard(Moment::now());
+    }
     Probe { began, outcome }
 }
 
 async fn ask(mut stream: TcpStream, target: &Target, health: &Health) -> Result<(), ProbeFault> {
+    // What the kernel can't deliver by then it need not go on about when the probe is over.
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(target.check.timeout));
     if let Some(version) = target.send_proxy {
-        let written = stream.write_all(&proxy_protocol::written(version, None)).await;
-        written.map_err(|error| ProbeFault::Broken(error.to_string()))?;
+        stream.write_all(&proxy_protocol::written(version, None)).await.map_err(broken)?;
     }
     match &target.tls {
-        None => exchange(stream, target, health, target.protocol == ServerProtocol::Http2).await,
+        _ if target.check.ask == Ask::Tcp => Ok(()),
+        None => speak(stream, target, health, None).await,
         Some(tls) => {
-            let connected = tls.connect(stream, target.protocol).await;
+            let connected = tls.connect(stream, target.protocol()).await;
             let stream = connected.map_err(|error| ProbeFault::Tls(error.to_string()))?;
             health.heard(Moment::now());
-            let http2 = match stream.get_ref().1.alpn_protocol() {
-                Some(agreed) => agreed == b"h2",
-                None => target.protocol == ServerProtocol::Http2,
-            };
-            exchange(stream, target, health, http2).await
+            let agreed = stream.get_ref().1.alpn_protocol().map(|agreed| agreed == b"h2");
+            speak(stream, target, health, agreed).await
         }
     }
 }
 
-async fn exchange<S>(stream: S, target: &Target, health: &Health, http2: bool) -> Result<(), ProbeFault>
+async fn speak<S>(
+    mut stream: S,
+    target: &Target,
+    health: &Health,
+    agreed_on_http2: Option<bool>,
+) -> Result<(), ProbeFault>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let stream = TokioIo::new(stream);
-    // The connection is driven here, and ends with the probe. When it ends by itself, the answer is there or never
-    // will be.
-    let answer = if http2 {
-        let (mut sender, connection) = http2::handshake(LocalExecutor, stream).await.map_err(broken)?;
-        let mut answer = pin!(sender.send_request(request(target, true)?));
-        tokio::select! {
-            biased;
-            answer = &mut answer => answer,
-            _ = connection => answer.await,
+    match &target.check.ask {
+        Ask::Tcp => Ok(()),
+        Ask::Tls => {
+            // So that it doesn't look like a client that was cut off.
+            let _ = stream.shutdown().await;
+            Ok(())
         }
-    } else {
-        let (mut sender, connection) = http1::handshake(stream).await.map_err(broken)?;
-        let mut answer = pin!(sender.send_request(request(target, false)?));
-        tokio::select! {
-            biased;
-            answer = &mut answer => answer,
-            _ = connection => answer.await,
+        Ask::Script { steps, .. } => script::play(stream, steps, health).await,
+        Ask::Grpc(service) => grpc::ask(stream, target, service).await,
+        Ask::Http(check) => {
+            let http2 = agreed_on_http2.unwrap_or(target.protocol == ServerProtocol::Http2);
+            over_http::ask(stream, target, check, health, http2).await
         }
-    };
-    let answer = answer.map_err(broken)?;
-    health.heard(Moment::now());
-    let asks = asks_to_drain(&target.check.drain, answer.status(), answer.headers());
-    let drains = asks.is_some();
-    if drains || answer.status().is_success() || answer.status().is_redirection() {
-        tell_of_drain(target, health, asks);
-    }
-    match answer.status() {
-        _ if drains => Ok(()),
-        status if status.is_success() || status.is_redirection() => Ok(()),
-        status => Err(ProbeFault::Status(status.as_u16())),
     }
 }
 
-/// With which words an answer asks that its server be drained.
-fn asks_to_drain(drain: &DrainOn, status: StatusCode, headers: &HeaderMap) -> Option<String> {
-    if drain.statuses.contains(&status) {
-        return Some(format!("the probe was answered with status {}", status.as_u16()));
-    }
-    let header = drain.header.as_ref().filter(|header| headers.contains_key(*header))?;
-    Some(format!("the probe's answer has the header `{header}`"))
-}
-
-/// A drain that is asked for begins and ends with the answers. One that says nothing (an error) leaves it as it is.
-fn tell_of_drain(target: &Target, health: &Health, asks: Option<String>) {
-    let server = target.addr;
-    match (asks.clone(), health.asked_to_drain(asks)) {
-        (Some(why), true) => tracing::info!(%server, why, "server asks to be drained: it gets no new work"),
-        (None, true) => tracing::info!(%server, "server does not ask to be drained any more"),
-        (_, false) => {}
-    }
-}
-
-fn request(target: &Target, http2: bool) -> Result<Request<Empty<Bytes>>, ProbeFault> {
-    let host = target.check.host.clone().unwrap_or_else(|| default_host(target));
-    let path = target.check.path.as_str();
-    let request =
-        Request::get(path).header(header::USER_AGENT, concat!("weir-health/", env!("CARGO_PKG_VERSION")));
+/// A request as probes make it.
+fn request(
+    target: &Target,
+    method: &http::Method,
+    path: &str,
+    http2: bool,
+    body: Bytes,
+) -> Result<Request<Full<Bytes>>, ProbeFault> {
+    let host = target.host();
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::USER_AGENT, concat!("weir-health/", env!("CARGO_PKG_VERSION")));
     let request = if http2 {
         let scheme = if target.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
         let uri = Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(path).build();
-        request.uri(uri.map_err(|error| ProbeFault::Broken(error.to_string()))?)
+        request.uri(uri.map_err(broken)?)
     } else {
         request.header(header::CONNECTION, "close").header(header::HOST, host)
     };
-    request.body(Empty::new()).map_err(|error| ProbeFault::Broken(error.to_string()))
+    request.body(Full::new(body)).map_err(broken)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is the argument of map_err")]
-fn broken(error: hyper::Error) -> ProbeFault {
+fn broken(error: impl std::fmt::Display) -> ProbeFault {
     ProbeFault::Broken(error.to_string())
-}
-
-/// The TLS server name, else the server's address.
-fn default_host(target: &Target) -> http::HeaderValue {
-    let host = match &target.tls {
-        Some(tls) => tls.host(),
-        None => target.addr.to_string(),
-    };
-    http::HeaderValue::try_from(host).unwrap_or_else(|_| http::HeaderValue::from_static("localhost"))
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -166,25 +196,4 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_asks_for_a_drain_by_its_status_or_by_a_header() {
-        let drain =
-            DrainOn { statuses: vec![StatusCode::NOT_FOUND], header: Some("x-drain".parse().unwrap()) };
-        let with = HeaderMap::from_iter([("x-drain".parse().unwrap(), http::HeaderValue::from_static(""))]);
-        let without = HeaderMap::new();
-        for (drain, status, headers, asks) in [
-            (&drain, 200, &without, false),
-            (&drain, 404, &without, true),
-            (&drain, 503, &without, false),
-            (&drain, 200, &with, true),
-            (&drain, 503, &with, true),
-            (&DrainOn::default(), 404, &with, false),
-        ] {
-            let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(asks_to_drain(drain, status, headers).is_some(), asks, "{status} {headers:?}");
-        }
-    }
-}
+mod tests;

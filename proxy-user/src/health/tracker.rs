@@ -22,6 +22,9 @@ pub enum ProbeFault {
     Tls(String),
     #[error("the connection broke: {0}")]
     Broken(String),
+    /// The server spoke, and not as it should have.
+    #[error("{0}")]
+    Unexpected(String),
 }
 
 /// A finished probe.
@@ -67,7 +70,7 @@ impl ProbeFault {
     fn is_silence(&self) -> bool {
         match self {
             Self::Silent(_) | Self::ConnectTimeout(_) => true,
-            Self::Refused | Self::Status(_) | Self::Tls(_) | Self::Broken(_) => false,
+            Self::Refused | Self::Status(_) | Self::Tls(_) | Self::Broken(_) | Self::Unexpected(_) => false,
         }
     }
 }
@@ -82,6 +85,15 @@ impl Tracker {
     /// Whether another probe should follow at once: a suspicion stands and one failure has confirmed it.
     pub fn wants_second_opinion(&self) -> bool {
         self.status == Status::Up && self.failures > 0
+    }
+
+    /// Whether the last probes say otherwise than the verdict, and more of them make another one.
+    pub fn is_in_transition(&self) -> bool {
+        match self.status {
+            Status::Up => self.failures > 0,
+            Status::Down => self.successes > 0,
+            Status::Starting | Status::Unchecked | Status::Ejected => false,
+        }
     }
 
     pub fn observe(
@@ -112,7 +124,7 @@ impl Tracker {
             Status::Down if self.successes >= thresholds.rise => {
                 format!("{} probes in a row succeeded", self.successes)
             }
-            Status::Down | Status::Up | Status::Unchecked => return None,
+            Status::Down | Status::Up | Status::Unchecked | Status::Ejected => return None,
         };
         self.status = Status::Up;
         Some(Transition { to: Status::Up, why, silent: false })
@@ -130,7 +142,7 @@ impl Tracker {
             Status::Starting => 1,
             Status::Up if circumstances.suspected => thresholds.fall.min(2),
             Status::Up => thresholds.fall,
-            Status::Down | Status::Unchecked => return None,
+            Status::Down | Status::Unchecked | Status::Ejected => return None,
         };
         if self.failures < enough {
             return None;
@@ -193,6 +205,20 @@ mod tests {
     fn only_successes_in_a_row_bring_a_server_back() {
         let probes = [(ok(), QUIET), (refused(), QUIET), (ok(), QUIET), (ok(), QUIET)];
         assert_eq!(row(Status::Down, &probes), [None, None, None, Some(Status::Up)]);
+    }
+
+    #[test]
+    fn it_is_in_transition_from_the_first_probe_that_says_otherwise_to_the_verdict() {
+        let mut tracker = Tracker::new(Status::Up);
+        let mut after = |probe| {
+            tracker.observe(&probe, QUIET, THRESHOLDS);
+            tracker.is_in_transition()
+        };
+        assert_eq!([refused(), refused(), refused()].map(&mut after), [true, true, false]);
+        assert_eq!(
+            [refused(), ok(), refused(), ok(), ok()].map(&mut after),
+            [false, true, false, true, false]
+        );
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
     for name in names::GATE_MAPS {
         loader.map_pin_path(name, pins.map(name));
     }
+    // Those belong to another program of the object, which isn't loaded here; the loader makes them all the same.
+    loader.map_max_entries(names::UPSTREAM_SERVERS, 1).map_max_entries(names::UPSTREAM_REPORTS, 4096);
     let mut ebpf = loader.load(object).map_err(|error| not_loaded(&error))?;
 
     let xdp: &mut Xdp = program(&mut ebpf, names::GATE_XDP)?;
@@ -310,7 +312,7 @@ fn not_loaded(error: &EbpfError) -> KernelFault {
     }
 }
 
-fn refused(program: &'static str, error: ProgramError) -> KernelFault {
+pub(super) fn refused(program: &'static str, error: ProgramError) -> KernelFault {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             if matches!(io_error.raw_os_error(), Some(nix::libc::EPERM)) {

@@ -166,7 +166,13 @@ pub async fn open(
     let key = server.pool_key;
     let protocol = if http1 { ServerProtocol::Http1 } else { service.protocol };
     let proxied = service.send_proxy.map(|version| (version, ends));
-    let way = Way { addr: server.addr, tls: service.tls.as_ref(), protocol, proxied };
+    let way = Way {
+        addr: server.addr,
+        tls: service.tls.as_ref(),
+        protocol,
+        unacknowledged: service.timeouts.unacknowledged,
+        proxied,
+    };
     let shareable = match protocol {
         // One that was begun in a client's name belongs to that client.
         _ if proxied.is_some() => false,

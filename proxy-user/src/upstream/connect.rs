@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use socket2::SockRef;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
@@ -38,6 +39,8 @@ pub struct Way<'a> {
     pub addr: ServerAddr,
     pub tls: Option<&'a ServerTls>,
     pub protocol: ServerProtocol,
+    /// TCP_USER_TIMEOUT: how long the server's kernel may leave unacknowledged, or not take, what is sent.
+    pub unacknowledged: Duration,
     /// How to begin, if not with HTTP: as what, and for whom.
     pub proxied: Option<(Version, Option<Ends>)>,
 }
@@ -50,6 +53,7 @@ pub async fn connect(way: Way<'_>) -> Result<Connected, ConnectFault> {
     let mut stream = TcpStream::connect(way.addr.0).await.map_err(ConnectFault::Tcp)?;
     // Requests are written whole: waiting for more bytes to fill a segment only delays them.
     stream.set_nodelay(true).map_err(ConnectFault::Tcp)?;
+    SockRef::from(&stream).set_tcp_user_timeout(Some(way.unacknowledged)).map_err(ConnectFault::Tcp)?;
     if let Some((version, ends)) = way.proxied {
         stream.write_all(&proxy_protocol::written(version, ends)).await.map_err(ConnectFault::Tcp)?;
     }

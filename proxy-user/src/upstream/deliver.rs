@@ -17,7 +17,10 @@ use crate::{
     body::RequestBody,
     health::Status,
     service::{Server, Service},
-    upstream::attempt::{Answer, AttemptFault, Connections, Failed, Means, attempt},
+    upstream::{
+        attempt::{Answer, AttemptFault, Connections, Failed, Means, attempt},
+        outcome::{Broken, Watch},
+    },
 };
 
 /// How long the verdict on a server that broke a connection may take. Two refused probes take a few ms.
@@ -28,6 +31,8 @@ const VERDICT: Duration = Duration::from_millis(100);
 pub enum Undelivered {
     #[error("no server is up")]
     NoServer,
+    #[error("its service's breaker is open")]
+    BreakerOpen,
     #[error("the last server that could be asked failed: {0}")]
     Failed(AttemptFault),
     #[error("the server can't switch to what the client asks for")]
@@ -51,6 +56,13 @@ pub async fn deliver_or_return(
     let _active = service.budget.enter();
     service.counters.requests.fetch_add(1, Ordering::Relaxed);
     let began = Instant::now();
+    let mut watch = match Watch::begin(service, began) {
+        Ok(watch) => watch,
+        Err(Broken) => {
+            *unspent = Some(body);
+            return Err(Undelivered::BreakerOpen);
+        }
+    };
     let mut tried = Tried::default();
     let wanted = service.wanted(head, means.ends.source.ip());
     let mut fault = None;
@@ -71,7 +83,9 @@ pub async fn deliver_or_return(
         exchange.server = Some(server.label.clone());
 
         let spare = body.is_empty().then_some(RequestBody::Empty);
-        let failed = match attempt(means, service, picked, connections, head, body).await {
+        let attempted = attempt(means, service, picked, connections, head, body).await;
+        watch.saw(picked, &attempted);
+        let failed = match attempted {
             Ok(answer) => {
                 exchange.server_took = Some(answer.at.duration_since(began));
                 return Ok(answer);

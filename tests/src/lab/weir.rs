@@ -67,6 +67,7 @@ pub fn standard(lab: &Lab) -> String {
         r#"[kernel]
 interfaces = ["{PUBLIC}"]
 bpffs = "{folder}/bpffs"
+cgroup = "off"
 
 [admin]
 bind = ["{ADMIN}", "unix:{socket}"]

@@ -2,21 +2,136 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{ServerStatus, ServiceStatus, drains, text};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    drains::{self, DrainStatus},
+    text,
+};
 use crate::{
     balance::Field as _,
     clock::Moment,
     config::model::{self, ServerAt},
+    control::reports::Watched,
+    drain::DrainList,
+    health::{Status, breaker::Breaker},
     service::Service,
     snapshot::Snapshot,
 };
 
-pub fn of(snapshot: &Snapshot) -> Vec<ServiceStatus> {
-    let services = snapshot.services.iter().zip(&snapshot.config.services);
-    services.map(|(service, written)| of_service(snapshot, service, written)).collect()
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    pub name: String,
+    pub requests: u64,
+    pub retries: u64,
+    pub pages: u64,
+    /// How it is decided which server gets a request: `round_robin`, `hash by client` …
+    #[serde(default)]
+    pub balance: String,
+    /// The cookie that keeps visitors with their servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<String>,
+    pub servers: Vec<ServerStatus>,
+    /// Where its breaker stands, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerStatus>,
+    /// So few servers are usable that all of them get requests (`panic`).
+    #[serde(default)]
+    pub panics: bool,
 }
 
-fn of_service(snapshot: &Snapshot, service: &Service, written: &model::Service) -> ServiceStatus {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServerStatus {
+    pub address: String,
+    /// The name by which DNS told the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `starting`, `up`, `down`, `ejected` or `unchecked`; `unresolved` for a name that has no addresses yet.
+    pub status: String,
+    pub since: String,
+    pub why: String,
+    /// It gets no new work, however well it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draining: Option<DrainStatus>,
+    pub requests: u64,
+    pub failures: u64,
+    /// Requests under way.
+    #[serde(default)]
+    pub active: u32,
+    #[serde(default = "one")]
+    pub weight: u32,
+    #[serde(default = "one")]
+    pub tier: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// How much of its weight it has already, where it comes up slowly: 0.1 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmth: Option<f32>,
+    /// How long it takes to answer, in milliseconds, by what `balance = "latency"` goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<f64>,
+    /// How long the last probe took that brought an answer, in milliseconds.
+    #[serde(default)]
+    pub probe_ms: Option<f64>,
+    /// While it is ejected: in how many seconds it is tried again.
+    #[serde(default)]
+    pub ejected_for: Option<f64>,
+    /// How often the kernel has told that it doesn't acknowledge what is sent to it, or breaks connections off.
+    #[serde(default)]
+    pub kernel_reports: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Whether the kernel tells of what servers don't acknowledge.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum ServerWatchStatus {
+    #[default]
+    NotWanted,
+    Unavailable {
+        why: String,
+    },
+    On {
+        cgroup: String,
+    },
+}
+
+/// A service's breaker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BreakerStatus {
+    /// `closed`, `open`, `trial` or `recovering`.
+    pub state: String,
+    /// When it last opened, and why.
+    pub opened: Option<String>,
+    pub why: Option<String>,
+    /// Requests that got the page because of it.
+    pub refused: u64,
+}
+
+pub fn watched(watched: Watched) -> ServerWatchStatus {
+    match watched {
+        Watched::NotWanted => ServerWatchStatus::NotWanted,
+        Watched::Unavailable(why) => ServerWatchStatus::Unavailable { why },
+        Watched::From(cgroup) => ServerWatchStatus::On { cgroup },
+    }
+}
+
+pub fn of(snapshot: &Snapshot, now: Moment) -> Vec<ServiceStatus> {
+    let drained = snapshot.drains.list();
+    let services = snapshot.services.iter().zip(&snapshot.config.services);
+    services.map(|(service, written)| of_service(snapshot, service, written, &drained, now)).collect()
+}
+
+fn of_service(
+    snapshot: &Snapshot,
+    service: &Service,
+    written: &model::Service,
+    drained: &DrainList,
+    now: Moment,
+) -> ServiceStatus {
     let unresolved = written.servers.iter().filter_map(|server| unresolved(snapshot, server));
     ServiceStatus {
         name: service.name.to_string(),
@@ -27,25 +142,30 @@ fn of_service(snapshot: &Snapshot, service: &Service, written: &model::Service) 
         balance: if written.made_of.is_some() { String::new() } else { written.balancing.way.to_string() },
         sticky: written.balancing.sticky.as_ref().map(|sticky| sticky.name.to_string()),
         servers: (0..service.servers.len())
-            .map(|index| of_server(snapshot, service, index))
+            .map(|index| of_server(service, index, drained, now))
             .chain(unresolved)
             .collect(),
+        breaker: service.breaker.as_ref().map(breaker),
+        panics: service.panics(),
     }
 }
 
-fn of_server(snapshot: &Snapshot, service: &Service, index: usize) -> ServerStatus {
+fn of_server(service: &Service, index: usize, drained: &DrainList, now: Moment) -> ServerStatus {
     let server = &service.servers[index];
-    let change = server.health.last_change();
-    let draining = drains::of_server(&snapshot.drains.list(), service, server);
+    let health = &server.health;
+    let status = health.status_at(now);
+    let is_ejected = status == Status::Ejected;
+    let ejection = health.ejection.last().filter(|_| is_ejected);
+    let change = ejection.unwrap_or_else(|| health.last_change());
     let warmth = service.balancer.now(&service.servers, false).warmth(index);
     let measured = service.balancer.measures();
     ServerStatus {
         address: server.addr.to_string(),
         name: server.name.as_ref().map(ToString::to_string),
-        status: server.health.status().name().to_owned(),
-        draining,
+        status: status.name().to_owned(),
         since: text(change.at),
         why: change.why,
+        draining: drains::of_server(drained, service, server),
         requests: server.counters.requests.load(Ordering::Relaxed),
         failures: server.counters.failures.load(Ordering::Relaxed),
         active: server.active(),
@@ -54,6 +174,9 @@ fn of_server(snapshot: &Snapshot, service: &Service, index: usize) -> ServerStat
         zone: server.zone.as_ref().map(ToString::to_string),
         warmth: (warmth < 1.0).then_some(warmth),
         latency_ms: measured.then(|| f64::from(server.counters.latency.at(Moment::recent())) / 1000.0),
+        probe_ms: health.probe_took().map(|took| took.as_secs_f64() * 1000.0),
+        ejected_for: health.ejection.left(now).filter(|_| is_ejected).map(|left| left as f64 / 1000.0),
+        kernel_reports: health.kernel_reports(),
     }
 }
 
@@ -68,9 +191,9 @@ fn unresolved(snapshot: &Snapshot, server: &model::Server) -> Option<ServerStatu
         address: format!("{host}:{port}"),
         name: Some(host.to_string()),
         status: "unresolved".to_owned(),
-        draining: None,
         since: String::new(),
         why: fault.unwrap_or_else(|| "DNS was not asked for it yet".to_owned()),
+        draining: None,
         requests: 0,
         failures: 0,
         active: 0,
@@ -79,5 +202,18 @@ fn unresolved(snapshot: &Snapshot, server: &model::Server) -> Option<ServerStatu
         zone: server.zone.as_ref().map(ToString::to_string),
         warmth: None,
         latency_ms: None,
+        probe_ms: None,
+        ejected_for: None,
+        kernel_reports: 0,
     })
+}
+
+fn breaker(breaker: &Breaker) -> BreakerStatus {
+    let last = breaker.last();
+    BreakerStatus {
+        state: breaker.phase().name().to_owned(),
+        opened: last.as_ref().map(|last| text(last.at)),
+        why: last.map(|last| last.why),
+        refused: breaker.refused(),
+    }
 }

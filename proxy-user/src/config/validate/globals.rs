@@ -11,8 +11,8 @@ use crate::config::{
     default,
     findings::Findings,
     model::{
-        AccessLog, AccessLogFormat, AccessLogTarget, Admin, AdminAddr, Kernel, KernelMode, Log, Shutdown,
-        StateFolder,
+        AccessLog, AccessLogFormat, AccessLogTarget, Admin, AdminAddr, Cgroup, Kernel, KernelMode, Log,
+        Shutdown, StateFolder,
     },
     source::FileId,
     value::{self, nearest, quoted},
@@ -20,8 +20,12 @@ use crate::config::{
 };
 
 pub fn kernel(written: &Merged<'_>, findings: &mut Findings) -> Kernel {
-    let mut kernel =
-        Kernel { interfaces: Vec::new(), mode: KernelMode::Auto, bpffs: PathBuf::from(default::BPFFS) };
+    let mut kernel = Kernel {
+        interfaces: Vec::new(),
+        mode: KernelMode::Auto,
+        bpffs: PathBuf::from(default::BPFFS),
+        cgroup: Cgroup::Auto,
+    };
     let Some((file, section)) = written.kernel else { return kernel };
     for interface in section.value.interfaces.iter().flat_map(|list| &list.items) {
         if let Err(refusal) = value::interface(&interface.value) {
@@ -44,6 +48,20 @@ pub fn kernel(written: &Merged<'_>, findings: &mut Findings) -> Kernel {
                 .error(Code::BadPlace, file, &bpffs.span, message)
                 .hint(format!("BPF file systems are mostly mounted at `{}`", default::BPFFS));
         }
+    }
+    if let Some(written) = &section.value.cgroup {
+        kernel.cgroup = match &*written.value {
+            "auto" => Cgroup::Auto,
+            "off" => Cgroup::Off,
+            path if path.starts_with('/') => Cgroup::At(PathBuf::from(path)),
+            other => {
+                let message = format!("kernel.cgroup: {} is not an absolute path", quoted(other));
+                findings
+                    .error(Code::BadPlace, file, &written.span, message)
+                    .hint("write `auto`, `off`, or the folder of a control group");
+                Cgroup::Auto
+            }
+        };
     }
     kernel
 }

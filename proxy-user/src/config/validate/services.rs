@@ -1,13 +1,11 @@
 //! `[service.NAME]`
 
-mod drain_on;
-
 use super::{
-    balancing,
+    balancing, breaking, health,
     merge::{Item, Merged},
     pages::by_status,
     pool::pool,
-    scalar::{self, DAY, HOUR, MILLISECOND, MINUTE},
+    scalar::{self, DAY, HOUR, MILLISECOND, MINUTE, SECOND},
     tls, variants,
 };
 use crate::{
@@ -15,8 +13,8 @@ use crate::{
         code::Code,
         default,
         findings::Findings,
-        model::{Balancing, HealthCheck, PageId, ServerProtocol, Service, Timeouts, WhenAllDown},
-        value::{self, nearest, quoted},
+        model::{Balancing, PageId, ServerProtocol, Service, Timeouts, WhenAllDown},
+        value::{nearest, quoted},
         written::{self, At},
     },
     proxy_protocol,
@@ -44,7 +42,10 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Service> {
                 written::ProxyVersion::V1 => proxy_protocol::Version::V1,
                 written::ProxyVersion::V2 => proxy_protocol::Version::V2,
             }),
-            health: item.body.health.as_ref().map(|health| self::health(item, health, findings)),
+            health: item.body.health.as_ref().map(|check| health::health(item, check, findings)),
+            eject: item.body.eject.as_ref().map(|eject| breaking::eject(item, eject, findings)),
+            breaker: item.body.breaker.as_ref().map(|breaker| breaking::breaker(item, breaker, findings)),
+            panic: panic(item, findings),
             timeouts: timeouts(item, findings),
             pool: pool(item, findings),
             when_all_down: when_all_down(item, written, findings),
@@ -67,128 +68,11 @@ fn protocol(item: &Item<'_, written::Service>) -> ServerProtocol {
     }
 }
 
-fn health(
-    item: &Item<'_, written::Service>,
-    health: &At<written::Health>,
-    findings: &mut Findings,
-) -> HealthCheck {
-    let file = item.file;
-    let name = &item.name.value;
-    let what = format!("service `{name}`: health");
-    let every_default = default::HEALTH_EVERY;
-    let body = &health.value;
-    let setting = format!("{what}.every");
-    let faults_before = findings.count();
-    let every = scalar::duration(
-        file,
-        &setting,
-        body.every.as_ref(),
-        every_default,
-        10 * MILLISECOND..=HOUR,
-        findings,
-    );
-    let every_is_known = findings.count() == faults_before;
-    let setting = format!("{what}.timeout");
-    let default_timeout = default::HEALTH_TIMEOUT;
-    let mut timeout = scalar::duration(
-        file,
-        &setting,
-        body.timeout.as_ref(),
-        default_timeout,
-        MILLISECOND..=HOUR,
-        findings,
-    );
-    match &body.timeout {
-        None => timeout = timeout.min(every),
-        Some(written) if timeout > every && every_is_known => {
-            let (timeout, every) = (value::show(timeout), value::show(every));
-            let message = format!("{what}: a probe may take {timeout}, but the next one comes after {every}");
-            findings
-                .error(Code::Contradiction, file, &written.span, message)
-                .hint("`timeout` can't be longer than `every`");
-        }
-        Some(_) => {}
-    }
-    HealthCheck {
-        path: probe_path(item, health, findings),
-        host: body.host.as_ref().and_then(|host| probe_host(item, host, findings)),
-        every,
-        timeout,
-        fall: scalar::count(
-            file,
-            &format!("{what}.fall"),
-            body.fall.as_ref(),
-            default::HEALTH_FALL,
-            1..=100,
-            findings,
-        ),
-        rise: scalar::count(
-            file,
-            &format!("{what}.rise"),
-            body.rise.as_ref(),
-            default::HEALTH_RISE,
-            1..=100,
-            findings,
-        ),
-        drain: drain_on::of(item, body, findings),
-    }
-}
-
-fn probe_path(
-    item: &Item<'_, written::Service>,
-    health: &At<written::Health>,
-    findings: &mut Findings,
-) -> http::uri::PathAndQuery {
-    let root = http::uri::PathAndQuery::from_static("/");
-    let name = &item.name.value;
-    let Some(written) = &health.value.path else {
-        if !findings.lost(&format!("service.{name}.health.path")) {
-            findings
-                .error(
-                    Code::Missing,
-                    item.file,
-                    &health.span,
-                    format!("service `{name}`: `health` has no `path`"),
-                )
-                .hint("write what to ask for: `path = \"/ping\"`");
-        }
-        return root;
-    };
-    let visible = written.value.chars().all(|c| c.is_ascii_graphic() && c != '#');
-    match written.value.parse() {
-        Ok(path) if visible && written.value.starts_with('/') => path,
-        _ => {
-            let message = format!("service `{name}`: health.path {} is not a path", quoted(&written.value));
-            findings
-                .error(Code::BadPath, item.file, &written.span, message)
-                .hint("it begins with `/`, for instance `/ping` or `/health?deep=1`");
-            root
-        }
-    }
-}
-
-fn probe_host(
-    item: &Item<'_, written::Service>,
-    host: &At<String>,
-    findings: &mut Findings,
-) -> Option<http::HeaderValue> {
-    let authority =
-        host.value.parse::<http::uri::Authority>().ok().filter(|host| !host.as_str().contains('@'));
-    let header = authority.and_then(|host| http::HeaderValue::from_str(host.as_str()).ok());
-    if header.is_none() {
-        let message =
-            format!("service `{}`: health.host {} is not a host", item.name.value, quoted(&host.value));
-        findings
-            .error(Code::BadHeader, item.file, &host.span, message)
-            .hint("it is a name, with a port if need be: `app.example.com`");
-    }
-    header
-}
-
 fn timeouts(item: &Item<'_, written::Service>, findings: &mut Findings) -> Timeouts {
     let written = item.body.timeouts.as_ref().map(|timeouts| &timeouts.value);
     let connect = written.and_then(|timeouts| timeouts.connect.as_ref());
     let first_byte = written.and_then(|timeouts| timeouts.first_byte.as_ref());
+    let unacknowledged = written.and_then(|timeouts| timeouts.unacknowledged.as_ref());
     let what = |key: &str| format!("service `{}`: timeouts.{key}", item.name.value);
     let file = item.file;
     Timeouts {
@@ -208,7 +92,20 @@ fn timeouts(item: &Item<'_, written::Service>, findings: &mut Findings) -> Timeo
             MILLISECOND..=DAY,
             findings,
         ),
+        unacknowledged: scalar::duration(
+            file,
+            &what("unacknowledged"),
+            unacknowledged,
+            default::UNACKNOWLEDGED,
+            SECOND..=HOUR,
+            findings,
+        ),
     }
+}
+
+fn panic(item: &Item<'_, written::Service>, findings: &mut Findings) -> u8 {
+    let what = format!("service `{}`: panic", item.name.value);
+    breaking::share(item.file, &what, item.body.panic.as_ref(), 0..=100, findings).unwrap_or_default()
 }
 
 fn when_all_down(

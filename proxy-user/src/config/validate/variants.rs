@@ -136,6 +136,9 @@ fn no_settings_of_servers(site: Site<'_>, body: &written::Service, findings: &mu
         ("send_proxy", body.send_proxy.as_ref().map(|one| &one.span)),
         ("health", body.health.as_ref().map(|one| &one.span)),
         ("pool", body.pool.as_ref().map(|one| &one.span)),
+        ("eject", body.eject.as_ref().map(|one| &one.span)),
+        ("breaker", body.breaker.as_ref().map(|one| &one.span)),
+        ("panic", body.panic.as_ref().map(|one| &one.span)),
         ("timeouts", body.timeouts.as_ref().map(|one| &one.span)),
         ("when_all_down", body.when_all_down.as_ref().map(|one| &one.span)),
     ];
@@ -461,9 +464,13 @@ impl<'w, 'a> OfRoutes<'w, 'a> {
             protocol: ServerProtocol::Auto,
             send_proxy: None,
             health: None,
+            eject: None,
+            breaker: None,
+            panic: 0,
             timeouts: Timeouts {
                 connect: timeout(default::CONNECT),
                 first_byte: timeout(default::FIRST_BYTE),
+                unacknowledged: timeout(default::UNACKNOWLEDGED),
             },
             // It has no connections of its own.
             pool: Pool { warm: 0, idle: 0, idle_timeout: Duration::ZERO },

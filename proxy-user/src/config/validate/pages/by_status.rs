@@ -32,7 +32,7 @@ pub fn pages(
                 quoted(&statuses.value)
             );
             findings
-                .error(Code::BadStatus, file, &statuses.span, message)
+                .error(Code::BadPageStatus, file, &statuses.span, message)
                 .hint("write `\"503\"`, `\"502-504\"` or `\"5xx\"`; they go from 400 to 599");
             continue;
         };
