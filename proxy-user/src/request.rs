@@ -246,12 +246,12 @@ async fn answered(
             exchange.status = head.status;
             let connects = wish.as_ref().is_some_and(Wish::is_connect);
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                let (Some(wish), Some(server)) = (wish, lease.into_connection()) else {
+                let (Some(wish), Some((server, under_way))) = (wish, lease.into_connection()) else {
                     // A server that switches unasked was found out before.
                     let fault = Undelivered::NoServer;
                     return Ok(refuse(Refusal::Undelivered(service, fault), entrypoint, taste, exchange));
                 };
-                wish.granted(&mut head, protocol, server).carry(&caller, exchange);
+                wish.granted(&mut head, protocol, server).carry(&caller, exchange, under_way);
                 return Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)));
             }
             if connects && head.status.is_success() {

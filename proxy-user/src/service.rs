@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 use crate::{
@@ -69,7 +69,14 @@ pub struct ServiceCounters {
 pub struct ServerCounters {
     pub requests: AtomicU64,
     pub failures: AtomicU64,
+    /// Requests that it has under way now, see [`UnderWay`].
+    pub active: AtomicU32,
 }
+
+/// A request that is a server's to answer: it counts from the pick until its answer's body has ended (or the connection that
+/// it was upgraded to), the client has left, or the attempt has failed. Dropping it is all that takes.
+#[derive(Debug)]
+pub struct UnderWay(Arc<ServerCounters>);
 
 /// Whose turn it is, counted up with each request.
 #[derive(Debug)]
@@ -85,6 +92,22 @@ impl Turn {
 
     fn next(&self) -> usize {
         self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Counts a request that goes to this server.
+    pub fn begin(&self) -> UnderWay {
+        self.counters.active.fetch_add(1, Ordering::Relaxed);
+        UnderWay(self.counters.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -10,7 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional_with_sizes;
 
-use crate::{access_log::Exchange, hygiene, request::Caller, upstream::http1::Connection};
+use crate::{access_log::Exchange, hygiene, request::Caller, service::UnderWay, upstream::http1::Connection};
 
 /// Per direction; as much as a WebSocket message usually has.
 const BUFFER: usize = 16 * 1024;
@@ -83,8 +83,8 @@ impl Wish {
 }
 
 impl Tunnel {
-    /// Carries bytes until either side ends, then writes the access log's line.
-    pub fn carry(self, caller: &Rc<Caller>, mut exchange: Box<Exchange>) {
+    /// Carries bytes until either side ends, then writes the access log's line. Until then the server has it `under_way`.
+    pub fn carry(self, caller: &Rc<Caller>, mut exchange: Box<Exchange>, under_way: Option<UnderWay>) {
         let counted = caller.worker.count_connection();
         // What watches over the connection goes on, though HTTP's part of it has ended.
         let caller = caller.clone();
@@ -103,7 +103,7 @@ impl Tunnel {
                 exchange.flags.refused = Some(fault);
             }
             exchange.finish();
-            drop((counted, caller));
+            drop((counted, under_way, caller));
         });
     }
 }

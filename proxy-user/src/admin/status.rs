@@ -164,6 +164,9 @@ pub struct ServerStatus {
     pub why: String,
     pub requests: u64,
     pub failures: u64,
+    /// Requests under way.
+    #[serde(default)]
+    pub active: u32,
 }
 
 /// The status now; `None` while the daemon starts.
@@ -314,6 +317,7 @@ fn services(snapshot: &Snapshot) -> Vec<ServiceStatus> {
                         why: change.why,
                         requests: server.counters.requests.load(Ordering::Relaxed),
                         failures: server.counters.failures.load(Ordering::Relaxed),
+                        active: server.counters.active.load(Ordering::Relaxed),
                     }
                 })
                 .collect(),

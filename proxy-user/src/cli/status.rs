@@ -158,7 +158,8 @@ fn entrypoints(entrypoints: &[EntrypointStatus]) -> Table {
 }
 
 fn servers(status: &StatusDocument) -> Table {
-    let mut table = plain_table(["service", "server", "status", "since", "why", "requests", "failures"]);
+    let mut table =
+        plain_table(["service", "server", "status", "since", "why", "active", "requests", "failures"]);
     for service in &status.services {
         for server in &service.servers {
             table.add_row([
@@ -167,6 +168,7 @@ fn servers(status: &StatusDocument) -> Table {
                 &server.status,
                 &server.since,
                 &server.why,
+                &server.active.to_string(),
                 &server.requests.to_string(),
                 &server.failures.to_string(),
             ]);

@@ -78,8 +78,22 @@ pub enum Connections {
     New,
 }
 
-/// Sends a request to the server that was picked and waits for the head of its answer.
+/// Sends a request to the server that was picked and waits for the head of its answer. Until the answer is over, the server
+/// has it under way.
 pub async fn attempt(
+    means: Means<'_>,
+    service: &Service,
+    picked: Picked<'_>,
+    connections: Connections,
+    head: &request::Parts,
+    body: RequestBody,
+) -> Result<Answer, Failed> {
+    let under_way = picked.server.begin();
+    let Answer { head, at, lease } = ask(means, service, picked, connections, head, body).await?;
+    Ok(Answer { head, at, lease: lease.counts(under_way) })
+}
+
+async fn ask(
     means: Means<'_>,
     service: &Service,
     picked: Picked<'_>,
