@@ -19,7 +19,7 @@ use crate::{
     forwarding::trailers_towards_server,
     hygiene::patience::Stall,
     middleware::{reason::Reason, shape::Shape},
-    upstream::{Lease, http1},
+    upstream::{Lease, http1, parcel::KeptBody},
 };
 
 /// What came of a request's body.
@@ -45,6 +45,8 @@ pub enum RequestFault {
     StoodStill,
     #[error("it is larger than its route takes")]
     TooLarge,
+    #[error("another attempt has it")]
+    TakenOver,
 }
 
 /// Why an answer's body breaks off.
@@ -82,6 +84,8 @@ pub enum RequestBody {
         data: Option<Bytes>,
         trailers: Option<HeaderMap>,
     },
+    /// Streaming, and kept as it comes for whom it may have to be sent to next.
+    Kept(KeptBody),
 }
 
 /// A response's body on its way to the client. When it ends, or is dropped because the client left, the exchange
@@ -176,6 +180,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, RequestFault>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
+            Self::Kept(body) => body.poll(cx),
             Self::Whole { data, trailers } => {
                 let next = data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
                 Poll::Ready(next.map(Ok))
@@ -214,12 +219,14 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::Whole { data, trailers } => data.is_none() && trailers.is_none(),
             Self::Streaming { incoming, .. } => incoming.is_end_stream(),
+            Self::Kept(body) => body.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Kept(body) => body.size_hint(),
             // Trailers have their place behind chunks, not behind a length.
             Self::Whole { trailers: Some(_), .. } => SizeHint::default(),
             Self::Whole { data, .. } => {

@@ -138,6 +138,7 @@ async fn answered(
         route: None,
         server: None,
         server_took: None,
+        attempts: Vec::new(),
         status: StatusCode::OK,
         received: Rc::default(),
         bytes_out: 0,

@@ -8,12 +8,12 @@ use std::sync::{
 use crate::{
     address::ServerAddr,
     balance::{self, Tried},
-    config::model::{HealthCheck, ServerProtocol, Timeouts},
+    config::model::{HealthCheck, Retry, ServerProtocol, Timeouts},
     health::Health,
     page::Page,
     proxy_protocol,
     tls::server::ServerTls,
-    upstream::{budget::Budget, pool::PoolKey},
+    upstream::{budget::Budget, hedge::Hedging, pool::PoolKey},
 };
 
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Service {
     pub check: Option<HealthCheck>,
     pub timeouts: Timeouts,
     pub when_all_down: WhenAllDown,
+    pub retry: Retry,
+    pub hedging: Option<Hedging>,
     pub budget: Arc<Budget>,
     pub counters: Arc<ServiceCounters>,
     pub turn: Turn,
@@ -138,6 +140,13 @@ impl Service {
                 balance::round_robin(self.servers.len(), turn, tried, |_| true).map(picked)
             }
         }
+    }
+
+    /// Whether a server is up that a request has not been to yet.
+    pub fn has_other(&self, tried: Tried) -> bool {
+        let fresh =
+            |(index, server): (usize, &Server)| !tried.contains(index) && server.health.status().usable();
+        self.servers.iter().enumerate().any(fresh)
     }
 
     /// The page for when no server answers.

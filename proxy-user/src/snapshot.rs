@@ -35,7 +35,7 @@ use crate::{
     },
     service::{Server, ServerCounters, Service, Turn, WhenAllDown},
     tls::{entrypoint::Terminator, server::ServerTls},
-    upstream::pool::PoolKey,
+    upstream::{hedge::Hedging, pool::PoolKey},
 };
 
 #[derive(Debug)]
@@ -341,6 +341,10 @@ fn running_service(
             model::WhenAllDown::Page(page) => WhenAllDown::Page(fallback(page)),
             model::WhenAllDown::Try => WhenAllDown::TryThen(maintenance(pages)),
         },
+        retry: service.retry.clone(),
+        hedging: service
+            .hedge
+            .map(|hedge| Hedging::new(hedge, known.and_then(|known| known.hedging.as_ref()))),
         budget: known.map(|known| known.budget.clone()).unwrap_or_default(),
         counters: known.map(|known| known.counters.clone()).unwrap_or_default(),
         tls,

@@ -30,6 +30,7 @@ use crate::{
     snapshot::Snapshot,
     upstream::{
         attempt::Means,
+        parcel::Memory,
         pool::Pool,
         waiting::{TICK, WaitingRoom},
     },
@@ -58,6 +59,7 @@ pub struct Worker {
     pub log: Rc<WorkerLog>,
     pool: Rc<Pool>,
     waiting: WaitingRoom,
+    kept: Memory,
     pub patience: Rc<Patience>,
     closing: watch::Receiver<bool>,
     connections: Rc<Cell<usize>>,
@@ -183,7 +185,7 @@ impl Worker {
     }
 
     pub fn means(&self, ends: Ends) -> Means<'_> {
-        Means { pool: &self.pool, waiting: &self.waiting, ends }
+        Means { pool: &self.pool, waiting: &self.waiting, kept: &self.kept, ends }
     }
 
     /// Counts one more connection, until the result is dropped.
@@ -213,6 +215,7 @@ async fn run(running: Running, mut orders: mpsc::UnboundedReceiver<Order>) {
         log: Rc::default(),
         pool: Rc::default(),
         waiting: WaitingRoom::default(),
+        kept: Memory::default(),
         patience: Rc::default(),
         closing,
         connections: Rc::default(),

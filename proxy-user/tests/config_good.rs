@@ -4,12 +4,13 @@
 
 use std::{path::Path, time::Duration};
 
+use http::Method;
 use proxy_user::{
     config::{
         self, Loaded,
         model::{
-            AccessLogFormat, AccessLogTarget, AdminAddr, AllowlistId, EntrypointId, HostMatch, KernelMode,
-            PageId, ServiceId, WhenAllDown,
+            AccessLogFormat, AccessLogTarget, AdminAddr, AllowlistId, EntrypointId, Hedge, HedgeAfter,
+            HostMatch, KernelMode, PageId, Retry, ServiceId, WhenAllDown,
         },
     },
     tls::certificates::ServerAuthorities,
@@ -129,6 +130,8 @@ servers = ["10.0.0.1:443", "[2001:db8::1]:443"]
 tls = { server_name = "app.example.com" }
 health = { path = "/ping?deep=1", host = "ping.example.com", every = "2s", timeout = "1s", fall = 3, rise = 4 }
 timeouts = { connect = "1s", first_byte = "5m" }
+retry = { attempts = 5, within = "1m", buffer = "1MiB", methods = "POST", statuses = ["429", "500-504"], budget = "50%", backoff = "0s" }
+hedge = { after = "p90", most = "10%" }
 when_all_down = "try"
 [service.plain]
 servers = "10.0.0.2:80"
@@ -188,6 +191,20 @@ entrypoints = ["local", "web"]
     assert_eq!((health.fall, health.rise), (3, 4));
     assert_eq!(app.timeouts.connect, Duration::from_secs(1));
     assert_eq!(app.timeouts.first_byte, Duration::from_secs(300));
+    assert_eq!(
+        app.retry,
+        Retry {
+            attempts: 5,
+            within: Duration::from_secs(60),
+            buffer: 1 << 20,
+            methods: vec![Method::POST],
+            statuses: vec![429..=429, 500..=504],
+            budget: 50,
+            backoff: Duration::ZERO,
+        }
+    );
+    assert_eq!(app.hedge, Some(Hedge { after: HedgeAfter::Quantile(90), most: 10 }));
+    assert_eq!(config.services[1].hedge, None);
     assert_eq!(app.when_all_down, WhenAllDown::Try);
     assert_eq!(config.services[1].when_all_down, WhenAllDown::Page(PageId(0)));
 
@@ -229,6 +246,10 @@ fn what_isnt_written_has_its_default() {
     assert_eq!((health.fall, health.rise), (2, 2));
     assert_eq!(app.timeouts.connect, Duration::from_millis(300));
     assert_eq!(app.timeouts.first_byte, Duration::from_secs(60));
+    let retry = &app.retry;
+    assert_eq!((retry.attempts, retry.within, retry.buffer), (3, Duration::from_secs(30), 64 << 10));
+    assert_eq!((&retry.methods[..], &retry.statuses[..], retry.budget), (&[][..], &[502..=504][..], 20));
+    assert_eq!(retry.backoff, Duration::from_millis(25));
     let WhenAllDown::Page(page) = app.when_all_down else { panic!("a page") };
     assert_eq!(
         (&*config.pages[page.0].name, config.pages[page.0].retry_after),

@@ -3,6 +3,7 @@
 //! Everything of the model is taken apart without `..`: a key that is new there doesn't compile until it is told here, or
 //! left out with a reason.
 
+mod retry;
 mod tls;
 
 use std::{
@@ -305,13 +306,25 @@ fn limits(limits: &Limits, keys: &mut Keys) {
 }
 
 fn service(config: &Config, one: &Service) -> Keys {
-    let Service { name: _, servers, tls, protocol, send_proxy, health, timeouts, when_all_down } = one;
+    let Service {
+        name: _,
+        servers,
+        tls,
+        protocol,
+        send_proxy,
+        health,
+        timeouts,
+        retry,
+        hedge,
+        when_all_down,
+    } = one;
     let Timeouts { connect, first_byte } = timeouts;
     let mut keys = Keys::from([
         ("servers", joined(servers)),
         ("timeouts.connect", show(*connect)),
         ("timeouts.first_byte", show(*first_byte)),
     ]);
+    self::retry::service(retry, hedge.as_ref(), &mut keys);
     let all_down = match when_all_down {
         WhenAllDown::Page(page) => format!("page:{}", config.pages[page.0].name),
         WhenAllDown::Try => "try".to_owned(),

@@ -7,6 +7,7 @@
 mod acme;
 mod limits;
 mod middleware;
+mod retry;
 mod route;
 mod tls;
 
@@ -23,6 +24,7 @@ pub use middleware::{
     BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
     RateLimit, Redirect, ReplacePath, Template,
 };
+pub use retry::{Hedge, HedgeAfter, Retry};
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 pub use tls::{
     Alpn, CipherSuites, ClientAuth, EntrypointTls, HostTls, Need, RedirectToHttps, ServiceTls, TlsVersion,
@@ -287,6 +289,9 @@ pub struct Service {
     pub send_proxy: Option<proxy_protocol::Version>,
     pub health: Option<HealthCheck>,
     pub timeouts: Timeouts,
+    pub retry: Retry,
+    /// Default: a server is asked twice only when the first one fails.
+    pub hedge: Option<Hedge>,
     pub when_all_down: WhenAllDown,
 }
 

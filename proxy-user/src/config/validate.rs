@@ -14,6 +14,7 @@ mod limits;
 mod merge;
 mod middleware;
 mod pages;
+mod retry;
 mod routes;
 mod scalar;
 mod services;

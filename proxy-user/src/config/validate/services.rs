@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     merge::{Item, Merged},
+    retry,
     scalar::{self, DAY, HOUR, MILLISECOND, MINUTE},
     tls,
 };
@@ -35,6 +36,8 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Service> {
             }),
             health: item.body.health.as_ref().map(|health| self::health(item, health, findings)),
             timeouts: timeouts(item, findings),
+            retry: retry::retry(item, findings),
+            hedge: retry::hedge(item, findings),
             when_all_down: when_all_down(item, written, findings),
         })
         .collect()
