@@ -8,6 +8,7 @@ use std::sync::{
 use crate::{
     address::ServerAddr,
     balance::{self, Tried},
+    clock::Moment,
     config::model::{HealthCheck, Retry, ServerProtocol, Timeouts},
     health::Health,
     page::Page,
@@ -73,7 +74,13 @@ pub struct ServerCounters {
     pub failures: AtomicU64,
     /// Requests that it has under way now, see [`UnderWay`].
     pub active: AtomicU32,
+    /// When an answer of its own last made it suspect.
+    doubted: AtomicU64,
 }
+
+/// An answer makes a server suspect no more often, in milliseconds: one page that is always out of order must not have the
+/// server probed all the time.
+const DOUBTED_EVERY: u64 = 250;
 
 /// A request that is a server's to answer: it counts from the pick until its answer's body has ended (or the connection that
 /// it was upgraded to), the client has left, or the attempt has failed. Dropping it is all that takes.
@@ -104,6 +111,21 @@ impl Server {
     pub fn begin(&self) -> UnderWay {
         self.counters.active.fetch_add(1, Ordering::Relaxed);
         UnderWay(self.counters.clone())
+    }
+}
+
+impl Server {
+    /// It answered, but as one does that isn't well: a probe at once tells whether that is so.
+    pub fn doubt(&self, now: Moment) {
+        let doubted = &self.counters.doubted;
+        let last = doubted.load(Ordering::Relaxed);
+        let due = last == 0 || now.since(Moment(last)) >= DOUBTED_EVERY;
+        // Of several workers one is enough.
+        let exchanged =
+            due && doubted.compare_exchange(last, now.0.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if exchanged {
+            self.health.suspect();
+        }
     }
 }
 

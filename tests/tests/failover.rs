@@ -1,16 +1,29 @@
 //! Servers die, hang, return; visitors shouldn't notice, or get the page at once.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
+use serde_json::Value;
 use weir_lab::{
     lab::{
         addresses::HTTPS,
         client::{Browser, body, nothing},
-        load::{self, Outcome, Record},
-        stand::{PATIENCE, Stand},
+        load::{self, Load, Outcome, Record},
+        namespace::Namespace,
+        server::Server,
+        stand::{PATIENCE, Stand, wait_for_both},
+        wait,
     },
     needs,
     needs::Need,
+    upstream::Mood,
 };
 
 type Done = anyhow::Result<()>;
@@ -186,4 +199,181 @@ fn a_server_whose_health_check_fails_gets_no_requests() -> Done {
     })?;
     assert!(stand.visitor.clone().with_host("sick.example.com").get("/")?.is_maintenance());
     Ok(())
+}
+
+#[test]
+fn a_server_that_answers_503_or_resets_costs_no_get_and_maims_no_put() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = Stand::up()?;
+    for mood in [Mood::Unavailable, Mood::Reset] {
+        let load = stand.load("/", 100)?;
+        stand.one.be(&stand.lab, mood)?;
+        for number in 0..10 {
+            let text = format!("version {number}: {}", "x".repeat(50_000));
+            let put = stand.visitor.request("PUT", "/echo").body(body(text.clone()))?;
+            let reply = stand.visitor.send(put)?;
+            let whole = reply.status == 200 && reply.text() == text;
+            assert!(whole, "{mood:?}, {number}: {} with {} bytes", reply.status, reply.body.len());
+        }
+        load.wait_for_more(50, PATIENCE)?;
+        load::all_served(&load.stop()?)?;
+        stand.one.be(&stand.lab, Mood::Fine)?;
+        wait_for_both(&stand.visitor)?;
+    }
+    // The log tells where they have been.
+    let was_reset = |line: &Value| {
+        let attempts = line["attempts"].as_array().map_or(&[][..], Vec::as_slice);
+        line["method"] == "PUT"
+            && attempts.len() == 2
+            && attempts[0]["failed"] == "broke"
+            && attempts[1]["status"] == 200
+    };
+    wait::until_true("the log tells of a PUT that was sent again", PATIENCE, || {
+        let log = std::fs::read_to_string(stand.lab.folder().join("access.log"))?;
+        Ok(log.lines().filter_map(|line| serde_json::from_str(line).ok()).any(|line| was_reset(&line)))
+    })?;
+    // Where every server says so, the client gets what the last one said.
+    let reply = stand.visitor.get("/status/503")?;
+    assert!(reply.status == 503 && reply.upstream().is_some(), "{reply:?}");
+    Ok(())
+}
+
+#[test]
+fn no_order_comes_twice_through_kills_hangs_and_resets() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let mut stand = Stand::up()?;
+    let orders = Load::ordering(&stand.lab.visitor, &stand.visitor, 0, 100)?;
+    orders.wait_for_more(20, PATIENCE)?;
+    stand.one.kill()?;
+    orders.wait_for_more(30, PATIENCE)?;
+    stand.one.start_again(&stand.lab)?;
+    orders.wait_for("one is back", Instant::now(), PATIENCE, |record| record.served_by("one"))?;
+    stand.one.hang()?;
+    orders.wait_for_more(100, PATIENCE)?;
+    // What was on its way to it is carried out now.
+    stand.one.resume()?;
+    orders.wait_for("one goes on", Instant::now(), PATIENCE, |record| record.served_by("one"))?;
+    stand.one.be(&stand.lab, Mood::Reset)?;
+    orders.wait_for_more(30, PATIENCE)?;
+    let records = orders.stop()?;
+    assert_eq!(load::failed(&records), 0, "{}", load::summary(&records));
+
+    let text = std::fs::read_to_string(Server::orders(&stand.lab))?;
+    let mut ids: Vec<u64> = text.lines().map(str::parse).collect::<Result<_, _>>()?;
+    let served = records.iter().filter(|record| record.is_served()).count();
+    assert!(ids.len() >= served && served > 100, "{} orders came, {served} were answered", ids.len());
+    ids.sort_unstable();
+    let twice: Vec<_> = ids.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+    assert!(twice.is_empty(), "came twice: {twice:?}");
+    Ok(())
+}
+
+#[test]
+fn a_request_that_a_server_has_begun_to_read_is_sent_again_only_if_it_may_be_repeated() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = Stand::up_with(|_, toml| {
+        toml + "\n[service.cut]\nservers = [\"10.0.0.11:9090\", \"10.0.0.12:9090\"]\n\
+                \n[[route]]\nhost = \"cut.example.com\"\nservice = \"cut\"\n"
+    })?;
+    let cut = Cutter::start(&[&stand.lab.one, &stand.lab.two])?;
+    let visitor = stand.visitor.clone().with_host("cut.example.com");
+    // From the first byte to the last of the request, and beyond it into the answer.
+    for after in (1..700).step_by(50).map(Cut::Reading).chain([Cut::Whole, Cut::Answering]) {
+        for (method, servers) in [("POST", 1), ("PUT", 2), ("GET", 2)] {
+            let text = if method == "GET" { String::new() } else { "x".repeat(200) };
+            cut.begin(after);
+            let reply = visitor.send(visitor.request(method, "/").body(body(text))?)?;
+            assert_eq!(reply.status, 503, "{method}, {after:?}: {reply:?}");
+            assert_eq!(cut.met(), servers, "{method}, {after:?}: so many servers have seen something of it");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_hedged_get_does_not_wait_for_a_server_that_hangs() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = Stand::up_with(|_, toml| {
+        // Health checks would take the server out, and nothing would be left to see.
+        let toml = toml.replace(
+            "health = { path = \"/health\", every = \"200ms\", timeout = \"150ms\", fall = 2, rise = 2 }",
+            "",
+        );
+        toml.replace("when_all_down", "hedge = { after = \"100ms\", most = \"100%\" }\nwhen_all_down")
+    })?;
+    let load = stand.load("/", 50)?;
+    stand.one.hang()?;
+    let hung = Instant::now();
+    load.wait_for_more(100, PATIENCE)?;
+    let records = load.stop()?;
+    load::all_served(&records)?;
+    let hedged = records.iter().filter(|record| record.took >= Duration::from_millis(100)).count();
+    assert!(hedged > 20, "half of them meet the server that hangs, and {hedged} were asked twice");
+    let wait = load::longest(&records);
+    assert!(wait < Duration::from_secs(2), "somebody waited {}", load::slowest(&records, hung));
+    Ok(())
+}
+
+/// Servers that break connections at a given point of the exchange, and count those over which something came.
+struct Cutter {
+    after: Arc<Mutex<Cut>>,
+    met: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Cut {
+    /// When so many bytes have been read.
+    Reading(usize),
+    /// When nothing more comes.
+    Whole,
+    /// In the middle of the answer's head.
+    Answering,
+}
+
+impl Cutter {
+    fn start(namespaces: &[&Namespace]) -> anyhow::Result<Self> {
+        let (after, met) = (Arc::new(Mutex::new(Cut::Whole)), Arc::new(AtomicUsize::new(0)));
+        for namespace in namespaces {
+            let listener = namespace.run(|| TcpListener::bind("0.0.0.0:9090"))??;
+            let (after, met) = (after.clone(), met.clone());
+            std::thread::spawn(move || {
+                for stream in listener.incoming().map_while(Result::ok) {
+                    let cut = *after.lock().unwrap_or_else(PoisonError::into_inner);
+                    if read_and_break(stream, cut) {
+                        met.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+        Ok(Self { after, met })
+    }
+
+    fn begin(&self, after: Cut) {
+        *self.after.lock().unwrap_or_else(PoisonError::into_inner) = after;
+        self.met.store(0, Ordering::SeqCst);
+    }
+
+    fn met(&self) -> usize {
+        self.met.load(Ordering::SeqCst)
+    }
+}
+
+/// Whether something came.
+fn read_and_break(mut stream: TcpStream, cut: Cut) -> bool {
+    let most = if let Cut::Reading(most) = cut { most } else { usize::MAX };
+    let mut received = 0;
+    // The request's bytes come at once; when no more come for a moment, it is whole.
+    let _ = stream.set_read_timeout(Some(Duration::from_millis(30)));
+    while received < most {
+        let mut some = [0; 16];
+        let room = some.len().min(most - received);
+        match stream.read(&mut some[..room]) {
+            Ok(0) | Err(_) => break,
+            Ok(read) => received += read,
+        }
+    }
+    if matches!(cut, Cut::Answering) {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-le");
+    }
+    received > 0
 }

@@ -19,6 +19,7 @@ use crate::{
     },
     balance::Tried,
     body::RequestBody,
+    clock::Moment,
     config::model::ServerProtocol,
     health::Status,
     service::{Picked, Server, Service},
@@ -119,7 +120,11 @@ impl<'a> Delivery<'a> {
             let (picked, answered) = self.ask(picked, body).await;
             match answered {
                 Ok(answer) => {
-                    if !self.service.retry.is_bettered(answer.head.status)
+                    let could_be_better = self.service.retry.is_bettered(answer.head.status);
+                    if could_be_better {
+                        picked.server.doubt(Moment::of(answer.at));
+                    }
+                    if !could_be_better
                         || !self.has_one_more()
                         || !self.service.has_other(self.tried)
                         || !self.is_permitted(picked.server).await

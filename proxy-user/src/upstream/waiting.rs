@@ -22,7 +22,7 @@ use crate::{
 pub const TICK: Duration = Duration::from_millis(25);
 
 /// When a request has waited this long (in ms), and nothing came from its server for as long, it is probed.
-pub const SUSPICION_MS: u64 = 200;
+pub const SUSPICION_MS: u64 = 150;
 
 /// Why a request need not wait any longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

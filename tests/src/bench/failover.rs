@@ -1,7 +1,7 @@
 //! Servers that die, hang, vanish, answer 503, start slowly and flap, under a steady load: what becomes of the requests.
 //!
 //! Weir, nginx and HAProxy stand side by side at one edge, in front of the same two servers (real processes, in namespaces of
-//! their own), and each has a load of its own: GETs at 100/s for pages that take 50 ms, POSTs at 20/s. Each fault hits
+//! their own), and each has a load of its own: GETs at 100/s for pages that take 20 ms, POSTs at 20/s. Each fault hits
 //! server one for two seconds. Then the same with server one alone. Last a long calm: nobody is ill, one proxy is under
 //! full load, and long pages and streams go through it.
 

@@ -103,13 +103,13 @@ impl Server {
     /// Drops what it sends to the edge: nobody hears of it any more, not even that a connection is closed.
     pub fn vanish(&self, lab: &Lab) -> anyhow::Result<()> {
         let namespace = self.which.namespace(lab).name();
-        ip(&["-n", namespace, "-batch", "-"], &format!("route add blackhole {EDGE_INSIDE}/32\n"))
+        ip(&["-n", namespace, "-batch", "-"], &format!("route replace blackhole {EDGE_INSIDE}/32\n"))
     }
 
     /// After [`Self::vanish`].
     pub fn appear(&self, lab: &Lab) -> anyhow::Result<()> {
         let namespace = self.which.namespace(lab).name();
-        ip(&["-n", namespace, "-batch", "-"], &format!("route del blackhole {EDGE_INSIDE}/32\n"))
+        ip(&["-n", namespace, "-batch", "-"], &format!("route replace {EDGE_INSIDE}/32 dev edge\n"))
     }
 
     /// Where it serves plain HTTP.

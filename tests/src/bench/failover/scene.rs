@@ -50,7 +50,7 @@ pub fn play(lab: &Lab, proxies: &[Proxy], server: &mut Server, fault: Fault) -> 
     let mut loads = Vec::new();
     for (index, proxy) in (0..).zip(proxies) {
         let first = index * OF_A_PROXY + number * ORDERS;
-        let gets = Load::start(&lab.visitor, &proxy.browser, "/slow?ms=50", GETS)?;
+        let gets = Load::start(&lab.visitor, &proxy.browser, "/slow?ms=20", GETS)?;
         loads.push((gets, Load::ordering(&lab.visitor, &proxy.browser, first, POSTS)?));
     }
     for (gets, _) in &loads {
