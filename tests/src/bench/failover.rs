@@ -53,7 +53,10 @@ pub struct Tally {
 
 /// Plays everything, and says what it saw; `json`: once more, for programs, as the last line.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    ensure!(options.rounds > 0, "nothing to measure: give at least one round");
+    ensure!(
+        options.rounds > 0 || options.minutes > 0,
+        "nothing to measure: give at least one round or minute"
+    );
     for need in
         [Need::Root, Need::Weir, Need::Program("nginx"), Need::Program("haproxy"), Need::Program("wrk")]
     {
@@ -76,7 +79,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             }
         }
     }
-    scene::count_duplicates(&lab, &mut tallies)?;
+    if options.rounds > 0 {
+        scene::count_duplicates(&lab, &mut tallies)?;
+    }
     let proxies = Proxy::start_all(&lab, Setting::TwoServers)?;
     let calm = Calm::watch(&lab, &proxies, Duration::from_secs(60 * options.minutes), |line| {
         say(options, line);

@@ -174,6 +174,11 @@ impl Load {
         })
     }
 
+    /// Begins no further request.
+    pub fn cease(&self) {
+        self.shared.running.store(false, Ordering::Release);
+    }
+
     /// Stops, lets the requests in flight end, and hands over all the records.
     pub fn stop(self) -> anyhow::Result<Vec<Record>> {
         self.stop_within(Duration::from_secs(15))
@@ -181,7 +186,7 @@ impl Load {
 
     /// The same, for requests that may take long.
     pub fn stop_within(self, patience: Duration) -> anyhow::Result<Vec<Record>> {
-        self.shared.running.store(false, Ordering::Release);
+        self.cease();
         wait::until_true("the last requests have ended", patience, || {
             Ok(self.shared.in_flight().is_empty())
         })?;

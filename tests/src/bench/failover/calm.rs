@@ -56,6 +56,7 @@ impl Calm {
 
         // 2. What came of the long ones.
         let mut calm = Self::default();
+        loads.iter().for_each(|(pages, streams)| [pages, streams].into_iter().for_each(Load::cease));
         for (pages, streams) in loads {
             let mut records: Vec<Record> = Vec::new();
             for load in [pages, streams] {
