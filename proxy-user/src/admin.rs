@@ -20,7 +20,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::{Query, State},
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -35,6 +35,7 @@ use crate::{
     config::model::{Admin, AdminAddr},
     control::{order::Desk, state::ControlState},
     explain::{self, Question},
+    metrics,
 };
 
 /// Why the admin API can't be served.
@@ -103,6 +104,7 @@ fn router(state: Arc<ControlState>) -> Router {
     Router::new()
         .route("/ping", get(ping))
         .route("/api/v1/ping", get(ping))
+        .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/status", get(status))
         .route("/api/v1/allowlists", get(allowlists))
@@ -123,6 +125,13 @@ async fn ping(State(state): State<Arc<ControlState>>) -> Response {
 async fn status(State(state): State<Arc<ControlState>>) -> Response {
     match status::of(&state).await {
         Some(status) => Json(status).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
+    }
+}
+
+async fn metrics(State(state): State<Arc<ControlState>>) -> Response {
+    match metrics::scrape(&state).await {
+        Some(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
     }
 }

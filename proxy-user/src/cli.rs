@@ -8,7 +8,9 @@ mod apply;
 mod block;
 mod check;
 mod docs;
+mod doctor;
 mod explain;
+mod generate;
 mod hash_password;
 mod kernel;
 mod reload;
@@ -69,12 +71,19 @@ enum Command {
     Ping(status::PingArgs),
     /// Print the version, and whether the kernel programs are inside
     Version(VersionArgs),
+    /// Look at this host as the daemon will find it, and say what to mend
+    Doctor(doctor::DoctorArgs),
+    /// Print a script that completes commands in your shell
+    Completions(generate::CompletionsArgs),
     /// Take a configuration on trial back where no daemon does; `weir apply --confirm` starts it
     #[command(hide = true)]
     Watchdog(apply::WatchdogArgs),
     /// Write the generated documentation into a folder
     #[command(hide = true)]
     Docs(docs::DocsArgs),
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Manual(generate::ManualArgs),
 }
 
 #[derive(Debug, Args)]
@@ -115,6 +124,9 @@ pub fn main() -> ExitCode {
         Command::Ping(args) => status::ping(&args),
         Command::Version(args) => version(&args),
         Command::Docs(args) => docs::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => generate::completions(&args),
+        Command::Manual(args) => generate::manual(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -44,6 +44,7 @@ pub mod acme;
 pub mod kernel;
 pub mod explain;
 pub mod admin;
+pub mod metrics;
 pub mod demonstration;
 pub mod allocator;
 pub mod cli;
