@@ -151,6 +151,12 @@ pub struct ServiceStatus {
     pub name: String,
     pub requests: u64,
     pub retries: u64,
+    /// Requests that two servers were asked at a time, since the first took long.
+    #[serde(default)]
+    pub hedged: u64,
+    /// Of these, those that the second server answered first.
+    #[serde(default)]
+    pub hedges_won: u64,
     pub pages: u64,
     pub servers: Vec<ServerStatus>,
 }
@@ -304,6 +310,8 @@ fn services(snapshot: &Snapshot) -> Vec<ServiceStatus> {
             name: service.name.to_string(),
             requests: service.counters.requests.load(Ordering::Relaxed),
             retries: service.counters.retries.load(Ordering::Relaxed),
+            hedged: service.hedging.as_ref().map_or(0, |hedging| hedging.counts().0),
+            hedges_won: service.hedging.as_ref().map_or(0, |hedging| hedging.counts().1),
             pages: service.counters.pages.load(Ordering::Relaxed),
             servers: service
                 .servers

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::request;
+use http::{header, request};
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -121,7 +121,7 @@ impl<'a> Delivery<'a> {
             match answered {
                 Ok(answer) => {
                     let could_be_better = self.service.retry.is_bettered(answer.head.status);
-                    if could_be_better {
+                    if could_be_better && answer.head.status.is_server_error() {
                         picked.server.doubt(Moment::of(answer.at));
                     }
                     if !could_be_better
@@ -176,7 +176,10 @@ impl<'a> Delivery<'a> {
         server.counters.requests.fetch_add(1, Ordering::Relaxed);
         self.exchange.server = Some(server.label.clone());
         match &self.service.hedging {
-            Some(hedging) if self.repeatable => Box::pin(self.race(hedging, picked, body)).await,
+            // What becomes a connection of its own is opened once.
+            Some(hedging) if self.repeatable && !self.head.headers.contains_key(header::UPGRADE) => {
+                Box::pin(self.race(hedging, picked, body)).await
+            }
             _ => {
                 let terms = self.terms();
                 (picked, attempt(self.means, self.service, picked, terms, self.head, body).await)
@@ -215,7 +218,8 @@ impl<'a> Delivery<'a> {
     }
 
     pub(super) fn terms(&self) -> Terms {
-        let beside = (self.repeatable && self.has_one_more()).then_some(self.tried);
+        let may_leave = self.has_one_more() && self.parcel.can_surely_be_sent_again();
+        let beside = may_leave.then_some(self.tried);
         Terms { connections: self.connections, beside }
     }
 

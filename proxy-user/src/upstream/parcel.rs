@@ -51,6 +51,8 @@ struct Inner {
     settled: bool,
     most: usize,
     memory: Memory,
+    /// What `data` takes of it.
+    held: usize,
     /// The attempt that may take more from the source.
     reader: u32,
 }
@@ -83,6 +85,7 @@ impl Parcel {
                     settled: false,
                     most,
                     memory: memory.clone(),
+                    held: 0,
                     reader: 0,
                 }))))
             }
@@ -126,6 +129,18 @@ impl Parcel {
             Self::Empty | Self::Whole(..) => true,
             Self::Kept(kept) => kept.0.borrow().keeping,
             Self::Once(body) => body.is_some(),
+        }
+    }
+
+    /// The same, whatever is still to come of it.
+    pub fn can_surely_be_sent_again(&self) -> bool {
+        match self {
+            Self::Empty | Self::Whole(..) => true,
+            Self::Kept(kept) => {
+                let inner = kept.0.borrow();
+                inner.keeping && (inner.over || inner.source.size_hint().exact().is_some())
+            }
+            Self::Once(_) => false,
         }
     }
 
@@ -219,12 +234,17 @@ impl Inner {
         if !self.keeping {
             return;
         }
-        let fits = self.data.len() + data.len() <= self.most && !self.settled;
-        if fits && self.memory.take(data.len()) {
-            self.data.extend_from_slice(data);
-        } else {
-            self.forget();
+        if self.settled || self.data.len() + data.len() > self.most {
+            return self.forget();
         }
+        self.data.reserve(data.len());
+        // It grows by leaps: the room counts, not what is in it.
+        let grown = self.data.capacity() - self.held;
+        if !self.memory.take(grown) {
+            return self.forget();
+        }
+        self.held += grown;
+        self.data.extend_from_slice(data);
     }
 
     fn forget_if_settled(&mut self) {
@@ -235,14 +255,14 @@ impl Inner {
 
     fn forget(&mut self) {
         self.keeping = false;
-        self.memory.give(self.data.len());
+        self.memory.give(std::mem::take(&mut self.held));
         self.data = Vec::new();
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.memory.give(self.data.len());
+        self.memory.give(self.held);
     }
 }
 
