@@ -190,7 +190,8 @@ impl<'a> Delivery<'a> {
     /// Whether another attempt follows one that failed.
     async fn goes_on(&mut self, picked: Picked<'a>, failed: &Failed) -> bool {
         let server = picked.server;
-        let can_be_repeated = self.repeatable && self.parcel.can_be_sent_again();
+        // What the server has not looked at is not repeated by being sent again.
+        let can_be_repeated = (self.repeatable || failed.refused) && self.parcel.can_be_sent_again();
         if failed.stale && can_be_repeated {
             // That says nothing of the server: it may have the request again, but not over a connection as old.
             self.connections = Connections::New;
@@ -205,8 +206,7 @@ impl<'a> Delivery<'a> {
         // What cost no server any work is no repetition but the first delivery.
         if failed.unsent.is_some() || failed.refused {
             self.sent -= 1;
-            let body = failed.unsent.is_some() || self.parcel.can_be_sent_again();
-            return body && self.has_time();
+            return (failed.unsent.is_some() || can_be_repeated) && self.has_time();
         }
         if !can_be_repeated || !self.has_one_more() || !self.is_permitted(server).await {
             return false;
