@@ -287,6 +287,45 @@ fn a_request_that_a_server_has_begun_to_read_is_sent_again_only_if_it_may_be_rep
 }
 
 #[test]
+fn a_server_that_is_taken_out_finishes_the_post_that_it_has_and_its_gets_are_moved() -> Done {
+    needs!(Need::Root, Need::Weir);
+    // Patient probes: nobody shall seem to be silent on a busy machine.
+    let patient = "every = \"500ms\", timeout = \"500ms\"";
+    let stand = Stand::up_with(|_, toml| toml.replace("every = \"200ms\", timeout = \"150ms\"", patient))?;
+    let under_way = |number: usize| -> anyhow::Result<u64> {
+        let status = stand.weir.status()?;
+        Ok(status["services"][0]["servers"][number]["active"].as_u64().unwrap_or_default())
+    };
+    std::thread::scope(|scope| {
+        let ask = |method| {
+            let visitor = &stand.visitor;
+            scope.spawn(move || visitor.send(visitor.request(method, "/slow?ms=2500").body(nothing())?))
+        };
+        // They go around: one of each kind is at each server.
+        let mut asked = Vec::new();
+        for (method, count) in [("POST", 1), ("POST", 2), ("GET", 3), ("GET", 4)] {
+            asked.push((method, ask(method)));
+            wait::until_true(&format!("{count} are under way"), PATIENCE, || {
+                Ok(under_way(0)? + under_way(1)? == count)
+            })?;
+        }
+        assert_eq!((under_way(0)?, under_way(1)?), (2, 2));
+        // Its health check fails from here on; what it has begun it goes on with.
+        stand.one.be(&stand.lab, Mood::Unavailable)?;
+        let mut answered = Vec::new();
+        for (method, one) in asked {
+            let reply = one.join().map_err(|_| anyhow::anyhow!("a visitor panicked"))??;
+            assert_eq!(reply.status, 200, "{method}: {reply:?}");
+            answered.push((method, reply.upstream().unwrap_or_default().to_owned()));
+        }
+        answered.sort();
+        let expected = [("GET", "two"), ("GET", "two"), ("POST", "one"), ("POST", "two")];
+        assert_eq!(answered, expected.map(|(method, server)| (method, server.to_owned())));
+        Ok(())
+    })
+}
+
+#[test]
 fn a_hedged_get_does_not_wait_for_a_server_that_hangs() -> Done {
     needs!(Need::Root, Need::Weir);
     let stand = Stand::up_with(|_, toml| {
