@@ -33,7 +33,7 @@ use tokio::{
 use crate::{
     admin::verbs::Peer,
     config::model::{Admin, AdminAddr},
-    control::{order::Desk, state::ControlState},
+    control::{order::Desk, splits, state::ControlState},
     explain::{self, Question},
     metrics,
 };
@@ -110,6 +110,8 @@ fn router(state: Arc<ControlState>) -> Router {
         .route("/api/v1/allowlists", get(allowlists))
         .route("/api/v1/explain", get(explained))
         .route("/api/v1/blocks", get(blocks))
+        .route("/api/v1/splits", get(shares))
+        .route("/api/v1/drains", get(drains))
         .with_state(state)
 }
 
@@ -163,7 +165,10 @@ async fn explained(State(state): State<Arc<ControlState>>, Query(asked): Query<A
     let snapshot = running.load_full();
     let explained = serde_json::from_str::<Question>(&asked.question)
         .map_err(|error| format!("the question is not understood: {error}"))
-        .and_then(|question| explain::explain(&snapshot.config, Some(snapshot.generation), &question));
+        .and_then(|question| explain::explain(&snapshot.config, Some(snapshot.generation), &question))
+        .map(|explanation| {
+            explanation.with_weights(|split, variant| splits::weight(&snapshot, split, variant))
+        });
     match explained {
         Ok(explanation) => Json(explanation).into_response(),
         Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
@@ -172,6 +177,20 @@ async fn explained(State(state): State<Arc<ControlState>>, Query(asked): Query<A
 
 async fn blocks(State(state): State<Arc<ControlState>>) -> Response {
     match status::blocks::document(&state).await {
+        Some(document) => Json(document).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
+    }
+}
+
+async fn shares(State(state): State<Arc<ControlState>>) -> Response {
+    match status::splits::document(&state) {
+        Some(document) => Json(document).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
+    }
+}
+
+async fn drains(State(state): State<Arc<ControlState>>) -> Response {
+    match status::drains::document(&state) {
         Some(document) => Json(document).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
     }

@@ -20,6 +20,7 @@ use crate::{
     hygiene::patience::Stall,
     middleware::{reason::Reason, shape::Shape},
     upstream::{Lease, http1, parcel::KeptBody},
+    variants::mirror::Copied,
 };
 
 /// What came of a request's body.
@@ -86,6 +87,11 @@ pub enum RequestBody {
     },
     /// Streaming, and kept as it comes for whom it may have to be sent to next.
     Kept(KeptBody),
+    /// One that is copied as it passes.
+    Copied {
+        body: Box<RequestBody>,
+        copy: Rc<Copied>,
+    },
 }
 
 /// A response's body on its way to the client. When it ends, or is dropped because the client left, the exchange
@@ -181,6 +187,15 @@ impl Body for RequestBody {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Kept(body) => body.poll(cx),
+            Self::Copied { body, copy } => {
+                let frame = std::task::ready!(Pin::new(&mut **body).poll_frame(cx));
+                if let Some(Ok(frame)) = &frame
+                    && let Some(data) = frame.data_ref()
+                {
+                    copy.take(data);
+                }
+                Poll::Ready(frame)
+            }
             Self::Whole { data, trailers } => {
                 let next = data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
                 Poll::Ready(next.map(Ok))
@@ -217,6 +232,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Copied { body, .. } => body.is_end_stream(),
             Self::Whole { data, trailers } => data.is_none() && trailers.is_none(),
             Self::Streaming { incoming, .. } => incoming.is_end_stream(),
             Self::Kept(body) => body.is_over(),
@@ -227,6 +243,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Kept(body) => body.size_hint(),
+            Self::Copied { body, .. } => body.size_hint(),
             // Trailers have their place behind chunks, not behind a length.
             Self::Whole { trailers: Some(_), .. } => SizeHint::default(),
             Self::Whole { data, .. } => {

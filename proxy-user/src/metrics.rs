@@ -8,6 +8,7 @@
 
 mod exposition;
 mod process;
+mod splits;
 
 use jiff::Timestamp;
 
@@ -39,6 +40,7 @@ pub async fn scrape(state: &ControlState) -> Option<String> {
     of_gate(&mut out, &status.gate, kernel.as_ref());
     of_entrypoints(&mut out, &status.entrypoints);
     of_services(&mut out, &status.services);
+    splits::tell(&mut out, &status.splits);
     of_allowlists(&mut out, &status.allowlists);
     of_certificates(&mut out, &status);
     process::tell(&mut out);
@@ -229,11 +231,29 @@ fn of_services(out: &mut Exposition, services: &[ServiceStatus]) {
     let mut family = out.family(
         "weir_server_up",
         Kind::Gauge,
-        "1 if the server gets work: it is up, or nobody probes it (docs/failover.md).",
+        "1 if the server is well: it is up, or nobody probes it (docs/failover.md).",
     );
     for (service, server) in servers() {
         let up = matches!(&*server.status, "up" | "unchecked");
         family.sample(&[("service", &service.name), ("server", &server.address)], flag(up));
+    }
+    let mut family = out.family(
+        "weir_server_draining",
+        Kind::Gauge,
+        "1 if the server gets no new work, however well it is (docs/rolling.md).",
+    );
+    for (service, server) in servers() {
+        let labels = [("service", &*service.name), ("server", &*server.address)];
+        family.sample(&labels, flag(server.draining.is_some()));
+    }
+    let mut family = out.family(
+        "weir_server_active_requests",
+        Kind::Gauge,
+        "Requests and upgraded connections that the server has under way.",
+    );
+    for (service, server) in servers() {
+        let labels = [("service", &*service.name), ("server", &*server.address)];
+        family.sample(&labels, f64::from(server.active));
     }
     let mut family =
         out.family("weir_server_requests_total", Kind::Counter, "Attempts that went to the server.");

@@ -12,7 +12,6 @@ use std::{
 use bytes::Bytes;
 use futures_util::TryFutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request, uri::Scheme};
-use tokio::time::timeout_at;
 
 use crate::{
     access_log::{Exchange, Flags, format::unix_millis},
@@ -35,10 +34,8 @@ use crate::{
     snapshot::Entrypoint,
     tls::handshake::Session,
     upgrade::Wish,
-    upstream::{
-        attempt::Answer,
-        deliver::{Undelivered, deliver},
-    },
+    upstream::{attempt::Answer, deliver::Undelivered},
+    variants::deliver,
     worker::Worker,
 };
 
@@ -137,6 +134,7 @@ async fn answered(
         entrypoint: entrypoint.name.clone(),
         route: None,
         server: None,
+        variant: None,
         server_took: None,
         attempts: Vec::new(),
         status: StatusCode::OK,
@@ -226,7 +224,7 @@ async fn answered(
             return dressed(refuse(Refusal::Halted(halt), entrypoint, taste, exchange));
         }
     }
-    let Some(service) = &destination.service else {
+    let Some(mut service) = destination.service.as_ref() else {
         return dressed(refuse(Refusal::NoRoute, entrypoint, taste, exchange));
     };
     if let Some(wish) = &wish {
@@ -235,10 +233,8 @@ async fn answered(
     for_server(&mut head, host);
 
     // 5. A server answers, or a page does.
-    let delivered = match chain.first_byte_by(exchange.began) {
-        None => deliver(means, service, &head, body, &mut exchange).await,
-        Some(by) => in_time(by, deliver(means, service, &head, body, &mut exchange)).await,
-    };
+    let by = chain.first_byte_by(exchange.began);
+    let delivered = deliver(means, by, &mut service, &head, body, &mut exchange).await;
     match delivered {
         Ok(answer) => {
             let Answer { mut head, lease, .. } = answer;
@@ -321,14 +317,6 @@ fn refuse(
     };
     exchange.status = response.status();
     response.map(|bytes| ResponseBody::whole(bytes, Some(exchange)))
-}
-
-/// Delivers in the time that a route gives it. Boxed, since it is large and most routes give no time.
-async fn in_time(
-    by: Instant,
-    delivery: impl Future<Output = Result<Answer, Undelivered>>,
-) -> Result<Answer, Undelivered> {
-    timeout_at(by.into(), Box::pin(delivery)).await.unwrap_or(Err(Undelivered::TooLate))
 }
 
 /// The rule that the client broke in its body, if that is why it broke off.

@@ -15,6 +15,7 @@ use crate::{
     proxy_protocol,
     tls::server::ServerTls,
     upstream::{budget::Budget, hedge::Hedging, pool::PoolKey},
+    variants::MadeOf,
 };
 
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct Service {
     pub budget: Arc<Budget>,
     pub counters: Arc<ServiceCounters>,
     pub turn: Turn,
+    /// Other services in the place of servers.
+    pub made_of: Option<MadeOf>,
 }
 
 #[derive(Debug)]
@@ -147,7 +150,7 @@ impl Service {
         };
         // A server that is taken out for its silence is marked as down first and counted second. So the count is read
         // first and the mark second: whoever gets in at the last moment is still told to leave.
-        let usable = |index: usize| self.servers[index].health.status().usable();
+        let usable = |index: usize| self.servers[index].health.takes_work();
         let mut passed_over = tried;
         while let Some(index) = balance::round_robin(self.servers.len(), turn, passed_over, usable) {
             let picked = picked(index);
@@ -159,7 +162,8 @@ impl Service {
         match self.when_all_down {
             WhenAllDown::Page(_) => None,
             WhenAllDown::TryThen(_) => {
-                balance::round_robin(self.servers.len(), turn, tried, |_| true).map(picked)
+                let not_drained = |index: usize| !self.servers[index].health.is_draining();
+                balance::round_robin(self.servers.len(), turn, tried, not_drained).map(picked)
             }
         }
     }

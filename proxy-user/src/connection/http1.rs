@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,9 +23,16 @@ where
     let service = service_fn(move |request| {
         let caller = asked.clone();
         async move {
-            let answer = request::answer(caller.clone(), request).await;
+            let mut answer = request::answer(caller.clone(), request).await;
             let switches = |answer: &http::Response<_>| answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-            caller.link.answered(answer.as_ref().is_ok_and(switches));
+            let is_last = answer.as_ref().is_ok_and(switches);
+            caller.link.answered(is_last);
+            if let Ok(answer) = &mut answer
+                && !is_last
+                && caller.worker.host_drains()
+            {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             answer
         }
     });

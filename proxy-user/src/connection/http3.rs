@@ -280,6 +280,10 @@ async fn speak(connection: quinn::Connection, caller: Rc<Caller>, mut stopped: w
                 ending = Ending::Told(Instant::now() + settling);
                 http.shutdown(limits.streams as usize).await
             }
+            () = caller.worker.host_drains_after(&caller.requests), if ending == Ending::No => {
+                ending = Ending::Told(Instant::now() + settling);
+                http.shutdown(limits.streams as usize).await
+            }
             () = over(&caller.worker, &mut stopped), if ending == Ending::No => {
                 ending = Ending::Told(Instant::now() + settling);
                 http.shutdown(limits.streams as usize).await

@@ -25,6 +25,7 @@ use crate::{
         pool::{Lease, Pool},
         waiting::{GaveUp, WaitingRoom},
     },
+    worker::Worker,
 };
 
 /// The head of an answer; its body streams behind it over the leased connection.
@@ -70,6 +71,7 @@ pub enum AttemptFault {
 /// What an attempt uses of its worker.
 #[derive(Debug, Clone, Copy)]
 pub struct Means<'a> {
+    pub worker: &'a Rc<Worker>,
     pub pool: &'a Rc<Pool>,
     pub waiting: &'a WaitingRoom,
     /// What is kept of requests' bodies.

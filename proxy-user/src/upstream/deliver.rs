@@ -71,12 +71,14 @@ pub(super) struct Delivery<'a> {
     connections: Connections,
 }
 
-/// Delivers a request, and notes in `exchange` which servers were asked.
-pub async fn deliver(
+/// Delivers a request, and notes in `exchange` which servers were asked. One that could not be delivered, but may safely be
+/// sent elsewhere, leaves its body in `unspent`.
+pub async fn deliver_or_return(
     means: Means<'_>,
     service: &Service,
     head: &request::Parts,
     body: RequestBody,
+    unspent: &mut Option<RequestBody>,
     exchange: &mut Exchange,
 ) -> Result<Answer, Undelivered> {
     let _active = service.budget.enter();
@@ -104,12 +106,13 @@ pub async fn deliver(
         permits: Vec::new(),
         connections: Connections::PooledOrNew,
     };
-    delivery.run().await
+    delivery.run(unspent).await
 }
 
 impl<'a> Delivery<'a> {
-    async fn run(mut self) -> Result<Answer, Undelivered> {
+    async fn run(mut self, unspent: &mut Option<RequestBody>) -> Result<Answer, Undelivered> {
         let mut fault = None;
+        let mut elsewhere = true;
         // What a server answered that another may better.
         let mut held: Option<(Picked<'a>, Answer)> = None;
         while self.asked <= self.service.servers.len()
@@ -149,6 +152,7 @@ impl<'a> Delivery<'a> {
                     }
                     fault = Some(failed.fault);
                     if !again {
+                        elsewhere = false;
                         break;
                     }
                 }
@@ -160,6 +164,7 @@ impl<'a> Delivery<'a> {
             self.exchange.server_took = Some(answer.at.duration_since(self.began));
             return Ok(answer);
         }
+        *unspent = if elsewhere { self.parcel.body() } else { None };
         Err(fault.map_or(Undelivered::NoServer, Undelivered::Failed))
     }
 

@@ -143,6 +143,14 @@ impl Pool {
         });
     }
 
+    /// Closes what is idle of one server: it is drained. What is in use ends with its requests.
+    pub fn leave(&self, key: PoolKey) {
+        self.idle.borrow_mut().remove(&key);
+        if let Some(known) = self.shared.borrow_mut().get_mut(&key) {
+            known.connections.retain(|(connection, _)| connection.load() > 0);
+        }
+    }
+
     /// Closes all that is idle: the worker is ending.
     pub fn clear(&self) {
         self.idle.borrow_mut().clear();
@@ -185,6 +193,7 @@ impl Lease {
     pub fn give_back(self) {
         if let (Carrier::Http1(connection), true) = (self.carrier, self.keep)
             && connection.is_reusable()
+            && !self.health.is_draining()
         {
             self.pool.put(self.key, connection);
         }

@@ -12,7 +12,7 @@ use crate::config::{
     default,
     findings::Findings,
     model::{Hedge, HedgeAfter, Retry},
-    value::quoted,
+    value::{self, quoted},
     written::{self, At, List},
 };
 
@@ -43,6 +43,20 @@ pub fn retry(item: &Item<'_, written::Service>, findings: &mut Findings) -> Retr
         statuses: statuses(item, body.statuses.as_ref(), findings),
         budget: percentage(item, "retry.budget", body.budget.as_ref(), default::RETRY_BUDGET, 0, findings),
         backoff,
+    }
+}
+
+/// Of a service for which none can be written.
+pub fn by_default() -> Retry {
+    let time = |default| value::duration(default).unwrap_or_default();
+    Retry {
+        attempts: default::RETRY_ATTEMPTS,
+        within: time(default::RETRY_WITHIN),
+        buffer: usize::try_from(value::size(default::RETRY_BUFFER).unwrap_or_default()).unwrap_or_default(),
+        methods: Vec::new(),
+        statuses: status_range(default::RETRY_STATUSES).into_iter().collect(),
+        budget: percent(default::RETRY_BUDGET).unwrap_or_default(),
+        backoff: time(default::RETRY_BACKOFF),
     }
 }
 
