@@ -19,8 +19,9 @@ use http::{HeaderValue, Method, StatusCode, Version, uri::PathAndQuery};
 use crate::{
     access_log::{attempts::Attempted, format::Stamp, sink::Sink},
     body::Received,
-    hygiene::Fault,
+    hygiene::{Fault, stream::Link},
     middleware::{concurrency::Permit, reason::Reason},
+    page::why::Why,
 };
 
 /// A buffer is handed over when it holds this much, or when the worker's ticker comes by.
@@ -55,6 +56,8 @@ pub struct Exchange {
     pub received: Rc<Received>,
     pub bytes_out: u64,
     pub flags: Flags,
+    /// The client's connection, which knows why a client is let go.
+    pub link: Arc<Link>,
     /// Places that it takes up until it is over.
     pub held: Vec<Permit>,
 }
@@ -64,8 +67,8 @@ pub struct Exchange {
 pub struct Flags {
     /// More servers than one were asked: so many attempts beyond the first.
     pub retries: u8,
-    /// Weir answered with a page, since no server did.
-    pub page: bool,
+    /// Weir answered with a page in a server's place.
+    pub page: Option<Why>,
     /// The server broke off in the middle of its answer.
     pub server_broke_off: bool,
     /// The client left before it had the whole answer.
@@ -102,6 +105,7 @@ impl Exchange {
             referer: None,
             request_id: self.request_id.clone(),
             entrypoint: self.entrypoint.clone(),
+            link: self.link.clone(),
             route: self.route.clone(),
             server: None,
             variant: None,
@@ -119,6 +123,18 @@ impl Exchange {
     pub fn finish(self: Box<Self>) {
         let log = self.log.clone();
         log.write(&self);
+    }
+}
+
+// === impl Flags ===
+
+impl Flags {
+    /// The client doesn't get the rest of the answer: it has left, or takes nothing and is let go.
+    pub fn broken_off(&mut self, link: &Link) {
+        match link.why_let_go() {
+            None => self.client_left = true,
+            fault => self.refused = fault,
+        }
     }
 }
 

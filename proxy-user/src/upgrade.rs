@@ -3,14 +3,21 @@
 //! `Upgrade` belongs to one hop, so a proxy asks the server anew for what the client asked it. When both have switched
 //! (101), bytes are carried both ways until either side ends; a reload or another configuration does not touch them.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request, response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional_with_sizes;
 
-use crate::{access_log::Exchange, hygiene, request::Caller, service::UnderWay, upstream::http1::Connection};
+use crate::{
+    access_log::Exchange,
+    hygiene::{self, Fault, patience::Stall},
+    request::Caller,
+    service::UnderWay,
+    upstream::carrier::Carrier,
+};
 
 /// Per direction; as much as a WebSocket message usually has.
 const BUFFER: usize = 16 * 1024;
@@ -28,7 +35,9 @@ pub struct Wish {
 #[derive(Debug)]
 pub struct Tunnel {
     client: OnUpgrade,
-    server: Box<Connection>,
+    server: Carrier,
+    /// The client's stream is one of several, and nobody else looks whether anything moves on it.
+    one_of_many: bool,
 }
 
 impl Wish {
@@ -38,7 +47,7 @@ impl Wish {
             let client = head.extensions.remove::<OnUpgrade>()?;
             head.method = Method::GET;
             // HTTP/2 leaves it out; servers of HTTP/1 insist on it. 16 random bytes, as every client makes them.
-            let key = base64(&fastrand::u128(..).to_le_bytes());
+            let key = BASE64_STANDARD.encode(fastrand::u128(..).to_le_bytes());
             head.headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::try_from(key).ok()?);
             return Some(Self { protocol: HeaderValue::from_static("websocket"), client, by_connect: true });
         }
@@ -69,16 +78,16 @@ impl Wish {
         self,
         head: &mut response::Parts,
         protocol: Option<HeaderValue>,
-        server: Box<Connection>,
+        server: Carrier,
     ) -> Tunnel {
         if self.by_connect {
             head.status = StatusCode::OK;
             head.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
-            return Tunnel { client: self.client, server };
+            return Tunnel { client: self.client, server, one_of_many: true };
         }
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(header::UPGRADE, protocol.unwrap_or(self.protocol));
-        Tunnel { client: self.client, server }
+        Tunnel { client: self.client, server, one_of_many: false }
     }
 }
 
@@ -92,10 +101,20 @@ impl Tunnel {
             // The client's side is there once it has got the answer's head; it may be gone before.
             if let Ok(client) = self.client.await {
                 let (mut client, mut server) = (TokioIo::new(client), self.server);
-                let carried = copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER).await;
-                if let Ok((to_server, to_client)) = carried {
-                    exchange.received.bytes.set(to_server);
-                    exchange.bytes_out = to_client;
+                let limits = &caller.entrypoint.limits;
+                let limit = if self.one_of_many { limits.stream_idle } else { Duration::MAX };
+                let mut stall = Stall::new(caller.worker.patience.clone(), limit);
+                let carried = copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER);
+                match stall.watch(carried).await {
+                    Some(Ok((to_server, to_client))) => {
+                        exchange.received.bytes.set(to_server);
+                        exchange.bytes_out = to_client;
+                    }
+                    Some(Err(_)) => {}
+                    None => {
+                        caller.entrypoint.counters.faults.count(Fault::StreamTimeout);
+                        exchange.flags.refused = Some(Fault::StreamTimeout);
+                    }
                 }
             }
             if let Some(fault) = caller.link.untold() {
@@ -106,20 +125,6 @@ impl Tunnel {
             drop((counted, under_way, caller));
         });
     }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let word =
-            three.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - three.len()));
-        for digit in 0..4 {
-            let index = (word >> (18 - 6 * digit)) as usize & 63;
-            text.push(if digit <= three.len() { char::from(DIGITS[index]) } else { '=' });
-        }
-    }
-    text
 }
 
 /// HTTP/2 (and TLS) behind an upgrade would be a tunnel in which requests reach the server that no rule here has seen. A
@@ -148,15 +153,6 @@ fn names_upgrade(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_are_base64() {
-        for (bytes, text) in
-            [(&b"the sample nonce"[..], "dGhlIHNhbXBsZSBub25jZQ=="), (b"abc", "YWJj"), (b"ab", "YWI=")]
-        {
-            assert_eq!(base64(bytes), text);
-        }
-    }
 
     #[test]
     fn nobody_may_ask_a_server_to_speak_http_unseen() {

@@ -47,6 +47,8 @@ pub struct Link {
     in_place_of: AtomicU64,
     /// It was answered or counted.
     told: AtomicBool,
+    /// Why one of its streams is being let go at this moment, where there are several.
+    letting_go: AtomicU8,
     switch: AtomicU8,
 }
 
@@ -101,6 +103,7 @@ impl Default for Link {
             fault: AtomicU8::new(NONE),
             in_place_of: AtomicU64::new(0),
             told: AtomicBool::new(false),
+            letting_go: AtomicU8::new(NONE),
             switch: AtomicU8::new(NOT_ASKED),
         }
     }
@@ -118,6 +121,22 @@ impl Link {
     /// Why the stream ended, if it was for a fault.
     pub fn fault(&self) -> Option<Fault> {
         Fault::from_number(self.fault.load(Ordering::Relaxed))
+    }
+
+    /// Lets go of one of several streams, for this fault: whatever ends in `work` ends for it.
+    pub fn let_go<T>(&self, fault: Fault, work: impl FnOnce() -> T) -> T {
+        self.letting_go.store(fault as u8, Ordering::Relaxed);
+        let done = work();
+        self.letting_go.store(NONE, Ordering::Relaxed);
+        done
+    }
+
+    /// Why a client is let go that doesn't leave by itself: for taking nothing.
+    pub fn why_let_go(&self) -> Option<Fault> {
+        let one_of_many = Fault::from_number(self.letting_go.load(Ordering::Relaxed));
+        one_of_many
+            .or(self.fault())
+            .filter(|fault| matches!(fault, Fault::AnswerTimeout | Fault::StreamTimeout))
     }
 
     /// The fault that nobody has told of yet.

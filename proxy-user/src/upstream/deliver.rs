@@ -22,7 +22,7 @@ use crate::{
     clock::Moment,
     config::model::ServerProtocol,
     health::Status,
-    service::{Picked, Server, Service},
+    service::{Picked, Server, Service, balancer::Wanted},
     upstream::{
         attempt::{Answer, AttemptFault, Connections, Failed, Means, Terms, attempt},
         budget::Retrying,
@@ -46,6 +46,8 @@ pub enum Undelivered {
     NoServer,
     #[error("the last server that could be asked failed: {0}")]
     Failed(AttemptFault),
+    #[error("the server can't switch to what the client asks for")]
+    NoTunnel,
     #[error("its route gives it no more time")]
     TooLate,
     #[error("the client left before its request was whole")]
@@ -63,6 +65,8 @@ pub(super) struct Delivery<'a> {
     repeatable: bool,
     began: Instant,
     pub(super) tried: Tried,
+    /// Which server it would like.
+    pub(super) wanted: Wanted,
     asked: usize,
     /// Servers that may have seen it.
     pub(super) sent: u32,
@@ -100,6 +104,7 @@ pub async fn deliver_or_return(
         repeatable,
         began: Instant::now(),
         tried: Tried::default(),
+        wanted: service.wanted(head, means.ends.source.ip()),
         asked: 0,
         sent: 0,
         repetitions: 0,
@@ -116,7 +121,7 @@ impl<'a> Delivery<'a> {
         // What a server answered that another may better.
         let mut held: Option<(Picked<'a>, Answer)> = None;
         while self.asked <= self.service.servers.len()
-            && let Some(picked) = self.service.pick(self.tried)
+            && let Some(picked) = self.service.pick(self.tried, self.wanted)
             && let Some(body) = self.parcel.body()
         {
             let since = if self.asked == 0 { self.began } else { Instant::now() };
@@ -143,6 +148,14 @@ impl<'a> Delivery<'a> {
                 }
                 Err(Failed { fault: AttemptFault::ClientBroke(_), .. }) => {
                     return Err(Undelivered::ClientLeft);
+                }
+                Err(Failed { fault: fault @ AttemptFault::NoTunnel, .. }) => {
+                    // It is for the operator to change, and once is enough to hear of it.
+                    if !self.service.counters.no_tunnel.swap(true, Ordering::Relaxed) {
+                        let (service, server) = (&self.service.name, &picked.server.addr);
+                        tracing::warn!(%service, %server, "a WebSocket was refused with 502: {fault}; `protocol = \"http1\"` may help");
+                    }
+                    return Err(Undelivered::NoTunnel);
                 }
                 Err(failed) => {
                     self.note(picked, since, Outcome::Failed(failed.fault.name()));

@@ -137,7 +137,7 @@ impl<'a> Delivery<'a> {
         }
         hedging.observe(begun.elapsed());
         let other = Some(()).filter(|()| self.parcel.is_whole() && service.has_other(self.tried));
-        let other = other.filter(|()| hedging.spend()).and_then(|()| service.pick(self.tried));
+        let other = other.filter(|()| hedging.spend()).and_then(|()| service.pick(self.tried, self.wanted));
         let Some((second, body)) = other.and_then(|other| Some((other, self.parcel.body()?))) else {
             return (first, asked.await);
         };

@@ -95,6 +95,7 @@ bind = ["{EDGE}:{port}"]
 [service.app]
 servers = [{}]
 health = {{ path = "/health", every = "1s", timeout = "250ms", fall = 2, rise = 2 }}
+pages = {{ "502-504" = "maintenance" }}
 
 [[route]]
 service = "app"
