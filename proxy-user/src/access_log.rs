@@ -3,6 +3,7 @@
 //! A request never waits for the log. Each worker formats into its own buffer ([`WorkerLog`]) and hands whole chunks
 //! to one [`sink`] thread; when that can't keep up, chunks are dropped and counted, not queued without bound.
 
+pub mod attempts;
 pub mod format;
 pub mod sink;
 
@@ -16,7 +17,7 @@ use std::{
 use http::{HeaderValue, Method, StatusCode, Version, uri::PathAndQuery};
 
 use crate::{
-    access_log::{format::Stamp, sink::Sink},
+    access_log::{attempts::Attempted, format::Stamp, sink::Sink},
     body::Received,
     hygiene::{Fault, stream::Link},
     middleware::{concurrency::Permit, reason::Reason},
@@ -49,6 +50,8 @@ pub struct Exchange {
     pub variant: Option<Arc<str>>,
     /// From the first attempt's begin to the answer's head.
     pub server_took: Option<Duration>,
+    /// Where it has been, unless the first server that was asked has answered it.
+    pub attempts: Vec<Attempted>,
     pub status: StatusCode,
     pub received: Rc<Received>,
     pub bytes_out: u64,
@@ -107,6 +110,7 @@ impl Exchange {
             server: None,
             variant: None,
             server_took: None,
+            attempts: Vec::new(),
             status: self.status,
             received: Rc::default(),
             bytes_out: 0,

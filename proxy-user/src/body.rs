@@ -19,7 +19,7 @@ use crate::{
     forwarding::trailers_towards_server,
     hygiene::patience::Stall,
     middleware::{reason::Reason, shape::Shape},
-    upstream::{Lease, http1},
+    upstream::{Lease, http1, parcel::KeptBody},
     variants::mirror::Copied,
 };
 
@@ -46,6 +46,8 @@ pub enum RequestFault {
     StoodStill,
     #[error("it is larger than its route takes")]
     TooLarge,
+    #[error("another attempt has it")]
+    TakenOver,
 }
 
 /// Why an answer's body breaks off.
@@ -83,6 +85,8 @@ pub enum RequestBody {
         data: Option<Bytes>,
         trailers: Option<HeaderMap>,
     },
+    /// Streaming, and kept as it comes for whom it may have to be sent to next.
+    Kept(KeptBody),
     /// One that is copied as it passes.
     Copied {
         body: Box<RequestBody>,
@@ -182,6 +186,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, RequestFault>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
+            Self::Kept(body) => body.poll(cx),
             Self::Copied { body, copy } => {
                 let frame = std::task::ready!(Pin::new(&mut **body).poll_frame(cx));
                 if let Some(Ok(frame)) = &frame
@@ -230,12 +235,14 @@ impl Body for RequestBody {
             Self::Copied { body, .. } => body.is_end_stream(),
             Self::Whole { data, trailers } => data.is_none() && trailers.is_none(),
             Self::Streaming { incoming, .. } => incoming.is_end_stream(),
+            Self::Kept(body) => body.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Kept(body) => body.size_hint(),
             Self::Copied { body, .. } => body.size_hint(),
             // Trailers have their place behind chunks, not behind a length.
             Self::Whole { trailers: Some(_), .. } => SizeHint::default(),

@@ -221,6 +221,14 @@ fn of_services(out: &mut Exposition, services: &[ServiceStatus]) {
             "Attempts beyond the first, on another server or another connection.",
             |one| one.retries,
         ),
+        (
+            "weir_service_hedged_total",
+            "Requests that two servers were asked at a time, since the first took long.",
+            |one| one.hedged,
+        ),
+        ("weir_service_hedges_won_total", "Hedged requests that the second server answered first.", |one| {
+            one.hedges_won
+        }),
         ("weir_service_pages_total", "Requests that got the service's page instead of an answer.", |one| {
             one.pages
         }),

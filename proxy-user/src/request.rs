@@ -150,6 +150,7 @@ async fn answered(
         server: None,
         variant: None,
         server_took: None,
+        attempts: Vec::new(),
         status: StatusCode::OK,
         received: Rc::default(),
         bytes_out: 0,

@@ -17,13 +17,13 @@ use crate::{
     address::ServerAddr,
     balance::{self, Ask, Tried, Way, ewma::Ewma},
     clock::Moment,
-    config::model::{HealthCheck, Pool, ServerProtocol, Timeouts},
+    config::model::{HealthCheck, Pool, Retry, ServerProtocol, Timeouts},
     health::{Health, breaker::Breaker, ejection::Ejector},
     page::{Page, by_status::ByStatus},
     proxy_protocol,
     service::balancer::{Balancer, Wanted},
     tls::server::ServerTls,
-    upstream::{budget::Budget, pool::PoolKey},
+    upstream::{budget::Budget, hedge::Hedging, pool::PoolKey},
     variants::MadeOf,
 };
 
@@ -43,6 +43,8 @@ pub struct Service {
     pub timeouts: Timeouts,
     pub pool: Pool,
     pub when_all_down: WhenAllDown,
+    pub retry: Retry,
+    pub hedging: Option<Hedging>,
     /// In the place of its servers' own answers.
     pub pages: Option<Arc<ByStatus>>,
     pub budget: Arc<Budget>,
@@ -101,9 +103,15 @@ pub struct ServerCounters {
     pub failures: AtomicU64,
     /// Requests that it has under way now, see [`UnderWay`].
     pub active: AtomicU32,
+    /// When an answer of its own last made it suspect.
+    doubted: AtomicU64,
     /// How long it takes to the first byte of an answer, where its service goes by that.
     pub latency: Ewma,
 }
+
+/// An answer makes a server suspect no more often, in milliseconds: one page that is always out of order must not have the
+/// server probed all the time.
+const DOUBTED_EVERY: u64 = 250;
 
 /// A request that is a server's to answer: it counts from the pick until its answer's body has ended (or the connection that
 /// it was upgraded to), the client has left, or the attempt has failed. Dropping it is all that takes.
@@ -146,6 +154,21 @@ impl Server {
     /// Requests under way.
     pub fn active(&self) -> u32 {
         self.counters.active.load(Ordering::Relaxed)
+    }
+}
+
+impl Server {
+    /// It answered, but as one does that isn't well: a probe at once tells whether that is so.
+    pub fn doubt(&self, now: Moment) {
+        let doubted = &self.counters.doubted;
+        let last = doubted.load(Ordering::Relaxed);
+        let due = last == 0 || now.since(Moment(last)) >= DOUBTED_EVERY;
+        // Of several workers one is enough.
+        let exchanged =
+            due && doubted.compare_exchange(last, now.0.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if exchanged {
+            self.health.suspect();
+        }
     }
 }
 
@@ -235,6 +258,13 @@ impl Service {
         usable * 100 < usize::from(self.panic) * self.servers.len()
     }
 
+    /// Whether a server is up that a request has not been to yet.
+    pub fn has_other(&self, tried: Tried) -> bool {
+        let fresh =
+            |(index, server): (usize, &Server)| !tried.contains(index) && server.health.status().usable();
+        self.servers.iter().enumerate().any(fresh)
+    }
+
     /// The page for when no server answers.
     pub fn page(&self) -> &Page {
         match &self.when_all_down {
@@ -259,7 +289,9 @@ mod tests {
         let snapshot = Snapshot::new(loaded.config.into(), &Board::default().into(), None).unwrap();
         let service = &snapshot.services[0];
         let picked = || {
-            let picked = (0..30).filter_map(|_| service.pick(Default::default(), Default::default())).map(|picked| picked.index);
+            let picked = (0..30)
+                .filter_map(|_| service.pick(Default::default(), Default::default()))
+                .map(|picked| picked.index);
             picked.collect::<std::collections::BTreeSet<_>>()
         };
         service.servers.iter().for_each(|server| server.health.change(Status::Up, false, String::new()));

@@ -42,7 +42,7 @@ use crate::{
         key::{self, OwnKey},
     },
     tls::{entrypoint::Terminator, server::ServerTls},
-    upstream::pool::PoolKey,
+    upstream::{hedge::Hedging, pool::PoolKey},
     variants::{self, memory::Memory},
 };
 
@@ -415,6 +415,10 @@ fn running_service(
             model::WhenAllDown::Page(page) => WhenAllDown::Page(fallback(page)),
             model::WhenAllDown::Try => WhenAllDown::TryThen(page_named(pages, MAINTENANCE)),
         },
+        retry: service.retry.clone(),
+        hedging: service
+            .hedge
+            .map(|hedge| Hedging::new(hedge, known.and_then(|known| known.hedging.as_ref()))),
         pages: by_status(&service.pages, pages),
         budget: known.map(|known| known.budget.clone()).unwrap_or_default(),
         counters: known.map(|known| known.counters.clone()).unwrap_or_default(),

@@ -1,16 +1,19 @@
 //! Towards the servers: has a request answered by one of a service's servers ([`deliver`]), in one or more attempts
 //! ([`attempt`]), over connections ([`connect`], [`http1`]) that are kept for later ([`pool`]) or were opened ahead ([`warm`]);
 //! watches over the requests that wait for an answer ([`waiting`]), over how many are tried again ([`budget`]), and over what
-//! becomes of them ([`outcome`]).
+//! becomes of them ([`outcome`]). What may have to be sent again is a [`parcel`]; who waits long may ask two servers at a
+//! time ([`hedge`]).
 
 pub mod attempt;
 pub mod budget;
 pub mod carrier;
 pub mod connect;
 pub mod deliver;
+pub mod hedge;
 pub mod http1;
 pub mod http2;
 pub mod outcome;
+pub mod parcel;
 pub mod pool;
 pub mod stream;
 pub mod waiting;

@@ -35,6 +35,7 @@ use crate::{
     snapshot::Snapshot,
     upstream::{
         attempt::Means,
+        parcel::Memory,
         pool::Pool,
         waiting::{TICK, WaitingRoom},
         warm,
@@ -65,6 +66,7 @@ pub struct Worker {
     pub log: Rc<WorkerLog>,
     pool: Rc<Pool>,
     waiting: WaitingRoom,
+    kept: Memory,
     pub patience: Rc<Patience>,
     closing: watch::Receiver<bool>,
     crew: Arc<Crew>,
@@ -192,7 +194,7 @@ impl Worker {
     }
 
     pub fn means(self: &Rc<Self>, ends: Ends) -> Means<'_> {
-        Means { worker: self, pool: &self.pool, waiting: &self.waiting, ends }
+        Means { worker: self, pool: &self.pool, waiting: &self.waiting, kept: &self.kept, ends }
     }
 
     /// Whether clients are told to take their connections elsewhere.
@@ -247,6 +249,7 @@ async fn run(
         log: Rc::default(),
         pool: Rc::default(),
         waiting: WaitingRoom::default(),
+        kept: Memory::default(),
         patience: Rc::default(),
         closing,
         crew,

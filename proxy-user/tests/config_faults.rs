@@ -421,6 +421,55 @@ fn two_listeners_on_one_port_are_a_fault() {
 }
 
 #[test]
+fn retries_are_checked() {
+    let more = |key: &str| format!("[service.more]\nservers = '10.0.0.9:80'\n{key}");
+    for (retry, fault) in [
+        ("attempts = 0", "error[W024]: weir.toml:3:22: service `more`: retry.attempts is `0`, out of range"),
+        ("within = '0s'", "error[W008]: weir.toml:3:20: service `more`: retry.within is `0s`, out of range"),
+        (
+            "buffer = '1GiB'",
+            "error[W039]: weir.toml:3:20: service `more`: retry.buffer is `1GiB`, out of range",
+        ),
+        (
+            "methods = 'post'",
+            "error[W061]: weir.toml:3:21: service `more`: retry.methods: `post` is not a method",
+        ),
+        (
+            "statuses = ['503', '5xx']",
+            "error[W005]: weir.toml:3:30: service `more`: retry.statuses `5xx` is no status from 400 to 599",
+        ),
+        (
+            "budget = '20'",
+            "error[W005]: weir.toml:3:20: service `more`: retry.budget `20` is not a percentage",
+        ),
+        (
+            "budget = '101%'",
+            "error[W024]: weir.toml:3:20: service `more`: retry.budget `101%` is out of range",
+        ),
+        (
+            "backoff = '1m'",
+            "error[W008]: weir.toml:3:21: service `more`: retry.backoff is `1m`, out of range",
+        ),
+    ] {
+        only(&more(&format!("retry = {{ {retry} }}")), fault);
+    }
+    for (hedge, fault) in [
+        ("", "error[W016]: weir.toml:3:9: service `more`: `hedge` has no `after`"),
+        (
+            "after = 'p100'",
+            "error[W005]: weir.toml:3:19: service `more`: hedge.after `p100` is no percentile",
+        ),
+        ("after = '2h'", "error[W008]: weir.toml:3:19: service `more`: hedge.after is `2h`, out of range"),
+        (
+            "after = 'p95', most = '0%'",
+            "error[W024]: weir.toml:3:33: service `more`: hedge.most `0%` is out of range",
+        ),
+    ] {
+        only(&more(&format!("hedge = {{ {hedge} }}")), fault);
+    }
+}
+
+#[test]
 fn services_are_checked() {
     let more = |rest: &str| format!("[service.more]\nservers = '10.0.0.9:80'\n{rest}");
     only("[service.more]", "error[W016]: weir.toml:1:10: service `more` has no server");

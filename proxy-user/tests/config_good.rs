@@ -4,12 +4,14 @@
 
 use std::{path::Path, time::Duration};
 
+use http::Method;
 use proxy_user::{
     config::{
         self, Loaded,
         model::{
             AccessLogFormat, AccessLogTarget, AdminAddr, AllowlistId, Ask, Cgroup, EntrypointId, HealthCheck,
-            HostMatch, KernelMode, MadeOf, PageId, Server, ServiceId, Slow, Step, WhenAllDown,
+            Hedge, HedgeAfter, HostMatch, KernelMode, MadeOf, PageId, Retry, Server, ServiceId, Slow, Step,
+            WhenAllDown,
         },
     },
     tls::certificates::ServerAuthorities,
@@ -178,6 +180,8 @@ servers = ["10.0.0.1:443", "[2001:db8::1]:443"]
 tls = { server_name = "app.example.com" }
 health = { path = "/ping?deep=1", host = "ping.example.com", every = "2s", timeout = "1s", fall = 3, rise = 4, drain_on = "404", drain_header = "X-Drain" }
 timeouts = { connect = "1s", first_byte = "5m" }
+retry = { attempts = 5, within = "1m", buffer = "1MiB", methods = "POST", statuses = ["429", "500-504"], budget = "50%", backoff = "0s" }
+hedge = { after = "p90", most = "10%" }
 pool = { warm = 2, idle = 9, idle_timeout = "20s" }
 when_all_down = "try"
 [service.plain]
@@ -241,6 +245,20 @@ entrypoints = ["local", "web"]
     assert_eq!(check.drain.header, Some(http::HeaderName::from_static("x-drain")));
     assert_eq!(app.timeouts.connect, Duration::from_secs(1));
     assert_eq!(app.timeouts.first_byte, Duration::from_secs(300));
+    assert_eq!(
+        app.retry,
+        Retry {
+            attempts: 5,
+            within: Duration::from_secs(60),
+            buffer: 1 << 20,
+            methods: vec![Method::POST],
+            statuses: vec![429..=429, 500..=504],
+            budget: 50,
+            backoff: Duration::ZERO,
+        }
+    );
+    assert_eq!(app.hedge, Some(Hedge { after: HedgeAfter::Quantile(90), most: 10 }));
+    assert_eq!(config.services[1].hedge, None);
     assert_eq!((app.pool.warm, app.pool.idle, app.pool.idle_timeout.as_secs()), (2, 9, 20));
     assert_eq!(app.when_all_down, WhenAllDown::Try);
     assert_eq!(config.services[1].when_all_down, WhenAllDown::Page(PageId(0)));
@@ -291,6 +309,10 @@ fn what_isnt_written_has_its_default() {
     assert_eq!(config.kernel.cgroup, Cgroup::Auto);
     assert_eq!(app.timeouts.connect, Duration::from_millis(300));
     assert_eq!(app.timeouts.first_byte, Duration::from_secs(60));
+    let retry = &app.retry;
+    assert_eq!((retry.attempts, retry.within, retry.buffer), (3, Duration::from_secs(30), 64 << 10));
+    assert_eq!((&retry.methods[..], &retry.statuses[..], retry.budget), (&[][..], &[502..=504][..], 20));
+    assert_eq!(retry.backoff, Duration::from_millis(25));
     assert_eq!((app.pool.warm, app.pool.idle, app.pool.idle_timeout.as_secs()), (0, 256, 4));
     assert_eq!(app.timeouts.unacknowledged, Duration::from_secs(30));
     let WhenAllDown::Page(page) = app.when_all_down else { panic!("a page") };

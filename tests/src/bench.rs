@@ -1,5 +1,6 @@
 //! Benchmarks: ratios against peers in the same run, because the machine is shared and its clock time isn't ours.
 
+pub mod failover;
 pub mod flood;
 pub mod gate;
 mod host;

@@ -45,6 +45,12 @@ enum Command {
         certificate: Option<PathBuf>,
         #[arg(long)]
         key: Option<PathBuf>,
+        /// Where POSTs to /order are noted
+        #[arg(long)]
+        orders: Option<PathBuf>,
+        /// fine, 503, hang or reset
+        #[arg(long, default_value = "fine")]
+        mood: String,
     },
 }
 
@@ -83,6 +89,18 @@ enum Bench {
         #[arg(long, default_value_t = 3)]
         seconds: u64,
     },
+    /// Servers that die, hang and return under load: what becomes of requests, against nginx and HAProxy
+    Failover {
+        /// Print the figures as one JSON object on the last line
+        #[arg(long)]
+        json: bool,
+        /// How often each fault is brought about
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Minutes of full load on servers that are well
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+    },
     /// CPU time per TLS handshake, full and resumed, against nginx
     Tls {
         /// Print the figures as one JSON object on the last line
@@ -117,6 +135,9 @@ fn main() -> ExitCode {
             let options = bench::http::Options { json, rounds, seconds };
             if only_h2 { bench::http::over_h2(&options) } else { bench::http::run(&options) }
         }
+        Command::Bench { what: Bench::Failover { json, rounds, minutes } } => {
+            bench::failover::run(&bench::failover::Options { json, rounds, minutes })
+        }
         Command::Bench { what: Bench::Tls { json, rounds, seconds } } => {
             bench::tls::run(&bench::tls::Options { json, rounds, seconds })
         }
@@ -127,9 +148,10 @@ fn main() -> ExitCode {
             weir_lab::lab::remains::sweep();
             Ok(())
         }
-        Command::Upstream { name, listen, listen_tls, certificate, key } => {
+        Command::Upstream { name, listen, listen_tls, certificate, key, orders, mood } => {
             let tls = listen_tls.zip(certificate.zip(key));
-            upstream::run(&upstream::Options { name, listen, tls })
+            let mood = upstream::Mood::of(&mood).unwrap_or(upstream::Mood::Fine);
+            upstream::run(&upstream::Options { name, listen, tls, orders, mood })
         }
     };
     match done {

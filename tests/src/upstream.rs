@@ -20,14 +20,18 @@
 //! | `/mirrored` | how many requests carried `x-weir-mirrored` so far, and how many bytes their bodies had |
 //! | `/reset` | no answer: the connection is reset |
 //! | `/grpc.health.v1.Health/Check` | as a gRPC server's health service: every service serves but `ill` |
+//! | POST `/order?id=7` | the line after 50 ms; before that, the id is noted in the file of `--orders` |
+//! | `/mood/reset` | from now on every other path is answered so; likewise `/mood/503`, `/mood/hang` and `/mood/fine` |
 //!
 //! Every answer has the server's name in `x-upstream`, the number of its connection in `x-connection` and the request's
 //! version in `x-version`.
 
 mod bodies;
+mod mood;
 mod websocket;
 
 pub use bodies::Zeros;
+pub use mood::Mood;
 
 use std::{
     convert::Infallible,
@@ -74,6 +78,9 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Address, certificate chain, key.
     pub tls: Option<(SocketAddr, (PathBuf, PathBuf))>,
+    /// Where orders are noted.
+    pub orders: Option<PathBuf>,
+    pub mood: Mood,
 }
 
 /// Serves until it is killed.
@@ -83,6 +90,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
 async fn serve(options: &Options) -> anyhow::Result<()> {
     let name: Arc<str> = Arc::from(options.name.as_str());
+    mood::begin(options.mood, options.orders.as_deref())?;
     let plain = listen(options.listen).await?;
     if let Some((address, (chain, key))) = &options.tls {
         let secure = listen(*address).await?;
@@ -192,8 +200,27 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>
         MIRRORED.fetch_add(1, Ordering::Relaxed);
         MIRRORED_BYTES.fetch_add(length, Ordering::Relaxed);
     }
+    if let Some(mood) = path.strip_prefix("/mood/").and_then(Mood::of) {
+        mood.set();
+    } else {
+        match Mood::now() {
+            Mood::Fine => {}
+            Mood::Unavailable => {
+                let mut response = line(&name);
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                return Ok(response);
+            }
+            Mood::Hang => Mood::passed().await,
+            Mood::Reset => return Err(reset(&socket)),
+        }
+    }
     let mut response = match path.as_str() {
         _ if websocket::is_asked_for(&request) => websocket::echo(request),
+        "/order" => {
+            mood::note_order(number("id", 0)).map_err(|_| ResetMe)?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            line(&name)
+        }
         "/mirrored" => {
             let [requests, bytes] = [&MIRRORED, &MIRRORED_BYTES].map(|count| count.load(Ordering::Relaxed));
             whole(format!("{requests} {bytes}"))
@@ -238,12 +265,7 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>
         }
         "/count" => count(request.into_body()).await,
         "/grpc.health.v1.Health/Check" => grpc_health(request.into_body()).await,
-        "/reset" => {
-            // Closed with nothing to linger for, the kernel sends RST.
-            let now = nix::libc::linger { l_onoff: 1, l_linger: 0 };
-            let _ = setsockopt(&socket, Linger, &now);
-            return Err(ResetMe);
-        }
+        "/reset" => return Err(reset(&socket)),
         other => {
             let status = other.strip_prefix("/status/").and_then(|code| code.parse::<u16>().ok());
             let mut response = line(&name);
@@ -257,6 +279,13 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>
         response.headers_mut().insert("x-upstream", name);
     }
     Ok(response)
+}
+
+/// Closed with nothing to linger for, the kernel sends RST.
+fn reset(socket: &OwnedFd) -> ResetMe {
+    let now = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    let _ = setsockopt(socket, Linger, &now);
+    ResetMe
 }
 
 /// How `/health` asks for a drain: not, by its status, by a header.

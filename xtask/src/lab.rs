@@ -23,7 +23,7 @@ pub fn hand_over(workspace: &Workspace, part: Part, arguments: &[OsString]) -> R
     if !asks_for_help {
         setup::ensure(workspace)?;
         let benches = |what: &str| part == Part::Bench && arguments.iter().any(|argument| argument == what);
-        if benches("http") {
+        if benches("http") || benches("failover") {
             packages::ensure(packages::FOR_HTTP_BENCH)?;
         }
         if benches("tls") || benches("memory") {

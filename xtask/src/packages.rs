@@ -32,7 +32,7 @@ pub const FOR_LABS: &[Program] = &[
     Program { name: "bpftool", package: "bpftool", purpose: "looking at the kernel's maps" },
 ];
 
-/// What `bench http` measures against, and with.
+/// What `bench http` and `bench failover` measure against, and with.
 pub const FOR_HTTP_BENCH: &[Program] = &[
     Program { name: "nginx", package: "nginx", purpose: "peer" },
     Program { name: "haproxy", package: "haproxy", purpose: "peer" },

@@ -10,7 +10,10 @@ use std::{
 use http::{HeaderValue, Version};
 
 use crate::{
-    access_log::Exchange, config::model::AccessLogFormat, hygiene::Fault, middleware::reason::Reason,
+    access_log::{Exchange, attempts},
+    config::model::AccessLogFormat,
+    hygiene::Fault,
+    middleware::reason::Reason,
 };
 
 /// The text of the current second, since the calendar is costly and seconds are long.
@@ -56,6 +59,7 @@ fn json(exchange: &Exchange, stamp: &Stamp, millis: u32, out: &mut Vec<u8>) {
     if let Some(took) = exchange.server_took {
         number(out, "upstream_us", took.as_micros());
     }
+    attempts::written(out, &exchange.attempts);
     if let Some(route) = &exchange.route {
         field(out, "route", route.as_bytes());
     }
@@ -144,7 +148,7 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     string(out, value);
 }
 
-fn string(out: &mut Vec<u8>, value: &[u8]) {
+pub(super) fn string(out: &mut Vec<u8>, value: &[u8]) {
     out.push(b'"');
     escaped(out, value);
     out.push(b'"');
@@ -230,6 +234,7 @@ mod tests {
             server: None,
             variant: None,
             server_took: None,
+            attempts: Vec::new(),
             status: StatusCode::SERVICE_UNAVAILABLE,
             received: Rc::default(),
             bytes_out: 12,

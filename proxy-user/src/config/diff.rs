@@ -6,6 +6,7 @@
 mod balancing;
 mod pages;
 mod health;
+mod retry;
 mod tls;
 mod variants;
 
@@ -341,6 +342,8 @@ fn service(config: &Config, one: &Service) -> Keys {
         panic,
         timeouts,
         pool,
+        retry,
+        hedge,
         when_all_down,
         pages,
     } = one;
@@ -354,6 +357,7 @@ fn service(config: &Config, one: &Service) -> Keys {
         ("timeouts.first_byte", show(*first_byte)),
         ("timeouts.unacknowledged", show(*unacknowledged)),
     ]);
+    self::retry::service(retry, hedge.as_ref(), &mut keys);
     let Pool { warm, idle, idle_timeout } = pool;
     keys.insert("pool.warm", warm.to_string());
     keys.insert("pool.idle", idle.to_string());

@@ -12,6 +12,7 @@ mod maintenance;
 mod middleware;
 mod page;
 mod pool;
+mod retry;
 mod route;
 mod tls;
 mod variants;
@@ -31,6 +32,7 @@ pub use middleware::{
     RateLimit, Redirect, ReplacePath, Template,
 };
 pub use pool::Pool;
+pub use retry::{Hedge, HedgeAfter, Retry};
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 pub use tls::{
     Alpn, CipherSuites, ClientAuth, EntrypointTls, HostTls, Need, RedirectToHttps, ServiceTls, TlsVersion,
@@ -320,6 +322,9 @@ pub struct Service {
     pub panic: u8,
     pub timeouts: Timeouts,
     pub pool: Pool,
+    pub retry: Retry,
+    /// Default: a server is asked twice only when the first one fails.
+    pub hedge: Option<Hedge>,
     pub when_all_down: WhenAllDown,
     /// In the place of a server's own answers.
     pub pages: StatusPages,

@@ -19,6 +19,7 @@ mod merge;
 mod middleware;
 mod pages;
 mod pool;
+mod retry;
 mod routes;
 mod scalar;
 mod services;

@@ -13,6 +13,7 @@ mod middleware;
 mod page;
 mod pattern;
 mod pool;
+mod retry;
 mod route;
 mod tls;
 mod value;
@@ -35,6 +36,7 @@ pub use middleware::{
 pub use page::{Page, StatusPages};
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
 pub use pool::Pool;
+pub use retry::{Hedge, Retry};
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
 pub use value::{At, List};
@@ -389,6 +391,10 @@ pub struct Service {
     pub panic: Option<At<String>>,
     /// How long to wait for a server.
     pub timeouts: Option<At<Timeouts>>,
+    /// When a request that a server failed to answer goes to another one.
+    pub retry: Option<At<Retry>>,
+    /// Asks another server too when the first one takes long. Without it, only when the first one fails.
+    pub hedge: Option<At<Hedge>>,
     /// What visitors get when no server is up: `page:NAME`, or `try` to ask a server that is down all the same.
     #[schemars(extend("default" = default::WHEN_ALL_DOWN))]
     pub when_all_down: Option<At<String>>,

@@ -39,6 +39,7 @@ impl ForwardAuth {
         passage.exchange.server_took = None;
         passage.exchange.variant = None;
         passage.exchange.flags.retries = 0;
+        passage.exchange.attempts.clear();
         let Ok(Ok(answer)) = answer else { return Err(Halt::AuthUnavailable) };
         if !answer.head.status.is_success() {
             let whole = timeout(self.settings.timeout, whole(answer)).await.ok().flatten();

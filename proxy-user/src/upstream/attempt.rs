@@ -2,6 +2,7 @@
 //! answer. What to make of a failure is decided in [`crate::request`].
 
 use std::{
+    io,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -10,6 +11,7 @@ use http::{header, request, response};
 use tokio::time::timeout;
 
 use crate::{
+    balance::Tried,
     body::RequestBody,
     clock::Moment,
     config::model::ServerProtocol,
@@ -19,6 +21,7 @@ use crate::{
         carrier::Carrier,
         connect::{self, ConnectFault, Connected, Way},
         http1::Fault,
+        parcel::Memory,
         pool::{Lease, Pool},
         waiting::{GaveUp, WaitingRoom},
     },
@@ -55,6 +58,8 @@ pub enum AttemptFault {
     Connect(ConnectFault),
     #[error("the server fell silent")]
     Silent,
+    #[error("the server was taken out")]
+    Down,
     #[error("no answer within {0:?}")]
     FirstByteTimeout(Duration),
     #[error("the connection broke before an answer came: {0}")]
@@ -71,6 +76,8 @@ pub struct Means<'a> {
     pub worker: &'a Rc<Worker>,
     pub pool: &'a Rc<Pool>,
     pub waiting: &'a WaitingRoom,
+    /// What is kept of requests' bodies.
+    pub kept: &'a Memory,
     /// Whose request it is, and where it came in.
     pub ends: Ends,
 }
@@ -82,20 +89,28 @@ pub enum Connections {
     New,
 }
 
+/// What an attempt may do.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    pub connections: Connections,
+    /// The request may leave a server that is taken out, if there is one beside these. `None`: it stays.
+    pub beside: Option<Tried>,
+}
+
 /// Sends a request to the server that was picked and waits for the head of its answer. Until the answer is over, the server
 /// has it under way.
 pub async fn attempt(
     means: Means<'_>,
     service: &Service,
     picked: Picked<'_>,
-    connections: Connections,
+    terms: Terms,
     head: &request::Parts,
     body: RequestBody,
 ) -> Result<Answer, Failed> {
     let under_way = picked.server.begin();
     // Only where somebody wants to know: a look at the clock costs something.
     let began = service.balancer.measures().then(Instant::now);
-    match ask(means, service, picked, connections, head, body).await {
+    match ask(means, service, picked, terms, head, body).await {
         Ok(Answer { head: mut answer, at, lease }) => {
             let took = began.map(|began| at.duration_since(began));
             service.answered(picked, took, &head.headers, &mut answer.headers);
@@ -114,7 +129,7 @@ async fn ask(
     means: Means<'_>,
     service: &Service,
     picked: Picked<'_>,
-    connections: Connections,
+    terms: Terms,
     head: &request::Parts,
     mut body: RequestBody,
 ) -> Result<Answer, Failed> {
@@ -123,7 +138,7 @@ async fn ask(
     let http1 = head.headers.contains_key(header::UPGRADE) && service.protocol != ServerProtocol::Http2;
     // A pooled connection may turn out to be closed by the server. What was not sent goes to the next one; the
     // pool is finite, so this ends.
-    let pooled = || match connections {
+    let pooled = || match terms.connections {
         Connections::PooledOrNew if service.send_proxy.is_none() => {
             let shared = means.pool.take_shared(server.pool_key);
             let shared = shared
@@ -134,7 +149,7 @@ async fn ask(
         Connections::PooledOrNew | Connections::New => None,
     };
     while let Some(carrier) = pooled() {
-        match exchange(means, service, picked, carrier, head, body).await {
+        match exchange(means, service, picked, carrier, terms, head, body).await {
             Err(Failed { fault: AttemptFault::Broke(_), unsent: Some(unsent), .. }) => body = unsent,
             Err(failed) => {
                 let stale = matches!(failed.fault, AttemptFault::Broke(_));
@@ -146,7 +161,7 @@ async fn ask(
     let limit = service.timeouts.connect;
     let opened = timeout(limit, open(means.pool, service, server, Some(means.ends), http1)).await;
     match opened.unwrap_or(Err(ConnectFault::Timeout(limit))) {
-        Ok(carrier) => exchange(means, service, picked, carrier, head, body).await,
+        Ok(carrier) => exchange(means, service, picked, carrier, terms, head, body).await,
         Err(fault) => {
             server.health.suspect();
             let fault = AttemptFault::Connect(fault);
@@ -208,14 +223,14 @@ async fn exchange(
     service: &Service,
     picked: Picked<'_>,
     mut carrier: Carrier,
+    terms: Terms,
     head: &request::Parts,
     body: RequestBody,
 ) -> Result<Answer, Failed> {
     let server = picked.server;
-    let answered = means
-        .waiting
-        .wait(&server.health, picked.silences, service.timeouts.first_byte, carrier.exchange(head, body))
-        .await;
+    let can_leave = || terms.beside.is_some_and(|tried| service.has_other(tried));
+    let (first_byte, answer) = (service.timeouts.first_byte, carrier.exchange(head, body));
+    let answered = means.waiting.wait(&server.health, picked.silences, first_byte, can_leave, answer).await;
     match answered {
         Ok(Ok(head)) => {
             let at = Instant::now();
@@ -240,6 +255,9 @@ async fn exchange(
             }
             Err(Failed { fault: AttemptFault::Broke(fault), unsent, stale: false, refused })
         }
+        Err(GaveUp::ServerDown) => {
+            Err(Failed { fault: AttemptFault::Down, unsent: None, stale: false, refused: false })
+        }
         Err(GaveUp::ServerSilent) => {
             Err(Failed { fault: AttemptFault::Silent, unsent: None, stale: false, refused: false })
         }
@@ -247,6 +265,27 @@ async fn exchange(
             server.health.suspect();
             let fault = AttemptFault::FirstByteTimeout(service.timeouts.first_byte);
             Err(Failed { fault, unsent: None, stale: false, refused: false })
+        }
+    }
+}
+
+impl AttemptFault {
+    /// In a word, for logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connect(ConnectFault::Timeout(_)) => "connect_timeout",
+            Self::Connect(ConnectFault::Tcp(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                "refused"
+            }
+            Self::Connect(ConnectFault::Tcp(_)) => "unreachable",
+            Self::Connect(ConnectFault::Tls(_) | ConnectFault::Http(_)) => "handshake",
+            Self::Silent => "silent",
+            Self::Down => "down",
+            Self::FirstByteTimeout(_) => "first_byte_timeout",
+            Self::NoTunnel => "no_tunnel",
+            Self::Broke(Fault::Malformed(_)) => "malformed",
+            Self::Broke(_) => "broke",
+            Self::ClientBroke(_) => "client_left",
         }
     }
 }

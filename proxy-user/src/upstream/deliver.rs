@@ -1,30 +1,44 @@
 //! Has a request answered by a service: picks a server, tries, and tries another where that is safe.
 //!
-//! Safe is what was never sent, and what may be repeated without harm: an idempotent request (RFC 9110 §9.2.2)
-//! without a body. Anything else is never sent twice.
+//! Safe is what was never sent, and what may be repeated without harm: an idempotent request (RFC 9110 §9.2.2), or one that
+//! the service says so of, whose body was kept. Anything else is never sent twice.
 
 use std::{
     sync::atomic::Ordering,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use http::{Method, request};
-use tokio::time::timeout;
+use http::{header, request};
+use tokio::time::{sleep, timeout};
 
 use crate::{
-    access_log::Exchange,
+    access_log::{
+        Exchange,
+        attempts::{Attempted, Outcome},
+    },
     balance::Tried,
     body::RequestBody,
+    clock::Moment,
+    config::model::ServerProtocol,
     health::Status,
-    service::{Server, Service},
+    service::{Picked, Server, Service, balancer::Wanted},
     upstream::{
-        attempt::{Answer, AttemptFault, Connections, Failed, Means, attempt},
+        attempt::{Answer, AttemptFault, Connections, Failed, Means, Terms, attempt},
+        budget::Retrying,
         outcome::{Broken, Watch},
+        parcel::Parcel,
     },
 };
 
 /// How long the verdict on a server that broke a connection may take. Two refused probes take a few ms.
 const VERDICT: Duration = Duration::from_millis(100);
+
+/// The longest wait before a repetition, however many there were.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Of an answer that nobody wants so many pieces are read, if they are there already, so that its connection can be used again.
+const SKIPPED: usize = 8;
 
 /// Why no server answered.
 #[derive(Debug, thiserror::Error)]
@@ -43,94 +57,280 @@ pub enum Undelivered {
     ClientLeft,
 }
 
-/// Delivers a request, and notes in `exchange` which server was asked and how often. One that could not be delivered, but may
-/// safely be sent elsewhere, leaves its body in `unspent`.
+/// How far a request has come.
+pub(super) struct Delivery<'a> {
+    pub(super) means: Means<'a>,
+    pub(super) service: &'a Service,
+    pub(super) head: &'a request::Parts,
+    pub(super) parcel: Parcel,
+    exchange: &'a mut Exchange,
+    /// Whether it does no harm if two servers get it.
+    repeatable: bool,
+    began: Instant,
+    /// What its attempts say of servers and service.
+    watch: Watch<'a>,
+    pub(super) tried: Tried,
+    /// Which server it would like.
+    pub(super) wanted: Wanted,
+    asked: usize,
+    /// Servers that may have seen it.
+    pub(super) sent: u32,
+    repetitions: u32,
+    permits: Vec<Retrying<'a>>,
+    connections: Connections,
+}
+
+/// Delivers a request, and notes in `exchange` which servers were asked. One that could not be delivered, but may safely be
+/// sent elsewhere, leaves its body in `unspent`.
 pub async fn deliver_or_return(
     means: Means<'_>,
     service: &Service,
     head: &request::Parts,
-    mut body: RequestBody,
+    body: RequestBody,
     unspent: &mut Option<RequestBody>,
     exchange: &mut Exchange,
 ) -> Result<Answer, Undelivered> {
     let _active = service.budget.enter();
     service.counters.requests.fetch_add(1, Ordering::Relaxed);
     let began = Instant::now();
-    let mut watch = match Watch::begin(service, began) {
+    let watch = match Watch::begin(service, began) {
         Ok(watch) => watch,
         Err(Broken) => {
             *unspent = Some(body);
             return Err(Undelivered::BreakerOpen);
         }
     };
-    let mut tried = Tried::default();
-    let wanted = service.wanted(head, means.ends.source.ip());
-    let mut fault = None;
-    let mut connections = Connections::PooledOrNew;
-    let mut permits = Vec::new();
-    loop {
-        let Some(picked) = service.pick(tried, wanted) else {
-            *unspent = Some(body);
-            return Err(fault.map_or(Undelivered::NoServer, Undelivered::Failed));
-        };
-        if fault.is_some() {
-            service.counters.retries.fetch_add(1, Ordering::Relaxed);
-            exchange.flags.retries = exchange.flags.retries.saturating_add(1);
+    let repeatable = service.retry.may_repeat(&head.method);
+    // Over HTTP/2 a server may say that it did nothing of a request: then any may be sent again.
+    let may_be_refused = match service.protocol {
+        ServerProtocol::Http1 => false,
+        ServerProtocol::Http2 => true,
+        ServerProtocol::Auto => service.tls.is_some(),
+    };
+    let most = (repeatable || may_be_refused).then_some(service.retry.buffer);
+    let delivery = Delivery {
+        means,
+        service,
+        head,
+        parcel: Parcel::new(body, most, means.kept),
+        exchange,
+        repeatable,
+        began,
+        watch,
+        tried: Tried::default(),
+        wanted: service.wanted(head, means.ends.source.ip()),
+        asked: 0,
+        sent: 0,
+        repetitions: 0,
+        permits: Vec::new(),
+        connections: Connections::PooledOrNew,
+    };
+    delivery.run(unspent).await
+}
+
+impl<'a> Delivery<'a> {
+    async fn run(mut self, unspent: &mut Option<RequestBody>) -> Result<Answer, Undelivered> {
+        let mut fault = None;
+        let mut elsewhere = true;
+        // What a server answered that another may better.
+        let mut held: Option<(Picked<'a>, Answer)> = None;
+        while self.asked <= self.service.servers.len()
+            && let Some(picked) = self.service.pick(self.tried, self.wanted)
+            && let Some(body) = self.parcel.body()
+        {
+            let since = if self.asked == 0 { self.began } else { Instant::now() };
+            let (picked, answered) = self.ask(picked, body).await;
+            self.watch.saw(picked, &answered);
+            match answered {
+                Ok(answer) => {
+                    let could_be_better = self.service.retry.is_bettered(answer.head.status);
+                    if could_be_better && answer.head.status.is_server_error() {
+                        picked.server.doubt(Moment::of(answer.at));
+                    }
+                    if !could_be_better
+                        || !self.has_one_more()
+                        || !self.service.has_other(self.tried)
+                        || !self.is_permitted(picked.server).await
+                    {
+                        self.answered(picked, since, &answer);
+                        return Ok(answer);
+                    }
+                    self.note(picked, since, Outcome::Answered(answer.head.status));
+                    if let Some((_, worse)) = held.replace((picked, answer)) {
+                        set_aside(worse);
+                    }
+                    self.back_off().await;
+                }
+                Err(Failed { fault: AttemptFault::ClientBroke(_), .. }) => {
+                    return Err(Undelivered::ClientLeft);
+                }
+                Err(Failed { fault: fault @ AttemptFault::NoTunnel, .. }) => {
+                    // It is for the operator to change, and once is enough to hear of it.
+                    if !self.service.counters.no_tunnel.swap(true, Ordering::Relaxed) {
+                        let (service, server) = (&self.service.name, &picked.server.addr);
+                        tracing::warn!(%service, %server, "a WebSocket was refused with 502: {fault}; `protocol = \"http1\"` may help");
+                    }
+                    return Err(Undelivered::NoTunnel);
+                }
+                Err(failed) => {
+                    self.note(picked, since, Outcome::Failed(failed.fault.name()));
+                    let again = self.goes_on(picked, &failed).await;
+                    if let Some(unsent) = failed.unsent {
+                        self.parcel.give_back(unsent);
+                    }
+                    fault = Some(failed.fault);
+                    if !again {
+                        elsewhere = false;
+                        break;
+                    }
+                }
+            }
         }
-        tried.insert(picked.index);
+        // Better than none.
+        if let Some((picked, answer)) = held {
+            self.exchange.server = Some(picked.server.label.clone());
+            self.exchange.server_took = Some(answer.at.duration_since(self.began));
+            return Ok(answer);
+        }
+        *unspent = if elsewhere { self.parcel.body() } else { None };
+        Err(fault.map_or(Undelivered::NoServer, Undelivered::Failed))
+    }
+
+    /// Has one server asked, or two of which one answers.
+    async fn ask(&mut self, picked: Picked<'a>, body: RequestBody) -> (Picked<'a>, Result<Answer, Failed>) {
+        if self.asked > 0 {
+            self.service.counters.retries.fetch_add(1, Ordering::Relaxed);
+            self.exchange.flags.retries = self.exchange.flags.retries.saturating_add(1);
+        }
+        self.asked += 1;
+        self.sent += 1;
+        self.tried.insert(picked.index);
         let server = picked.server;
         server.counters.requests.fetch_add(1, Ordering::Relaxed);
-        exchange.server = Some(server.label.clone());
-
-        let spare = body.is_empty().then_some(RequestBody::Empty);
-        let attempted = attempt(means, service, picked, connections, head, body).await;
-        watch.saw(picked, &attempted);
-        let failed = match attempted {
-            Ok(answer) => {
-                exchange.server_took = Some(answer.at.duration_since(began));
-                return Ok(answer);
+        self.exchange.server = Some(server.label.clone());
+        match &self.service.hedging {
+            // What becomes a connection of its own is opened once.
+            Some(hedging) if self.repeatable && !self.head.headers.contains_key(header::UPGRADE) => {
+                Box::pin(self.race(hedging, picked, body)).await
             }
-            Err(Failed { fault: AttemptFault::ClientBroke(_), .. }) => return Err(Undelivered::ClientLeft),
-            Err(Failed { fault: fault @ AttemptFault::NoTunnel, .. }) => {
-                // It is for the operator to change, and once is enough to hear of it.
-                if !service.counters.no_tunnel.swap(true, Ordering::Relaxed) {
-                    let (service, server) = (&service.name, &server.addr);
-                    tracing::warn!(%service, %server, "a WebSocket was refused with 502: {fault}; `protocol = \"http1\"` may help");
-                }
-                return Err(Undelivered::NoTunnel);
+            _ => {
+                let terms = self.terms();
+                (picked, attempt(self.means, self.service, picked, terms, self.head, body).await)
             }
-            Err(failed) => failed,
-        };
+        }
+    }
 
+    /// Whether another attempt follows one that failed.
+    async fn goes_on(&mut self, picked: Picked<'a>, failed: &Failed) -> bool {
+        let server = picked.server;
         // What the server has not looked at is not repeated by being sent again.
-        let spare = spare.filter(|_| failed.refused || is_idempotent(&head.method));
-        if failed.stale
-            && let Some(spare) = spare
-        {
+        let can_be_repeated = (self.repeatable || failed.refused) && self.parcel.can_be_sent_again();
+        if failed.stale && can_be_repeated {
             // That says nothing of the server: it may have the request again, but not over a connection as old.
-            connections = Connections::New;
-            tried.remove(picked.index);
-            fault = Some(failed.fault);
-            body = spare;
-            continue;
+            self.connections = Connections::New;
+            self.tried.remove(picked.index);
+            self.asked -= 1;
+            self.sent -= 1;
+            return true;
         }
         server.counters.failures.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(service = %service.name, server = %server.addr, fault = %failed.fault, "attempt failed");
-        // What cost no server any work, or is taken away from a server that is out, is no repetition but the first
-        // delivery: only the rest is rationed.
-        let rationed = failed.unsent.is_none() && !failed.refused && server.health.status().usable();
-        let Some(again) = failed.unsent.or(spare) else {
-            return Err(Undelivered::Failed(failed.fault));
-        };
-        if rationed {
-            match service.budget.retry() {
-                Some(permit) => permits.push(permit),
-                None if is_taken_out(server).await => {}
-                None => return Err(Undelivered::Failed(failed.fault)),
-            }
+        let (service, addr) = (&self.service.name, server.addr);
+        tracing::debug!(%service, server = %addr, fault = %failed.fault, "attempt failed");
+        // What cost no server any work is no repetition but the first delivery.
+        if failed.unsent.is_some() || failed.refused {
+            self.sent -= 1;
+            return (failed.unsent.is_some() || can_be_repeated) && self.has_time();
         }
-        fault = Some(failed.fault);
-        body = again;
+        if !can_be_repeated || !self.has_one_more() || !self.is_permitted(server).await {
+            return false;
+        }
+        if server.health.status() != Status::Down {
+            self.back_off().await;
+        }
+        true
+    }
+
+    pub(super) fn terms(&self) -> Terms {
+        let may_leave = self.has_one_more() && self.parcel.can_surely_be_sent_again();
+        let beside = may_leave.then_some(self.tried);
+        Terms { connections: self.connections, beside }
+    }
+
+    fn has_time(&self) -> bool {
+        self.began.elapsed() < self.service.retry.within
+    }
+
+    fn has_one_more(&self) -> bool {
+        self.repeatable
+            && self.sent < self.service.retry.attempts
+            && self.parcel.can_be_sent_again()
+            && self.has_time()
+    }
+
+    /// Whether a repetition is within the budget. What is taken away from a server that is out is delivered for the first
+    /// time, and not rationed.
+    async fn is_permitted(&mut self, server: &Server) -> bool {
+        if server.health.status() == Status::Down {
+            return true;
+        }
+        match self.service.budget.retry(self.service.retry.budget) {
+            Some(permit) => self.permits.push(permit),
+            None => return is_taken_out(server).await,
+        }
+        true
+    }
+
+    /// The first repetition comes at once, since it goes elsewhere; later ones wait a random time each, or all who were
+    /// turned away together would come again together.
+    async fn back_off(&mut self) {
+        self.repetitions += 1;
+        let longest = longest_backoff(self.service.retry.backoff, self.repetitions);
+        if !longest.is_zero() {
+            sleep(longest.mul_f64(fastrand::f64())).await;
+        }
+    }
+
+    /// An attempt that brought no answer for the client.
+    pub(super) fn note(&mut self, picked: Picked<'_>, since: Instant, outcome: Outcome) {
+        let (server, took) = (picked.server.label.clone(), since.elapsed());
+        self.exchange.attempts.push(Attempted { server, outcome, took });
+    }
+
+    /// The answer that the client gets. That a single attempt brought it goes without saying.
+    fn answered(&mut self, picked: Picked<'_>, since: Instant, answer: &Answer) {
+        let exchange = &mut *self.exchange;
+        exchange.server_took = Some(answer.at.duration_since(self.began));
+        if !exchange.attempts.is_empty() {
+            let server = picked.server.label.clone();
+            let took = answer.at.duration_since(since);
+            exchange.attempts.push(Attempted {
+                server: server.clone(),
+                outcome: Outcome::Answered(answer.head.status),
+                took,
+            });
+            exchange.server = Some(server);
+        }
+    }
+}
+
+/// None before the first repetition, then doubled with each.
+fn longest_backoff(first: Duration, repetition: u32) -> Duration {
+    let Some(doublings) = repetition.checked_sub(2) else { return Duration::ZERO };
+    first.saturating_mul(1 << doublings.min(16)).min(LONGEST_BACKOFF.max(first))
+}
+
+/// An answer that nobody wants: its connection is kept if that costs no wait.
+pub(super) fn set_aside(mut answer: Answer) {
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..SKIPPED {
+        let frame = answer.lease.carrier.poll_frame(&mut cx);
+        if answer.lease.carrier.is_at_end() {
+            answer.lease.give_back();
+            return;
+        }
+        if !matches!(frame, Poll::Ready(Some(Ok(_)))) {
+            return;
+        }
     }
 }
 
@@ -142,25 +342,16 @@ async fn is_taken_out(server: &Server) -> bool {
     timeout(VERDICT, verdict).await.is_ok_and(|status| status == Status::Down)
 }
 
-/// Whether sending a request twice does no harm.
-fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_idempotent_requests_are_repeated() {
-        for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS] {
-            assert!(is_idempotent(&method), "{method}");
-        }
-        for method in [Method::POST, Method::PATCH, Method::CONNECT, Method::from_bytes(b"LOCK").unwrap()] {
-            assert!(!is_idempotent(&method), "{method}");
-        }
+    fn the_first_repetition_comes_at_once_and_later_ones_wait_longer_and_longer() {
+        let first = Duration::from_millis(25);
+        let waits: Vec<_> =
+            (1..=9).map(|repetition| longest_backoff(first, repetition).as_millis()).collect();
+        assert_eq!(waits, [0, 25, 50, 100, 200, 400, 800, 1000, 1000]);
+        assert_eq!(longest_backoff(Duration::ZERO, 9), Duration::ZERO);
     }
 }

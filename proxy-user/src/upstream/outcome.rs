@@ -53,8 +53,8 @@ impl<'a> Watch<'a> {
                 self.judge(picked, Some(status), &|| format!("answers with status {status}"));
                 self.last = Some(self.ended(Some(status), answer.at.saturating_duration_since(self.began)));
             }
-            // The client's fault, or a server's way to say that it wants no more requests over this connection.
-            Err(Failed { fault: AttemptFault::ClientBroke(_), .. })
+            // The client's fault, the configuration's, or a server's way to say that it wants no more requests over this connection.
+            Err(Failed { fault: AttemptFault::ClientBroke(_) | AttemptFault::NoTunnel, .. })
             | Err(Failed { stale: true, .. } | Failed { refused: true, .. }) => {}
             Err(failed) => {
                 self.judge(picked, None, &|| failed.fault.to_string());

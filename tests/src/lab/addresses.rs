@@ -17,6 +17,8 @@ pub const STRANGER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 pub const STRANGER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xbad, 0, 0, 0, 0, 9);
 pub const EDGE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub const EDGE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xed9e, 0, 0, 0, 0, 1);
+/// From where the edge speaks to the servers.
+pub const EDGE_INSIDE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub const ONE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 11);
 pub const TWO: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 12);
 

@@ -17,7 +17,7 @@ use hyper::Request;
 use tokio::time::MissedTickBehavior;
 
 use super::{
-    client::{Browser, Connection, Reply, Target, nothing},
+    client::{Browser, Connection, Outgoing, Reply, Target, body, nothing},
     station::Station,
     wait,
 };
@@ -40,6 +40,27 @@ pub enum Outcome {
     Status(u16),
     /// No response, and why.
     Broken(String),
+}
+
+/// What is asked for.
+#[derive(Debug)]
+enum What {
+    Page(String),
+    /// POSTs that must not come twice.
+    Orders {
+        first: u64,
+    },
+}
+
+impl What {
+    fn request(&self, number: u64) -> hyper::http::Result<Request<Outgoing>> {
+        match self {
+            Self::Page(path) => Request::get(path).body(nothing()),
+            Self::Orders { first } => {
+                Request::post(format!("/order?id={}", first + number)).body(body("pay 5"))
+            }
+        }
+    }
 }
 
 impl Record {
@@ -85,14 +106,33 @@ impl Load {
         path: &str,
         per_second: u32,
     ) -> anyhow::Result<Self> {
+        Self::begin(namespace, browser, What::Page(path.to_owned()), per_second)
+    }
+
+    fn begin(
+        namespace: &super::namespace::Namespace,
+        browser: &Browser,
+        what: What,
+        per_second: u32,
+    ) -> anyhow::Result<Self> {
         let station = Station::open(namespace)?;
         let shared = Arc::new(Shared {
             records: Mutex::default(),
             running: AtomicBool::new(true),
             in_flight: Mutex::default(),
         });
-        station.spawn(beat(Arc::clone(&shared), browser.target.clone(), path.to_owned(), per_second));
+        station.spawn(beat(Arc::clone(&shared), browser.target.clone(), what, per_second));
         Ok(Self { shared, _station: station })
+    }
+
+    /// Orders, each with a number of its own from `first` on.
+    pub fn ordering(
+        namespace: &super::namespace::Namespace,
+        browser: &Browser,
+        first: u64,
+        per_second: u32,
+    ) -> anyhow::Result<Self> {
+        Self::begin(namespace, browser, What::Orders { first }, per_second)
     }
 
     /// What has been recorded up to now.
@@ -134,10 +174,20 @@ impl Load {
         })
     }
 
+    /// Begins no further request.
+    pub fn cease(&self) {
+        self.shared.running.store(false, Ordering::Release);
+    }
+
     /// Stops, lets the requests in flight end, and hands over all the records.
     pub fn stop(self) -> anyhow::Result<Vec<Record>> {
-        self.shared.running.store(false, Ordering::Release);
-        wait::until_true("the last requests have ended", Duration::from_secs(15), || {
+        self.stop_within(Duration::from_secs(15))
+    }
+
+    /// The same, for requests that may take long.
+    pub fn stop_within(self, patience: Duration) -> anyhow::Result<Vec<Record>> {
+        self.cease();
+        wait::until_true("the last requests have ended", patience, || {
             Ok(self.shared.in_flight().is_empty())
         })?;
         Ok(self.records())
@@ -150,7 +200,7 @@ impl Shared {
     }
 }
 
-async fn beat(shared: Arc<Shared>, target: Target, path: String, per_second: u32) {
+async fn beat(shared: Arc<Shared>, target: Target, what: What, per_second: u32) {
     let idle = Arc::new(Mutex::new(Vec::<Connection>::new()));
     let mut clock = tokio::time::interval(Duration::from_secs(1) / per_second);
     // A client that got no CPU for a while doesn't make up for it: the burst would be its own doing, not the edge's.
@@ -159,13 +209,13 @@ async fn beat(shared: Arc<Shared>, target: Target, path: String, per_second: u32
     while shared.running.load(Ordering::Acquire) {
         clock.tick().await;
         number += 1;
-        let (shared, target, path, idle) =
-            (Arc::clone(&shared), target.clone(), path.clone(), Arc::clone(&idle));
+        let (shared, target, request, idle) =
+            (Arc::clone(&shared), target.clone(), what.request(number), Arc::clone(&idle));
         let begun = Instant::now();
         shared.in_flight().insert(number, begun);
         tokio::spawn(async move {
             let outcome =
-                one(&target, &path, &idle).await.unwrap_or_else(|why| Outcome::Broken(format!("{why:#}")));
+                one(&target, request, &idle).await.unwrap_or_else(|why| Outcome::Broken(format!("{why:#}")));
             let record = Record { begun, took: begun.elapsed(), outcome };
             shared.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
             shared.in_flight().remove(&number);
@@ -173,7 +223,11 @@ async fn beat(shared: Arc<Shared>, target: Target, path: String, per_second: u32
     }
 }
 
-async fn one(target: &Target, path: &str, idle: &Mutex<Vec<Connection>>) -> anyhow::Result<Outcome> {
+async fn one(
+    target: &Target,
+    request: hyper::http::Result<Request<Outgoing>>,
+    idle: &Mutex<Vec<Connection>>,
+) -> anyhow::Result<Outcome> {
     let kept = || {
         let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(Connection::is_open);
@@ -183,7 +237,7 @@ async fn one(target: &Target, path: &str, idle: &Mutex<Vec<Connection>>) -> anyh
         Some(connection) => connection,
         None => Connection::open(target).await?,
     };
-    let reply = connection.send(Request::get(path).body(nothing())?).await?;
+    let reply = connection.send(request?).await?;
     idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
     Ok(outcome(&reply))
 }

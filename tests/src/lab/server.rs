@@ -6,15 +6,18 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 
 use super::{
     Lab,
-    addresses::{ONE, SERVER_PORT, SERVER_TLS_PORT, TWO},
+    addresses::{EDGE_INSIDE, ONE, SERVER_PORT, SERVER_TLS_PORT, TWO},
+    client::Browser,
+    ip,
     namespace::Namespace,
     process::Process,
 };
+use crate::upstream::Mood;
 
 /// `weir-lab upstream`, with a name that it puts into every answer.
 #[derive(Debug)]
@@ -56,6 +59,11 @@ impl Which {
 impl Server {
     /// Starts a server; it accepts when this returns.
     pub fn start(lab: &Lab, which: Which) -> anyhow::Result<Self> {
+        Self::start_in(lab, which, Mood::Fine)
+    }
+
+    /// Starts a server that treats whoever asks so from its first moment.
+    pub fn start_in(lab: &Lab, which: Which, mood: Mood) -> anyhow::Result<Self> {
         let folder = lab.folder().join("server");
         let mut command = which.namespace(lab).command(program()?)?;
         command
@@ -65,15 +73,43 @@ impl Server {
             .arg("--certificate")
             .arg(folder.join("server.crt"))
             .arg("--key")
-            .arg(folder.join("server.key"));
+            .arg(folder.join("server.key"))
+            .arg("--orders")
+            .arg(Self::orders(lab))
+            .args(["--mood", mood.name()]);
         let log = lab.folder().join(format!("server-{}.log", which.name()));
         let title = format!("server {}", which.name());
         let process = Process::start_and_wait_for_a_line(&title, command, &log, Duration::from_secs(5))?;
         Ok(Self { which, process })
     }
 
+    /// Where all servers of a lab note the orders that they get: each id on a line.
+    pub fn orders(lab: &Lab) -> PathBuf {
+        lab.folder().join("orders")
+    }
+
     pub fn name(&self) -> &'static str {
         self.which.name()
+    }
+
+    /// Changes how it treats whoever asks.
+    pub fn be(&self, lab: &Lab, mood: Mood) -> anyhow::Result<()> {
+        let browser = Browser::plain(self.which.namespace(lab), self.address())?;
+        let reply = browser.get(&format!("/mood/{}", mood.name()))?;
+        ensure!(reply.status == 200, "the server answers {}", reply.status);
+        Ok(())
+    }
+
+    /// Drops what it sends to the edge: nobody hears of it any more, not even that a connection is closed.
+    pub fn vanish(&self, lab: &Lab) -> anyhow::Result<()> {
+        let namespace = self.which.namespace(lab).name();
+        ip(&["-n", namespace, "-batch", "-"], &format!("route replace blackhole {EDGE_INSIDE}/32\n"))
+    }
+
+    /// After [`Self::vanish`].
+    pub fn appear(&self, lab: &Lab) -> anyhow::Result<()> {
+        let namespace = self.which.namespace(lab).name();
+        ip(&["-n", namespace, "-batch", "-"], &format!("route replace {EDGE_INSIDE}/32 dev edge\n"))
     }
 
     /// Where it serves plain HTTP.
@@ -89,6 +125,12 @@ impl Server {
     /// After [`Self::kill`].
     pub fn start_again(&mut self, lab: &Lab) -> anyhow::Result<()> {
         *self = Self::start(lab, self.which)?;
+        Ok(())
+    }
+
+    /// After [`Self::kill`]: it answers as its mood is.
+    pub fn start_again_in(&mut self, lab: &Lab, mood: Mood) -> anyhow::Result<()> {
+        *self = Self::start_in(lab, self.which, mood)?;
         Ok(())
     }
 

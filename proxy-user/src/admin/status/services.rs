@@ -24,6 +24,12 @@ pub struct ServiceStatus {
     pub name: String,
     pub requests: u64,
     pub retries: u64,
+    /// Requests that two servers were asked at a time, since the first took long.
+    #[serde(default)]
+    pub hedged: u64,
+    /// Of these, those that the second server answered first.
+    #[serde(default)]
+    pub hedges_won: u64,
     pub pages: u64,
     /// How it is decided which server gets a request: `round_robin`, `hash by client` …
     #[serde(default)]
@@ -137,6 +143,8 @@ fn of_service(
         name: service.name.to_string(),
         requests: service.counters.requests.load(Ordering::Relaxed),
         retries: service.counters.retries.load(Ordering::Relaxed),
+        hedged: service.hedging.as_ref().map_or(0, |hedging| hedging.counts().0),
+        hedges_won: service.hedging.as_ref().map_or(0, |hedging| hedging.counts().1),
         pages: service.counters.pages.load(Ordering::Relaxed),
         // One that is made of others leaves that to them.
         balance: if written.made_of.is_some() { String::new() } else { written.balancing.way.to_string() },

@@ -5,6 +5,7 @@ use super::{
     merge::{Item, Merged},
     pages::by_status,
     pool::pool,
+    retry,
     scalar::{self, DAY, HOUR, MILLISECOND, MINUTE, SECOND},
     tls, variants,
 };
@@ -48,6 +49,8 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Service> {
             panic: panic(item, findings),
             timeouts: timeouts(item, findings),
             pool: pool(item, findings),
+            retry: retry::retry(item, findings),
+            hedge: retry::hedge(item, findings),
             when_all_down: when_all_down(item, written, findings),
             pages: by_status::pages(
                 item.file,

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 use super::{
     balancing,
     merge::{Item, Merged},
+    retry,
     scalar::{self, HOUR, MILLISECOND, MINUTE, SECOND},
 };
 use crate::config::{
@@ -140,6 +141,8 @@ fn no_settings_of_servers(site: Site<'_>, body: &written::Service, findings: &mu
         ("breaker", body.breaker.as_ref().map(|one| &one.span)),
         ("panic", body.panic.as_ref().map(|one| &one.span)),
         ("timeouts", body.timeouts.as_ref().map(|one| &one.span)),
+        ("retry", body.retry.as_ref().map(|one| &one.span)),
+        ("hedge", body.hedge.as_ref().map(|one| &one.span)),
         ("when_all_down", body.when_all_down.as_ref().map(|one| &one.span)),
     ];
     for (key, span) in keys {
@@ -472,6 +475,8 @@ impl<'w, 'a> OfRoutes<'w, 'a> {
                 first_byte: timeout(default::FIRST_BYTE),
                 unacknowledged: timeout(default::UNACKNOWLEDGED),
             },
+            retry: retry::by_default(),
+            hedge: None,
             // It has no connections of its own.
             pool: Pool { warm: 0, idle: 0, idle_timeout: Duration::ZERO },
             when_all_down: WhenAllDown::Page(PageId(

@@ -144,6 +144,24 @@ pub fn priority(file: FileId, by: &str, written: Option<&At<i64>>, findings: &mu
 }
 
 fn methods(file: FileId, by: &str, list: &List, findings: &mut Findings) -> Option<Condition> {
+    let methods = method_list(file, by, "method = [\"GET\", \"HEAD\"]", list, findings);
+    if list.items.is_empty() {
+        let message = format!("{by}: `method` is an empty list");
+        findings
+            .error(Code::EmptyList, file, &list.span, message)
+            .hint("leave the key out to match every method");
+    }
+    (!methods.is_empty() && methods.len() == list.items.len()).then_some(Condition::Method(methods))
+}
+
+/// Those of a list of methods that are methods.
+pub fn method_list(
+    file: FileId,
+    by: &str,
+    example: &str,
+    list: &List,
+    findings: &mut Findings,
+) -> Vec<Method> {
     let mut methods = Vec::new();
     for one in &list.items {
         let upper = one.value.to_ascii_uppercase();
@@ -155,18 +173,12 @@ fn methods(file: FileId, by: &str, list: &List, findings: &mut Findings) -> Opti
                 let finding = findings.error(Code::BadMethod, file, &one.span, message);
                 match Method::from_bytes(upper.as_bytes()) {
                     Ok(method) if !one.value.is_empty() => finding.suggest(Some(method.as_str())),
-                    _ => finding.hint("for instance `method = [\"GET\", \"HEAD\"]`"),
+                    _ => finding.hint(format!("for instance `{example}`")),
                 };
             }
         }
     }
-    if list.items.is_empty() {
-        let message = format!("{by}: `method` is an empty list");
-        findings
-            .error(Code::EmptyList, file, &list.span, message)
-            .hint("leave the key out to match every method");
-    }
-    (!methods.is_empty() && methods.len() == list.items.len()).then_some(Condition::Method(methods))
+    methods
 }
 
 /// Each of a table of names and values.
