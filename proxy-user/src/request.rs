@@ -1,7 +1,6 @@
 //! The life of a request, from its head to the head of its answer. A table of contents: the stages are elsewhere.
 
 use std::{
-    cell::Cell,
     convert::Infallible,
     net::SocketAddr,
     rc::Rc,
@@ -21,11 +20,7 @@ use crate::{
     connection::crowd::Place,
     forwarding::{self, Origin},
     https,
-    hygiene::{
-        self, Fault, Judged,
-        patience::{Attended, Stall},
-        stream::Link,
-    },
+    hygiene::{self, Fault, Judged, patience::Stall},
     identity::{self, Spelled, TrustedSource},
     middleware::{Halt, Passage, headers::Facts, reason::Reason, shape::Shape},
     page::{self, Taste},
@@ -54,12 +49,7 @@ pub struct Caller {
     pub local: SocketAddr,
     /// What the TLS handshake has told; `None`: it is a plain connection.
     pub session: Option<Session>,
-    /// What its stream has to say.
-    pub link: Arc<Link>,
-    /// So many requests have come over it.
-    pub requests: Cell<u64>,
     /// Kept until the last of its requests is over.
-    pub attended: Attended,
     pub place: Place,
 }
 
@@ -116,9 +106,7 @@ async fn answered(
     let client = identity::client_address(entrypoint.client_ip.as_ref(), trust, &caller.peer, &head.headers);
     let request_id = identity::request_id(trust, &head.headers, unix_millis(now));
     let taste = Taste::of(&head.headers);
-    caller.requests.set(caller.requests.get() + 1);
-    let known = head.extensions.remove::<Fault>();
-    let judged = match known.or_else(|| caller.link.fault_in_place_of(caller.requests.get())) {
+    let judged = match head.extensions.remove::<Fault>() {
         Some(fault) => Err(fault),
         None => hygiene::judge(&head),
     };
@@ -168,7 +156,7 @@ async fn answered(
             None => {}
         }
     }
-    let wish = Wish::of(&mut head);
+    let wish = Wish::of(&mut head, &incoming);
     let asked = Asked {
         host: host_name,
         path: path.as_deref().unwrap_or(head.uri.path()),
@@ -269,7 +257,7 @@ async fn answered(
         Err(Undelivered::ClientLeft) if exchange.received.too_large.get() => {
             dressed(refuse(Refusal::Halted(Halt::TooLarge), entrypoint, taste, exchange))
         }
-        Err(Undelivered::ClientLeft) if let Some(fault) = fault_of_body(&caller, &exchange) => {
+        Err(Undelivered::ClientLeft) if let Some(fault) = exchange.received.fault.get() => {
             dressed(refuse(Refusal::Client(fault), entrypoint, taste, exchange))
         }
         Err(fault) => dressed(refuse(Refusal::Undelivered(service, fault), entrypoint, taste, exchange)),
@@ -328,11 +316,6 @@ async fn in_time(
     delivery: impl Future<Output = Result<Answer, Undelivered>>,
 ) -> Result<Answer, Undelivered> {
     timeout_at(by.into(), Box::pin(delivery)).await.unwrap_or(Err(Undelivered::TooLate))
-}
-
-/// The rule that the client broke in its body, if that is why it broke off.
-fn fault_of_body(caller: &Caller, exchange: &Exchange) -> Option<Fault> {
-    if exchange.received.stood_still.get() { Some(Fault::BodyTimeout) } else { caller.link.untold() }
 }
 
 /// Makes of a client's request the one that a server gets: with a host, and one Cookie field.

@@ -3,14 +3,21 @@
 //! `Upgrade` belongs to one hop, so a proxy asks the server anew for what the client asked it. When both have switched
 //! (101), bytes are carried both ways until either side ends; a reload or another configuration does not touch them.
 
-use std::rc::Rc;
+use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request, response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional_with_sizes;
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 
-use crate::{access_log::Exchange, hygiene, request::Caller, upstream::http1::Connection};
+use crate::{
+    access_log::Exchange,
+    body::ClientBody,
+    connection::http1::Switch,
+    hygiene::{self, Fault, patience::Stall},
+    request::Caller,
+    upstream::http1::Connection,
+};
 
 /// Per direction; as much as a WebSocket message usually has.
 const BUFFER: usize = 16 * 1024;
@@ -19,28 +26,35 @@ const BUFFER: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Wish {
     protocol: HeaderValue,
-    client: OnUpgrade,
-    /// It came over HTTP/2, as a CONNECT: the server is asked in HTTP/1's way (RFC 8441 §5).
-    by_connect: bool,
+    client: Client,
+}
+
+/// Whose stream switches.
+#[derive(Debug)]
+enum Client {
+    Http1(Switch),
+    /// It came as a CONNECT: the server is asked in HTTP/1's way (RFC 8441 §5).
+    Http2(OnUpgrade),
 }
 
 /// Both sides have agreed to switch: what is left of the way is carrying bytes.
 #[derive(Debug)]
 pub struct Tunnel {
-    client: OnUpgrade,
+    client: Client,
     server: Box<Connection>,
 }
 
 impl Wish {
     /// What the client asks for, if it asks: to be called before the fields of this hop are stripped.
-    pub fn of(head: &mut request::Parts) -> Option<Self> {
+    pub fn of(head: &mut request::Parts, body: &ClientBody) -> Option<Self> {
         if hygiene::asks_for_websocket(head) {
             let client = head.extensions.remove::<OnUpgrade>()?;
             head.method = Method::GET;
             // HTTP/2 leaves it out; servers of HTTP/1 insist on it. 16 random bytes, as every client makes them.
             let key = base64(&fastrand::u128(..).to_le_bytes());
             head.headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::try_from(key).ok()?);
-            return Some(Self { protocol: HeaderValue::from_static("websocket"), client, by_connect: true });
+            let protocol = HeaderValue::from_static("websocket");
+            return Some(Self { protocol, client: Client::Http2(client) });
         }
         if head.version != Version::HTTP_11 || !names_upgrade(&head.headers) {
             return None;
@@ -49,13 +63,13 @@ impl Wish {
         if leads_past_the_rules(&protocol) {
             return None;
         }
-        let client = head.extensions.remove::<OnUpgrade>()?;
-        Some(Self { protocol, client, by_connect: false })
+        let ClientBody::Http1(body) = body else { return None };
+        Some(Self { protocol, client: Client::Http1(body.switch()) })
     }
 
     /// Whether success means, to the client, that it is granted.
     pub fn is_connect(&self) -> bool {
-        self.by_connect
+        matches!(self.client, Client::Http2(_))
     }
 
     /// Asks the server for the same.
@@ -71,7 +85,7 @@ impl Wish {
         protocol: Option<HeaderValue>,
         server: Box<Connection>,
     ) -> Tunnel {
-        if self.by_connect {
+        if self.is_connect() {
             head.status = StatusCode::OK;
             head.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
             return Tunnel { client: self.client, server };
@@ -84,28 +98,60 @@ impl Wish {
 
 impl Tunnel {
     /// Carries bytes until either side ends, then writes the access log's line.
-    pub fn carry(self, caller: &Rc<Caller>, mut exchange: Box<Exchange>) {
-        let counted = caller.worker.count_connection();
-        // What watches over the connection goes on, though HTTP's part of it has ended.
-        let caller = caller.clone();
-        tokio::task::spawn_local(async move {
-            // The client's side is there once it has got the answer's head; it may be gone before.
-            if let Ok(client) = self.client.await {
-                let (mut client, mut server) = (TokioIo::new(client), self.server);
-                let carried = copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER).await;
-                if let Ok((to_server, to_client)) = carried {
-                    exchange.received.bytes.set(to_server);
-                    exchange.bytes_out = to_client;
-                }
+    pub fn carry(self, caller: &Rc<Caller>, exchange: Box<Exchange>) {
+        let Self { client, server } = self;
+        match client {
+            // Its connection does so itself, once it has sent the answer's head.
+            Client::Http1(switch) => switch.to(server, exchange),
+            Client::Http2(client) => {
+                let counted = caller.worker.count_connection();
+                let caller = caller.clone();
+                tokio::task::spawn_local(async move {
+                    // The client's side is there once it has got the answer's head; it may be gone before.
+                    match client.await {
+                        Ok(client) => carry(TokioIo::new(client), server, &caller, exchange).await,
+                        Err(_) => exchange.finish(),
+                    }
+                    drop((counted, caller));
+                });
             }
-            if let Some(fault) = caller.link.untold() {
-                caller.entrypoint.counters.faults.count(fault);
-                exchange.flags.refused = Some(fault);
-            }
-            exchange.finish();
-            drop((counted, caller));
-        });
+        }
     }
+}
+
+/// Carries bytes until either side ends, or neither says anything for too long.
+pub async fn carry(
+    mut client: impl AsyncRead + AsyncWrite + Unpin,
+    mut server: Box<Connection>,
+    caller: &Caller,
+    mut exchange: Box<Exchange>,
+) {
+    let mut stall = Stall::new(caller.worker.patience.clone(), caller.entrypoint.limits.stream_idle);
+    let mut carrying = pin!(copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER));
+    let carried = poll_fn(|cx| {
+        if let Poll::Ready(carried) = carrying.as_mut().poll(cx) {
+            return Poll::Ready(Ok(carried));
+        }
+        // Woken for nothing by the ticker, it is over; woken by anything else, its time begins anew.
+        if stall.is_over(cx) {
+            return Poll::Ready(Err(Fault::StreamTimeout));
+        }
+        stall.moves();
+        let _ = stall.is_over(cx);
+        Poll::Pending
+    });
+    match carried.await {
+        Ok(Ok((to_server, to_client))) => {
+            exchange.received.bytes.set(to_server);
+            exchange.bytes_out = to_client;
+        }
+        Ok(Err(_)) => {}
+        Err(fault) => {
+            caller.entrypoint.counters.faults.count(fault);
+            exchange.flags.refused = Some(fault);
+        }
+    }
+    exchange.finish();
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -44,7 +44,7 @@ pub type Current = Rc<Arc<Snapshot>>;
 /// Pooled connections are looked through every so many ticks (a second).
 const PRUNE_TICKS: u32 = 40;
 
-/// Connections are looked through, for those whose time is over, every so many ticks (a quarter of a second).
+/// All that waits is looked through, for those whose time is over, every so many ticks (a quarter of a second).
 const PATIENCE_TICKS: u32 = 10;
 
 /// Log lines wait no longer than so many ticks (100 ms) for their chunk to fill.
@@ -60,6 +60,7 @@ pub struct Worker {
     waiting: WaitingRoom,
     pub patience: Rc<Patience>,
     closing: watch::Receiver<bool>,
+    is_closing: Cell<bool>,
     connections: Rc<Cell<usize>>,
 }
 
@@ -192,6 +193,11 @@ impl Worker {
         Counted(self.connections.clone())
     }
 
+    /// Whether the worker drains: every answer is its connection's last.
+    pub fn is_closing(&self) -> bool {
+        self.is_closing.get()
+    }
+
     /// Resolves when the worker begins to drain.
     pub async fn closing(&self) {
         // An error means that the worker is gone, and its connections with it.
@@ -215,6 +221,7 @@ async fn run(running: Running, mut orders: mpsc::UnboundedReceiver<Order>) {
         waiting: WaitingRoom::default(),
         patience: Rc::default(),
         closing,
+        is_closing: Cell::default(),
         connections: Rc::default(),
     });
     worker.log.switch_to(worker.snapshot().access_log.clone());
@@ -299,6 +306,7 @@ async fn drain(worker: &Worker, close: &watch::Sender<bool>, grace: Duration) {
     let until = Instant::now() + grace;
     // Let the accept loops take what is in their queues before connections are told to close.
     tokio::task::yield_now().await;
+    worker.is_closing.set(true);
     close.send_replace(true);
     let mut ticks = interval(TICK);
     while worker.connections.get() > 0 && Instant::now() < until {
@@ -316,7 +324,10 @@ async fn tick(worker: Rc<Worker>) {
         count = count.wrapping_add(1);
         let now = Moment::tick();
         worker.waiting.look(now);
-        worker.patience.look(now, count.is_multiple_of(PATIENCE_TICKS));
+        worker.patience.tick(now);
+        if count.is_multiple_of(PATIENCE_TICKS) {
+            worker.patience.look();
+        }
         if count.is_multiple_of(FLUSH_TICKS) {
             worker.log.flush();
         }

@@ -21,6 +21,7 @@ use http::{StatusCode, header, request, response};
 use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+pub use self::ask::{end_chunks, field};
 use self::{
     ask::Asking,
     framing::{Framing, Piece},
