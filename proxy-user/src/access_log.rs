@@ -52,6 +52,13 @@ pub struct Exchange {
     pub flags: Flags,
     /// Places that it takes up until it is over.
     pub held: Vec<Permit>,
+    /// Its line is written.
+    pub finished: bool,
+}
+
+/// What a request is noted with that nobody has answered, because its client has left: as nginx does.
+pub fn unanswered() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
 /// How a request ended, where that is not plain from its status.
@@ -83,9 +90,19 @@ pub struct WorkerLog {
 
 impl Exchange {
     /// The request is over: writes its line.
-    pub fn finish(self: Box<Self>) {
-        let log = self.log.clone();
-        log.write(&self);
+    pub fn finish(mut self: Box<Self>) {
+        self.finished = true;
+        self.log.write(&self);
+    }
+}
+
+impl Drop for Exchange {
+    /// A request that is let go in the middle: nobody waits for its answer any more.
+    fn drop(&mut self) {
+        if !self.finished {
+            self.flags.client_left = true;
+            self.log.write(self);
+        }
     }
 }
 

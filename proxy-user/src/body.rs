@@ -124,6 +124,16 @@ impl From<http3::Body> for ClientBody {
     }
 }
 
+impl ClientBody {
+    /// Who hears, on the client's side, what a server says before its answer. Only HTTP/1.1 has a way to pass it on.
+    pub fn listener(&self) -> Option<from_client::Listener> {
+        match self {
+            Self::Http1(body) => body.listener(),
+            Self::Http2(_) | Self::Http3(_) => None,
+        }
+    }
+}
+
 impl Body for ClientBody {
     type Data = Bytes;
     type Error = RequestFault;

@@ -10,11 +10,13 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::TryFutureExt as _;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request, uri::Scheme};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request, response, uri::Scheme,
+};
 use tokio::time::timeout_at;
 
 use crate::{
-    access_log::{Exchange, Flags, format::unix_millis},
+    access_log::{self, Exchange, Flags, format::unix_millis},
     address::{ClientAddr, EntrypointAddr, PeerAddr},
     body::{ClientBody, RequestBody, ResponseBody},
     connection::crowd::Place,
@@ -31,8 +33,9 @@ use crate::{
     tls::handshake::Session,
     upgrade::Wish,
     upstream::{
-        attempt::Answer,
+        attempt::{Answer, Means},
         deliver::{Undelivered, deliver},
+        http1::Early,
     },
     worker::Worker,
 };
@@ -126,11 +129,12 @@ async fn answered(
         route: None,
         server: None,
         server_took: None,
-        status: StatusCode::OK,
+        status: access_log::unanswered(),
         received: Rc::default(),
         bytes_out: 0,
         flags: Flags::default(),
         held: Vec::new(),
+        finished: false,
     });
 
     // 2. Where does it lead?
@@ -184,6 +188,7 @@ async fn answered(
         },
     );
     https::tell_of_client(&caller, entrypoint, &mut head.headers);
+    let listener = incoming.listener();
     let stall = |limit| Stall::new(caller.worker.patience.clone(), limit);
     let mut body = RequestBody::new(incoming, &exchange.received, || stall(entrypoint.limits.body_idle));
 
@@ -222,6 +227,13 @@ async fn answered(
     for_server(&mut head, host);
 
     // 5. A server answers, or a page does.
+    let hears = |mut early: response::Parts| {
+        forwarding::towards_client(&mut early.headers, &request_id);
+        if let Some(listener) = &listener {
+            listener.hear(&early);
+        }
+    };
+    let means = Means { early: Early::to(&hears), ..means };
     let delivered = match chain.first_byte_by(exchange.began) {
         None => deliver(means, service, &head, body, &mut exchange).await,
         Some(by) => in_time(by, deliver(means, service, &head, body, &mut exchange)).await,

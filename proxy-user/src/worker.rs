@@ -30,6 +30,7 @@ use crate::{
     snapshot::Snapshot,
     upstream::{
         attempt::Means,
+        http1::Early,
         pool::Pool,
         waiting::{TICK, WaitingRoom},
     },
@@ -184,7 +185,7 @@ impl Worker {
     }
 
     pub fn means(&self, ends: Ends) -> Means<'_> {
-        Means { pool: &self.pool, waiting: &self.waiting, ends }
+        Means { pool: &self.pool, waiting: &self.waiting, ends, early: Early::default() }
     }
 
     /// Counts one more connection, until the result is dropped.

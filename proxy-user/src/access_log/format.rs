@@ -224,6 +224,7 @@ mod tests {
             received: Rc::default(),
             bytes_out: 12,
             held: Vec::new(),
+            finished: true,
             flags: Flags { retries: 2, page: true, refused: Some(Fault::Chunk), ..Flags::default() },
         }
     }

@@ -26,7 +26,7 @@ use self::{
     wire::{Next, Wire},
 };
 pub use self::{
-    body::{Body, BodyFault},
+    body::{Body, BodyFault, Listener},
     stream::Stream,
     wire::Switch,
 };

@@ -18,7 +18,7 @@ use crate::{
     upstream::{
         carrier::Carrier,
         connect::{self, ConnectFault, Connected, Way},
-        http1::Fault,
+        http1::{Early, Fault},
         pool::{Lease, Pool},
         waiting::{GaveUp, WaitingRoom},
     },
@@ -69,6 +69,7 @@ pub struct Means<'a> {
     pub waiting: &'a WaitingRoom,
     /// Whose request it is, and where it came in.
     pub ends: Ends,
+    pub early: Early<'a>,
 }
 
 /// Which connections an attempt may use.
@@ -174,10 +175,9 @@ async fn exchange(
     body: RequestBody,
 ) -> Result<Answer, Failed> {
     let server = picked.server;
-    let answered = means
-        .waiting
-        .wait(&server.health, picked.silences, service.timeouts.first_byte, carrier.exchange(head, body))
-        .await;
+    let asking = carrier.exchange(head, body, means.early);
+    let answered =
+        means.waiting.wait(&server.health, picked.silences, service.timeouts.first_byte, asking).await;
     match answered {
         Ok(Ok(head)) => {
             let at = Instant::now();

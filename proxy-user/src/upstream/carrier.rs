@@ -9,7 +9,7 @@ use http_body::Frame;
 use crate::{
     body::RequestBody,
     upstream::{
-        http1::{Connection, Fault},
+        http1::{Connection, Early, Fault},
         http2::Stream,
     },
 };
@@ -31,9 +31,11 @@ impl Carrier {
         &mut self,
         head: &request::Parts,
         body: RequestBody,
+        early: Early<'_>,
     ) -> Result<response::Parts, Fault> {
         match self {
-            Self::Http1(connection) => connection.exchange(head, body).await,
+            Self::Http1(connection) => connection.exchange(head, body, early).await,
+            // hyper tells of it only to those who may be on another thread.
             Self::Http2(stream) => stream.exchange(head, body).await,
         }
     }

@@ -36,7 +36,7 @@ pub fn write(
 ) -> (Framing, bool) {
     let (framing, length) = framing(head, body, manner);
     let keep_alive = manner.keep_alive && framing != Framing::UntilClose && !says_close(&head.headers);
-    status_line(out, head, manner);
+    status_line(out, head, manner.http_11);
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
     let mut dated = false;
     for (name, value) in &head.headers {
@@ -69,8 +69,19 @@ pub fn write(
     (framing, keep_alive)
 }
 
-fn status_line(out: &mut Vec<u8>, head: &response::Parts, manner: Manner) {
-    let version: &[u8] = if manner.http_11 { b"HTTP/1.1 " } else { b"HTTP/1.0 " };
+/// Writes a head that comes before the answer's: it has no body, and says nothing of the connection.
+pub fn write_early(out: &mut Vec<u8>, head: &response::Parts) {
+    status_line(out, head, true);
+    for (name, value) in &head.headers {
+        if !matches!(*name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::CONNECTION) {
+            field(out, name.as_str(), value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn status_line(out: &mut Vec<u8>, head: &response::Parts, http_11: bool) {
+    let version: &[u8] = if http_11 { b"HTTP/1.1 " } else { b"HTTP/1.0 " };
     out.extend_from_slice(version);
     out.extend_from_slice(head.status.as_str().as_bytes());
     out.push(b' ');
@@ -199,6 +210,17 @@ mod tests {
             assert_eq!(text, format!("HTTP/{version} {status} {reason}\r\n{expected}\r\n"));
             assert_eq!((told, kept), (framing, keeps), "{text}");
         }
+    }
+
+    #[test]
+    fn an_early_head_says_nothing_of_lengths() {
+        let mut out = Vec::new();
+        write_early(
+            &mut out,
+            &head(103, &[("link", "</a>"), ("content-length", "5"), ("connection", "close")]),
+        );
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text, "HTTP/1.1 103 Early Hints\r\ndate: then\r\nlink: </a>\r\n\r\n");
     }
 
     #[test]

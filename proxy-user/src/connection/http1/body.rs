@@ -8,10 +8,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{StatusCode, response};
 use http_body::{Frame, SizeHint};
 
 use super::{
-    Switch,
+    Switch, answer,
     wire::{Turn, Wire},
 };
 use crate::hygiene::Fault;
@@ -36,14 +37,36 @@ pub struct Body {
     turn: Turn,
 }
 
+/// Where informational heads go that come before the answer.
+#[derive(Debug)]
+pub struct Listener {
+    wire: Rc<Wire>,
+    turn: Turn,
+}
+
 impl Body {
     pub fn of(wire: &Rc<Wire>) -> Self {
         Self { turn: wire.turn(), wire: wire.clone() }
     }
 
+    /// `None` for a client that knows nothing of informational heads.
+    pub fn listener(&self) -> Option<Listener> {
+        self.wire.takes_early_heads().then(|| Listener { wire: self.wire.clone(), turn: self.turn })
+    }
+
     /// Where the connection goes if its request is granted a switch.
     pub fn switch(&self) -> Switch {
         Switch(self.wire.clone())
+    }
+}
+
+impl Listener {
+    /// Passes an informational head on, if the client takes it at once or before the answer.
+    pub fn hear(&self, head: &response::Parts) {
+        // 101 is none, and of 100 its client has heard when it had to.
+        if !matches!(head.status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS) {
+            self.wire.tell_early(self.turn, |out| answer::write_early(out, head));
+        }
     }
 }
 

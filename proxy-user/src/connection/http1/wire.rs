@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::request::Parts;
+use http::{Version, request::Parts};
 use http_body::Frame;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
 
@@ -37,6 +37,9 @@ const LARGEST_READ: usize = 128 * 1024;
 
 /// While a request is answered, so much is read of those behind it.
 const AHEAD: usize = 16 * 1024;
+
+/// So much may wait to be sent before the answer.
+const LARGEST_EARLY: usize = 64 * 1024;
 
 /// Idle connections leave their buffers for others, unless they have grown beyond this,
 const LARGEST_SPARE: usize = 64 * 1024;
@@ -68,6 +71,8 @@ struct State {
     sent: usize,
     /// Some of what was sent may still wait in TLS's own buffer.
     unflushed: bool,
+    /// The client knows informational heads.
+    early: bool,
     /// The client waits for a word before it sends its body.
     expects: bool,
     /// The answer has begun.
@@ -117,6 +122,7 @@ impl Wire {
             out: Vec::new(),
             sent: 0,
             unflushed: false,
+            early: false,
             expects: false,
             answering: false,
             wanted: false,
@@ -164,7 +170,8 @@ impl Wire {
                     Ok(Some(asked)) => {
                         self.turn.set(self.turn.get().wrapping_add(1));
                         state.wanted = state.reader.is_in_body();
-                        state.expects = state.wanted && asked.wishes.expects;
+                        state.early = asked.parts.version == Version::HTTP_11;
+                        state.expects = state.wanted && state.early && asked.wishes.expects;
                         state.answering = false;
                         return Poll::Ready(Next::Request(asked));
                     }
@@ -293,6 +300,20 @@ impl Wire {
     pub fn to_send(&self) -> usize {
         let state = self.state.borrow();
         state.out.len() - state.sent
+    }
+
+    pub fn takes_early_heads(&self) -> bool {
+        self.state.borrow().early
+    }
+
+    /// Says something before the answer, unless that has begun, or the client doesn't take what it was told before.
+    pub fn tell_early(&self, turn: Turn, write: impl FnOnce(&mut Vec<u8>)) {
+        let state = &mut *self.state.borrow_mut();
+        if turn == self.turn.get() && !state.answering && state.out.len() < LARGEST_EARLY {
+            write(&mut state.out);
+            // Nobody waits for it to go: at the latest it does before the answer.
+            state.send_early(&mut Context::from_waker(Waker::noop()));
+        }
     }
 
     /// The answer has begun: a word to go on would come too late.
@@ -445,7 +466,11 @@ impl State {
         if std::mem::take(&mut self.expects) && self.received.is_empty() {
             self.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        // Mostly it goes at once. Whoever doesn't take it is found out by the answer.
+        self.send_early(cx);
+    }
+
+    /// Sends what comes before the answer. Mostly it goes at once; whoever doesn't take it is found out by the answer.
+    fn send_early(&mut self, cx: &mut Context<'_>) {
         while self.sent < self.out.len() {
             let Poll::Ready(Ok(sent)) = self.poll_write(&Bytes::new(), cx) else { return };
             self.sent += sent;
