@@ -64,7 +64,7 @@ impl Wish {
             return None;
         }
         let ClientBody::Http1(body) = body else { return None };
-        Some(Self { protocol, client: Client::Http1(body.switch()) })
+        Some(Self { protocol, client: Client::Http1(body.switch()?) })
     }
 
     /// Whether success means, to the client, that it is granted.

@@ -197,6 +197,7 @@ async fn exchange(
 
     // 4. What nobody wanted of the body stands before the next request.
     if wire.is_in_body() {
+        wire.takes_body_back();
         let mut left = SKIPPED;
         let skipped = poll_fn(|cx| match wire.poll_skip(&mut left, cx) {
             Poll::Ready(skipped) => Poll::Ready(skipped.is_ok()),

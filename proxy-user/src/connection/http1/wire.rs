@@ -168,7 +168,7 @@ impl Wire {
             if !state.received.is_empty() {
                 match state.reader.head(&mut state.received) {
                     Ok(Some(asked)) => {
-                        self.turn.set(self.turn.get().wrapping_add(1));
+                        self.takes_body_back();
                         state.wanted = state.reader.is_in_body();
                         state.early = asked.parts.version == Version::HTTP_11;
                         state.expects = state.wanted && state.early && asked.wishes.expects;
@@ -200,7 +200,10 @@ impl Wire {
         let state = &mut *self.state.borrow_mut();
         if state.reader.is_in_body() {
             // Whoever reads the body notices, and wakes us where it ends.
-            state.watcher = state.wanted.then(|| cx.waker().clone());
+            match &mut state.watcher {
+                Some(watcher) => watcher.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
             return Poll::Pending;
         }
         while !state.ended && state.received.len() < AHEAD {
@@ -256,6 +259,11 @@ impl Wire {
     pub fn may_skip(&self, most: u64) -> bool {
         let state = self.state.borrow();
         state.fault.is_none() && !state.expects && state.reader.left().is_none_or(|left| left <= most)
+    }
+
+    /// From now on, whoever holds the body gets no more of it.
+    pub fn takes_body_back(&self) {
+        self.turn.set(self.turn.get().wrapping_add(1));
     }
 
     /// Throws the rest of the body away: no more than `left` bytes, or it is not worth it.
@@ -385,7 +393,7 @@ impl Wire {
         self.state.borrow_mut().switch.take()
     }
 
-    /// The stream, for another protocol. `None` while somebody else holds on to the wire.
+    /// The stream, for another protocol. `None` if the request that asked for it isn't over.
     pub fn switched(this: Rc<Self>) -> Option<Switched> {
         let state = Rc::into_inner(this)?.state.into_inner();
         Some(Switched { stream: state.stream, received: state.received })
