@@ -44,6 +44,8 @@ pub struct Exchange {
     pub route: Option<Arc<str>>,
     /// The server that answered, or the last one that was asked.
     pub server: Option<Arc<str>>,
+    /// The service that was asked, where the route's own is made of others.
+    pub variant: Option<Arc<str>>,
     /// From the first attempt's begin to the answer's head.
     pub server_took: Option<Duration>,
     pub status: StatusCode,
@@ -89,6 +91,34 @@ pub struct WorkerLog {
 // === impl Exchange ===
 
 impl Exchange {
+    /// Of a request that is this one's copy. It is never written.
+    pub fn unlogged(&self) -> Self {
+        Self {
+            log: self.log.clone(),
+            began: self.began,
+            began_at: self.began_at,
+            client: self.client.clone(),
+            method: self.method.clone(),
+            host: self.host.clone(),
+            path: self.path.clone(),
+            version: self.version,
+            user_agent: None,
+            referer: None,
+            request_id: self.request_id.clone(),
+            entrypoint: self.entrypoint.clone(),
+            route: self.route.clone(),
+            server: None,
+            variant: None,
+            server_took: None,
+            status: self.status,
+            received: Rc::default(),
+            bytes_out: 0,
+            flags: Flags::default(),
+            held: Vec::new(),
+            finished: true,
+        }
+    }
+
     /// The request is over: writes its line.
     pub fn finish(mut self: Box<Self>) {
         self.finished = true;

@@ -20,7 +20,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::{Query, State},
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -33,8 +33,9 @@ use tokio::{
 use crate::{
     admin::verbs::Peer,
     config::model::{Admin, AdminAddr},
-    control::{order::Desk, state::ControlState},
+    control::{order::Desk, splits, state::ControlState},
     explain::{self, Question},
+    metrics,
 };
 
 /// Why the admin API can't be served.
@@ -103,11 +104,14 @@ fn router(state: Arc<ControlState>) -> Router {
     Router::new()
         .route("/ping", get(ping))
         .route("/api/v1/ping", get(ping))
+        .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/status", get(status))
         .route("/api/v1/allowlists", get(allowlists))
         .route("/api/v1/explain", get(explained))
         .route("/api/v1/blocks", get(blocks))
+        .route("/api/v1/splits", get(shares))
+        .route("/api/v1/drains", get(drains))
         .with_state(state)
 }
 
@@ -123,6 +127,13 @@ async fn ping(State(state): State<Arc<ControlState>>) -> Response {
 async fn status(State(state): State<Arc<ControlState>>) -> Response {
     match status::of(&state).await {
         Some(status) => Json(status).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
+    }
+}
+
+async fn metrics(State(state): State<Arc<ControlState>>) -> Response {
+    match metrics::scrape(&state).await {
+        Some(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
     }
 }
@@ -154,7 +165,10 @@ async fn explained(State(state): State<Arc<ControlState>>, Query(asked): Query<A
     let snapshot = running.load_full();
     let explained = serde_json::from_str::<Question>(&asked.question)
         .map_err(|error| format!("the question is not understood: {error}"))
-        .and_then(|question| explain::explain(&snapshot.config, Some(snapshot.generation), &question));
+        .and_then(|question| explain::explain(&snapshot.config, Some(snapshot.generation), &question))
+        .map(|explanation| {
+            explanation.with_weights(|split, variant| splits::weight(&snapshot, split, variant))
+        });
     match explained {
         Ok(explanation) => Json(explanation).into_response(),
         Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
@@ -163,6 +177,20 @@ async fn explained(State(state): State<Arc<ControlState>>, Query(asked): Query<A
 
 async fn blocks(State(state): State<Arc<ControlState>>) -> Response {
     match status::blocks::document(&state).await {
+        Some(document) => Json(document).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
+    }
+}
+
+async fn shares(State(state): State<Arc<ControlState>>) -> Response {
+    match status::splits::document(&state) {
+        Some(document) => Json(document).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
+    }
+}
+
+async fn drains(State(state): State<Arc<ControlState>>) -> Response {
+    match status::drains::document(&state) {
         Some(document) => Json(document).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
     }

@@ -20,6 +20,7 @@ use crate::{
     hygiene::{Fault, patience::Stall},
     middleware::{reason::Reason, shape::Shape},
     upstream::{Lease, http1},
+    variants::mirror::Copied,
 };
 
 /// What came of a request's body.
@@ -83,6 +84,11 @@ pub enum RequestBody {
     Whole {
         data: Option<Bytes>,
         trailers: Option<HeaderMap>,
+    },
+    /// One that is copied as it passes.
+    Copied {
+        body: Box<RequestBody>,
+        copy: Rc<Copied>,
     },
 }
 
@@ -197,6 +203,15 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, RequestFault>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
+            Self::Copied { body, copy } => {
+                let frame = std::task::ready!(Pin::new(&mut **body).poll_frame(cx));
+                if let Some(Ok(frame)) = &frame
+                    && let Some(data) = frame.data_ref()
+                {
+                    copy.take(data);
+                }
+                Poll::Ready(frame)
+            }
             Self::Whole { data, trailers } => {
                 let next = data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
                 Poll::Ready(next.map(Ok))
@@ -236,6 +251,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Copied { body, .. } => body.is_end_stream(),
             Self::Whole { data, trailers } => data.is_none() && trailers.is_none(),
             Self::Streaming { incoming, .. } => incoming.is_end_stream(),
         }
@@ -244,6 +260,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Copied { body, .. } => body.size_hint(),
             // Trailers have their place behind chunks, not behind a length.
             Self::Whole { trailers: Some(_), .. } => SizeHint::default(),
             Self::Whole { data, .. } => {

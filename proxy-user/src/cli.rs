@@ -8,11 +8,16 @@ mod apply;
 mod block;
 mod check;
 mod docs;
+mod doctor;
+mod drain;
 mod explain;
+mod generate;
 mod hash_password;
 mod kernel;
 mod reload;
+mod roll;
 mod run;
+mod split;
 mod status;
 mod top;
 mod watch;
@@ -48,12 +53,21 @@ enum Command {
     Reload(reload::ReloadArgs),
     /// Show what the running daemon does
     Status(status::StatusArgs),
+    /// Send no new work to servers, or to this host, and let the old work end
+    Drain(drain::DrainArgs),
+    /// Send work again to servers, or to this host
+    Undrain(drain::UndrainArgs),
+    /// Take the servers of a service out one by one, run a command for each, and put it back when it is well
+    Roll(roll::RollArgs),
     /// Show allowlists and how current they are, or fetch them now
     #[command(subcommand)]
     Allowlist(allowlist::AllowlistCommand),
     /// Block addresses for a while, show who is blocked, let them go
     #[command(subcommand)]
     Block(block::BlockCommand),
+    /// Show how requests are shared out between services and what became of them, share them out otherwise, or have a
+    /// judge do it
+    Split(split::SplitArgs),
     /// Say why the gate passes or drops an address or a packet, which way a URL takes, or more about a code like W012
     Explain(explain::ExplainArgs),
     /// Make of a password what `basic_auth` keeps of it
@@ -69,12 +83,19 @@ enum Command {
     Ping(status::PingArgs),
     /// Print the version, and whether the kernel programs are inside
     Version(VersionArgs),
+    /// Look at this host as the daemon will find it, and say what to mend
+    Doctor(doctor::DoctorArgs),
+    /// Print a script that completes commands in your shell
+    Completions(generate::CompletionsArgs),
     /// Take a configuration on trial back where no daemon does; `weir apply --confirm` starts it
     #[command(hide = true)]
     Watchdog(apply::WatchdogArgs),
     /// Write the generated documentation into a folder
     #[command(hide = true)]
     Docs(docs::DocsArgs),
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Manual(generate::ManualArgs),
 }
 
 #[derive(Debug, Args)]
@@ -105,8 +126,12 @@ pub fn main() -> ExitCode {
         Command::Watchdog(args) => apply::watchdog(args),
         Command::Reload(args) => reload::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Drain(args) => drain::drain(&args),
+        Command::Undrain(args) => drain::undrain(&args),
+        Command::Roll(args) => roll::run(&args),
         Command::Allowlist(command) => allowlist::run(&command),
         Command::Block(command) => block::run(&command),
+        Command::Split(args) => split::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::HashPassword(args) => hash_password::run(&args),
         Command::Watch(args) => watch::run(&args),
@@ -115,6 +140,9 @@ pub fn main() -> ExitCode {
         Command::Ping(args) => status::ping(&args),
         Command::Version(args) => version(&args),
         Command::Docs(args) => docs::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => generate::completions(&args),
+        Command::Manual(args) => generate::manual(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

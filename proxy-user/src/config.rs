@@ -32,7 +32,10 @@ pub use code::Code;
 pub use diagnostic::{Diagnostic, Related, Report, Severity};
 pub use reference::{reference_markdown, with_reference, write_docs};
 pub use schema::schema;
-pub(crate) use value::{duration as parse_duration, prefix as parse_prefix, quoted, show as show_duration};
+pub(crate) use value::{
+    duration as parse_duration, judge_steps as steps_of_judge, nearest, prefix as parse_prefix, quoted,
+    share as parse_share, show as show_duration, show_share,
+};
 
 /// What `weir run` uses without being told.
 pub const DEFAULT_PATH: &str = "/etc/weir/weir.toml";

@@ -6,7 +6,7 @@ pub mod http1;
 mod http2;
 pub mod http3;
 
-use std::{rc::Rc, sync::atomic::Ordering, time::Duration};
+use std::{cell::Cell, rc::Rc, sync::atomic::Ordering, time::Duration};
 
 use tokio::{net::TcpStream, time::timeout};
 
@@ -88,6 +88,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
             at,
             local,
             session,
+            requests: Cell::new(0),
             place,
         })
     };

@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod blocks;
 pub mod certificates;
+pub mod drains;
 pub mod files;
 pub mod floods;
 pub mod guard;
@@ -11,6 +12,7 @@ pub mod install;
 pub mod kernel_side;
 pub mod lists;
 pub mod order;
+pub mod splits;
 pub mod state;
 pub mod summary;
 pub mod trial;
@@ -33,11 +35,13 @@ use crate::{
         apply::{ApplyFault, Fleet},
         blocks::Blocking,
         certificates::Reported,
+        drains::Draining,
         files::Files,
         floods::Floods,
         guard::{Guard, Session},
         install::Trials,
         order::{Answer, Order, Refusal, Verb},
+        splits::Splits,
         state::{ControlState, Source},
     },
     demonstration,
@@ -100,7 +104,9 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let admin = admin::bind(&config.admin)?;
     let workers = options.workers.unwrap_or_else(cores);
     let (mut blocking, blocked) = Blocking::at_start(&config);
-    let mut fleet = Fleet::start(config.clone(), workers, &state, blocking.shared(), blocked).await?;
+    let mut draining = Draining::at_start(&config);
+    let mut fleet =
+        Fleet::start(config.clone(), workers, &state, blocking.shared(), blocked, draining.shared()).await?;
     state.applied(fleet.generation(), &fleet.kernel.state);
     let mut trials = Trials::at_start(&source, &state);
     state.runs(fleet.running());
@@ -113,9 +119,11 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut certificates = Reported::default();
     let mut hours = tokio::time::interval(certificates::LOOK);
     let mut floods = Floods::watch();
+    let mut splits = Splits::at_start(&fleet);
     let how = loop {
         certificates.look(&fleet.running().load().config, SystemTime::now());
         blocking.keep_up(&mut fleet).await;
+        splits.keep_up(&fleet);
         tokio::select! {
             signal = signals.next() => match signal {
                 Asked::Reload => {
@@ -130,9 +138,11 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
                 let _ = reload(&source, &state, &mut fleet, &mut files).await;
             }
             Some(order) = orders.recv() => {
-                perform(order, &source, &state, &mut fleet, &mut files, &mut trials, &mut blocking).await;
+                let (blocking, draining, splits) = (&mut blocking, &mut draining, &mut splits);
+                perform(order, &source, &state, &mut fleet, &mut files, &mut trials, blocking, draining, splits).await;
             }
             () = blocking.due() => blocking.look(&mut fleet).await,
+            () = splits.due() => splits.look(&fleet),
             () = trials.over() => {
                 let _ = install::revert(&source, &state, &mut fleet, &mut files, &mut trials).await;
             }
@@ -161,6 +171,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
 }
 
 /// Does what was ordered over the admin API.
+#[expect(clippy::too_many_arguments, reason = "whatever an order may be about")]
 async fn perform(
     order: Order,
     source: &Source,
@@ -169,6 +180,8 @@ async fn perform(
     files: &mut Files,
     trials: &mut Trials,
     blocking: &mut Blocking,
+    draining: &mut Draining,
+    splits: &mut Splits,
 ) {
     let (verb, answer) = order.open();
     let outcome = match verb {
@@ -181,6 +194,9 @@ async fn perform(
         Verb::Diff(asked) => difference(source, state, fleet, &asked.name, &asked.text),
         Verb::Block(wanted) => blocking.add(wanted, &state.guard, fleet).await,
         Verb::Unblock(wanted) => blocking.remove(wanted, fleet).await,
+        Verb::Split(wanted) => splits.order(&wanted, fleet),
+        Verb::Drain(wanted) => draining.drain(wanted, &fleet.running().load()),
+        Verb::Undrain(wanted) => draining.undrain(&wanted, &fleet.running().load()),
         // Fetching takes its time, and what it brings comes back as news.
         Verb::RefreshAllowlists(what) => {
             tokio::spawn(lists::refresh(what, state.lists.clone(), answer));

@@ -1,6 +1,8 @@
 //! Which way a request would take, and why: what `weir explain URL` tells. Worked out from a configuration, by the same
 //! router, the same judge of heads and the same rewriting that requests meet. Pure.
 
+pub mod parts;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, request};
@@ -65,6 +67,9 @@ pub struct Way {
     pub answer: Option<String>,
     pub service: Option<String>,
     pub servers: Vec<String>,
+    /// What the service is made of, where that is not servers.
+    #[serde(default)]
+    pub parts: Vec<parts::Part>,
     /// The target that a server is asked for, after rewriting.
     pub target: Option<String>,
     /// Those that nearly took it, the nearest first.
@@ -164,6 +169,7 @@ fn way(config: &Config, id: EntrypointId, question: &Parsed) -> Way {
         answer: None,
         service: None,
         servers: Vec::new(),
+        parts: Vec::new(),
         target: None,
         others: Vec::new(),
     };
@@ -264,8 +270,9 @@ fn follow(
         }
     }
     match route.service {
-        Some(service) => {
-            let service = &config.services[service.0];
+        Some(id) => {
+            let service = &config.services[id.0];
+            way.parts = parts::of(config, id, 0);
             way.service = Some(service.name.to_string());
             way.servers = service.servers.iter().map(ToString::to_string).collect();
             way.target = uri.path_and_query().map(ToString::to_string);

@@ -54,9 +54,31 @@ pub struct Health {
     /// since an earlier count is waiting in vain.
     silences: AtomicU32,
     suspected: AtomicBool,
+    /// Who wants it to get no new work: [`BY_WORD`], [`BY_ITSELF`].
+    drained: AtomicU8,
+    /// When it last became one that gets work.
+    usable_since: AtomicU64,
+    probes: Mutex<Probes>,
     wake: Notify,
     changed: Notify,
     last_change: Mutex<Change>,
+    /// Since when it asks to be drained, and how.
+    asks_to_drain: Mutex<Option<Change>>,
+}
+
+/// An operator has said so: see `drain.rs`.
+const BY_WORD: u8 = 1;
+
+/// Its health answers ask for it.
+const BY_ITSELF: u8 = 2;
+
+/// How its probes went, for those who wait until it is well *again*.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Probes {
+    /// All that have ended.
+    pub ended: u64,
+    /// The last so many in a row went well.
+    pub good: u32,
 }
 
 /// The last change of status, for people.
@@ -75,10 +97,78 @@ impl Health {
             last_byte: AtomicU64::new(0),
             silences: AtomicU32::new(0),
             suspected: AtomicBool::new(false),
+            drained: AtomicU8::new(0),
+            usable_since: AtomicU64::new(0),
+            probes: Mutex::default(),
             wake: Notify::new(),
             changed: Notify::new(),
             last_change: Mutex::new(Change { at: Timestamp::now(), why: "not probed yet".into() }),
+            asks_to_drain: Mutex::default(),
         }
+    }
+
+    /// Whether new requests may go there.
+    pub fn takes_work(&self) -> bool {
+        self.status().usable() && !self.is_draining()
+    }
+
+    /// Whether it gets no new work, however well it is.
+    pub fn is_draining(&self) -> bool {
+        self.drained.load(Ordering::Acquire) != 0
+    }
+
+    /// When it last became one that gets work: it came up, or its drain was undone. A server that had work from the start has
+    /// had it since the clock began.
+    pub fn usable_since(&self) -> Moment {
+        Moment(self.usable_since.load(Ordering::Relaxed))
+    }
+
+    /// An operator has said that it gets no new work, or that it does again.
+    pub fn drained_by_word(&self, drained: bool) {
+        self.drained_by(BY_WORD, drained);
+    }
+
+    fn drained_by(&self, whom: u8, drained: bool) {
+        let before = if drained {
+            self.drained.fetch_or(whom, Ordering::AcqRel)
+        } else {
+            // Whoever reads that it is usable shall not think that it has long been.
+            if self.drained.load(Ordering::Acquire) == whom && self.status().usable() {
+                self.usable_since.store(Moment::now().0, Ordering::Relaxed);
+            }
+            self.drained.fetch_and(!whom, Ordering::AcqRel)
+        };
+        if (before & whom != 0) != drained {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Since when it asks to be drained, and how; `None`: it doesn't.
+    pub fn asks_to_drain(&self) -> Option<Change> {
+        self.asks_to_drain.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A probe's answer asked for a drain, with these words, or didn't. Says whether that is news.
+    pub(crate) fn asked_to_drain(&self, why: Option<String>) -> bool {
+        let mut asks = self.asks_to_drain.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = asks.is_some() != why.is_some();
+        if news {
+            self.drained_by(BY_ITSELF, why.is_some());
+            *asks = why.map(|why| Change { at: Timestamp::now(), why });
+        }
+        news
+    }
+
+    /// How its probes went so far.
+    pub fn probes(&self) -> Probes {
+        *self.probes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A probe has ended, well or not.
+    pub(crate) fn probed(&self, well: bool) {
+        let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        probes.ended += 1;
+        probes.good = if well { probes.good.saturating_add(1) } else { 0 };
     }
 
     pub fn status(&self) -> Status {
@@ -127,6 +217,9 @@ impl Health {
     pub(crate) fn change(&self, status: Status, silent: bool, why: String) {
         *self.last_change.lock().unwrap_or_else(PoisonError::into_inner) =
             Change { at: Timestamp::now(), why };
+        if status.usable() && !self.status().usable() && !self.is_draining() {
+            self.usable_since.store(Moment::now().0, Ordering::Relaxed);
+        }
         self.status.store(status as u8, Ordering::Release);
         if silent {
             self.silences.fetch_add(1, Ordering::AcqRel);
@@ -158,6 +251,46 @@ mod tests {
         health.heard(Moment(20));
         health.heard(Moment(10));
         assert_eq!(health.last_byte(), Moment(20));
+    }
+
+    #[test]
+    fn a_drained_server_gets_no_work_until_all_who_wanted_it_have_let_go() {
+        let health = Health::new(Status::Up);
+        assert!(health.takes_work());
+        health.drained_by_word(true);
+        assert!(health.asked_to_drain(Some("404".into())));
+        assert!(!health.asked_to_drain(Some("404".into())), "that is no news");
+        health.drained_by_word(false);
+        assert!(health.is_draining() && !health.takes_work());
+        assert!(health.asked_to_drain(None));
+        assert!(health.takes_work() && health.asks_to_drain().is_none());
+    }
+
+    #[test]
+    fn a_server_is_usable_since_it_came_up_or_its_drain_was_undone() {
+        let health = Health::new(Status::Starting);
+        health.drained_by_word(true);
+        health.change(Status::Up, false, "up".into());
+        assert_eq!(health.usable_since(), Moment(0), "drained, it is not");
+        let before = Moment::now();
+        health.drained_by_word(false);
+        let undrained = health.usable_since();
+        assert!(undrained >= before);
+        health.drained_by_word(false);
+        assert_eq!(health.usable_since(), undrained, "that has changed nothing");
+        health.change(Status::Down, false, "down".into());
+        assert_eq!(health.usable_since(), undrained);
+        health.change(Status::Up, false, "up".into());
+        assert!(health.usable_since() >= undrained);
+    }
+
+    #[test]
+    fn probes_are_counted_and_good_ones_only_in_a_row() {
+        let health = Health::new(Status::Up);
+        for (well, ended, good) in [(true, 1, 1), (true, 2, 2), (false, 3, 0), (true, 4, 1)] {
+            health.probed(well);
+            assert_eq!(health.probes(), Probes { ended, good });
+        }
     }
 
     #[test]

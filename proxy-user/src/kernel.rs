@@ -48,7 +48,7 @@ pub use status::{KernelStatus, ShadowedSource};
 use self::{
     attach::Programs,
     blocks::Blocks,
-    interface::Places,
+    interface::{Places, Tc},
     object::Loaded,
     pins::{Lock, OtherLayout, Pins},
     plan::Observed,
@@ -300,14 +300,14 @@ pub fn stands(bpffs: &Path) -> Result<bool, KernelFault> {
         return Ok(true);
     }
     for name in pins.other_layouts()? {
-        if !pins.of_layout(&name).linked()?.is_empty() {
+        if !pins.of_layout(&name).guarded()?.is_empty() {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// What another version has pinned: its layout's name, and the interfaces that it guards by links.
+/// What another version has pinned: its layout's name, and the interfaces that it guards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OtherVersion {
     pub layout: String,
@@ -317,8 +317,27 @@ pub struct OtherVersion {
 /// Other versions' pins, which this one can't read.
 pub fn other_versions(bpffs: &Path) -> Result<Vec<OtherVersion>, KernelFault> {
     let pins = Pins::below(bpffs);
-    let of = |layout: String| Ok(OtherVersion { interfaces: pins.of_layout(&layout).linked()?, layout });
+    let of = |layout: String| Ok(OtherVersion { interfaces: pins.of_layout(&layout).guarded()?, layout });
     pins.other_layouts()?.into_iter().map(of).collect()
+}
+
+/// Whether this process may load the gate.
+pub fn permitted() -> Result<(), KernelFault> {
+    privileges::check()
+}
+
+/// Where on an interface the gate would be attached, and why there. The kernel may still refuse it.
+pub fn preview(interface: &Arc<str>, mode: KernelMode) -> Result<(Hook, String), KernelFault> {
+    let resolved =
+        interface::resolve(std::slice::from_ref(interface), mode, Tc::of_this_kernel(), |_| false)?;
+    let choice = resolved.candidates.into_iter().flat_map(|candidate| candidate.hooks).next();
+    let choice = choice.ok_or_else(|| KernelFault::NoInterface { name: interface.to_string() })?;
+    Ok((choice.hook, choice.why))
+}
+
+/// The largest packet that an interface carries, in bytes; `None` where it can't be asked.
+pub fn mtu(interface: &str) -> Option<u32> {
+    interface::mtu(interface)
 }
 
 /// Removes links, programs and maps: nothing is guarded by the kernel any more.

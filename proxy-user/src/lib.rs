@@ -22,6 +22,7 @@ pub mod routing;
 pub mod forwarding;
 pub mod middleware;
 pub mod service;
+pub mod variants;
 pub mod balance;
 pub mod upstream;
 pub mod page;
@@ -35,6 +36,7 @@ pub mod clock;
 pub mod packet;
 pub mod snapshot;
 pub mod health;
+pub mod drain;
 
 // === The control side ===
 pub mod config;
@@ -44,6 +46,7 @@ pub mod acme;
 pub mod kernel;
 pub mod explain;
 pub mod admin;
+pub mod metrics;
 pub mod demonstration;
 pub mod allocator;
 pub mod cli;

@@ -1,6 +1,7 @@
 //! The life of a request, from its head to the head of its answer. A table of contents: the stages are elsewhere.
 
 use std::{
+    cell::Cell,
     convert::Infallible,
     net::SocketAddr,
     rc::Rc,
@@ -13,7 +14,6 @@ use futures_util::TryFutureExt as _;
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request, response, uri::Scheme,
 };
-use tokio::time::timeout_at;
 
 use crate::{
     access_log::{self, Exchange, Flags, format::unix_millis},
@@ -34,9 +34,10 @@ use crate::{
     upgrade::Wish,
     upstream::{
         attempt::{Answer, Means},
-        deliver::{Undelivered, deliver},
+        deliver::Undelivered,
         http1::Early,
     },
+    variants::deliver,
     worker::Worker,
 };
 
@@ -52,6 +53,8 @@ pub struct Caller {
     pub local: SocketAddr,
     /// What the TLS handshake has told; `None`: it is a plain connection.
     pub session: Option<Session>,
+    /// So many requests have come over it.
+    pub requests: Cell<u64>,
     /// Kept until the last of its requests is over.
     pub place: Place,
 }
@@ -109,6 +112,7 @@ async fn answered(
     let client = identity::client_address(entrypoint.client_ip.as_ref(), trust, &caller.peer, &head.headers);
     let request_id = identity::request_id(trust, &head.headers, unix_millis(now));
     let taste = Taste::of(&head.headers);
+    caller.requests.set(caller.requests.get() + 1);
     let judged = match head.extensions.remove::<Fault>() {
         Some(fault) => Err(fault),
         None => hygiene::judge(&head),
@@ -128,6 +132,7 @@ async fn answered(
         entrypoint: entrypoint.name.clone(),
         route: None,
         server: None,
+        variant: None,
         server_took: None,
         status: access_log::unanswered(),
         received: Rc::default(),
@@ -218,7 +223,7 @@ async fn answered(
             return dressed(refuse(Refusal::Halted(halt), entrypoint, taste, exchange));
         }
     }
-    let Some(service) = &destination.service else {
+    let Some(mut service) = destination.service.as_ref() else {
         return dressed(refuse(Refusal::NoRoute, entrypoint, taste, exchange));
     };
     if let Some(wish) = &wish {
@@ -234,10 +239,8 @@ async fn answered(
         }
     };
     let means = Means { early: Early::to(&hears), ..means };
-    let delivered = match chain.first_byte_by(exchange.began) {
-        None => deliver(means, service, &head, body, &mut exchange).await,
-        Some(by) => in_time(by, deliver(means, service, &head, body, &mut exchange)).await,
-    };
+    let by = chain.first_byte_by(exchange.began);
+    let delivered = deliver(means, by, &mut service, &head, body, &mut exchange).await;
     match delivered {
         Ok(answer) => {
             let Answer { mut head, lease, .. } = answer;
@@ -246,12 +249,12 @@ async fn answered(
             exchange.status = head.status;
             let connects = wish.as_ref().is_some_and(Wish::is_connect);
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                let (Some(wish), Some(server)) = (wish, lease.into_connection()) else {
+                let (Some(wish), Some((server, under_way))) = (wish, lease.into_connection()) else {
                     // A server that switches unasked was found out before.
                     let fault = Undelivered::NoServer;
                     return Ok(refuse(Refusal::Undelivered(service, fault), entrypoint, taste, exchange));
                 };
-                wish.granted(&mut head, protocol, server).carry(&caller, exchange);
+                wish.granted(&mut head, protocol, server).carry(&caller, exchange, under_way);
                 return Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)));
             }
             if connects && head.status.is_success() {
@@ -320,14 +323,6 @@ fn refuse(
     };
     exchange.status = response.status();
     response.map(|bytes| ResponseBody::whole(bytes, Some(exchange)))
-}
-
-/// Delivers in the time that a route gives it. Boxed, since it is large and most routes give no time.
-async fn in_time(
-    by: Instant,
-    delivery: impl Future<Output = Result<Answer, Undelivered>>,
-) -> Result<Answer, Undelivered> {
-    timeout_at(by.into(), Box::pin(delivery)).await.unwrap_or(Err(Undelivered::TooLate))
 }
 
 /// Makes of a client's request the one that a server gets: with a host, and one Cookie field.

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     proxy_protocol,
     tls::server::ServerTls,
     upstream::{budget::Budget, pool::PoolKey},
+    variants::MadeOf,
 };
 
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Service {
     pub budget: Arc<Budget>,
     pub counters: Arc<ServiceCounters>,
     pub turn: Turn,
+    /// Other services in the place of servers.
+    pub made_of: Option<MadeOf>,
 }
 
 #[derive(Debug)]
@@ -69,7 +72,14 @@ pub struct ServiceCounters {
 pub struct ServerCounters {
     pub requests: AtomicU64,
     pub failures: AtomicU64,
+    /// Requests that it has under way now, see [`UnderWay`].
+    pub active: AtomicU32,
 }
+
+/// A request that is a server's to answer: it counts from the pick until its answer's body has ended (or the connection that
+/// it was upgraded to), the client has left, or the attempt has failed. Dropping it is all that takes.
+#[derive(Debug)]
+pub struct UnderWay(Arc<ServerCounters>);
 
 /// Whose turn it is, counted up with each request.
 #[derive(Debug)]
@@ -88,6 +98,22 @@ impl Turn {
     }
 }
 
+// === impl Server ===
+
+impl Server {
+    /// Counts a request that goes to this server.
+    pub fn begin(&self) -> UnderWay {
+        self.counters.active.fetch_add(1, Ordering::Relaxed);
+        UnderWay(self.counters.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 // === impl Service ===
 
 impl Service {
@@ -100,7 +126,7 @@ impl Service {
         };
         // A server that is taken out for its silence is marked as down first and counted second. So the count is read
         // first and the mark second: whoever gets in at the last moment is still told to leave.
-        let usable = |index: usize| self.servers[index].health.status().usable();
+        let usable = |index: usize| self.servers[index].health.takes_work();
         let mut passed_over = tried;
         while let Some(index) = balance::round_robin(self.servers.len(), turn, passed_over, usable) {
             let picked = picked(index);
@@ -112,7 +138,8 @@ impl Service {
         match self.when_all_down {
             WhenAllDown::Page(_) => None,
             WhenAllDown::TryThen(_) => {
-                balance::round_robin(self.servers.len(), turn, tried, |_| true).map(picked)
+                let not_drained = |index: usize| !self.servers[index].health.is_draining();
+                balance::round_robin(self.servers.len(), turn, tried, not_drained).map(picked)
             }
         }
     }

@@ -23,6 +23,7 @@ use crate::{
     blocklist::Blocks,
     config::model::{self, AllowlistId, Config, Limits, Network, RedirectToHttps},
     connection::{crowd::Crowd, http3::settings::Http3},
+    drain::Drains,
     health::{Health, Status},
     hygiene::Faults,
     identity::TrustedSource,
@@ -36,6 +37,7 @@ use crate::{
     service::{Server, ServerCounters, Service, Turn, WhenAllDown},
     tls::{entrypoint::Terminator, server::ServerTls},
     upstream::pool::PoolKey,
+    variants::{self, memory::Memory},
 };
 
 #[derive(Debug)]
@@ -52,6 +54,10 @@ pub struct Snapshot {
     pub acme: Arc<Board>,
     /// One and the same for all snapshots.
     pub blocks: Arc<Blocks>,
+    /// Weights that were set at run time. One and the same for all snapshots.
+    pub splits: Arc<Memory>,
+    /// Who is drained. One and the same for all snapshots, which note it in their servers.
+    pub drains: Arc<Drains>,
     by_address: HashMap<EntrypointAddr, usize>,
 }
 
@@ -134,11 +140,14 @@ impl Snapshot {
             .iter()
             .map(|page| Arc::new(Page::new(page.name.clone(), &page.html, page.retry_after)))
             .collect();
-        let services = config
-            .services
-            .iter()
-            .map(|service| running_service(service, &pages, before).map(Arc::new))
-            .collect::<Result<Vec<_>, _>>()?;
+        let splits = before.map(|before| before.splits.clone());
+        let splits = splits.unwrap_or_else(|| Arc::new(Memory::at_start(&config.state.dir)));
+        let known = before.map_or(&[][..], |before| &before.services);
+        let services = variants::running::all(&config, &splits, known, |service| {
+            running_service(service, &pages, before)
+        })?;
+        let drains = before.map(|before| before.drains.clone()).unwrap_or_default();
+        drains.mark(&services);
         let middleware = running_middleware(&config, &services, before);
         let entrypoints = (0..config.entrypoints.len())
             .map(|index| {
@@ -154,7 +163,9 @@ impl Snapshot {
             generation: before.map_or(1, |before| before.generation + 1),
             access_log: access_log(&config, before)?,
             acme: acme.clone(),
+            splits,
             blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
+            drains,
             config,
             entrypoints,
             services,
@@ -345,6 +356,7 @@ fn running_service(
         counters: known.map(|known| known.counters.clone()).unwrap_or_default(),
         tls,
         turn: Turn::somewhere(),
+        made_of: None,
     })
 }
 

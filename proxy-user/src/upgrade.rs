@@ -16,6 +16,7 @@ use crate::{
     connection::http1::Switch,
     hygiene::{self, Fault, patience::Stall},
     request::Caller,
+    service::UnderWay,
     upstream::http1::Connection,
 };
 
@@ -42,6 +43,16 @@ enum Client {
 pub struct Tunnel {
     client: Client,
     server: Box<Connection>,
+}
+
+/// The server's side of it, and what is kept until it is over.
+#[derive(Debug)]
+pub struct Crossing {
+    server: Box<Connection>,
+    exchange: Box<Exchange>,
+    /// Its server has it under way.
+    #[expect(dead_code, reason = "counts as long as it is held")]
+    under_way: Option<UnderWay>,
 }
 
 impl Wish {
@@ -97,20 +108,21 @@ impl Wish {
 }
 
 impl Tunnel {
-    /// Carries bytes until either side ends, then writes the access log's line.
-    pub fn carry(self, caller: &Rc<Caller>, exchange: Box<Exchange>) {
+    /// Carries bytes until either side ends, then writes the access log's line. Until then the server has it `under_way`.
+    pub fn carry(self, caller: &Rc<Caller>, exchange: Box<Exchange>, under_way: Option<UnderWay>) {
         let Self { client, server } = self;
+        let crossing = Crossing { server, exchange, under_way };
         match client {
             // Its connection does so itself, once it has sent the answer's head.
-            Client::Http1(switch) => switch.to(server, exchange),
+            Client::Http1(switch) => switch.to(crossing),
             Client::Http2(client) => {
                 let counted = caller.worker.count_connection();
                 let caller = caller.clone();
                 tokio::task::spawn_local(async move {
                     // The client's side is there once it has got the answer's head; it may be gone before.
                     match client.await {
-                        Ok(client) => carry(TokioIo::new(client), server, &caller, exchange).await,
-                        Err(_) => exchange.finish(),
+                        Ok(client) => crossing.carry(TokioIo::new(client), &caller).await,
+                        Err(_) => crossing.end(),
                     }
                     drop((counted, caller));
                 });
@@ -119,39 +131,47 @@ impl Tunnel {
     }
 }
 
-/// Carries bytes until either side ends, or neither says anything for too long.
-pub async fn carry(
-    mut client: impl AsyncRead + AsyncWrite + Unpin,
-    mut server: Box<Connection>,
-    caller: &Caller,
-    mut exchange: Box<Exchange>,
-) {
-    let mut stall = Stall::new(caller.worker.patience.clone(), caller.entrypoint.limits.stream_idle);
-    let mut carrying = pin!(copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER));
-    let carried = poll_fn(|cx| {
-        if let Poll::Ready(carried) = carrying.as_mut().poll(cx) {
-            return Poll::Ready(Ok(carried));
+// === impl Crossing ===
+
+impl Crossing {
+    /// Carries bytes until either side ends, or neither says anything for too long.
+    pub async fn carry(mut self, mut client: impl AsyncRead + AsyncWrite + Unpin, caller: &Caller) {
+        let mut stall = Stall::new(caller.worker.patience.clone(), caller.entrypoint.limits.stream_idle);
+        let carried = {
+            let server = &mut self.server;
+            let mut carrying = pin!(copy_bidirectional_with_sizes(&mut client, server, BUFFER, BUFFER));
+            poll_fn(|cx| {
+                if let Poll::Ready(carried) = carrying.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(carried));
+                }
+                // Woken for nothing by the ticker, it is over; woken by anything else, its time begins anew.
+                if stall.is_over(cx) {
+                    return Poll::Ready(Err(Fault::StreamTimeout));
+                }
+                stall.moves();
+                let _ = stall.is_over(cx);
+                Poll::Pending
+            })
+            .await
+        };
+        match carried {
+            Ok(Ok((to_server, to_client))) => {
+                self.exchange.received.bytes.set(to_server);
+                self.exchange.bytes_out = to_client;
+            }
+            Ok(Err(_)) => {}
+            Err(fault) => {
+                caller.entrypoint.counters.faults.count(fault);
+                self.exchange.flags.refused = Some(fault);
+            }
         }
-        // Woken for nothing by the ticker, it is over; woken by anything else, its time begins anew.
-        if stall.is_over(cx) {
-            return Poll::Ready(Err(Fault::StreamTimeout));
-        }
-        stall.moves();
-        let _ = stall.is_over(cx);
-        Poll::Pending
-    });
-    match carried.await {
-        Ok(Ok((to_server, to_client))) => {
-            exchange.received.bytes.set(to_server);
-            exchange.bytes_out = to_client;
-        }
-        Ok(Err(_)) => {}
-        Err(fault) => {
-            caller.entrypoint.counters.faults.count(fault);
-            exchange.flags.refused = Some(fault);
-        }
+        self.end();
     }
-    exchange.finish();
+
+    /// It is over, or comes to nothing.
+    pub fn end(self) {
+        self.exchange.finish();
+    }
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -4,9 +4,11 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    future::poll_fn,
     io,
     rc::Rc,
     sync::Arc,
+    task::Poll,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -184,8 +186,30 @@ impl Worker {
         current.clone()
     }
 
-    pub fn means(&self, ends: Ends) -> Means<'_> {
-        Means { pool: &self.pool, waiting: &self.waiting, ends, early: Early::default() }
+    pub fn means(self: &Rc<Self>, ends: Ends) -> Means<'_> {
+        Means { worker: self, pool: &self.pool, waiting: &self.waiting, ends, early: Early::default() }
+    }
+
+    /// Whether clients are told to take their connections elsewhere.
+    pub fn host_drains(&self) -> bool {
+        self.snapshot().drains.host.is_on()
+    }
+
+    /// For connections that serve many requests: resolves when this host drains and this one has served some. A new one that
+    /// was told at once would only be opened again. Must be polled whenever the connection is.
+    pub async fn host_drains_after(&self, requests: &Cell<u64>) {
+        let drains = self.snapshot().drains.clone();
+        drains.host.begins().await;
+        poll_fn(|_| if requests.get() > 0 { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    /// Nothing idle keeps a server busy that is about to go.
+    fn leave_drained_servers(&self) {
+        for service in &self.snapshot().services {
+            for server in service.servers.iter().filter(|server| server.health.is_draining()) {
+                self.pool.leave(server.pool_key);
+            }
+        }
     }
 
     /// Counts one more connection, until the result is dropped.
@@ -334,6 +358,7 @@ async fn tick(worker: Rc<Worker>) {
         }
         if count.is_multiple_of(PRUNE_TICKS) {
             worker.pool.prune();
+            worker.leave_drained_servers();
         }
     }
 }

@@ -41,8 +41,6 @@ fn unknown_keys_are_faults() {
 #[test]
 fn what_later_versions_bring_is_refused_as_such() {
     for (case, line) in [
-        ("[[route]]\nhost='a'\nservice='app'\nsplit={app=1}", "4:1: `route.split`"),
-        ("[[route]]\nhost='a'\nservice='app'\nsticky='cookie'", "4:1: `route.sticky`"),
         ("[[route]]\nhost='a'\nservice='app'\npages={}", "4:1: `route.pages`"),
         ("[[route]]\nhost='a'\nservice='app'\nsni='a'", "4:1: `route.sni`"),
         ("[[route]]\nhost='a'\nservice='app'\npassthrough='app'", "4:1: `route.passthrough`"),
@@ -51,6 +49,164 @@ fn what_later_versions_bring_is_refused_as_such() {
     ] {
         only(case, &format!("error[W004]: weir.toml:{line} is not yet supported in this version"));
     }
+}
+
+#[test]
+fn a_service_is_made_of_servers_or_of_other_services() {
+    for (case, line) in [
+        (
+            "servers = '10.0.0.2:80'\nsplit = { app = 1 }",
+            "error[W027]: weir.toml:3:9: service `x` has both `servers` and `split`",
+        ),
+        (
+            "split = { app = 1 }\nfailover = 'app'",
+            "error[W027]: weir.toml:3:12: service `x` has both `split` and `failover`",
+        ),
+        (
+            "failover = 'app'\nhealth = { path = '/' }",
+            "error[W027]: weir.toml:3:10: service `x` is made of other services, and has `health`",
+        ),
+        (
+            "failover = 'app'\nwhen_all_down = 'try'",
+            "error[W027]: weir.toml:3:17: service `x` is made of other services, and has `when_all_down`",
+        ),
+        ("failover = []", "error[W029]: weir.toml:2:12: service `x`: `failover` is an empty list"),
+        ("failover = ['app', 'app']", "error[W027]: weir.toml:2:20: service `x`: `app` is listed twice"),
+        (
+            "failover = ['app', 'ap']",
+            "error[W012]: weir.toml:2:20: service `x` falls over to service `ap`, which does not exist",
+        ),
+        (
+            "split = { app = 1, ap = 2 }",
+            "error[W012]: weir.toml:2:20: service `x` is split into service `ap`, which does not exist",
+        ),
+        ("split = {}", "error[W081]: weir.toml:2:9: service `x` is split into nothing"),
+        ("split = { app = 0 }", "error[W081]: weir.toml:2:9: service `x`: all weights of the split are 0"),
+        ("split = { app = -1 }", "error[W081]: weir.toml:2:17: service `x`: the weight of `app` is `-1`"),
+        (
+            "split = { app = 10001 }",
+            "error[W081]: weir.toml:2:17: service `x`: the weight of `app` is `10001`",
+        ),
+        (
+            "split = { app = '1' }",
+            "error[W005]: weir.toml:2:17: `service.x.split.app` must be a whole number, not a string",
+        ),
+        (
+            "split = { app = 1 }\nsticky = 'server'",
+            "error[W083]: weir.toml:3:10: service `x`: sticky is `server`, which names no cookie",
+        ),
+        (
+            "split = { app = 1 }\nsticky = 'cookie:a b'",
+            "error[W083]: weir.toml:3:10: service `x`: sticky is `cookie:a b`, which names no cookie",
+        ),
+        (
+            "failover = 'app'\nsticky = 'cookie'",
+            "error[W027]: weir.toml:3:10: service `x` has `sticky` without `split`",
+        ),
+        (
+            "failover = 'app'\nfall_over = true",
+            "error[W027]: weir.toml:3:13: service `x` has `fall_over` without `split`",
+        ),
+        (
+            "service = 'app'",
+            "error[W016]: weir.toml:2:11: service `x` leads to another service, and does nothing else",
+        ),
+        (
+            "mirror = { to = 'app' }",
+            "error[W016]: weir.toml:2:10: service `x` mirrors, but has no `service` that answers",
+        ),
+        ("service = 'app'\nmirror = {}", "error[W016]: weir.toml:3:10: service `x`: `mirror` has no `to`"),
+        (
+            "service = 'app'\nmirror = { to = 'app' }",
+            "error[W027]: weir.toml:3:17: service `x` is mirrored to the service that answers",
+        ),
+        (
+            "service = 'app'\nmirror = { to = 'y', share = '10' }",
+            "error[W082]: weir.toml:3:30: service `x`: mirror.share: `10` has no `%`",
+        ),
+        (
+            "service = 'app'\nmirror = { to = 'y', share = '101%' }",
+            "error[W082]: weir.toml:3:30: service `x`: mirror.share is `101%`, out of range",
+        ),
+        (
+            "service = 'app'\nmirror = { to = 'y', body_limit = '1GiB' }",
+            "error[W039]: weir.toml:3:35: service `x`: mirror.body_limit is `1GiB`, out of range",
+        ),
+        (
+            "split = { app = 1 }\njudge = { variant = 'app' }",
+            "error[W027]: weir.toml:3:9: service `x` has a judge, but not two variants",
+        ),
+        (
+            "split = { app = 1, y = 1 }\njudge = {}",
+            "error[W016]: weir.toml:3:9: service `x`: `judge` has no `variant`",
+        ),
+        (
+            "split = { app = 1, y = 1 }\njudge = { variant = 'z' }",
+            "error[W012]: weir.toml:3:21: service `x` judges service `z`, which does not exist",
+        ),
+        (
+            "split = { app = 1, y = 1 }\njudge = { variant = 'y', steps = ['5', '5'] }",
+            "error[W005]: weir.toml:3:34: service `x`: judge.steps are not steps",
+        ),
+        (
+            "split = { app = 1, y = 1 }\njudge = { variant = 'y', confidence = '100%' }",
+            "error[W082]: weir.toml:3:39: service `x`: judge.confidence is `100%`, out of range",
+        ),
+    ] {
+        let rest = format!("{SOUND}\n[service.y]\nservers = '10.0.0.3:80'");
+        assert_eq!(faults(&format!("[service.x]\n{case}\n{rest}")), [line], "in: {case}");
+    }
+}
+
+#[test]
+fn services_lead_to_servers_in_the_end() {
+    only(
+        "[service.a]\nfailover = ['b', 'app']\n[service.b]\nsplit = { c = 1 }\n[service.c]\nfailover = 'a'",
+        "error[W080]: weir.toml:1:10: service `a` leads to itself: a → b → c → a",
+    );
+    only("[service.a]\nsplit = { a = 1 }", "error[W080]: weir.toml:1:10: service `a` leads to itself: a → a");
+    let deep = |to: u32| {
+        let each = (1..=to).map(|n| {
+            format!(
+                "[service.s{n}]\nfailover = '{}'\n",
+                if n == 1 { "app".into() } else { format!("s{}", n - 1) }
+            )
+        });
+        each.collect::<String>()
+    };
+    let fine = format!("{SOUND}\n[[route]]\nhost = 'a'\nservice = 's7'\n{}", deep(7));
+    assert_eq!(faults(&fine), [""; 0]);
+    only(&deep(8), "error[W080]: weir.toml:15:10: service `s8` is more than 8 services deep");
+}
+
+#[test]
+fn a_route_may_be_split_and_mirrored_itself() {
+    let route = |keys: &str| format!("[[route]]\nname = 'r'\nhost = 'a'\n{keys}");
+    for (keys, line) in [
+        (
+            "split = { app = 1, ap = 1 }",
+            "error[W012]: weir.toml:4:20: route `r` is split into service `ap`, which does not exist",
+        ),
+        (
+            "service = 'app'\nsplit = { app = 1 }",
+            "error[W027]: weir.toml:4:11: route `r` has both `service` and `split`",
+        ),
+        (
+            "service = 'app'\nsticky = 'cookie'",
+            "error[W027]: weir.toml:5:10: route `r` has `sticky` without `split`",
+        ),
+        ("mirror = { to = 'app' }", "error[W016]: weir.toml:1:1: route `r` has no `service`"),
+        (
+            "service = 'app'\nmirror = { to = 'app' }",
+            "error[W027]: weir.toml:5:17: route `r` is mirrored to the service that answers",
+        ),
+    ] {
+        only(&route(keys), line);
+    }
+    only(
+        "[[route]]\nname = 'app'\nhost = 'a'\nsplit = { app = 1 }",
+        "error[W006]: weir.toml:4:9: route `app` would make a second service `app`",
+    );
 }
 
 /// A route that leads nowhere because of it gets no second fault.
@@ -316,6 +472,18 @@ fn services_are_checked() {
         "error[W028]: weir.toml:3:31: service `more`: health.host `a b` is not a host",
     );
     only(
+        &more("health = { path = '/', drain_on = ['404', 'gone'] }"),
+        "error[W024]: weir.toml:3:42: service `more`: health.drain_on `gone` is not the status of an answer",
+    );
+    only(
+        &more("health = { path = '/', drain_on = '100' }"),
+        "error[W024]: weir.toml:3:34: service `more`: health.drain_on `100` is not the status of an answer",
+    );
+    only(
+        &more("health = { path = '/', drain_header = 'X Drain' }"),
+        "error[W028]: weir.toml:3:38: service `more`: health.drain_header `X Drain` is not a header's name",
+    );
+    only(
         &more("timeouts = { connect = '2m' }"),
         "error[W008]: weir.toml:3:24: service `more`: timeouts.connect is `2m`, out of range",
     );
@@ -533,7 +701,7 @@ entrypoint = "wbe"
         "error[W003]: weir.toml:19:1: `server` is not a key of `service.shop`",
         "error[W015]: weir.toml:20:23: service `shop`: when_all_down wants page `maintenence`, which does not exist",
         "error[W012]: weir.toml:23:11: route `shop` sends to service `shop-v2`, which does not exist",
-        "error[W004]: weir.toml:24:1: `route.split` is not yet supported in this version",
+        "error[W027]: weir.toml:23:11: route `shop` has both `service` and `split`",
         "error[W013]: weir.toml:27:14: route `*` is limited to entrypoint `wbe`, which does not exist",
     ];
     assert_eq!(faults(text), expected);

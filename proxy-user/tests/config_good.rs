@@ -9,7 +9,7 @@ use proxy_user::{
         self, Loaded,
         model::{
             AccessLogFormat, AccessLogTarget, AdminAddr, AllowlistId, EntrypointId, HostMatch, KernelMode,
-            PageId, ServiceId, WhenAllDown,
+            MadeOf, PageId, ServiceId, WhenAllDown,
         },
     },
     tls::certificates::ServerAuthorities,
@@ -37,6 +37,51 @@ fn the_embedded_default_is_valid_and_loopback_only() {
     assert!(config.kernel.interfaces.is_empty());
     let WhenAllDown::Page(page) = config.services[0].when_all_down else { panic!("a page") };
     assert!(config.pages[page.0].html.starts_with(b"<!doctype html>"));
+}
+
+#[test]
+fn services_are_made_of_services_in_sections_and_in_routes() {
+    let more = "
+[service.new]
+servers = '10.0.0.9:80'
+[service.both]
+split = { new = 20, app = 80 }
+sticky = 'cookie:which'
+[service.both.judge]
+variant = 'new'
+margin_errors = '0.25%'
+[service.safe]
+failover = ['both', 'app']
+[[route]]
+host = 'safe'
+service = 'safe'
+[[route]]
+name = 'shop.example/x'
+host = 'shop.example'
+split = { app = 1, new = 0 }
+sticky = 'cookie'
+fall_over = false
+mirror = { to = 'safe', share = '12.5%', body_limit = '0B' }
+";
+    let loaded = load(&format!("{LEAST}{more}"));
+    assert!(loaded.warnings.is_empty(), "{}", loaded.report());
+    let config = loaded.config;
+    let id =
+        |name: &str| ServiceId(config.services.iter().position(|service| *service.name == *name).unwrap());
+    let made_of = |name: &str| config.services[id(name).0].made_of.clone().unwrap();
+    let MadeOf::Split(both) = made_of("both") else { panic!("a split") };
+    assert_eq!(both.variants, [(id("new"), 20), (id("app"), 80)], "in the order in which they are written");
+    assert_eq!((both.sticky.as_deref(), both.fall_over), (Some("which"), true));
+    let judge = both.judge.unwrap();
+    assert_eq!((judge.variant, judge.margin_errors, judge.confidence), (id("new"), 25, 9500));
+    assert_eq!(judge.steps, [1, 5, 20, 50, 100]);
+    assert_eq!(made_of("safe"), MadeOf::Failover(vec![id("both"), id("app")]));
+    let MadeOf::Split(shop) = made_of("shop.example/x") else { panic!("a split") };
+    assert_eq!((shop.sticky.as_deref(), shop.fall_over), (Some("weir_shop_example_x"), false));
+    let MadeOf::Mirror(mirror) = made_of("shop.example/x mirror") else { panic!("a mirror") };
+    assert_eq!((mirror.service, mirror.to, mirror.share), (id("shop.example/x"), id("safe"), 1250));
+    let route = config.routes.iter().find(|route| *route.name == *"shop.example/x").unwrap();
+    assert_eq!(route.service, Some(id("shop.example/x mirror")));
 }
 
 #[test]
@@ -127,7 +172,7 @@ bind = "127.0.0.1:81"
 [service.app]
 servers = ["10.0.0.1:443", "[2001:db8::1]:443"]
 tls = { server_name = "app.example.com" }
-health = { path = "/ping?deep=1", host = "ping.example.com", every = "2s", timeout = "1s", fall = 3, rise = 4 }
+health = { path = "/ping?deep=1", host = "ping.example.com", every = "2s", timeout = "1s", fall = 3, rise = 4, drain_on = "404", drain_header = "X-Drain" }
 timeouts = { connect = "1s", first_byte = "5m" }
 when_all_down = "try"
 [service.plain]
@@ -186,6 +231,8 @@ entrypoints = ["local", "web"]
     );
     assert_eq!((health.every, health.timeout), (Duration::from_secs(2), Duration::from_secs(1)));
     assert_eq!((health.fall, health.rise), (3, 4));
+    assert_eq!(health.drain.statuses, [http::StatusCode::NOT_FOUND]);
+    assert_eq!(health.drain.header, Some(http::HeaderName::from_static("x-drain")));
     assert_eq!(app.timeouts.connect, Duration::from_secs(1));
     assert_eq!(app.timeouts.first_byte, Duration::from_secs(300));
     assert_eq!(app.when_all_down, WhenAllDown::Try);

@@ -15,6 +15,8 @@ pub enum Need {
     /// The daemon's binary, named by `WEIR_BIN`.
     Weir,
     Program(&'static str),
+    /// A module that [`python`] can import.
+    PythonPackage(&'static str),
 }
 
 impl Need {
@@ -36,6 +38,13 @@ impl Need {
                 Some(_) => Ok(()),
                 None => Err(format!("the program `{name}` isn't installed")),
             },
+            Self::PythonPackage(name) => {
+                let import = format!("import {name}");
+                match Command::new(python()).args(["-c", &import]).output() {
+                    Ok(ran) if ran.status.success() => Ok(()),
+                    _ => Err(format!("Python has no `{name}`: `cargo xtask setup` installs it")),
+                }
+            }
         }
     }
 }
@@ -51,6 +60,11 @@ fn gate_inside() -> Result<(), String> {
             weir.display()
         )),
     }
+}
+
+/// The Python that has the packages: `WEIR_PYTHON`, as `cargo xtask test` sets it, else whichever is there.
+pub fn python() -> PathBuf {
+    std::env::var_os("WEIR_PYTHON").map_or_else(|| "python3".into(), PathBuf::from)
 }
 
 /// Where a program is, by `PATH` and the folders of root's programs.

@@ -3,7 +3,8 @@
 //! | path | answer |
 //! |---|---|
 //! | `/` and anything else | a line with the server's name |
-//! | `/health` | 200 |
+//! | `/health` | 200, or whatever `/retire` has asked for |
+//! | `/retire?how=404` | from now on `/health` is answered with 404; `how=header`: with 200 and `x-drain`; `how=not`: as before |
 //! | `/status/503` | that status |
 //! | `/slow?ms=500` | the line, after that time |
 //! | `/bytes?n=1000` | so many bytes, with a length; `/chunked?n=1000` without one |
@@ -16,6 +17,7 @@
 //! | POST `/echo` | the request's body, as it comes in |
 //! | POST `/count` | how many bytes the body had |
 //! | POST `/early` | 413 at once, while the body is still coming |
+//! | `/mirrored` | how many requests carried `x-weir-mirrored` so far, and how many bytes their bodies had |
 //! | `/reset` | no answer: the connection is reset |
 //!
 //! Every answer has the server's name in `x-upstream`, the number of its connection in `x-connection` and the request's
@@ -32,7 +34,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -40,7 +42,12 @@ use std::{
 use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
-use hyper::{Request, Response, StatusCode, body::Incoming, header::HeaderValue, service::service_fn};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Body as _, Incoming},
+    header::HeaderValue,
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -163,6 +170,10 @@ impl std::fmt::Display for ResetMe {
 
 impl std::error::Error for ResetMe {}
 
+/// Copies that a proxy has sent.
+static MIRRORED: AtomicU64 = AtomicU64::new(0);
+static MIRRORED_BYTES: AtomicU64 = AtomicU64::new(0);
+
 async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>) -> Result<Answer, ResetMe> {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let number = |key: &str, default: u64| {
@@ -172,7 +183,16 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>
             .unwrap_or(default)
     };
     let path = request.uri().path().to_owned();
+    if request.headers().contains_key("x-weir-mirrored") {
+        let length = request.body().size_hint().exact().unwrap_or_default();
+        MIRRORED.fetch_add(1, Ordering::Relaxed);
+        MIRRORED_BYTES.fetch_add(length, Ordering::Relaxed);
+    }
     let mut response = match path.as_str() {
+        "/mirrored" => {
+            let [requests, bytes] = [&MIRRORED, &MIRRORED_BYTES].map(|count| count.load(Ordering::Relaxed));
+            whole(format!("{requests} {bytes}"))
+        }
         "/slow" => {
             tokio::time::sleep(Duration::from_millis(number("ms", 1000))).await;
             line(&name)
@@ -190,6 +210,12 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>
             let mut response = Response::new(drip.map_err(never).boxed());
             response.headers_mut().insert("content-type", HeaderValue::from_static("text/event-stream"));
             response
+        }
+        "/health" => health(&name),
+        "/retire" => {
+            let how = ["not", "404", "header"].iter().position(|how| query == format!("how={how}"));
+            RETIRED.store(how.unwrap_or_default(), Ordering::Relaxed);
+            line(&name)
         }
         "/auth" => auth(&request),
         "/headers" => headers(&request),
@@ -222,6 +248,19 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>
         response.headers_mut().insert("x-upstream", name);
     }
     Ok(response)
+}
+
+/// How `/health` asks for a drain: not, by its status, by a header.
+static RETIRED: AtomicUsize = AtomicUsize::new(0);
+
+fn health(name: &str) -> Answer {
+    let mut response = line(name);
+    match RETIRED.load(Ordering::Relaxed) {
+        0 => {}
+        1 => *response.status_mut() = StatusCode::NOT_FOUND,
+        _ => drop(response.headers_mut().insert("x-drain", HeaderValue::from_static("yes"))),
+    }
+    response
 }
 
 fn line(name: &str) -> Answer {

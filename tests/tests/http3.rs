@@ -594,16 +594,9 @@ fn a_client_has_only_so_many_connections() -> Done {
 
 #[test]
 fn another_implementation_gets_pages_and_uploads() -> Done {
-    needs!(Need::Root, Need::Weir, Need::Program("python3"));
+    needs!(Need::Root, Need::Weir, Need::PythonPackage("aioquic"));
     let stand = Stand::up_with(with_http3)?;
-    let mut known = stand.lab.visitor.command("python3")?;
-    known.args(["-c", "import aioquic"]);
-    if weir::finish(known)?.code != 0 {
-        let why = "Python has no aioquic: `pip install aioquic`";
-        weir_lab::needs::skipped("another_implementation_gets_pages_and_uploads", why);
-        return Ok(());
-    }
-    let mut python = stand.lab.visitor.command("python3")?;
+    let mut python = stand.lab.visitor.command(weir_lab::needs::python())?;
     python.args(["-c", include_str!("support/http3.py")]);
     python.arg(stand.lab.ca()).args([EDGE.to_string().as_str(), SITE]);
     let ran = weir::finish(python)?;

@@ -10,7 +10,11 @@ use std::{
 use anyhow::ensure;
 use nix::sys::signal::Signal;
 use weir_lab::{
-    lab::{addresses::HTTP, stand::Stand},
+    lab::{
+        addresses::HTTP,
+        stand::{PATIENCE, Stand},
+        wait,
+    },
     needs,
     needs::Need,
 };
@@ -93,18 +97,28 @@ fn echoes(stream: &mut TcpStream, text: &str) -> Done {
     Ok(())
 }
 
+/// Waits until the switching server has so many requests to work on, by the daemon's count.
+fn under_way(stand: &Stand, count: u64) -> Done {
+    wait::until_true(&format!("{count} connections count as under way"), PATIENCE, || {
+        let status = stand.weir.status()?;
+        let services = status["services"].as_array().cloned().unwrap_or_default();
+        let switching = services.iter().find(|service| service["name"] == "switching");
+        Ok(switching.is_some_and(|service| service["servers"][0]["active"] == count))
+    })
+}
+
 #[test]
 fn a_connection_that_switches_carries_bytes_both_ways_until_it_ends() -> Done {
     needs!(Need::Root, Need::Weir);
     let (stand, mut stream) = switched()?;
     echoes(&mut stream, "first")?;
+    under_way(&stand, 1)?;
     echoes(&mut stream, &"much more ".repeat(100_000))?;
     stream.shutdown(std::net::Shutdown::Write)?;
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest)?;
     ensure!(rest.is_empty(), "{} bytes that nobody sent", rest.len());
-    drop(stand);
-    Ok(())
+    under_way(&stand, 0)
 }
 
 #[test]
@@ -113,8 +127,6 @@ fn a_reload_does_not_touch_a_connection_that_has_switched() -> Done {
     let (stand, mut stream) = switched()?;
     let before = stand.weir.status()?["generation"].clone();
     stand.weir.signal(Signal::SIGHUP)?;
-    weir_lab::lab::wait::until_true("the reload", weir_lab::lab::stand::PATIENCE, || {
-        Ok(stand.weir.status()?["generation"] != before)
-    })?;
+    wait::until_true("the reload", PATIENCE, || Ok(stand.weir.status()?["generation"] != before))?;
     echoes(&mut stream, "still here")
 }

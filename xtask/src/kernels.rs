@@ -47,6 +47,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "qemu-system-x86_64", package: "qemu-system-x86", purpose: "other kernels" },
     Program { name: "busybox", package: "busybox-static", purpose: "other kernels" },
     Program { name: "ip", package: "iproute2", purpose: "network namespaces" },
+    Program { name: "bpftool", package: "bpftool", purpose: "looking at the kernel's maps" },
     Program { name: "setpriv", package: "util-linux", purpose: "fewer privileges" },
 ];
 

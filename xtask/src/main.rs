@@ -22,6 +22,7 @@ mod kernels;
 mod lab;
 mod packages;
 mod progress;
+mod python;
 mod root;
 mod setup;
 mod test;

@@ -26,6 +26,7 @@ pub const FOR_LABS: &[Program] = &[
     Program { name: "openssl", package: "openssl", purpose: "visitors" },
     Program { name: "nginx", package: "nginx", purpose: "servers" },
     Program { name: "pebble", package: "pebble", purpose: "an ACME authority" },
+    Program { name: "promtool", package: "prometheus", purpose: "checking metrics" },
     Program { name: "bpftool", package: "bpftool", purpose: "looking at the kernel's maps" },
 ];
 
@@ -46,6 +47,9 @@ pub const FOR_GATE_BENCH: &[Program] = &[
     Program { name: "iptables", package: "iptables", purpose: "an ipset's rule" },
     Program { name: "ethtool", package: "ethtool", purpose: "frames that a veth takes as they are" },
 ];
+
+/// Packages that start a service when they are installed.
+const SERVICES: [&str; 3] = ["nginx", "haproxy", "prometheus"];
 
 /// The path of a program. System folders count even where the user's PATH leaves them out.
 pub fn find(program: &str) -> Option<PathBuf> {
@@ -126,7 +130,7 @@ fn apt_get(arguments: &[&str]) -> Result<Command> {
 
 /// Where systemd runs, RUNLEVEL means nothing to it; a mask in /run keeps the services from starting.
 fn mask_services(packages: &[&str]) -> Result<bool> {
-    let brings_service = packages.iter().any(|package| ["nginx", "haproxy"].contains(package));
+    let brings_service = packages.iter().any(|package| SERVICES.contains(package));
     if !brings_service || !Path::new("/run/systemd/system").exists() {
         return Ok(false);
     }
@@ -135,7 +139,7 @@ fn mask_services(packages: &[&str]) -> Result<bool> {
 }
 
 fn service_manager(verb: &str, packages: &[&str]) -> Result<()> {
-    for service in packages.iter().filter(|package| ["nginx", "haproxy"].contains(package)) {
+    for service in packages.iter().filter(|package| SERVICES.contains(package)) {
         let mut command = root::command("systemctl", &[], "keep services from starting")?;
         command.arg(verb);
         if verb != "disable" {

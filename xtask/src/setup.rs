@@ -19,8 +19,8 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use crate::packages;
 use crate::workspace::Workspace;
+use crate::{packages, python};
 
 use linker::Linker;
 use toolchain::Toolchain;
@@ -57,6 +57,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
     }
     let ready = ensure_toolchain(workspace, arguments.way)?;
     packages::ensure(packages::FOR_LABS)?;
+    python::ensure(workspace)?;
     eprintln!("the kernel programs are compiled by {} and linked by {}", ready.toolchain, ready.linker);
     eprintln!("ready: `cargo xtask demo` shows Weir at work, `cargo xtask test` runs every test");
     Ok(ExitCode::SUCCESS)

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 
 use crate::build::{self, Built, Profile};
 use crate::workspace::{Workspace, output_of};
-use crate::{root, setup};
+use crate::{python, root, setup};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -28,6 +28,9 @@ pub struct Arguments {
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
     setup::ensure(workspace)?;
+    if let Err(why) = python::ensure(workspace) {
+        eprintln!("no Python packages, so what needs them is skipped: {why:#}");
+    }
     let built = build::all(workspace, Profile::Dev)?;
     let has_nextest = output_of(workspace.cargo().args(["nextest", "--version"])).is_ok();
     let outcome = if has_nextest {
@@ -66,7 +69,7 @@ fn by_nextest(workspace: &Workspace, built: &Built, arguments: &Arguments) -> Re
     }
     let mut cargo = workspace.cargo();
     cargo.args(["nextest", "run", "--workspace"]).args(&arguments.runner).args(&arguments.filter);
-    let status = in_our_environment(&mut cargo, built)?.status()?;
+    let status = in_our_environment(&mut cargo, workspace, built)?.status()?;
     let skips = fs::read_to_string(&report).map(|report| skips_in(report.lines())).unwrap_or_default();
     Ok(Outcome { passed: status.success(), skips })
 }
@@ -79,7 +82,7 @@ fn by_libtest(workspace: &Workspace, built: &Built, arguments: &Arguments) -> Re
         // Labs that share two cores spoil each other's timing.
         cargo.env("RUST_TEST_THREADS", "1");
     }
-    let mut child = in_our_environment(&mut cargo, built)?.spawn()?;
+    let mut child = in_our_environment(&mut cargo, workspace, built)?.spawn()?;
     let errors = child.stderr.take().context("a piped stderr")?;
     let errors = thread::spawn(move || repeat(errors, |line| eprintln!("{line}")));
     let mut said = repeat(child.stdout.take().context("a piped stdout")?, |line| println!("{line}"));
@@ -95,8 +98,15 @@ fn repeat(stream: impl Read, show: impl Fn(&str)) -> Vec<String> {
 }
 
 /// Says where the daemon and the kernel programs are, and has the tests run by root if that can be had.
-fn in_our_environment<'a>(cargo: &'a mut Command, built: &Built) -> Result<&'a mut Command> {
+fn in_our_environment<'a>(
+    cargo: &'a mut Command,
+    workspace: &Workspace,
+    built: &Built,
+) -> Result<&'a mut Command> {
     cargo.env("WEIR_BIN", &built.weir).env("WEIR_EBPF_OBJECT", &built.ebpf_object);
+    if python::is_ready(workspace) {
+        cargo.env("WEIR_PYTHON", python::interpreter(workspace));
+    }
     if !root::is_root() && root::sudo_is_free() {
         let host = host_triple()?.to_uppercase().replace(['-', '.'], "_");
         cargo.env(format!("CARGO_TARGET_{host}_RUNNER"), "sudo -n -E");

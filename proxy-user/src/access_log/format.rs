@@ -59,6 +59,9 @@ fn json(exchange: &Exchange, stamp: &Stamp, millis: u32, out: &mut Vec<u8>) {
     if let Some(route) = &exchange.route {
         field(out, "route", route.as_bytes());
     }
+    if let Some(variant) = &exchange.variant {
+        field(out, "variant", variant.as_bytes());
+    }
     optional(out, "user_agent", exchange.user_agent.as_ref());
     field(out, "request_id", exchange.request_id.as_bytes());
     flags(exchange, out);
@@ -219,6 +222,7 @@ mod tests {
             entrypoint: "https".into(),
             route: Some("app".into()),
             server: None,
+            variant: None,
             server_took: None,
             status: StatusCode::SERVICE_UNAVAILABLE,
             received: Rc::default(),

@@ -3,6 +3,8 @@
 pub mod allowlists;
 pub mod blocks;
 pub mod certificates;
+pub mod drains;
+pub mod splits;
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
@@ -11,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    admin::status::{allowlists::AllowlistStatus, certificates::CertificateStatus},
+    admin::status::{
+        allowlists::AllowlistStatus, certificates::CertificateStatus, drains::DrainStatus,
+        splits::SplitStatus,
+    },
     config::model::SynCookiesMode,
     control::{
         install,
@@ -27,12 +32,18 @@ pub struct StatusDocument {
     pub version: String,
     pub started: String,
     pub draining: bool,
+    /// Somebody has said that this host gets no more traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_drain: Option<DrainStatus>,
     /// Counts up with each configuration that was taken over.
     pub generation: u64,
     pub configuration: ConfigurationStatus,
     pub gate: GateStatus,
     pub entrypoints: Vec<EntrypointStatus>,
     pub services: Vec<ServiceStatus>,
+    /// How requests are shared out between services.
+    #[serde(default)]
+    pub splits: Vec<SplitStatus>,
     pub allowlists: Vec<AllowlistStatus>,
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,
@@ -162,8 +173,14 @@ pub struct ServerStatus {
     pub status: String,
     pub since: String,
     pub why: String,
+    /// It gets no new work, however well it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draining: Option<DrainStatus>,
     pub requests: u64,
     pub failures: u64,
+    /// Requests under way.
+    #[serde(default)]
+    pub active: u32,
 }
 
 /// The status now; `None` while the daemon starts.
@@ -175,6 +192,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: text(state.started),
         draining: state.is_draining(),
+        host_drain: drains::of_host(&snapshot),
         generation: snapshot.generation,
         configuration: ConfigurationStatus {
             path: match &state.source {
@@ -194,6 +212,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         gate: gate(state.kernel()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
         services: services(&snapshot),
+        splits: splits::all(&snapshot, std::time::Instant::now()),
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         certificates: certificates::of(&snapshot),
         warnings: certificates::warnings(&snapshot),
@@ -294,6 +313,7 @@ fn entrypoints(snapshot: &Snapshot, kernel: Option<&KernelStatus>) -> Vec<Entryp
 }
 
 fn services(snapshot: &Snapshot) -> Vec<ServiceStatus> {
+    let drained = snapshot.drains.list();
     snapshot
         .services
         .iter()
@@ -312,8 +332,10 @@ fn services(snapshot: &Snapshot) -> Vec<ServiceStatus> {
                         status: server.health.status().name().to_owned(),
                         since: text(change.at),
                         why: change.why,
+                        draining: drains::of_server(&drained, service, server),
                         requests: server.counters.requests.load(Ordering::Relaxed),
                         failures: server.counters.failures.load(Ordering::Relaxed),
+                        active: server.counters.active.load(Ordering::Relaxed),
                     }
                 })
                 .collect(),

@@ -20,7 +20,8 @@ use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::control::order::{
-    Apply, Block, Confirm, Desk, Diff, RefreshAllowlists, Refusal, Reload, Revert, Unblock, Verb,
+    Apply, Block, Confirm, Desk, Diff, Drain, RefreshAllowlists, Refusal, Reload, Revert, Split, Unblock,
+    Undrain, Verb,
 };
 
 /// What a request may carry at most: a long list of prefixes, never a flood.
@@ -46,6 +47,9 @@ pub fn router(desk: Desk) -> Router {
         .route("/api/v1/allowlists/refresh", post(order::<RefreshAllowlists>))
         .route("/api/v1/blocks/add", post(order::<Block>))
         .route("/api/v1/blocks/remove", post(order::<Unblock>))
+        .route("/api/v1/splits/set", post(order::<Split>))
+        .route("/api/v1/drain", post(order::<Drain>))
+        .route("/api/v1/undrain", post(order::<Undrain>))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(middleware::from_fn(only_the_owner))
         .with_state(desk)
@@ -127,7 +131,7 @@ macro_rules! verbs {
     };
 }
 
-verbs!(Reload, Apply, Confirm, Revert, Diff, RefreshAllowlists, Block, Unblock);
+verbs!(Reload, Apply, Confirm, Revert, Diff, RefreshAllowlists, Block, Unblock, Drain, Undrain, Split);
 
 #[cfg(test)]
 mod tests {

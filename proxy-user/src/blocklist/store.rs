@@ -72,7 +72,11 @@ pub fn save(path: &Path, list: &Blocklist) -> Result<(), String> {
     write(path, &text).map_err(|error| format!("{} can't be written: {error}", path.display()))
 }
 
-fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+/// Replaces a file whole: written beside, flushed to the disk, renamed.
+///
+/// # Errors
+/// When the disk doesn't take it; what was there stays.
+pub fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder)?;
     let beside = path.with_extension("new");

@@ -53,6 +53,14 @@ fn text(status: &StatusDocument) -> String {
     let draining = if status.draining { ", draining" } else { "" };
     // Writing to a String can't fail.
     let _ = writeln!(text, "weir {}, running since {}{draining}", status.version, status.started);
+    if let Some(drain) = &status.host_drain {
+        let _ = writeln!(
+            text,
+            "THIS HOST IS DRAINED since {}, {}: /ping fails until `weir undrain --host`",
+            drain.since,
+            drain.sentence()
+        );
+    }
     let configuration = &status.configuration;
     let _ = writeln!(
         text,
@@ -109,6 +117,9 @@ fn text(status: &StatusDocument) -> String {
             );
         }
     }
+    for split in &status.splits {
+        text.push_str(&super::split::line(split));
+    }
     let _ = writeln!(text, "\n{}\n\n{}", entrypoints(&status.entrypoints), servers(status));
     text
 }
@@ -158,15 +169,23 @@ fn entrypoints(entrypoints: &[EntrypointStatus]) -> Table {
 }
 
 fn servers(status: &StatusDocument) -> Table {
-    let mut table = plain_table(["service", "server", "status", "since", "why", "requests", "failures"]);
+    let mut table =
+        plain_table(["service", "server", "status", "since", "why", "active", "requests", "failures"]);
     for service in &status.services {
         for server in &service.servers {
+            // Why it gets no work is what matters; how it is stands beside.
+            let drain = server.draining.as_ref().map(|drain| {
+                (format!("draining ({})", server.status), drain.since.clone(), drain.sentence())
+            });
+            let (status, since, why) =
+                drain.unwrap_or_else(|| (server.status.clone(), server.since.clone(), server.why.clone()));
             table.add_row([
                 &service.name,
                 &server.address,
-                &server.status,
-                &server.since,
-                &server.why,
+                &status,
+                &since,
+                &why,
+                &server.active.to_string(),
                 &server.requests.to_string(),
                 &server.failures.to_string(),
             ]);

@@ -197,6 +197,18 @@ codes! {
         "A user is written `NAME:HASH`, where the hash is one of bcrypt (`$2b$…`, as `htpasswd -B` writes it) or Argon2 \
          (`$argon2id$…`). Hashes that can be tried out by the billion (MD5, SHA, crypt) are refused. `weir \
          hash-password` makes one.";
+    ServiceCycle = 80, "a service that leads to itself",
+        "A service that is made of others (`split`, `failover`, `mirror`) may have parts that are made of others too, at \
+         most eight deep, but none of them may lead back to it: a request would never arrive.";
+    BadWeights = 81, "weights that share nothing out",
+        "The weights of a split are whole numbers from 0 to 10000, and at least one of them is more than 0. Only their \
+         ratio counts: `{ app = 1, old = 4 }` is the same as `{ app = 20, old = 80 }`. A split has 1 to 64 variants.";
+    BadShare = 82, "not a percentage, or out of range",
+        "A percentage is a number with `%` in quotes, with at most two digits after the point: `\"10%\"`, `\"0.5%\"`. Each \
+         setting has a range, which the reference states.";
+    BadStick = 83, "not a way to keep visitors",
+        "`sticky` is `cookie`, or `cookie:` and the cookie's name: 1 to 64 letters, digits, `-` and `_`. The cookie holds the \
+         variant's name with a signature, and lasts as long as the browser runs.";
 }
 
 impl Code {

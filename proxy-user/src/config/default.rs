@@ -36,6 +36,17 @@ pub const HSTS_MAX_AGE: &str = "1y";
 pub const REDIRECT_STATUS: u32 = 308;
 pub const WHEN_ALL_DOWN: &str = "page:maintenance";
 
+pub const MIRROR_SHARE: &str = "100%";
+pub const MIRROR_BODY: &str = "64KiB";
+pub const MIRROR_AT_ONCE: u32 = 64;
+pub const MIRROR_TIMEOUT: &str = "10s";
+pub const JUDGE_STEPS: [&str; 5] = ["1", "5", "20", "50", "100"];
+pub const JUDGE_EVERY: &str = "10m";
+pub const JUDGE_MARGIN_ERRORS: &str = "0.5%";
+pub const JUDGE_MARGIN_LATENCY: &str = "20%";
+pub const JUDGE_CONFIDENCE: &str = "95%";
+pub const JUDGE_MIN_SAMPLES: u32 = 100;
+
 pub const REALM: &str = "restricted";
 pub const FORWARD_AUTH_TIMEOUT: &str = "5s";
 pub const CODINGS: [&str; 3] = ["zstd", "br", "gzip"];

@@ -4,6 +4,7 @@
 //! left out with a reason.
 
 mod tls;
+mod variants;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -305,7 +306,11 @@ fn limits(limits: &Limits, keys: &mut Keys) {
 }
 
 fn service(config: &Config, one: &Service) -> Keys {
-    let Service { name: _, servers, tls, protocol, send_proxy, health, timeouts, when_all_down } = one;
+    let Service { name: _, servers, made_of, tls, protocol, send_proxy, health, timeouts, when_all_down } =
+        one;
+    if let Some(made_of) = made_of {
+        return variants::made_of(config, made_of);
+    }
     let Timeouts { connect, first_byte } = timeouts;
     let mut keys = Keys::from([
         ("servers", joined(servers)),
@@ -326,7 +331,7 @@ fn service(config: &Config, one: &Service) -> Keys {
     if let Some(version) = send_proxy {
         keys.insert("send_proxy", format!("{version:?}").to_lowercase());
     }
-    if let Some(HealthCheck { path, host, every, timeout, fall, rise }) = health {
+    if let Some(HealthCheck { path, host, every, timeout, fall, rise, drain }) = health {
         let host = host.as_ref().map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
         keys.insert("health.path", path.to_string());
         keys.extend(host.map(|host| ("health.host", host)));
@@ -334,6 +339,9 @@ fn service(config: &Config, one: &Service) -> Keys {
         keys.insert("health.timeout", show(*timeout));
         keys.insert("health.fall", fall.to_string());
         keys.insert("health.rise", rise.to_string());
+        let statuses: Vec<_> = drain.statuses.iter().map(http::StatusCode::as_str).collect();
+        keys.extend((!statuses.is_empty()).then(|| ("health.drain_on", statuses.join(", "))));
+        keys.extend(drain.header.as_ref().map(|header| ("health.drain_header", header.to_string())));
     }
     if let Some(ServiceTls { server_name, authorities, certificate }) = tls {
         keys.insert("tls.server_name", server_name.to_str().into_owned());

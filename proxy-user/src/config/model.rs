@@ -9,6 +9,7 @@ mod limits;
 mod middleware;
 mod route;
 mod tls;
+mod variants;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -30,6 +31,7 @@ pub use tls::{
 };
 
 pub use limits::Limits;
+pub use variants::{Judge, MadeOf, Mirror, Split};
 
 /// A whole configuration, valid in itself. Whether its ports are free and its interfaces exist only the host
 /// can say: that is found out when it is applied.
@@ -279,8 +281,9 @@ pub struct ClientIpSource {
 #[derive(Debug, Clone)]
 pub struct Service {
     pub name: Arc<str>,
-    /// At least one, each once.
+    /// Each once; at least one, or none in a service that is made of others.
     pub servers: Vec<SocketAddr>,
+    pub made_of: Option<MadeOf>,
     pub tls: Option<ServiceTls>,
     pub protocol: ServerProtocol,
     /// Tells the servers with the PROXY protocol who the client is.
@@ -315,6 +318,15 @@ pub struct HealthCheck {
     pub fall: u32,
     /// So many successful probes in a row bring it back. Default 2; 1 to 100.
     pub rise: u32,
+    /// By what its answers ask for a drain.
+    pub drain: DrainOn,
+}
+
+/// `drain_on = "404"`, `drain_header = "X-Drain"`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DrainOn {
+    pub statuses: Vec<http::StatusCode>,
+    pub header: Option<http::HeaderName>,
 }
 
 /// `timeouts = { connect = "300ms", first_byte = "60s" }`

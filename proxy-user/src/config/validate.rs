@@ -21,6 +21,7 @@ mod source_limit;
 mod syn_cookies;
 mod tls;
 mod unused;
+mod variants;
 
 use super::{code::Code, findings::Findings, model::Config, parse::Document};
 
@@ -33,7 +34,11 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
     }
     let mut chains = middleware::Chains::new(&written, findings);
     let entrypoints = entrypoints::all(&written, &mut chains, findings);
-    let routes = routes::all(&written, &mut chains, findings);
+    let mut of_routes = variants::OfRoutes::new(&written);
+    let routes = routes::all(&written, &mut chains, &mut of_routes, findings);
+    let mut services = services::all(&written, findings);
+    services.extend(of_routes.into_all());
+    variants::lead_somewhere(&written, &services, findings);
     let config = Config {
         kernel: globals::kernel(&written, findings),
         admin: globals::admin(&written, findings),
@@ -43,7 +48,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         acme: acme::acme(&written, findings),
         allowlists: allowlists::all(&written, findings),
         pages: pages::all(&written, findings),
-        services: services::all(&written, findings),
+        services,
         entrypoints,
         routes,
         middleware: chains.into_all(),

@@ -112,6 +112,47 @@ pub fn size(text: &str) -> Result<u64, Refusal> {
     Ok(number.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(bytes))
 }
 
+/// `10%`, `0.5%`, in hundredths of a percent
+pub fn share(text: &str) -> Result<u32, Refusal> {
+    let example = || Some("write for instance `10%` or `0.5%`".to_owned());
+    let Some(number) = text.strip_suffix('%') else {
+        return Err(refusal("has no `%`", example()));
+    };
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+    if !digits(whole) || !digits(part) {
+        return Err(refusal("is not a percentage", example()));
+    }
+    if part.len() > 2 {
+        return Err(refusal("has more than two digits after its point", None));
+    }
+    // What doesn't fit is out of every range that a setting has.
+    let whole = whole.parse::<u32>().unwrap_or(u32::MAX);
+    let part = format!("{part:0<2}").parse::<u32>().unwrap_or_default();
+    Ok(whole.saturating_mul(100).saturating_add(part))
+}
+
+/// A judge's steps, as they should be: they rise from 1 to 100, and the first is below 100, so that there is something to
+/// judge by.
+pub fn judge_steps(steps: Vec<u32>) -> Result<Vec<u32>, String> {
+    let rise =
+        steps.is_sorted_by(|one, next| one < next) && steps.iter().all(|step| (1..=100).contains(step));
+    if rise && steps.first().is_some_and(|first| *first < 100) {
+        Ok(steps)
+    } else {
+        Err("steps are percentages that rise from 1 to 100, and the first is below 100".to_owned())
+    }
+}
+
+/// A percentage as it would be written.
+pub fn show_share(hundredths: u32) -> String {
+    match (hundredths / 100, hundredths % 100) {
+        (whole, 0) => format!("{whole}%"),
+        (whole, part) if part % 10 == 0 => format!("{whole}.{}%", part / 10),
+        (whole, part) => format!("{whole}.{part:02}%"),
+    }
+}
+
 /// A size as it would be written.
 pub fn show_size(bytes: u64) -> String {
     match bytes {

@@ -11,6 +11,7 @@ mod pattern;
 mod route;
 mod tls;
 mod value;
+mod variants;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern}
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
 pub use value::{At, List};
+pub use variants::{Judge, Mirror};
 
 use super::default;
 
@@ -303,12 +305,13 @@ pub struct ClientIp {
     pub trust: Option<List>,
 }
 
-/// A set of servers that serve the same thing.
+/// A set of servers that serve the same thing, or a service made of others: `split`, `failover`, or `service` with
+/// `mirror`. Those have no servers and no settings of servers themselves; `docs/splitting.md` tells of them.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// The servers, as `ADDRESS:PORT`; each gets the same share.
-    #[schemars(required, example = ["10.0.0.11:8080", "10.0.0.12:8080"])]
+    #[schemars(example = ["10.0.0.11:8080", "10.0.0.12:8080"])]
     pub servers: Option<List>,
     /// Makes the connections to the servers TLS ones.
     pub tls: Option<At<ServiceTls>>,
@@ -325,6 +328,28 @@ pub struct Service {
     /// What visitors get when no server is up: `page:NAME`, or `try` to ask a server that is down all the same.
     #[schemars(extend("default" = default::WHEN_ALL_DOWN))]
     pub when_all_down: Option<At<String>>,
+    /// In the place of servers: other services, each with its share of the requests. The weights are whole numbers from 0 to
+    /// 10000, of which only the ratio counts; with 0 a service gets no requests. `weir split` changes them at run time.
+    pub split: Option<At<BTreeMap<Name, At<i64>>>>,
+    /// Beside `split`, keeps visitors with the variant that they got: `cookie`, or `cookie:NAME` for a cookie of that name.
+    /// A visitor whose variant has got the weight 0 moves.
+    #[schemars(example = &"cookie")]
+    pub sticky: Option<At<String>>,
+    /// Beside `split`: a request whose variant can't answer goes to another one that has a weight, as far as it can be
+    /// repeated safely. Without it, it gets the variant's page.
+    #[schemars(extend("default" = true))]
+    pub fall_over: Option<At<bool>>,
+    /// Beside `split`: how `weir split NAME --judge` moves requests over.
+    pub judge: Option<At<Judge>>,
+    /// In the place of servers: services in the order in which they are asked. The first whose servers can answer gets
+    /// the request; what it can't deliver goes on to the next, as far as it can be repeated safely.
+    #[schemars(example = ["app", "app-elsewhere"])]
+    pub failover: Option<List>,
+    /// In the place of servers, beside `mirror`: the service that answers.
+    #[schemars(example = &"app")]
+    pub service: Option<At<String>>,
+    /// Copies requests to another service. The copies never slow or fail what they are copied from.
+    pub mirror: Option<At<Mirror>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -370,6 +395,13 @@ pub struct Health {
     /// So many successful probes in a row bring it back.
     #[schemars(range(min = 1, max = 100), extend("default" = default::HEALTH_RISE))]
     pub rise: Option<At<i64>>,
+    /// Statuses of the probe's answer by which a server asks to be drained: it gets no new work, and isn't taken for down.
+    #[schemars(example = "404")]
+    pub drain_on: Option<List>,
+    /// The name of a header by which it asks for the same, if the probe's answer has it, whatever its value and the answer's
+    /// status.
+    #[schemars(example = "X-Drain")]
+    pub drain_header: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

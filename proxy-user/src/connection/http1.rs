@@ -37,7 +37,6 @@ use crate::{
         patience::Stall,
     },
     request::{self, Caller},
-    upgrade,
 };
 
 /// Behind the last answer, what a client still sends is thrown away for so long: closed with unread bytes, the kernel
@@ -88,12 +87,12 @@ pub async fn speak(stream: Stream, caller: Rc<Caller>) {
     // Whether granted or not: nobody else would let go of it.
     let switch = wire.take_switch();
     match (after, switch) {
-        (After::Switch, Some((server, exchange))) => {
+        (After::Switch, Some(crossing)) => {
             drop(stall);
             match Wire::switched(wire) {
-                Some(client) => Box::pin(upgrade::carry(client, server, &caller, exchange)).await,
+                Some(client) => Box::pin(crossing.carry(client, &caller)).await,
                 // A part of its request is still on its way to the server: what follows can't be told from it.
-                None => exchange.finish(),
+                None => crossing.end(),
             }
         }
         (After::Reset, _) => wire.reset(),
@@ -168,7 +167,8 @@ async fn exchange(
     // 2. Is it the last one?
     let told = response.body().refuses();
     let skips = !wire.is_left_over() || wire.may_skip(SKIPPED);
-    manner.keep_alive &= refused.is_none() && skips && !caller.worker.is_closing();
+    let ends = caller.worker.is_closing() || caller.worker.host_drains();
+    manner.keep_alive &= refused.is_none() && skips && !ends;
 
     // 3. The answer goes out.
     let limits = &caller.entrypoint.limits;

@@ -65,6 +65,10 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = caller.worker.host_drains_after(&caller.requests) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
         () = caller.worker.closing() => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -193,6 +193,7 @@ async fn serve(worker: Rc<Worker>, door: &Door, arrival: Arrival) {
         at: door.at,
         local,
         session: Some(session),
+        requests: Cell::new(0),
         place,
     });
     speak(connection, caller, door.stopped.clone()).await;
@@ -273,6 +274,10 @@ async fn speak(connection: quinn::Connection, caller: Rc<Caller>, mut stopped: w
                 http.shutdown(1).await
             }
             () = idle.as_mut(), if ending == Ending::No => {
+                ending = Ending::Told(Instant::now() + settling);
+                http.shutdown(limits.streams as usize).await
+            }
+            () = caller.worker.host_drains_after(&caller.requests), if ending == Ending::No => {
                 ending = Ending::Told(Instant::now() + settling);
                 http.shutdown(limits.streams as usize).await
             }

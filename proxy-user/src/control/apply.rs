@@ -24,6 +24,7 @@ use crate::{
         kernel_side::{KernelSide, State},
         state::ControlState,
     },
+    drain::Drains,
     health::{Status, probe::Target, watcher::Watcher},
     kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
     listen::{self, ListenFault, Listener, Transport},
@@ -91,12 +92,15 @@ impl Fleet {
         state: &ControlState,
         blocks: Arc<Blocks>,
         blocked: Vec<BlockedPrefix>,
+        drains: Arc<Drains>,
     ) -> Result<Self, ApplyFault> {
         state.lists.fill(Arc::make_mut(&mut config));
         let mut keeper = Keeper::new(state.lists.clone());
         let mut acme = acme::keeper::Keeper::default();
         let mut snapshot = Snapshot::new(config.clone(), &acme.board, None)?;
         snapshot.blocks = blocks;
+        drains.mark(&snapshot.services);
+        snapshot.drains = drains;
         let opened = open(&snapshot, &[], &[], workers)?;
         let mut kernel = KernelSide::default();
         kernel.block(blocked).await?;

@@ -4,6 +4,8 @@
 //! a reload. A new verb is a variant of [`Verb`] here, a route in `admin/verbs.rs`, and an arm in `control::perform`.
 //! Work that waits for others (a fetch, say) takes the [`Order`] along into a task and answers from there.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -38,6 +40,12 @@ pub enum Verb {
     Block(Block),
     /// End a block.
     Unblock(Unblock),
+    /// Set the weights of a split, or its judge to work.
+    Split(Split),
+    /// Send no new work to servers, or to this host.
+    Drain(Drain),
+    /// Send work again.
+    Undrain(Undrain),
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -122,6 +130,70 @@ pub struct Block {
 #[serde(deny_unknown_fields)]
 pub struct Unblock {
     pub prefix: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// `SERVICE/SERVER` or `SERVICE/*`, as somebody wrote it.
+    #[serde(default)]
+    pub servers: Vec<String>,
+    /// This host.
+    #[serde(default)]
+    pub host: bool,
+    /// Also where that leaves a service without any server.
+    #[serde(default)]
+    pub force: bool,
+    /// `weir roll` says so.
+    #[serde(default)]
+    pub roll: bool,
+    #[serde(default)]
+    pub who: Option<String>,
+    #[serde(default)]
+    pub why: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Undrain {
+    #[serde(default)]
+    pub servers: Vec<String>,
+    /// Only what `weir roll` has drained.
+    #[serde(default)]
+    pub roll: bool,
+    #[serde(default)]
+    pub host: bool,
+}
+
+/// One of: weights, `reset`, `stop`, `judge`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Split {
+    pub name: String,
+    /// One for each variant.
+    #[serde(default)]
+    pub weights: BTreeMap<String, u32>,
+    /// Back to the configured weights.
+    #[serde(default)]
+    pub reset: bool,
+    /// The judge.
+    #[serde(default)]
+    pub stop: bool,
+    #[serde(default)]
+    pub judge: Option<JudgeOrder>,
+}
+
+/// What is missing is as the configuration has it, or as by default. Percentages in hundredths of a percent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JudgeOrder {
+    pub variant: Option<String>,
+    pub steps: Option<Vec<u32>>,
+    pub every_ms: Option<u64>,
+    pub margin_errors: Option<u32>,
+    pub margin_latency: Option<u32>,
+    pub confidence: Option<u32>,
+    pub min_samples: Option<u64>,
 }
 
 /// A JSON object, whose shape is the verb's own, or why not.

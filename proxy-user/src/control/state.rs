@@ -117,8 +117,10 @@ impl ControlState {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it ends, or was told to take no more traffic (`weir drain --host`).
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        let host_drains = || self.running.get().is_some_and(|running| running.load().drains.host.is_on());
+        self.draining.load(Ordering::Relaxed) || host_drains()
     }
 
     pub fn kernel(&self) -> State {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    config::model::{AdminAddr, Config, Entrypoint},
+    config::model::{AdminAddr, Config, Entrypoint, MadeOf},
     control::{kernel_side::State, state::Source},
 };
 
@@ -28,8 +28,11 @@ pub fn of(source: &Source, config: &Config, kernel: &State) -> String {
         );
     }
     for service in &config.services {
-        let servers: Vec<_> = service.servers.iter().map(ToString::to_string).collect();
-        let _ = writeln!(text, "  service        `{}` → {}", service.name, servers.join(", "));
+        let servers = service.servers.iter().map(ToString::to_string);
+        let parts = service.made_of.iter().flat_map(MadeOf::parts);
+        let parts = parts.map(|part| format!("`{}`", config.services[part.0].name));
+        let leads: Vec<_> = servers.chain(parts).collect();
+        let _ = writeln!(text, "  service        `{}` → {}", service.name, leads.join(", "));
     }
     let admin: Vec<_> = config.admin.bind.iter().map(admin_address).collect();
     let _ = writeln!(text, "  admin          {}", admin.join(", "));

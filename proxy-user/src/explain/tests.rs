@@ -52,6 +52,41 @@ fn ask(url: &str, change: impl FnOnce(&mut Question)) -> Result<Explanation, Str
 }
 
 #[test]
+fn what_a_service_is_made_of_is_told_with_the_weights_that_hold() {
+    let text = format!(
+        "{CONFIG}[service.shop]\nsplit = {{ app = 20, safe = 80 }}\n[service.safe]\nfailover = ['app', 'canary']\n\
+         [[route]]\nhost = 'shop'\nservice = 'shop'\n"
+    );
+    let config =
+        crate::config::load_text(Path::new("weir.toml"), &text).unwrap_or_else(|report| panic!("{report}"));
+    let question = Question {
+        url: "http://shop/".into(),
+        method: get(),
+        headers: Vec::new(),
+        client: None,
+        entrypoint: None,
+    };
+    let explanation = explain(&config.config, None, &question).unwrap();
+    let told = |explanation: &Explanation| -> Vec<_> {
+        let parts = explanation.ways[0].parts.iter();
+        parts
+            .map(|part| format!("{} {}: {} {:?}", part.depth, part.service, part.when, part.servers))
+            .collect()
+    };
+    let expected = [
+        "0 app: 20.0 % of requests [\"10.0.0.1:80\"]",
+        "0 safe: 80.0 % of requests []",
+        "1 app: first [\"10.0.0.1:80\"]",
+        "1 canary: when none before it can answer [\"10.0.0.2:80\"]",
+    ];
+    assert_eq!(told(&explanation), expected);
+    let now = explanation.with_weights(|split, variant| {
+        (split == "shop").then_some((if variant == "app" { 1 } else { 3 }, 4))
+    });
+    assert_eq!(told(&now)[0], "0 app: 25.0 % of requests, as set at run time [\"10.0.0.1:80\"]");
+}
+
+#[test]
 fn the_way_of_a_request_is_told() {
     let explanation = ask("http://app.example.com/api/x?y=1", |_| {}).unwrap();
     let [way] = explanation.ways.as_slice() else { panic!("{explanation:?}") };

@@ -3,7 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Uri, header, uri::Scheme};
+use http::{HeaderMap, Request, StatusCode, Uri, header, uri::Scheme};
 use http_body_util::Empty;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     address::ServerAddr,
     clock::Moment,
-    config::model::{HealthCheck, ServerProtocol},
+    config::model::{DrainOn, HealthCheck, ServerProtocol},
     health::{
         Health,
         tracker::{Probe, ProbeFault},
@@ -101,9 +101,34 @@ where
     };
     let answer = answer.map_err(broken)?;
     health.heard(Moment::now());
+    let asks = asks_to_drain(&target.check.drain, answer.status(), answer.headers());
+    let drains = asks.is_some();
+    if drains || answer.status().is_success() || answer.status().is_redirection() {
+        tell_of_drain(target, health, asks);
+    }
     match answer.status() {
+        _ if drains => Ok(()),
         status if status.is_success() || status.is_redirection() => Ok(()),
         status => Err(ProbeFault::Status(status.as_u16())),
+    }
+}
+
+/// With which words an answer asks that its server be drained.
+fn asks_to_drain(drain: &DrainOn, status: StatusCode, headers: &HeaderMap) -> Option<String> {
+    if drain.statuses.contains(&status) {
+        return Some(format!("the probe was answered with status {}", status.as_u16()));
+    }
+    let header = drain.header.as_ref().filter(|header| headers.contains_key(*header))?;
+    Some(format!("the probe's answer has the header `{header}`"))
+}
+
+/// A drain that is asked for begins and ends with the answers. One that says nothing (an error) leaves it as it is.
+fn tell_of_drain(target: &Target, health: &Health, asks: Option<String>) {
+    let server = target.addr;
+    match (asks.clone(), health.asked_to_drain(asks)) {
+        (Some(why), true) => tracing::info!(%server, why, "server asks to be drained: it gets no new work"),
+        (None, true) => tracing::info!(%server, "server does not ask to be drained any more"),
+        (_, false) => {}
     }
 }
 
@@ -138,4 +163,28 @@ fn default_host(target: &Target) -> http::HeaderValue {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_asks_for_a_drain_by_its_status_or_by_a_header() {
+        let drain =
+            DrainOn { statuses: vec![StatusCode::NOT_FOUND], header: Some("x-drain".parse().unwrap()) };
+        let with = HeaderMap::from_iter([("x-drain".parse().unwrap(), http::HeaderValue::from_static(""))]);
+        let without = HeaderMap::new();
+        for (drain, status, headers, asks) in [
+            (&drain, 200, &without, false),
+            (&drain, 404, &without, true),
+            (&drain, 503, &without, false),
+            (&drain, 200, &with, true),
+            (&drain, 503, &with, true),
+            (&DrainOn::default(), 404, &with, false),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(asks_to_drain(drain, status, headers).is_some(), asks, "{status} {headers:?}");
+        }
+    }
 }

@@ -56,6 +56,7 @@ async fn watch_server(service: Arc<str>, target: Target, health: Arc<Health>, pr
             announce(&service, &target, &transition);
             health.change(transition.to, transition.silent, transition.why);
         }
+        health.probed(probe.outcome.is_ok());
         probed.send_replace(true);
 
         if suspected && tracker.wants_second_opinion() {

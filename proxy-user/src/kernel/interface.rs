@@ -12,7 +12,10 @@ use nix::{
 };
 use serde::Serialize;
 
-use super::{KernelFault, sys::link::LinkKind};
+use super::{
+    KernelFault,
+    sys::{link::LinkKind, present},
+};
 use crate::config::model::KernelMode;
 
 /// Where the gate hangs.
@@ -198,6 +201,13 @@ fn is_ethernet(interface: &str) -> bool {
     matches!(hardware.kind, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK)
 }
 
+/// The largest packet that an interface carries.
+pub(super) fn mtu(interface: &str) -> Option<u32> {
+    let mut mtu = [0_u32; 6];
+    // SAFETY: SIOCGIFMTU writes an `int` at the beginning of the request's 24 bytes.
+    unsafe { ask(interface, libc::SIOCGIFMTU, &mut mtu) }.then_some(mtu[0])
+}
+
 /// Asks the driver by ethtool's ioctl.
 fn driver(interface: &str) -> Driver {
     const SIOCETHTOOL: libc::c_ulong = 0x8946;
@@ -273,6 +283,15 @@ unsafe fn ask<Data: Copy>(interface: &str, request: libc::c_ulong, data: &mut Da
 // === impl Tc ===
 
 impl Tc {
+    /// As far as it can be told without loading anything: who may not ask is told of the newer one.
+    pub(super) fn of_this_kernel() -> Self {
+        let loopback = if_nametoindex(c"lo").unwrap_or(1);
+        match present::tcx(loopback) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Self::Clsact,
+            _ => Self::Tcx,
+        }
+    }
+
     fn choice(self, why: String) -> Choice {
         match self {
             Self::Tcx => Choice { hook: Hook::Tcx, why },

@@ -15,7 +15,10 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use proxy_common::names;
 use serde::Serialize;
 
-use super::{KernelFault, sys::clsact};
+use super::{
+    KernelFault,
+    sys::{clsact, program::Program},
+};
 
 /// Follows a link's name while it waits to take the place of another.
 const INCOMING: &str = "::incoming";
@@ -75,6 +78,22 @@ impl Pins {
     pub(super) fn linked(&self) -> Result<Vec<String>, KernelFault> {
         let names = names_in(&self.links())?;
         Ok(names.iter().filter(|name| !name.ends_with(INCOMING)).map(|name| name.replace(':', ".")).collect())
+    }
+
+    /// Interfaces that its programs guard: by links, or by filters at clsact, which nothing is pinned for.
+    pub(super) fn guarded(&self) -> Result<Vec<String>, KernelFault> {
+        let mut guarded = self.linked()?;
+        let folder = self.root.join(names::PROGRAMS);
+        let id = |name: &String| Program::open(&folder.join(name)).and_then(|program| program.id());
+        // One that can't be opened is not what a filter holds.
+        let programs: Vec<u32> = names_in(&folder)?.iter().filter_map(|name| id(name).ok()).collect();
+        let filters =
+            clsact::all_ours().map_err(|error| KernelFault::system("read the filters at clsact", error))?;
+        let held = filters.into_iter().filter(|(_, filter)| programs.contains(&filter.program_id));
+        guarded.extend(held.map(|(name, _)| name));
+        guarded.sort_unstable();
+        guarded.dedup();
+        Ok(guarded)
     }
 
     /// Makes the folders and takes them for this process. What a predecessor that was killed left half done is

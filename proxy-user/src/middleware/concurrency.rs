@@ -32,7 +32,8 @@ impl Room {
         Ok(())
     }
 
-    fn enter(&self) -> Option<Permit> {
+    /// A place, if one is free.
+    pub fn enter(&self) -> Option<Permit> {
         let more = |inside: usize| (inside < self.most).then_some(inside + 1);
         let entered = self.inside.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         entered.ok().map(|_| Permit(self.inside.clone()))

@@ -9,10 +9,7 @@ use tokio::time::timeout;
 
 use super::{Halt, Passage, headers::forget};
 use crate::{
-    body::RequestBody,
-    config::model,
-    service::Service,
-    upstream::{attempt::Answer, deliver::deliver},
+    body::RequestBody, config::model, service::Service, upstream::attempt::Answer, variants::deliver,
 };
 
 const X_FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
@@ -33,11 +30,14 @@ pub struct ForwardAuth {
 impl ForwardAuth {
     pub async fn admit(&self, passage: &mut Passage<'_>) -> Result<(), Halt> {
         let question = question(&self.settings, passage);
-        let asked = deliver(passage.means, &self.service, &question, RequestBody::Empty, passage.exchange);
+        let mut service = &self.service;
+        let asked =
+            deliver(passage.means, None, &mut service, &question, RequestBody::Empty, passage.exchange);
         let answer = timeout(self.settings.timeout, asked).await;
         // What the log tells is about the servers of the request itself.
         passage.exchange.server = None;
         passage.exchange.server_took = None;
+        passage.exchange.variant = None;
         passage.exchange.flags.retries = 0;
         let Ok(Ok(answer)) = answer else { return Err(Halt::AuthUnavailable) };
         if !answer.head.status.is_success() {

@@ -22,6 +22,7 @@ use crate::{
         pool::{Lease, Pool},
         waiting::{GaveUp, WaitingRoom},
     },
+    worker::Worker,
 };
 
 /// The head of an answer; its body streams behind it over the leased connection.
@@ -65,6 +66,7 @@ pub enum AttemptFault {
 /// What an attempt uses of its worker.
 #[derive(Debug, Clone, Copy)]
 pub struct Means<'a> {
+    pub worker: &'a Rc<Worker>,
     pub pool: &'a Rc<Pool>,
     pub waiting: &'a WaitingRoom,
     /// Whose request it is, and where it came in.
@@ -79,8 +81,22 @@ pub enum Connections {
     New,
 }
 
-/// Sends a request to the server that was picked and waits for the head of its answer.
+/// Sends a request to the server that was picked and waits for the head of its answer. Until the answer is over, the server
+/// has it under way.
 pub async fn attempt(
+    means: Means<'_>,
+    service: &Service,
+    picked: Picked<'_>,
+    connections: Connections,
+    head: &request::Parts,
+    body: RequestBody,
+) -> Result<Answer, Failed> {
+    let under_way = picked.server.begin();
+    let Answer { head, at, lease } = ask(means, service, picked, connections, head, body).await?;
+    Ok(Answer { head, at, lease: lease.counts(under_way) })
+}
+
+async fn ask(
     means: Means<'_>,
     service: &Service,
     picked: Picked<'_>,

@@ -36,12 +36,14 @@ pub enum Undelivered {
     ClientLeft,
 }
 
-/// Delivers a request, and notes in `exchange` which server was asked and how often.
-pub async fn deliver(
+/// Delivers a request, and notes in `exchange` which server was asked and how often. One that could not be delivered, but may
+/// safely be sent elsewhere, leaves its body in `unspent`.
+pub async fn deliver_or_return(
     means: Means<'_>,
     service: &Service,
     head: &request::Parts,
     mut body: RequestBody,
+    unspent: &mut Option<RequestBody>,
     exchange: &mut Exchange,
 ) -> Result<Answer, Undelivered> {
     let _active = service.budget.enter();
@@ -53,6 +55,7 @@ pub async fn deliver(
     let mut permits = Vec::new();
     loop {
         let Some(picked) = service.pick(tried) else {
+            *unspent = Some(body);
             return Err(fault.map_or(Undelivered::NoServer, Undelivered::Failed));
         };
         if fault.is_some() {

@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use crate::{
     clock::Moment,
     health::Health,
+    service::UnderWay,
     upstream::{
         carrier::Carrier,
         http1::Connection,
@@ -66,6 +67,8 @@ pub struct Lease {
     pub carrier: Carrier,
     health: Arc<Health>,
     keep: bool,
+    /// As long as the answer goes on, its server has the request under way.
+    under_way: Option<UnderWay>,
 }
 
 impl Pool {
@@ -140,6 +143,14 @@ impl Pool {
         });
     }
 
+    /// Closes what is idle of one server: it is drained. What is in use ends with its requests.
+    pub fn leave(&self, key: PoolKey) {
+        self.idle.borrow_mut().remove(&key);
+        if let Some(known) = self.shared.borrow_mut().get_mut(&key) {
+            known.connections.retain(|(connection, _)| connection.load() > 0);
+        }
+    }
+
     /// Closes all that is idle: the worker is ending.
     pub fn clear(&self) {
         self.idle.borrow_mut().clear();
@@ -156,7 +167,13 @@ impl Idle {
 impl Lease {
     /// `keep`: somebody else may have the connection afterwards.
     pub fn new(key: PoolKey, pool: Rc<Pool>, carrier: Carrier, health: Arc<Health>, keep: bool) -> Self {
-        Self { key, pool, carrier, health, keep }
+        Self { key, pool, carrier, health, keep, under_way: None }
+    }
+
+    /// Counts for the server until the lease ends.
+    pub fn counts(mut self, under_way: UnderWay) -> Self {
+        self.under_way = Some(under_way);
+        self
     }
 
     /// Something came from the server. When, is known to a tick: a body comes in many pieces.
@@ -164,10 +181,10 @@ impl Lease {
         self.health.heard(Moment::recent());
     }
 
-    /// For good: it won't be given back. Only one of HTTP/1 is anybody's own.
-    pub fn into_connection(self) -> Option<Box<Connection>> {
+    /// For good: it won't be given back, and what it counts for goes with it. Only one of HTTP/1 is anybody's own.
+    pub fn into_connection(self) -> Option<(Box<Connection>, Option<UnderWay>)> {
         match self.carrier {
-            Carrier::Http1(connection) => Some(connection),
+            Carrier::Http1(connection) => Some((connection, self.under_way)),
             Carrier::Http2(_) => None,
         }
     }
@@ -176,6 +193,7 @@ impl Lease {
     pub fn give_back(self) {
         if let (Carrier::Http1(connection), true) = (self.carrier, self.keep)
             && connection.is_reusable()
+            && !self.health.is_draining()
         {
             self.pool.put(self.key, connection);
         }

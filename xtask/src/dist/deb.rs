@@ -46,6 +46,20 @@ fn fill(workspace: &Workspace, tree: &Path, weir: &Path) -> Result<()> {
     for example in examples(workspace)? {
         copy_into(&example, &documents.join("examples"))?;
     }
+    for (shell, file) in [
+        ("bash", "usr/share/bash-completion/completions/weir"),
+        ("zsh", "usr/share/zsh/vendor-completions/_weir"),
+        ("fish", "usr/share/fish/vendor_completions.d/weir.fish"),
+    ] {
+        let file = tree.join(file);
+        fs::create_dir_all(file.parent().context("a file in a folder")?)?;
+        fs::write(file, output_of(Command::new(weir).args(["completions", shell]))? + "\n")?;
+    }
+    let manual = tree.join("usr/share/man/man1");
+    output_of(Command::new(weir).arg("manual").arg(&manual))?;
+    for page in fs::read_dir(&manual)? {
+        output_of(Command::new("gzip").args(["-9", "--no-name"]).arg(page?.path()))?;
+    }
     Ok(())
 }
 

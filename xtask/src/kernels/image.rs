@@ -35,14 +35,12 @@ pub fn write(
 
     let busybox = packages::find("busybox").context("busybox is absent")?;
     files.insert("bin/busybox".into(), read(&busybox)?);
-    let ip = packages::find("ip").context("ip is absent")?;
-    // busybox has a lesser one.
-    let setpriv = packages::find("setpriv").context("setpriv is absent")?;
-    let mut programs = vec![
-        ("sbin/ip".to_owned(), ip),
-        ("sbin/setpriv".to_owned(), setpriv),
-        ("weir/weir".to_owned(), weir.to_owned()),
-    ];
+    let mut programs = vec![("weir/weir".to_owned(), weir.to_owned())];
+    // busybox has lesser ones of the first and the last.
+    for name in ["ip", "bpftool", "setpriv"] {
+        let program = packages::find(name).with_context(|| format!("{name} is absent"))?;
+        programs.push((format!("sbin/{name}"), program));
+    }
     for test in tests {
         programs.push((format!("tests/{}", test_name(test)?), test.clone()));
     }

@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use super::{Way, linker, toolchain};
 use crate::workspace::{Workspace, output_of};
-use crate::{packages, root};
+use crate::{packages, python, root};
 
 struct Row {
     thing: &'static str,
@@ -24,6 +24,7 @@ pub fn print(workspace: &Workspace, way: Option<Way>) -> ExitCode {
         found: packages::find(program.name).map(|path| path.display().to_string()),
         remedy: format!("apt-get install {}", program.package),
     }));
+    rows.push(python_peers(workspace));
     rows.push(kernel());
     rows.push(privilege());
     table(&rows);
@@ -66,6 +67,15 @@ fn for_the_kernel_programs(workspace: &Workspace, way: Option<Way>) -> [Row; 2] 
             remedy: "cargo xtask setup".into(),
         },
     ]
+}
+
+fn python_peers(workspace: &Workspace) -> Row {
+    Row {
+        thing: "Python packages",
+        needed: python::wanted(),
+        found: python::is_ready(workspace).then(|| python::interpreter(workspace).display().to_string()),
+        remedy: "cargo xtask setup".into(),
+    }
 }
 
 fn kernel() -> Row {

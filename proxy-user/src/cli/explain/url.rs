@@ -110,7 +110,19 @@ fn one(text: &mut String, way: &Way) {
         line("answer", answer);
     }
     if let Some(service) = &way.service {
-        line("service", &format!("{service}  ({})", way.servers.join(", ")));
+        let servers = match way.parts.is_empty() {
+            true => format!("  ({})", way.servers.join(", ")),
+            false => String::new(),
+        };
+        line("service", &format!("{service}{servers}"));
+        for part in &way.parts {
+            let within = "  ".repeat(part.depth);
+            let servers = match part.servers.is_empty() {
+                true => String::new(),
+                false => format!("  ({})", part.servers.join(", ")),
+            };
+            line("", &format!("{within}└ {}: {}{servers}", part.service, part.when));
+        }
     }
     if let Some(target) = &way.target {
         line("asked for", target);

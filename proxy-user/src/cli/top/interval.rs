@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::sources::{self, Sample, SourceRate};
 use crate::{
-    admin::status::{ServiceStatus, StatusDocument},
+    admin::status::{ServiceStatus, StatusDocument, drains::DrainStatus},
     kernel::{
         Hook,
         meter::Reading,
@@ -113,7 +113,7 @@ pub struct ServiceRate {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ServerRate {
     pub address: String,
-    /// `starting`, `up`, `down` or `unchecked`.
+    /// `starting`, `up`, `down`, `unchecked`, or `draining`.
     pub status: String,
     pub why: String,
     pub requests_per_second: f64,
@@ -267,8 +267,8 @@ fn service(before: Option<&ServiceStatus>, now: &ServiceStatus, seconds: f64) ->
         let was = before.and_then(|before| before.servers.iter().find(|was| was.address == server.address));
         ServerRate {
             address: server.address.clone(),
-            status: server.status.clone(),
-            why: server.why.clone(),
+            status: server.draining.as_ref().map_or_else(|| server.status.clone(), |_| "draining".to_owned()),
+            why: server.draining.as_ref().map_or_else(|| server.why.clone(), DrainStatus::sentence),
             requests_per_second: per_second(was.map(|was| was.requests), server.requests, seconds),
             failures_per_second: per_second(was.map(|was| was.failures), server.failures, seconds),
         }

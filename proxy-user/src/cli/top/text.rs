@@ -44,7 +44,11 @@ pub fn of(interval: &Interval) -> String {
         let _ = writeln!(text, "{:<40}{:>10}{pages}", service.name, amount(service.requests_per_second));
         for server in &service.servers {
             let name = format!("  {} {}", server.address, server.status);
-            let why = if server.status == "down" { format!("  {}", server.why) } else { String::new() };
+            let why = if matches!(&*server.status, "down" | "draining") {
+                format!("  {}", server.why)
+            } else {
+                String::new()
+            };
             let (requests, failures) = (server.requests_per_second, server.failures_per_second);
             let _ = writeln!(text, "{name:<40}{:>10}{:>12}{why}", amount(requests), amount(failures));
         }

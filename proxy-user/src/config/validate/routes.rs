@@ -3,7 +3,7 @@
 pub(super) mod conditions;
 mod overlap;
 
-use super::{merge::Merged, middleware::Chains};
+use super::{merge::Merged, middleware::Chains, variants::OfRoutes};
 use crate::config::{
     code::Code,
     findings::Findings,
@@ -21,12 +21,17 @@ pub struct Placed<'a> {
     pub at: &'a At<written::Route>,
 }
 
-pub fn all(written: &Merged<'_>, chains: &mut Chains<'_, '_>, findings: &mut Findings) -> Vec<Route> {
+pub fn all(
+    written: &Merged<'_>,
+    chains: &mut Chains<'_, '_>,
+    services: &mut OfRoutes<'_, '_>,
+    findings: &mut Findings,
+) -> Vec<Route> {
     let placed: Vec<Placed<'_>> = written
         .routes
         .iter()
         .filter_map(|(file, at)| {
-            Some(Placed { route: one(*file, at, written, chains, findings)?, file: *file, at })
+            Some(Placed { route: one(*file, at, written, chains, services, findings)?, file: *file, at })
         })
         .collect();
     overlap::same_requests(&placed, findings);
@@ -40,6 +45,7 @@ fn one(
     route: &At<written::Route>,
     written: &Merged<'_>,
     chains: &mut Chains<'_, '_>,
+    services: &mut OfRoutes<'_, '_>,
     findings: &mut Findings,
 ) -> Option<Route> {
     let body = &route.value;
@@ -79,6 +85,7 @@ fn one(
             let by = format!("{by} sends to");
             written.services.refer(file, service, &by, Code::NoSuchService, findings)
         }
+        None if body.split.is_some() => None,
         None => {
             // What later versions write in its place was reported already; nor is anything known of a faulty chain.
             let lost = |key| findings.lost(&format!("{element}.{key}"));
@@ -92,6 +99,7 @@ fn one(
             None
         }
     };
+    let service = services.lead(file, &name, route, service.map(ServiceId), findings);
     // A route whose conditions aren't all known would look like another one's duplicate.
     if findings.lost_within(&element) {
         return None;
@@ -105,7 +113,7 @@ fn one(
         not: not?,
         priority,
         middleware,
-        service: service.map(ServiceId),
+        service,
     })
 }
 

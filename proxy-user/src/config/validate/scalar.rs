@@ -72,6 +72,34 @@ pub fn size(
     }
 }
 
+/// A percentage, in hundredths of a percent.
+pub fn share(
+    file: FileId,
+    what: &str,
+    written: Option<&At<String>>,
+    default: &str,
+    range: RangeInclusive<u32>,
+    findings: &mut Findings,
+) -> u32 {
+    let fallback = || value::share(default).unwrap_or_default();
+    let Some(written) = written else { return fallback() };
+    match value::share(&written.value) {
+        Ok(share) if range.contains(&share) => share,
+        Ok(_) => {
+            let (least, most) = (value::show_share(*range.start()), value::show_share(*range.end()));
+            let message = format!("{what} is {}, out of range", quoted(&written.value));
+            findings
+                .error(Code::BadShare, file, &written.span, message)
+                .hint(format!("it goes from {least} to {most}"));
+            fallback()
+        }
+        Err(refusal) => {
+            refused(file, Code::BadShare, &format!("{what}:"), written, refusal, findings);
+            fallback()
+        }
+    }
+}
+
 /// A whole number in a range.
 pub fn count(
     file: FileId,

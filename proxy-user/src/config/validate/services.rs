@@ -1,11 +1,13 @@
 //! `[service.NAME]`
 
+mod drain_on;
+
 use std::net::SocketAddr;
 
 use super::{
     merge::{Item, Merged},
     scalar::{self, DAY, HOUR, MILLISECOND, MINUTE},
-    tls,
+    tls, variants,
 };
 use crate::{
     config::{
@@ -26,7 +28,8 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Service> {
         .iter()
         .map(|item| Service {
             name: item.name.value.as_str().into(),
-            servers: servers(item, findings),
+            made_of: variants::of_service(item, written, findings),
+            servers: if variants::is_composite(item.body) { Vec::new() } else { servers(item, findings) },
             tls: tls::service(item, findings),
             protocol: protocol(item),
             send_proxy: item.body.send_proxy.as_ref().map(|version| match version.value {
@@ -44,7 +47,8 @@ fn servers(item: &Item<'_, written::Service>, findings: &mut Findings) -> Vec<So
     let name = &item.name.value;
     let written = item.body.servers.as_ref();
     let Some(list) = written.filter(|list| !list.items.is_empty()) else {
-        if !findings.lost(&format!("service.{name}.servers")) {
+        let lost = |key| findings.lost(&format!("service.{name}.{key}"));
+        if !["servers", "split", "failover", "service", "mirror"].into_iter().any(lost) {
             let span = written.map_or(&item.name.span, |list| &list.span);
             findings
                 .error(Code::Missing, item.file, span, format!("service `{name}` has no server"))
@@ -155,6 +159,7 @@ fn health(
             1..=100,
             findings,
         ),
+        drain: drain_on::of(item, body, findings),
     }
 }
 

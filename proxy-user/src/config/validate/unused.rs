@@ -5,8 +5,8 @@ use crate::config::{
     code::Code,
     findings::Findings,
     model::{
-        AllowlistId, Config, EntrypointId, Middleware, MiddlewareId, MiddlewareKind, PageId, ServiceId,
-        WhenAllDown,
+        AllowlistId, Config, EntrypointId, MadeOf, Middleware, MiddlewareId, MiddlewareKind, PageId, Service,
+        ServiceId, WhenAllDown,
     },
 };
 
@@ -15,11 +15,14 @@ pub fn warn(written: &Merged<'_>, config: &Config, findings: &mut Findings) {
     if findings.failed() {
         return;
     }
-    unused(&written.services, "no route leads to it", findings, |id| {
+    unused(&written.services, "no route or service leads to it", findings, |id| {
         let id = ServiceId(id);
         let asks =
             |one: &Middleware| matches!(&one.kind, MiddlewareKind::ForwardAuth(auth) if auth.service == id);
-        config.routes.iter().any(|route| route.service == Some(id)) || config.middleware.iter().any(asks)
+        let part_of = |one: &Service| one.made_of.iter().flat_map(MadeOf::parts).any(|part| part == id);
+        config.routes.iter().any(|route| route.service == Some(id))
+            || config.middleware.iter().any(asks)
+            || config.services.iter().any(part_of)
     });
     unused(&written.middleware, "no route or entrypoint names it", findings, |id| {
         let id = MiddlewareId(id);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{At, HostPatterns, Links, List, Name, PathPatterns, TextPattern};
+use super::{At, HostPatterns, Links, List, Mirror, Name, PathPatterns, TextPattern};
 
 /// A match and where it leads.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -50,9 +50,19 @@ pub struct Route {
     /// `[middleware.NAME]`, or a short one as a table in its place.
     #[schemars(example = &["office-only", "compress"])]
     pub middleware: Option<Links>,
-    /// The service that answers. Only a route whose middleware has a `redirect` may do without.
-    #[schemars(required, example = &"shop")]
+    /// The service that answers. Only a route with `split`, or whose middleware has a `redirect`, may do without.
+    #[schemars(example = &"shop")]
     pub service: Option<At<String>>,
+    /// In the place of `service`: several, each with its share, as in `[service.NAME]`. The split is called like the route.
+    pub split: Option<At<BTreeMap<Name, At<i64>>>>,
+    /// Beside `split`, as in `[service.NAME]`.
+    #[schemars(example = &"cookie")]
+    pub sticky: Option<At<String>>,
+    /// Beside `split`, as in `[service.NAME]`.
+    #[schemars(extend("default" = true))]
+    pub fall_over: Option<At<bool>>,
+    /// Copies requests to another service, as in `[service.NAME]`.
+    pub mirror: Option<At<Mirror>>,
 }
 
 /// Each key is written as in the route itself, and excludes for itself.

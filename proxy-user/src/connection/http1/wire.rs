@@ -21,12 +21,11 @@ use super::{
     stream::{Stream, Switched},
 };
 use crate::{
-    access_log::Exchange,
     hygiene::{
         Fault,
         http1::{Asked, HeadLimits, Piece, Reader},
     },
-    upstream::http1::Connection,
+    upgrade::Crossing,
 };
 
 /// As much is read at a time of what is not a large body.
@@ -87,7 +86,7 @@ struct State {
     fault: Option<Fault>,
     /// Who waits for the body to end, to look after the client itself.
     watcher: Option<Waker>,
-    switch: Option<(Box<Connection>, Box<Exchange>)>,
+    switch: Option<Crossing>,
 }
 
 /// What comes next from a client.
@@ -106,8 +105,8 @@ pub struct Switch(pub(super) Rc<Wire>);
 
 impl Switch {
     /// To this server.
-    pub fn to(self, server: Box<Connection>, exchange: Box<Exchange>) {
-        self.0.state.borrow_mut().switch = Some((server, exchange));
+    pub fn to(self, crossing: Crossing) {
+        self.0.state.borrow_mut().switch = Some(crossing);
     }
 }
 
@@ -389,7 +388,7 @@ impl Wire {
     }
 
     /// Where the connection goes, if it was granted a switch.
-    pub fn take_switch(&self) -> Option<(Box<Connection>, Box<Exchange>)> {
+    pub fn take_switch(&self) -> Option<Crossing> {
         self.state.borrow_mut().switch.take()
     }
 

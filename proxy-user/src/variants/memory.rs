@@ -1,0 +1,167 @@
+//! What was decided at run time and outlives the daemon: weights, and how far judges are. `STATE/splits.json`, replaced whole
+//! at every change; and the key of the cookies.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{judge::Judge, sticky::Key};
+use crate::blocklist::store;
+
+const VERSION: u32 = 1;
+
+/// Shared by all snapshots; the control side changes it.
+#[derive(Debug)]
+pub struct Memory {
+    state: PathBuf,
+    splits: Mutex<BTreeMap<String, Kept>>,
+    key: OnceLock<Arc<Key>>,
+}
+
+/// Of one split.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// By the variants' names; none: those of the configuration.
+    pub weights: Option<BTreeMap<String, u32>>,
+    pub judge: Option<Judge>,
+}
+
+/// As it is written.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Layout {
+    version: u32,
+    splits: BTreeMap<String, Kept>,
+}
+
+impl Memory {
+    /// What is kept in the state folder. What can't be believed is told, and put out of the way for somebody to look at.
+    pub fn at_start(state: &Path) -> Self {
+        let path = path(state);
+        let splits = load(&path).unwrap_or_else(|why| {
+            let aside = path.with_extension("json.damaged");
+            let kept = match fs::rename(&path, &aside) {
+                Ok(()) => format!("it is kept as {}", aside.display()),
+                Err(error) => format!("and it can't be put aside: {error}"),
+            };
+            tracing::error!("{why}: splits have their CONFIGURED WEIGHTS, and judges don't go on; {kept}");
+            BTreeMap::new()
+        });
+        Self { state: state.to_owned(), splits: Mutex::new(splits), key: OnceLock::new() }
+    }
+
+    pub fn of(&self, split: &str) -> Option<Kept> {
+        self.splits.lock().unwrap_or_else(PoisonError::into_inner).get(split).cloned()
+    }
+
+    pub fn all(&self) -> BTreeMap<String, Kept> {
+        self.splits.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// As [`Self::keep`], but until the daemon ends.
+    pub fn hold(&self, split: &str, kept: Kept) {
+        self.splits.lock().unwrap_or_else(PoisonError::into_inner).insert(split.to_owned(), kept);
+    }
+
+    /// Keeps something else of a split.
+    ///
+    /// # Errors
+    /// When the disk doesn't take it; then nothing has changed.
+    pub fn keep(&self, split: &str, kept: Kept) -> Result<(), String> {
+        let mut splits = self.all();
+        if kept == Kept::default() {
+            splits.remove(split);
+        } else {
+            splits.insert(split.to_owned(), kept);
+        }
+        save(&path(&self.state), &splits)?;
+        *self.splits.lock().unwrap_or_else(PoisonError::into_inner) = splits;
+        Ok(())
+    }
+
+    /// What cookies are signed with.
+    pub fn key(&self) -> Arc<Key> {
+        let key = || {
+            Key::kept(&self.state).unwrap_or_else(|error| {
+                let place = self.state.join("sticky.key");
+                tracing::warn!(
+                    "{} can't be read or made: {error}; visitors lose their variants when the daemon starts anew",
+                    place.display()
+                );
+                Key::fleeting()
+            })
+        };
+        self.key.get_or_init(|| Arc::new(key())).clone()
+    }
+}
+
+fn path(state: &Path) -> PathBuf {
+    state.join("splits.json")
+}
+
+fn load(path: &Path) -> Result<BTreeMap<String, Kept>, String> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(format!("{} can't be read: {error}", path.display())),
+    };
+    let damaged = |why: String| format!("{} is damaged or was edited ({why})", path.display());
+    let kept: Layout = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    if kept.version != VERSION {
+        return Err(damaged(format!("its layout is {}, this weir's is {VERSION}", kept.version)));
+    }
+    Ok(kept.splits)
+}
+
+fn save(path: &Path, splits: &BTreeMap<String, Kept>) -> Result<(), String> {
+    let kept = Layout { version: VERSION, splits: splits.clone() };
+    let text = serde_json::to_vec_pretty(&kept).map_err(|error| error.to_string())?;
+    store::write(path, &text).map_err(|error| format!("{} can't be written: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept() -> Kept {
+        Kept { weights: Some([("app".to_owned(), 20), ("old".to_owned(), 80)].into()), judge: None }
+    }
+
+    #[test]
+    fn what_is_kept_outlives_the_daemon() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = Memory::at_start(folder.path());
+        memory.keep("shop", kept()).unwrap();
+        assert_eq!(Memory::at_start(folder.path()).of("shop"), Some(kept()));
+        memory.keep("shop", Kept::default()).unwrap();
+        assert!(Memory::at_start(folder.path()).all().is_empty());
+    }
+
+    #[test]
+    fn a_damaged_file_is_set_aside_and_never_fatal() {
+        let folder = tempfile::tempdir().unwrap();
+        for damaged in
+            ["{", "{\"version\":9,\"splits\":{}}", "{\"version\":1,\"splits\":{\"a\":{\"weights\":-1}}}"]
+        {
+            fs::write(path(folder.path()), damaged).unwrap();
+            assert!(Memory::at_start(folder.path()).all().is_empty(), "{damaged}");
+            assert_eq!(fs::read_to_string(folder.path().join("splits.json.damaged")).unwrap(), damaged);
+        }
+    }
+
+    #[test]
+    fn what_the_disk_does_not_take_does_not_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("file");
+        fs::write(&state, "in the folder's place").unwrap();
+        let memory = Memory { state, splits: Mutex::default(), key: OnceLock::new() };
+        assert!(memory.keep("shop", kept()).is_err());
+        assert_eq!(memory.of("shop"), None);
+    }
+}
