@@ -430,3 +430,22 @@ fn a_body_that_nobody_wants_does_not_spoil_the_next_request() -> Done {
     assert!(raw.has_ended()?);
     Ok(())
 }
+
+#[test]
+fn trailers_reach_clients_that_take_them() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = stand_with_bytes()?;
+    serve(&stand.lab.edge, BYTES, |_, mut raw| {
+        raw.head()?;
+        raw.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n")
+    })?;
+    for (fields, end) in
+        [("TE: trailers\r\n", "2\r\nhi\r\n0\r\nx-sum: 1\r\n\r\n"), ("", "2\r\nhi\r\n0\r\n\r\n")]
+    {
+        let mut raw = raw(&stand)?;
+        raw.say(format!("GET / HTTP/1.1\r\nHost: bytes.example\r\n{fields}Connection: close\r\n\r\n"))?;
+        let answer = String::from_utf8(raw.rest()?)?;
+        assert!(answer.ends_with(&format!("\r\n\r\n{end}")), "{fields}: {answer}");
+    }
+    Ok(())
+}
