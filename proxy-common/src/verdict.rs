@@ -50,6 +50,23 @@ impl DropReason {
         Self::ALL.into_iter().find(|reason| *reason as u32 == number)
     }
 
+    /// Whether it may only seem so, because the rest of the packet lies in another piece of memory.
+    #[must_use]
+    pub const fn may_be_in_pieces(self) -> bool {
+        match self {
+            Self::Truncated | Self::SplitHeader => true,
+            Self::NotListed
+            | Self::ExtensionHeaders
+            | Self::ListMissing
+            | Self::Malformed
+            | Self::VlanTags
+            | Self::Blocked
+            | Self::PacketRate
+            | Self::ConnectionRate
+            | Self::BadCookie => false,
+        }
+    }
+
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

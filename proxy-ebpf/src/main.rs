@@ -278,11 +278,8 @@ mod programs {
     #[inline(always)]
     fn may_be_in_pieces(judged: &Result<Admitted, Stop>) -> bool {
         match judged {
-            Err(
-                Stop::NotAHeader
-                | Stop::Dropped { reason: DropReason::Truncated | DropReason::SplitHeader, .. }
-                | Stop::Shadowed { reason: DropReason::Truncated | DropReason::SplitHeader, .. },
-            ) => true,
+            Err(Stop::NotAHeader) => true,
+            Err(Stop::Dropped { reason, .. } | Stop::Shadowed { reason, .. }) => reason.may_be_in_pieces(),
             Ok(_)
             | Err(
                 Stop::NotIp
@@ -290,33 +287,7 @@ mod programs {
                 | Stop::LaterFragment
                 | Stop::NotGuarded
                 | Stop::Unproved { .. }
-                | Stop::UnprovedInRehearsal { .. }
-                | Stop::Dropped {
-                    reason:
-                        DropReason::NotListed
-                        | DropReason::ExtensionHeaders
-                        | DropReason::ListMissing
-                        | DropReason::Malformed
-                        | DropReason::VlanTags
-                        | DropReason::Blocked
-                        | DropReason::PacketRate
-                        | DropReason::ConnectionRate
-                        | DropReason::BadCookie,
-                    ..
-                }
-                | Stop::Shadowed {
-                    reason:
-                        DropReason::NotListed
-                        | DropReason::ExtensionHeaders
-                        | DropReason::ListMissing
-                        | DropReason::Malformed
-                        | DropReason::VlanTags
-                        | DropReason::Blocked
-                        | DropReason::PacketRate
-                        | DropReason::ConnectionRate
-                        | DropReason::BadCookie,
-                    ..
-                },
+                | Stop::UnprovedInRehearsal { .. },
             ) => false,
         }
     }

@@ -18,8 +18,9 @@ use http::{HeaderValue, Method, StatusCode, Version, uri::PathAndQuery};
 use crate::{
     access_log::{format::Stamp, sink::Sink},
     body::Received,
-    hygiene::Fault,
+    hygiene::{Fault, link::Link},
     middleware::{concurrency::Permit, reason::Reason},
+    page::why::Why,
 };
 
 /// A buffer is handed over when it holds this much, or when the worker's ticker comes by.
@@ -52,6 +53,8 @@ pub struct Exchange {
     pub received: Rc<Received>,
     pub bytes_out: u64,
     pub flags: Flags,
+    /// The client's connection, which knows why a client is let go.
+    pub link: Rc<Link>,
     /// Places that it takes up until it is over.
     pub held: Vec<Permit>,
     /// Its line is written.
@@ -68,8 +71,8 @@ pub fn unanswered() -> StatusCode {
 pub struct Flags {
     /// More servers than one were asked: so many attempts beyond the first.
     pub retries: u8,
-    /// Weir answered with a page, since no server did.
-    pub page: bool,
+    /// Weir answered with a page in a server's place.
+    pub page: Option<Why>,
     /// The server broke off in the middle of its answer.
     pub server_broke_off: bool,
     /// The client left before it had the whole answer.
@@ -106,6 +109,7 @@ impl Exchange {
             referer: None,
             request_id: self.request_id.clone(),
             entrypoint: self.entrypoint.clone(),
+            link: self.link.clone(),
             route: self.route.clone(),
             server: None,
             variant: None,
@@ -130,8 +134,20 @@ impl Drop for Exchange {
     /// A request that is let go in the middle: nobody waits for its answer any more.
     fn drop(&mut self) {
         if !self.finished {
-            self.flags.client_left = true;
+            self.flags.broken_off(&self.link);
             self.log.write(self);
+        }
+    }
+}
+
+// === impl Flags ===
+
+impl Flags {
+    /// The client doesn't get the rest of the answer: it has left, or takes nothing and is let go.
+    pub fn broken_off(&mut self, link: &Link) {
+        match link.why_let_go() {
+            None => self.client_left = true,
+            fault => self.refused = fault,
         }
     }
 }

@@ -111,6 +111,7 @@ fn router(state: Arc<ControlState>) -> Router {
         .route("/api/v1/explain", get(explained))
         .route("/api/v1/blocks", get(blocks))
         .route("/api/v1/splits", get(shares))
+        .route("/api/v1/maintenance", get(maintenance))
         .route("/api/v1/drains", get(drains))
         .with_state(state)
 }
@@ -165,9 +166,10 @@ async fn explained(State(state): State<Arc<ControlState>>, Query(asked): Query<A
     let snapshot = running.load_full();
     let explained = serde_json::from_str::<Question>(&asked.question)
         .map_err(|error| format!("the question is not understood: {error}"))
-        .and_then(|question| explain::explain(&snapshot.config, Some(snapshot.generation), &question))
-        .map(|explanation| {
-            explanation.with_weights(|split, variant| splits::weight(&snapshot, split, variant))
+        .and_then(|question| {
+            let mut explanation = explain::explain(&snapshot.config, Some(snapshot.generation), &question)?;
+            explain::pages::of_snapshot(&mut explanation, &snapshot, &question);
+            Ok(explanation.with_weights(|split, variant| splits::weight(&snapshot, split, variant)))
         });
     match explained {
         Ok(explanation) => Json(explanation).into_response(),
@@ -187,6 +189,12 @@ async fn shares(State(state): State<Arc<ControlState>>) -> Response {
         Some(document) => Json(document).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
     }
+}
+
+async fn maintenance(
+    State(state): State<Arc<ControlState>>,
+) -> Json<status::maintenance::MaintenanceDocument> {
+    Json(status::maintenance::document(&state.maintenance))
 }
 
 async fn drains(State(state): State<Arc<ControlState>>) -> Response {

@@ -358,7 +358,7 @@ impl Drop for ResponseBody {
                 _ => self.source_is_at_end(),
             };
             if !over {
-                exchange.flags.client_left = true;
+                exchange.flags.broken_off(&exchange.link);
             }
             exchange.finish();
         }

@@ -14,6 +14,7 @@ mod explain;
 mod generate;
 mod hash_password;
 mod kernel;
+mod maintenance;
 mod reload;
 mod roll;
 mod run;
@@ -68,6 +69,8 @@ enum Command {
     /// Show how requests are shared out between services and what became of them, share them out otherwise, or have a
     /// judge do it
     Split(split::SplitArgs),
+    /// Put a page in the servers' place for a while, take it away, or show where one is
+    Maintenance(maintenance::MaintenanceArgs),
     /// Say why the gate passes or drops an address or a packet, which way a URL takes, or more about a code like W012
     Explain(explain::ExplainArgs),
     /// Make of a password what `basic_auth` keeps of it
@@ -132,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Allowlist(command) => allowlist::run(&command),
         Command::Block(command) => block::run(&command),
         Command::Split(args) => split::run(&args),
+        Command::Maintenance(args) => maintenance::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::HashPassword(args) => hash_password::run(&args),
         Command::Watch(args) => watch::run(&args),

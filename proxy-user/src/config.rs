@@ -10,6 +10,7 @@ mod diagnostic;
 mod findings;
 mod gather;
 pub mod model;
+pub mod moment;
 mod parse;
 mod recover;
 mod reference;
@@ -33,8 +34,9 @@ pub use diagnostic::{Diagnostic, Related, Report, Severity};
 pub use reference::{reference_markdown, with_reference, write_docs};
 pub use schema::schema;
 pub(crate) use value::{
-    duration as parse_duration, judge_steps as steps_of_judge, nearest, prefix as parse_prefix, quoted,
-    share as parse_share, show as show_duration, show_share,
+    duration as parse_duration, host as parse_host, judge_steps as steps_of_judge, nearest,
+    path_prefix as parse_path, prefix as parse_prefix, quoted, share as parse_share, show as show_duration,
+    show_share,
 };
 
 /// What `weir run` uses without being told.

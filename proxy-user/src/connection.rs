@@ -88,6 +88,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
             at,
             local,
             session,
+            link: Rc::default(),
             requests: Cell::new(0),
             place,
         })

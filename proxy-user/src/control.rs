@@ -11,6 +11,8 @@ pub mod guard;
 pub mod install;
 pub mod kernel_side;
 pub mod lists;
+pub mod maintenance;
+pub mod names;
 pub mod order;
 pub mod splits;
 pub mod state;
@@ -30,7 +32,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     admin::{self, AdminFault},
     allowlists::Board,
-    config::{self, Code, Diagnostic, Loaded, Report, diff, model::Config},
+    config::{
+        self, Code, Diagnostic, Loaded, Report, diff,
+        model::{Config, Server},
+    },
     control::{
         apply::{ApplyFault, Fleet},
         blocks::Blocking,
@@ -40,6 +45,7 @@ use crate::{
         floods::Floods,
         guard::{Guard, Session},
         install::Trials,
+        maintenance::Maintaining,
         order::{Answer, Order, Refusal, Verb},
         splits::Splits,
         state::{ControlState, Source},
@@ -91,10 +97,8 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     lists.fill(&mut loaded.config);
     let config = Arc::new(loaded.config);
     if let Source::Embedded = source {
-        for addr in config.services.iter().flat_map(|service| &service.servers) {
-            demonstration::start(*addr)
-                .await
-                .map_err(|error| StartFault::Demonstration { addr: *addr, error })?;
+        for addr in config.services.iter().flat_map(|service| &service.servers).flat_map(Server::addresses) {
+            demonstration::start(addr).await.map_err(|error| StartFault::Demonstration { addr, error })?;
         }
     }
 
@@ -104,12 +108,12 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let admin = admin::bind(&config.admin)?;
     let workers = options.workers.unwrap_or_else(cores);
     let (mut blocking, blocked) = Blocking::at_start(&config);
+    let mut maintaining = Maintaining::at_start(&config, state.maintenance.clone());
     let mut draining = Draining::at_start(&config);
     let mut fleet =
         Fleet::start(config.clone(), workers, &state, blocking.shared(), blocked, draining.shared()).await?;
     state.applied(fleet.generation(), &fleet.kernel.state);
     let mut trials = Trials::at_start(&source, &state);
-    state.runs(fleet.running());
     let (desk, mut orders) = order::desk();
     let _admin = admin::serve(admin, &state, &desk);
     tracing::info!("running on {workers} workers\n{}", summary::of(&source, &config, &fleet.kernel.state));
@@ -124,6 +128,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
         certificates.look(&fleet.running().load().config, SystemTime::now());
         blocking.keep_up(&mut fleet).await;
         splits.keep_up(&fleet);
+        maintaining.keep_up(&fleet);
         tokio::select! {
             signal = signals.next() => match signal {
                 Asked::Reload => {
@@ -138,15 +143,23 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
                 let _ = reload(&source, &state, &mut fleet, &mut files).await;
             }
             Some(order) = orders.recv() => {
-                let (blocking, draining, splits) = (&mut blocking, &mut draining, &mut splits);
-                perform(order, &source, &state, &mut fleet, &mut files, &mut trials, blocking, draining, splits).await;
+                let hands = Hands {
+                    trials: &mut trials,
+                    blocking: &mut blocking,
+                    draining: &mut draining,
+                    maintaining: &mut maintaining,
+                    splits: &mut splits,
+                };
+                perform(order, &source, &state, &mut fleet, &mut files, hands).await;
             }
             () = blocking.due() => blocking.look(&mut fleet).await,
+            () = maintaining.due() => maintaining.look(&fleet),
             () = splits.due() => splits.look(&fleet),
             () = trials.over() => {
                 let _ = install::revert(&source, &state, &mut fleet, &mut files, &mut trials).await;
             }
             _ = hours.tick() => {}
+            () = fleet.names.news() => names::take(&mut fleet, &state).await,
             news = fleet.keeper.news() => lists::take(news, &mut fleet, &state).await,
             () = floods.due() => floods.tell(&fleet.kernel),
             changed = changed_addresses(&mut addresses) => {
@@ -170,18 +183,23 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     Ok(())
 }
 
+/// What orders change, beside the configuration.
+struct Hands<'a> {
+    trials: &'a mut Trials,
+    blocking: &'a mut Blocking,
+    draining: &'a mut Draining,
+    maintaining: &'a mut Maintaining,
+    splits: &'a mut Splits,
+}
+
 /// Does what was ordered over the admin API.
-#[expect(clippy::too_many_arguments, reason = "whatever an order may be about")]
 async fn perform(
     order: Order,
     source: &Source,
     state: &ControlState,
     fleet: &mut Fleet,
     files: &mut Files,
-    trials: &mut Trials,
-    blocking: &mut Blocking,
-    draining: &mut Draining,
-    splits: &mut Splits,
+    Hands { trials, blocking, draining, maintaining, splits }: Hands<'_>,
 ) {
     let (verb, answer) = order.open();
     let outcome = match verb {
@@ -195,6 +213,8 @@ async fn perform(
         Verb::Block(wanted) => blocking.add(wanted, &state.guard, fleet).await,
         Verb::Unblock(wanted) => blocking.remove(wanted, fleet).await,
         Verb::Split(wanted) => splits.order(&wanted, fleet),
+        Verb::Maintain(wanted) => maintaining.begin(wanted, fleet),
+        Verb::EndMaintenance(wanted) => maintaining.end(&wanted, fleet),
         Verb::Drain(wanted) => draining.drain(wanted, &fleet.running().load()),
         Verb::Undrain(wanted) => draining.undrain(&wanted, &fleet.running().load()),
         // Fetching takes its time, and what it brings comes back as news.

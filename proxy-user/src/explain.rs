@@ -1,7 +1,9 @@
 //! Which way a request would take, and why: what `weir explain URL` tells. Worked out from a configuration, by the same
 //! router, the same judge of heads and the same rewriting that requests meet. Pure.
 
+mod balance;
 pub mod parts;
+pub mod pages;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -65,8 +67,14 @@ pub struct Way {
     pub middleware: Vec<Stop>,
     /// What Weir answers itself, where it is known to.
     pub answer: Option<String>,
+    /// The page that stands in the servers' place now, and why.
+    #[serde(default)]
+    pub page: Option<String>,
     pub service: Option<String>,
     pub servers: Vec<String>,
+    /// How the service chooses among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balance: Option<String>,
     /// What the service is made of, where that is not servers.
     #[serde(default)]
     pub parts: Vec<parts::Part>,
@@ -167,8 +175,10 @@ fn way(config: &Config, id: EntrypointId, question: &Parsed) -> Way {
         because: Vec::new(),
         middleware: Vec::new(),
         answer: None,
+        page: None,
         service: None,
         servers: Vec::new(),
+        balance: None,
         parts: Vec::new(),
         target: None,
         others: Vec::new(),
@@ -275,6 +285,7 @@ fn follow(
             way.parts = parts::of(config, id, 0);
             way.service = Some(service.name.to_string());
             way.servers = service.servers.iter().map(ToString::to_string).collect();
+            way.balance = service.made_of.is_none().then(|| balance::told(service, question, &uri));
             way.target = uri.path_and_query().map(ToString::to_string);
         }
         None => way.answer = Some("404 Not Found: the route only redirects, and this it does not".to_owned()),

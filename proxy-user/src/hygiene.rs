@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 pub mod fault;
 pub mod http1;
+pub mod link;
 pub mod patience;
 pub mod target;
 

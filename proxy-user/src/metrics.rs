@@ -41,6 +41,8 @@ pub async fn scrape(state: &ControlState) -> Option<String> {
     of_entrypoints(&mut out, &status.entrypoints);
     of_services(&mut out, &status.services);
     splits::tell(&mut out, &status.splits);
+    out.family("weir_maintenance", Kind::Gauge, "Windows of maintenance that hold now (`weir maintenance`).")
+        .sample(&[], status.maintenance.iter().filter(|one| one.on).count() as f64);
     of_allowlists(&mut out, &status.allowlists);
     of_certificates(&mut out, &status);
     process::tell(&mut out);
@@ -192,6 +194,16 @@ fn of_entrypoints(out: &mut Exposition, entrypoints: &[EntrypointStatus]) {
     );
     for one in entrypoints {
         for (reason, count) in &one.refused {
+            family.sample(&[("entrypoint", &one.name), ("reason", reason)], *count as f64);
+        }
+    }
+    let mut family = out.family(
+        "weir_entrypoint_pages_total",
+        Kind::Counter,
+        "Requests that a page answered in a server's place, by reason (docs/pages.md).",
+    );
+    for one in entrypoints {
+        for (reason, count) in &one.pages {
             family.sample(&[("entrypoint", &one.name), ("reason", reason)], *count as f64);
         }
     }

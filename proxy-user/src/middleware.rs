@@ -30,7 +30,7 @@ use crate::{
     admission::PrefixSet,
     body::RequestBody,
     config::model::{Compress, Headers, MiddlewareKind, Redirect, ReplacePath},
-    forwarding, page,
+    forwarding,
     service::Service,
     upstream::attempt::Means,
 };
@@ -197,11 +197,14 @@ impl StepKind {
 // === impl Halt ===
 
 impl Halt {
-    /// What the client gets.
-    pub fn answer(self, request_id: &HeaderValue) -> Response<Bytes> {
-        let plain = |status| page::plain(status, request_id);
+    /// What the client gets. `plain`: what Weir says with a status alone.
+    pub fn answer(
+        self,
+        request_id: &HeaderValue,
+        plain: impl Fn(StatusCode) -> Response<Bytes>,
+    ) -> Response<Bytes> {
         let with = |status, name, value: HeaderValue| {
-            let mut response = page::plain(status, request_id);
+            let mut response = plain(status);
             response.headers_mut().insert(name, value);
             response
         };

@@ -1,204 +1,269 @@
 //! The pages that Weir serves itself. They are in memory before the first request comes: an answer of last resort
-//! must not depend on a disk, a template engine or an upstream.
+//! must not depend on a disk, a template engine or an upstream. A page may come from a service of one's own all the same
+//! ([`live`]); what is in memory then stands behind it.
 
-use std::{sync::Arc, time::Duration};
+pub mod assets;
+pub mod built_in;
+pub mod by_status;
+pub mod live;
+pub mod reader;
+pub mod show;
+pub mod template;
+pub mod why;
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-/// The built-in maintenance page.
-pub const MAINTENANCE_HTML: &str = include_str!("page/maintenance.html");
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
 
-/// A page, cut at its placeholders so that filling it in is copying.
+use crate::{access_log::Exchange, config::model};
+
+pub use built_in::{ERROR_HTML, MAINTENANCE_HTML};
+pub use reader::{Reader, Taste};
+
+use live::Live;
+use template::{Template, Values};
+
+/// Nothing but what stands in the page itself.
+const STRICT: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
+);
+
 #[derive(Debug)]
 pub struct Page {
     pub name: Arc<str>,
-    pieces: Vec<Piece>,
-    retry_after: HeaderValue,
+    /// The first one is for whoever wants none of the others.
+    texts: Box<[Text]>,
+    status: Option<StatusCode>,
+    retry_after: Duration,
+    /// Built in: it needs nothing from elsewhere, and browsers are told so.
+    own: bool,
+    pub live: Option<Live>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
-    Text(Bytes),
-    RequestId,
-    RetryAfter,
+#[derive(Debug)]
+struct Text {
+    /// `None`: it doesn't say.
+    language: Option<Box<str>>,
+    template: Template,
 }
 
-/// What the client would rather read. Asked before the request's fields travel on to a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taste {
-    Html,
-    Json,
-    /// gRPC clients read the outcome from a header and take everything else for a broken transport.
-    Grpc,
+/// What a page takes the place of.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Occasion {
+    /// The answer that it replaces; `None`: there is none.
+    pub status: Option<StatusCode>,
+    /// So long it will go on, as far as that is known.
+    pub left: Option<Duration>,
 }
+
+/// What every page may tell of its request.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    pub request_id: &'a HeaderValue,
+    pub host: Option<&'a HeaderValue>,
+    pub at: SystemTime,
+}
+
+// === impl Told ===
+
+impl<'a> Told<'a> {
+    pub fn of(exchange: &'a Exchange) -> Self {
+        Self { request_id: &exchange.request_id, host: exchange.host.as_ref(), at: exchange.began_at }
+    }
+}
+
+// === impl Page ===
 
 impl Page {
-    /// `html` may hold the placeholders `{{request_id}}` and `{{retry_after}}` (whole seconds).
-    pub fn new(name: Arc<str>, html: &Bytes, retry_after: Duration) -> Self {
-        Self { name, pieces: cut(html), retry_after: HeaderValue::from(retry_after.as_secs()) }
+    pub fn new(page: &model::Page) -> Self {
+        let text = |language: Option<Box<str>>, html| Text { language, template: Template::new(html) };
+        let first = text(language_of(&page.html), &page.html);
+        let others = page.languages.iter().map(|(name, html)| text(Some(Box::from(&**name)), html));
+        Self {
+            name: page.name.clone(),
+            texts: std::iter::once(first).chain(others).collect(),
+            status: page.status,
+            retry_after: page.retry_after,
+            own: *page.html == *MAINTENANCE_HTML.as_bytes() || *page.html == *ERROR_HTML.as_bytes(),
+            live: page.live.as_ref().map(Live::new),
+        }
     }
 
-    /// The maintenance answer: 503 (a CDN replaces the bodies of 502 and 504), never stored, with the time after
-    /// which to try again.
-    pub fn answer(&self, taste: Taste, request_id: &HeaderValue) -> Response<Bytes> {
-        let (status, content_type, body) = match taste {
-            Taste::Html => {
-                (StatusCode::SERVICE_UNAVAILABLE, "text/html; charset=utf-8", self.html(request_id))
+    /// With which status it is served: its own; else that of the answer that it replaces; else 503. Never 502 or 504 unless
+    /// somebody wrote so: CDNs replace the bodies of those.
+    pub fn status(&self, occasion: Occasion) -> StatusCode {
+        self.status.unwrap_or(match occasion.status {
+            None | Some(StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) => {
+                StatusCode::SERVICE_UNAVAILABLE
             }
-            Taste::Json => {
-                (StatusCode::SERVICE_UNAVAILABLE, "application/problem+json", self.problem(request_id))
-            }
-            Taste::Grpc => (StatusCode::OK, "application/grpc", Bytes::new()),
+            Some(status) => status,
+        })
+    }
+
+    /// The page as its reader wants it. Never stored.
+    pub fn answer(&self, reader: &Reader, told: Told<'_>, occasion: Occasion) -> Response<Bytes> {
+        let status = self.status(occasion);
+        let retry_after = self.retry_after(occasion);
+        let mut response = match reader.taste() {
+            Taste::Html | Taste::Any => self.html(reader, told, status, retry_after),
+            Taste::Json => problem(status, told),
+            Taste::Text => plain_words(status, told),
+            Taste::Grpc => grpc(reader, StatusCode::OK, status),
         };
-        let mut response = Response::new(body);
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, retry_after.into());
+        }
+        kept_by_nobody(&mut response, told);
+        response
+    }
+
+    /// Whole seconds, rounded up: whoever comes back then must not be too early.
+    pub fn retry_after(&self, occasion: Occasion) -> u64 {
+        let left = occasion.left.unwrap_or(self.retry_after);
+        (left.as_secs() + u64::from(left.subsec_nanos() > 0)).max(1)
+    }
+
+    fn html(&self, reader: &Reader, told: Told<'_>, status: StatusCode, retry_after: u64) -> Response<Bytes> {
+        let text = &self.texts[self.language(reader)];
+        let words = built_in::words(status);
+        let mut response = Response::new(text.template.fill(&Values {
+            request_id: told.request_id.as_bytes(),
+            retry_after,
+            // A page that stays up for hours still looks now and then whether it is over sooner.
+            refresh: retry_after.min(self.retry_after.as_secs().max(1)),
+            host: told.host.map_or(b"", HeaderValue::as_bytes),
+            status,
+            at: told.at,
+            title: words.title,
+            text: words.text,
+        }));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(header::RETRY_AFTER, self.retry_after.clone());
-        headers.insert(crate::identity::REQUEST_ID, request_id.clone());
-        if content_type == "application/grpc" {
-            // 14 is UNAVAILABLE in gRPC's status codes.
-            headers.insert("grpc-status", HeaderValue::from_static("14"));
-            headers.insert("grpc-message", HeaderValue::from_static("no server is available"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        if self.own {
+            headers.insert(header::CONTENT_SECURITY_POLICY, STRICT);
+        }
+        if let Some(language) = text.language.as_ref().and_then(|name| HeaderValue::from_str(name).ok()) {
+            headers.insert(header::CONTENT_LANGUAGE, language);
         }
         response
     }
 
-    fn html(&self, request_id: &HeaderValue) -> Bytes {
-        let mut html = BytesMut::with_capacity(8 * 1024);
-        for piece in &self.pieces {
-            match piece {
-                Piece::Text(text) => html.extend_from_slice(text),
-                Piece::RequestId => escape_into(request_id.as_bytes(), &mut html),
-                Piece::RetryAfter => html.extend_from_slice(self.retry_after.as_bytes()),
-            }
+    fn language(&self, reader: &Reader) -> usize {
+        if self.texts.len() == 1 {
+            return 0;
         }
-        html.freeze()
-    }
-
-    /// A problem document (RFC 9457).
-    fn problem(&self, request_id: &HeaderValue) -> Bytes {
-        serde_json::json!({
-            "title": "Service unavailable",
-            "status": 503,
-            "detail": "No server is available to answer this request. Please try again later.",
-            "request_id": String::from_utf8_lossy(request_id.as_bytes()),
-        })
-        .to_string()
-        .into()
+        let known: Vec<&str> =
+            self.texts.iter().map(|text| text.language.as_deref().unwrap_or_default()).collect();
+        reader.language(&known).unwrap_or(0)
     }
 }
 
-/// A short plain answer of Weir's own, for requests that lead nowhere.
-pub fn plain(status: StatusCode, request_id: &HeaderValue) -> Response<Bytes> {
-    let text = format!("{status}\n");
-    let mut response = Response::new(Bytes::from(text));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(crate::identity::REQUEST_ID, request_id.clone());
+/// Weir's own answer to a request that leads nowhere, or that it refuses: a page for browsers, a line for the rest.
+/// `page`: the one for errors.
+pub fn refusal(status: StatusCode, page: &Page, reader: &Reader, told: Told<'_>) -> Response<Bytes> {
+    let mut response = match reader.taste() {
+        _ if !(status.is_client_error() || status.is_server_error()) => {
+            return plain(status, told.request_id);
+        }
+        Taste::Any | Taste::Text => return plain(status, told.request_id),
+        Taste::Html => page.html(reader, told, status, page.retry_after(Occasion::default())),
+        Taste::Json => problem(status, told),
+        // The status stays: clients of gRPC read it too, and so does the log.
+        Taste::Grpc => grpc(reader, status, status),
+    };
+    kept_by_nobody(&mut response, told);
     response
 }
 
-impl Taste {
-    pub fn of(asked: &HeaderMap) -> Self {
-        let holds = |name: header::HeaderName, part: &str| {
-            asked.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains(part))
-        };
-        if holds(header::CONTENT_TYPE, "application/grpc") {
-            Self::Grpc
-        } else if holds(header::ACCEPT, "json") && !holds(header::ACCEPT, "text/html") {
-            Self::Json
-        } else {
-            Self::Html
-        }
+/// A line of text.
+pub fn plain(status: StatusCode, request_id: &HeaderValue) -> Response<Bytes> {
+    let mut response = text(status, format!("{status}\n"));
+    kept_by_nobody(&mut response, Told { request_id, host: None, at: SystemTime::UNIX_EPOCH });
+    response
+}
+
+/// The answer to HEAD: its head alone, with the length that the body would have.
+pub fn without_body(response: &mut Response<Bytes>) {
+    let length = response.body().len();
+    if length > 0 {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+        *response.body_mut() = Bytes::new();
     }
 }
 
-fn cut(html: &Bytes) -> Vec<Piece> {
-    let placeholders =
-        [(&b"{{request_id}}"[..], Piece::RequestId), (&b"{{retry_after}}"[..], Piece::RetryAfter)];
-    let mut pieces = Vec::new();
-    let (mut from, mut at) = (0, 0);
-    while at < html.len() {
-        match placeholders.iter().find(|(name, _)| html[at..].starts_with(name)) {
-            Some((name, piece)) => {
-                pieces.push(Piece::Text(html.slice(from..at)));
-                pieces.push(piece.clone());
-                at += name.len();
-                from = at;
-            }
-            None => at += 1,
-        }
-    }
-    pieces.push(Piece::Text(html.slice(from..)));
-    pieces
+fn kept_by_nobody(response: &mut Response<Bytes>, told: Told<'_>) {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(crate::identity::REQUEST_ID, told.request_id.clone());
 }
 
-/// A request id may come from a peer: on a page it is text, never markup.
-fn escape_into(text: &[u8], html: &mut BytesMut) {
-    for &byte in text {
-        match byte {
-            b'<' => html.extend_from_slice(b"&lt;"),
-            b'>' => html.extend_from_slice(b"&gt;"),
-            b'&' => html.extend_from_slice(b"&amp;"),
-            b'"' => html.extend_from_slice(b"&quot;"),
-            b'\'' => html.extend_from_slice(b"&#39;"),
-            byte => html.extend_from_slice(&[byte]),
-        }
-    }
+fn text(status: StatusCode, text: String) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(text));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+fn plain_words(status: StatusCode, told: Told<'_>) -> Response<Bytes> {
+    let words = built_in::words(status);
+    let id = String::from_utf8_lossy(told.request_id.as_bytes());
+    text(status, format!("{status}\n\n{}.\n{}\n\nRequest id: {id}\n", words.title, words.text))
+}
+
+/// A problem document (RFC 9457).
+fn problem(status: StatusCode, told: Told<'_>) -> Response<Bytes> {
+    let document = serde_json::json!({
+        "title": status.canonical_reason().unwrap_or("Error"),
+        "status": status.as_u16(),
+        "detail": built_in::words(status).text,
+        "request_id": String::from_utf8_lossy(told.request_id.as_bytes()),
+    });
+    let mut response = text(status, document.to_string());
+    let kind = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// An answer without messages, which tells how the call ended in its head.
+fn grpc(reader: &Reader, status: StatusCode, meaning: StatusCode) -> Response<Bytes> {
+    // As gRPC itself translates HTTP's.
+    let (code, message) = match meaning.as_u16() {
+        400 => ("13", "the request can't be understood"),
+        401 => ("16", "not authenticated"),
+        403 => ("7", "not permitted"),
+        404 => ("12", "nothing is there"),
+        413 | 431 => ("8", "too large"),
+        408 => ("4", "too slow"),
+        429 => ("14", "too many requests"),
+        500..=599 => ("14", "no server is available"),
+        _ => ("2", "refused"),
+    };
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    let kind = reader.grpc().cloned();
+    headers.insert(header::CONTENT_TYPE, kind.unwrap_or(HeaderValue::from_static("application/grpc")));
+    headers.insert("grpc-status", HeaderValue::from_static(code));
+    headers.insert("grpc-message", HeaderValue::from_static(message));
+    response
+}
+
+/// As the page says it of itself: `<html lang="de">`.
+fn language_of(html: &[u8]) -> Option<Box<str>> {
+    let start = &html[..html.len().min(2048)];
+    let tag = memchr::memmem::find(start, b"<html")?;
+    let end = tag + memchr::memchr(b'>', &start[tag..])?;
+    let value = std::str::from_utf8(&start[tag..end]).ok()?.split_once("lang=")?.1;
+    let value = value.trim_start_matches(['"', '\'']);
+    let name = value.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).next()?;
+    (2..=35).contains(&name.len()).then(|| name.into())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ID: HeaderValue = HeaderValue::from_static("<id>&1");
-
-    fn page(html: &'static str) -> Page {
-        Page::new("maintenance".into(), &Bytes::from_static(html.as_bytes()), Duration::from_secs(30))
-    }
-
-    fn asked(name: header::HeaderName, value: &'static str) -> HeaderMap {
-        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
-    }
-
-    #[test]
-    fn placeholders_are_filled_in_and_escaped() {
-        let html = page("a {{request_id}} b {{retry_after}}{{x}}").html(&ID);
-        assert_eq!(html, "a &lt;id&gt;&amp;1 b 30{{x}}");
-    }
-
-    #[test]
-    fn the_answer_is_never_stored_and_says_when_to_come_back() {
-        let answer = page("x").answer(Taste::Html, &ID);
-        assert_eq!(answer.status(), 503);
-        assert_eq!(answer.headers()[header::RETRY_AFTER], "30");
-        assert_eq!(answer.headers()[header::CACHE_CONTROL], "no-store");
-        assert_eq!(answer.headers()["x-request-id"], ID);
-    }
-
-    #[test]
-    fn browsers_get_html_programs_get_json_and_grpc_gets_its_status() {
-        for (header, value, expected) in [
-            (header::ACCEPT, "text/html,application/json;q=0.9", "text/html; charset=utf-8"),
-            (header::ACCEPT, "*/*", "text/html; charset=utf-8"),
-            (header::ACCEPT, "application/json", "application/problem+json"),
-            (header::ACCEPT, "application/vnd.api+json", "application/problem+json"),
-            (header::CONTENT_TYPE, "application/grpc+proto", "application/grpc"),
-        ] {
-            let answer = page("x").answer(Taste::of(&asked(header, value)), &ID);
-            assert_eq!(answer.headers()[header::CONTENT_TYPE], expected, "{value}");
-        }
-        let grpc = page("x").answer(Taste::Grpc, &ID);
-        assert_eq!((grpc.status(), &grpc.headers()["grpc-status"]), (StatusCode::OK, &"14".parse().unwrap()));
-    }
-
-    #[test]
-    fn the_built_in_page_tells_the_request_id() {
-        assert!(MAINTENANCE_HTML.contains("{{request_id}}"));
-    }
-}
+mod tests;

@@ -12,7 +12,8 @@ use std::{
 use bytes::Bytes;
 use futures_util::TryFutureExt as _;
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request, response, uri::Scheme,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request, response,
+    uri::Scheme,
 };
 
 use crate::{
@@ -22,14 +23,19 @@ use crate::{
     connection::crowd::Place,
     forwarding::{self, Origin},
     https,
-    hygiene::{self, Fault, Judged, patience::Stall},
+    hygiene::{self, Fault, Judged, link::Link, patience::Stall},
     identity::{self, Spelled, TrustedSource},
     middleware::{Halt, Passage, headers::Facts, reason::Reason, shape::Shape},
-    page::{self, Taste},
+    page::{
+        self, Occasion, Reader, Told,
+        by_status::{self, drop_answer},
+        show::{maintained, show},
+        why::Why,
+    },
     proxy_protocol::Ends,
     routing::rule::Asked,
     service::Service,
-    snapshot::Entrypoint,
+    snapshot::{Entrypoint, Snapshot},
     tls::handshake::Session,
     upgrade::Wish,
     upstream::{
@@ -53,6 +59,8 @@ pub struct Caller {
     pub local: SocketAddr,
     /// What the TLS handshake has told; `None`: it is a plain connection.
     pub session: Option<Session>,
+    /// Why a client is let go.
+    pub link: Rc<Link>,
     /// So many requests have come over it.
     pub requests: Cell<u64>,
     /// Kept until the last of its requests is over.
@@ -83,8 +91,12 @@ enum Refusal<'a> {
     Halted(Halt),
     /// Nobody's fault: an ACME authority asks for the proof of an order.
     Challenge(String),
-    /// The servers' fault.
-    Undelivered(&'a Service, Undelivered),
+    /// The servers' fault, unless the client left.
+    Undelivered(&'a Service, Undelivered, Response<Bytes>),
+    /// Nobody's fault, or a server's: a page is there for it.
+    Page(&'a Service, Why, Response<Bytes>),
+    /// Nobody's fault: it asks for what lies beside a page.
+    Asset(Response<Bytes>),
 }
 
 /// Answers one request.
@@ -111,7 +123,7 @@ async fn answered(
     let trust = TrustedSource::trust(entrypoint.client_ip.as_ref(), caller.peer.addr);
     let client = identity::client_address(entrypoint.client_ip.as_ref(), trust, &caller.peer, &head.headers);
     let request_id = identity::request_id(trust, &head.headers, unix_millis(now));
-    let taste = Taste::of(&head.headers);
+    let taste = &Reader::of(&head.headers);
     caller.requests.set(caller.requests.get() + 1);
     let judged = match head.extensions.remove::<Fault>() {
         Some(fault) => Err(fault),
@@ -138,6 +150,7 @@ async fn answered(
         received: Rc::default(),
         bytes_out: 0,
         flags: Flags::default(),
+        link: caller.link.clone(),
         held: Vec::new(),
         finished: false,
     });
@@ -164,6 +177,10 @@ async fn answered(
             }
             None => {}
         }
+    }
+    let plain_path = path.as_deref().unwrap_or(head.uri.path());
+    if let Some(asset) = snapshot.assets.answer(plain_path, &head.method, &head.headers) {
+        return Ok(refuse(Refusal::Asset(asset), entrypoint, taste, exchange));
     }
     let wish = Wish::of(&mut head, &incoming);
     let asked = Asked {
@@ -207,6 +224,20 @@ async fn answered(
         }
         Ok(response)
     };
+    if snapshot.maintenance.is_on()
+        && let Some(service) = &destination.service
+    {
+        let path = path.as_deref().unwrap_or(head.uri.path());
+        let page = maintained(&snapshot, means, taste, path, client.addr.0, &mut exchange);
+        if let Some(page) = Box::pin(page).await {
+            return dressed(refuse(
+                Refusal::Page(service, Why::Maintenance, page),
+                entrypoint,
+                taste,
+                exchange,
+            ));
+        }
+    }
     if let Some(facts) = &facts {
         let passage = Passage {
             head: &mut head,
@@ -242,6 +273,24 @@ async fn answered(
     let by = chain.first_byte_by(exchange.began);
     let delivered = deliver(means, by, &mut service, &head, body, &mut exchange).await;
     match delivered {
+        Ok(answer)
+            if let Some(page) = by_status::page(
+                answer.head.status,
+                destination.pages.as_ref(),
+                service.pages.as_ref(),
+                taste,
+                &head.headers,
+            ) =>
+        {
+            let head = &answer.head;
+            let occasion =
+                Occasion { status: Some(head.status), left: by_status::retry_after(&head.headers) };
+            let kept = by_status::kept(&head.headers);
+            drop_answer(answer);
+            let mut page = show(page, Why::Status, occasion, &snapshot, means, taste, &mut exchange).await;
+            page.headers_mut().extend(kept);
+            dressed(refuse(Refusal::Page(service, Why::Status, page), entrypoint, taste, exchange))
+        }
         Ok(answer) => {
             let Answer { mut head, lease, .. } = answer;
             let protocol = head.headers.get(header::UPGRADE).cloned();
@@ -249,11 +298,13 @@ async fn answered(
             exchange.status = head.status;
             let connects = wish.as_ref().is_some_and(Wish::is_connect);
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                let (Some(wish), Some((server, under_way))) = (wish, lease.into_connection()) else {
+                let Some(wish) = wish else {
                     // A server that switches unasked was found out before.
-                    let fault = Undelivered::NoServer;
-                    return Ok(refuse(Refusal::Undelivered(service, fault), entrypoint, taste, exchange));
+                    let page = all_down(service, &snapshot, means, taste, &mut exchange).await;
+                    let refusal = Refusal::Undelivered(service, Undelivered::NoServer, page);
+                    return Ok(refuse(refusal, entrypoint, taste, exchange));
                 };
+                let (server, under_way) = lease.into_carrier();
                 wish.granted(&mut head, protocol, server).carry(&caller, exchange, under_way);
                 return Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), None)));
             }
@@ -275,53 +326,86 @@ async fn answered(
         Err(Undelivered::ClientLeft) if let Some(fault) = exchange.received.fault.get() => {
             dressed(refuse(Refusal::Client(fault), entrypoint, taste, exchange))
         }
-        Err(fault) => dressed(refuse(Refusal::Undelivered(service, fault), entrypoint, taste, exchange)),
+        Err(fault) => {
+            let page = match fault {
+                Undelivered::ClientLeft => Response::default(),
+                _ => all_down(service, &snapshot, means, taste, &mut exchange).await,
+            };
+            dressed(refuse(Refusal::Undelivered(service, fault, page), entrypoint, taste, exchange))
+        }
     }
+}
+
+/// The page for when no server answers.
+async fn all_down(
+    service: &Service,
+    snapshot: &Snapshot,
+    means: Means<'_>,
+    reader: &Reader,
+    exchange: &mut Exchange,
+) -> Response<Bytes> {
+    show(service.page(), Why::AllDown, Occasion::default(), snapshot, means, reader, exchange).await
 }
 
 /// Turns a refusal into its answer, and notes it in the exchange.
 fn refuse(
     refusal: Refusal<'_>,
     entrypoint: &Entrypoint,
-    taste: Taste,
+    reader: &Reader,
     mut exchange: Box<Exchange>,
 ) -> Response<ResponseBody> {
     let request_id = &exchange.request_id;
-    let response: Response<Bytes> = match refusal {
+    let plain = |status| page::refusal(status, &entrypoint.error_page, reader, Told::of(&exchange));
+    let mut response: Response<Bytes> = match refusal {
         Refusal::Client(fault) => {
+            let response = plain(fault.status());
             exchange.flags.refused = Some(fault);
             entrypoint.counters.faults.count(fault);
-            page::plain(fault.status(), request_id)
+            response
         }
-        Refusal::NoRoute => page::plain(StatusCode::NOT_FOUND, request_id),
+        Refusal::NoRoute => plain(StatusCode::NOT_FOUND),
         Refusal::Halted(halt) => {
-            if let Some(reason) = Reason::of(&halt) {
+            let reason = Reason::of(&halt);
+            let response = halt.answer(request_id, plain);
+            if let Some(reason) = reason {
                 exchange.flags.halted = Some(reason);
                 entrypoint.counters.halts.count(reason);
             }
-            halt.answer(request_id)
+            response
         }
         Refusal::Challenge(proof) => page::plain(StatusCode::OK, request_id).map(|_| proof.into()),
-        Refusal::Misdirected => {
-            https::misdirected(page::plain(StatusCode::MISDIRECTED_REQUEST, request_id), exchange.version)
-        }
+        Refusal::Misdirected => https::misdirected(plain(StatusCode::MISDIRECTED_REQUEST), exchange.version),
         Refusal::ToHttps(status, to) => https::sent_on(page::plain(status, request_id), to),
         // Nobody is there any more to read it.
-        Refusal::Undelivered(_, Undelivered::ClientLeft) => {
-            exchange.flags.client_left = true;
+        Refusal::Undelivered(_, Undelivered::ClientLeft, _) => {
+            exchange.flags.broken_off(&exchange.link);
             page::plain(StatusCode::BAD_REQUEST, request_id)
         }
-        Refusal::Undelivered(service, fault) => {
+        Refusal::Undelivered(_, Undelivered::NoTunnel, _) => plain(StatusCode::BAD_GATEWAY),
+        Refusal::Undelivered(service, fault, page) => {
             if matches!(fault, Undelivered::TooLate) {
                 exchange.flags.halted = Some(Reason::TimedOut);
                 entrypoint.counters.halts.count(Reason::TimedOut);
             }
-            exchange.flags.page = true;
+            entrypoint.counters.pages.count(Why::AllDown);
             service.counters.pages.fetch_add(1, Ordering::Relaxed);
-            service.page().answer(taste, request_id)
+            page
+        }
+        Refusal::Page(service, why, page) => {
+            entrypoint.counters.pages.count(why);
+            service.counters.pages.fetch_add(1, Ordering::Relaxed);
+            page
+        }
+        Refusal::Asset(asset) if asset.status() == StatusCode::NOT_FOUND => plain(StatusCode::NOT_FOUND),
+        Refusal::Asset(mut asset) => {
+            asset.headers_mut().insert(identity::REQUEST_ID, request_id.clone());
+            asset
         }
     };
     exchange.status = response.status();
+    if exchange.method == Method::HEAD {
+        page::without_body(&mut response);
+    }
     response.map(|bytes| ResponseBody::whole(bytes, Some(exchange)))
 }
 

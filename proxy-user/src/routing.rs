@@ -2,11 +2,13 @@
 //!
 //! Every route has its place in one order ([`order`]), and of the routes that match, the first wins. That is all of
 //! the meaning; the rest is finding it fast. Exact hosts are found by hash, wildcards by the hash of each suffix, paths in
-//! a tree of segments ([`paths`]); what else a route asks for ([`rule`]) is looked at for the candidates alone. So a lookup
-//! costs the same with one host and with ten thousand, and allocates nothing, unless the host is in upper case.
+//! a tree of segments ([`paths`]), regular expressions all at once ([`patterns`]); what else a route asks for ([`rule`]) is looked
+//! at for the candidates alone. So a lookup costs the same with one host and with ten thousand, and allocates nothing, unless
+//! the host is in upper case or one of many regular expressions matches.
 
 pub mod order;
 mod paths;
+mod patterns;
 pub mod rule;
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
@@ -14,6 +16,7 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc};
 use crate::config::model::{HostMatch, Pattern};
 
 use paths::Paths;
+use patterns::Patterns;
 use rule::{Asked, Rule};
 
 /// The routes of one entrypoint, and what each leads to.
@@ -26,8 +29,9 @@ pub struct Router<T> {
     /// The most labels that a wildcard's suffix has, and the best rank of any.
     deepest: usize,
     best_wildcard: u32,
-    /// By their best rank.
-    patterns: Vec<(Pattern, Paths)>,
+    /// The paths behind each regular expression, by their best rank.
+    by_pattern: Vec<Paths>,
+    patterns: Patterns,
     any: Paths,
 }
 
@@ -49,10 +53,13 @@ impl<T> Router<T> {
             wildcard: Hosts::default(),
             deepest: 0,
             best_wildcard: NONE,
-            patterns: Vec::new(),
+            by_pattern: Vec::new(),
+            patterns: Patterns::default(),
             any: Paths::default(),
             rules: Vec::new(),
         };
+        let mut patterns: Vec<Pattern> = Vec::new();
+        let mut known: HashMap<String, usize> = HashMap::new();
         for (rank, rule) in (0..NONE).zip(&rules) {
             let paths = match &rule.host {
                 HostMatch::Exact(host) => router.exact.entry(host.clone()).or_default(),
@@ -62,17 +69,21 @@ impl<T> Router<T> {
                     router.wildcard.entry(suffix.clone()).or_default()
                 }
                 HostMatch::Regex(pattern) => {
-                    let known = router.patterns.iter().position(|(known, _)| known == pattern);
-                    let at = known.unwrap_or_else(|| {
-                        router.patterns.push((pattern.clone(), Paths::default()));
-                        router.patterns.len() - 1
+                    let at = *known.entry(pattern.as_str().to_owned()).or_insert_with(|| {
+                        patterns.push(pattern.clone());
+                        router.by_pattern.push(Paths::default());
+                        patterns.len() - 1
                     });
-                    &mut router.patterns[at].1
+                    &mut router.by_pattern[at]
                 }
                 HostMatch::Any => &mut router.any,
             };
             paths.insert(rank, &rule.path);
         }
+        let hosts = router.exact.values_mut().chain(router.wildcard.values_mut());
+        let others = router.by_pattern.iter_mut().chain([&mut router.any]);
+        hosts.chain(others).for_each(|paths| paths.complete(&rules));
+        router.patterns = Patterns::new(&patterns);
         router.rules = rules;
         router
     }
@@ -88,11 +99,12 @@ impl<T> Router<T> {
         if self.best_wildcard < best {
             best = self.among_wildcards(asked, best);
         }
-        for (pattern, paths) in &self.patterns {
-            if paths.best() >= best {
-                break;
-            }
-            if pattern.matches(asked.host) {
+        if self.by_pattern.first().is_some_and(|paths| paths.best() < best) {
+            for nth in self.patterns.matching(asked.host) {
+                let paths = &self.by_pattern[nth];
+                if paths.best() >= best {
+                    break;
+                }
                 best = paths.find(asked, &self.rules, best);
             }
         }

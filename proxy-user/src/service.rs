@@ -1,17 +1,27 @@
-//! A service as it runs: its servers with their health, whose turn it is, and what to do when none is left.
+//! A service as it runs: its servers with their health, how work is spread over them, and what to do when none is left.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+pub mod balancer;
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
+
+use http::{HeaderMap, request};
 
 use crate::{
     address::ServerAddr,
-    balance::{self, Tried},
-    config::model::{HealthCheck, ServerProtocol, Timeouts},
+    balance::{self, Ask, Tried, Way, ewma::Ewma},
+    clock::Moment,
+    config::model::{HealthCheck, Pool, ServerProtocol, Timeouts},
     health::Health,
-    page::Page,
+    page::{Page, by_status::ByStatus},
     proxy_protocol,
+    service::balancer::{Balancer, Wanted},
     tls::server::ServerTls,
     upstream::{budget::Budget, pool::PoolKey},
     variants::MadeOf,
@@ -27,9 +37,13 @@ pub struct Service {
     pub send_proxy: Option<proxy_protocol::Version>,
     pub check: Option<HealthCheck>,
     pub timeouts: Timeouts,
+    pub pool: Pool,
     pub when_all_down: WhenAllDown,
+    /// In the place of its servers' own answers.
+    pub pages: Option<Arc<ByStatus>>,
     pub budget: Arc<Budget>,
     pub counters: Arc<ServiceCounters>,
+    pub balancer: Balancer,
     pub turn: Turn,
     /// Other services in the place of servers.
     pub made_of: Option<MadeOf>,
@@ -38,6 +52,11 @@ pub struct Service {
 #[derive(Debug)]
 pub struct Server {
     pub addr: ServerAddr,
+    /// The name that its address was found by, where it was written by name.
+    pub name: Option<Arc<str>>,
+    pub weight: u32,
+    pub zone: Option<Arc<str>>,
+    pub tier: u32,
     /// The address as logs spell it.
     pub label: Arc<str>,
     pub health: Arc<Health>,
@@ -52,6 +71,8 @@ pub struct Picked<'a> {
     pub server: &'a Server,
     /// How often it had fallen silent by then: when that changes, waiting for it is in vain.
     pub silences: u32,
+    /// The visitor gets a cookie that leads back to it.
+    mark: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -66,6 +87,8 @@ pub struct ServiceCounters {
     pub requests: AtomicU64,
     pub retries: AtomicU64,
     pub pages: AtomicU64,
+    /// A server was found that takes no WebSockets: it has been told of.
+    pub no_tunnel: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +97,8 @@ pub struct ServerCounters {
     pub failures: AtomicU64,
     /// Requests that it has under way now, see [`UnderWay`].
     pub active: AtomicU32,
+    /// How long it takes to the first byte of an answer, where its service goes by that.
+    pub latency: Ewma,
 }
 
 /// A request that is a server's to answer: it counts from the pick until its answer's body has ended (or the connection that
@@ -84,6 +109,13 @@ pub struct UnderWay(Arc<ServerCounters>);
 /// Whose turn it is, counted up with each request.
 #[derive(Debug)]
 pub struct Turn(AtomicUsize);
+
+fn learnt(server: &Server, took: Duration) {
+    server.counters.latency.observe(took.as_micros() as f32, Moment::recent());
+}
+
+/// A failed attempt counts as an answer that took at least so long.
+const FAILURE: Duration = Duration::from_secs(1);
 
 // === impl Turn ===
 
@@ -106,6 +138,11 @@ impl Server {
         self.counters.active.fetch_add(1, Ordering::Relaxed);
         UnderWay(self.counters.clone())
     }
+
+    /// Requests under way.
+    pub fn active(&self) -> u32 {
+        self.counters.active.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for UnderWay {
@@ -117,30 +154,70 @@ impl Drop for UnderWay {
 // === impl Service ===
 
 impl Service {
+    /// What a request brings along for the choice of its server.
+    pub fn wanted(&self, head: &request::Parts, client: IpAddr) -> Wanted {
+        self.balancer.wanted(head, client)
+    }
+
     /// The next server for a request that has been to `tried` already.
-    pub fn pick(&self, tried: Tried) -> Option<Picked<'_>> {
-        let turn = self.turn.next();
-        let picked = |index: usize| {
-            let server = &self.servers[index];
-            Picked { index, server, silences: server.health.silences() }
-        };
+    pub fn pick(&self, tried: Tried, wanted: Wanted) -> Option<Picked<'_>> {
         // A server that is taken out for its silence is marked as down first and counted second. So the count is read
         // first and the mark second: whoever gets in at the last moment is still told to leave.
-        let usable = |index: usize| self.servers[index].health.takes_work();
-        let mut passed_over = tried;
-        while let Some(index) = balance::round_robin(self.servers.len(), turn, passed_over, usable) {
-            let picked = picked(index);
-            if usable(index) {
+        if let Some(known) = wanted.known.filter(|known| !tried.contains(*known)) {
+            let picked = Picked { mark: false, ..self.picked(known) };
+            if self.balancer.keeps_visitors(&picked.server.health) {
                 return Some(picked);
             }
-            passed_over.insert(index);
+        }
+        let mut passed_over = tried;
+        while let Some(picked) = self.next(passed_over, wanted, false) {
+            if picked.server.health.takes_work() {
+                return Some(picked);
+            }
+            passed_over.insert(picked.index);
         }
         match self.when_all_down {
             WhenAllDown::Page(_) => None,
-            WhenAllDown::TryThen(_) => {
-                let not_drained = |index: usize| !self.servers[index].health.is_draining();
-                balance::round_robin(self.servers.len(), turn, tried, not_drained).map(picked)
-            }
+            WhenAllDown::TryThen(_) => self.next(tried, wanted, true),
+        }
+    }
+
+    fn next(&self, tried: Tried, wanted: Wanted, whoever: bool) -> Option<Picked<'_>> {
+        let Balancer { way, shares, reach, .. } = &self.balancer;
+        let turn = if matches!(way, Way::RoundRobin) { self.turn.next() } else { 0 };
+        let ask = Ask { turn, hash: wanted.hash, tried };
+        let field = self.balancer.now(&self.servers, whoever);
+        let dice = &mut || fastrand::u64(..);
+        balance::pick(way, shares, reach, &field, ask, dice).map(|index| self.picked(index))
+    }
+
+    fn picked(&self, index: usize) -> Picked<'_> {
+        let server = &self.servers[index];
+        let silences = server.health.silences();
+        Picked { index, server, silences, mark: self.balancer.sticky.is_some() }
+    }
+
+    /// An attempt brought an answer: what there is to learn from it, and to tell the visitor with it.
+    /// `took`: where the service goes by that.
+    pub fn answered(
+        &self,
+        picked: Picked<'_>,
+        took: Option<Duration>,
+        asked: &HeaderMap,
+        answer: &mut HeaderMap,
+    ) {
+        if let Some(took) = took {
+            learnt(picked.server, took);
+        }
+        if let Some(sticky) = self.balancer.sticky.as_ref().filter(|_| picked.mark) {
+            sticky.mark(picked.index, asked, answer);
+        }
+    }
+
+    /// An attempt failed after so long. One that fails at once must not look like a quick answer.
+    pub fn failed(&self, picked: Picked<'_>, took: Option<Duration>) {
+        if let Some(took) = took {
+            learnt(picked.server, took.max(FAILURE));
         }
     }
 

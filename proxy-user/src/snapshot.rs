@@ -23,22 +23,32 @@ use crate::{
     blocklist::Blocks,
     config::model::{self, AllowlistId, Config, Limits, Network, RedirectToHttps},
     connection::{crowd::Crowd, http3::settings::Http3},
+    dns::Board as Names,
     drain::Drains,
     health::{Health, Status},
     hygiene::Faults,
     identity::TrustedSource,
+    maintenance::Maintenance,
     middleware::{Chain, Step, reason::Tally},
-    page::Page,
+    page::{Page, assets::Assets, by_status::ByStatus, why},
     routing::{
         Router,
         order::Order,
         rule::{Rule, Test},
     },
-    service::{Server, ServerCounters, Service, Turn, WhenAllDown},
+    service::{Server, ServerCounters, Service, Turn, WhenAllDown, balancer::Balancer},
+    sticky::{
+        Sticky,
+        key::{self, OwnKey},
+    },
     tls::{entrypoint::Terminator, server::ServerTls},
     upstream::pool::PoolKey,
     variants::{self, memory::Memory},
 };
+
+/// The pages that have a part of their own.
+const MAINTENANCE: &str = "maintenance";
+const ERROR: &str = "error";
 
 #[derive(Debug)]
 pub struct Snapshot {
@@ -54,8 +64,17 @@ pub struct Snapshot {
     pub acme: Arc<Board>,
     /// One and the same for all snapshots.
     pub blocks: Arc<Blocks>,
+    /// What the names of servers mean. One and the same for all snapshots.
+    pub names: Arc<Names>,
+    /// What sticky cookies are signed with where no key was given.
+    own_key: Option<OwnKey>,
     /// Weights that were set at run time. One and the same for all snapshots.
     pub splits: Arc<Memory>,
+    /// Likewise.
+    pub maintenance: Arc<Maintenance>,
+    /// As in the configuration.
+    pages: Vec<Arc<Page>>,
+    pub assets: Assets,
     /// Who is drained. One and the same for all snapshots, which note it in their servers.
     pub drains: Arc<Drains>,
     by_address: HashMap<EntrypointAddr, usize>,
@@ -74,6 +93,8 @@ pub struct Entrypoint {
     pub http3: Option<Http3>,
     pub redirect: Option<RedirectToHttps>,
     pub router: Router<Destination>,
+    /// For what is refused here.
+    pub error_page: Arc<Page>,
     pub limits: Limits,
     pub proxies: Option<Proxies>,
     pub crowd: Arc<Crowd>,
@@ -94,6 +115,8 @@ pub struct Destination {
     pub chain: Arc<Chain>,
     /// `None`: its chain lets no request through.
     pub service: Option<Arc<Service>>,
+    /// In the place of a server's own answers; before those of the service.
+    pub pages: Option<Arc<ByStatus>>,
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +135,8 @@ pub struct EntrypointCounters {
     pub faults: Faults,
     /// Requests that a middleware answered.
     pub halts: Tally,
+    /// Requests that a page answered.
+    pub pages: why::Tally,
 }
 
 /// A configuration that is valid in itself, but can't run here.
@@ -135,23 +160,20 @@ impl Snapshot {
     /// # Errors
     /// When TLS settings are refused, or the access log can't be opened.
     pub fn new(config: Arc<Config>, acme: &Arc<Board>, before: Option<&Self>) -> Result<Self, SnapshotFault> {
-        let pages: Vec<Arc<Page>> = config
-            .pages
-            .iter()
-            .map(|page| Arc::new(Page::new(page.name.clone(), &page.html, page.retry_after)))
-            .collect();
+        let pages: Vec<Arc<Page>> = config.pages.iter().map(|page| Arc::new(Page::new(page))).collect();
+        let own_key = own_key(&config, before);
         let splits = before.map(|before| before.splits.clone());
         let splits = splits.unwrap_or_else(|| Arc::new(Memory::at_start(&config.state.dir)));
         let known = before.map_or(&[][..], |before| &before.services);
         let services = variants::running::all(&config, &splits, known, |service| {
-            running_service(service, &pages, before)
+            running_service(&config, service, &pages, own_key.as_ref(), before)
         })?;
         let drains = before.map(|before| before.drains.clone()).unwrap_or_default();
         drains.mark(&services);
         let middleware = running_middleware(&config, &services, before);
         let entrypoints = (0..config.entrypoints.len())
             .map(|index| {
-                running_entrypoint(&config, index, &services, &middleware, acme, before).map(Arc::new)
+                running_entrypoint(&config, index, &services, &middleware, &pages, acme, before).map(Arc::new)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let by_address = entrypoints
@@ -165,6 +187,11 @@ impl Snapshot {
             acme: acme.clone(),
             splits,
             blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
+            names: before.map(|before| before.names.clone()).unwrap_or_default(),
+            own_key,
+            maintenance: before.map(|before| before.maintenance.clone()).unwrap_or_default(),
+            assets: Assets::new(&config.pages),
+            pages,
             drains,
             config,
             entrypoints,
@@ -177,6 +204,14 @@ impl Snapshot {
     /// The entrypoint that listens on `addr`.
     pub fn entrypoint(&self, addr: EntrypointAddr) -> Option<&Arc<Entrypoint>> {
         self.by_address.get(&addr).map(|&index| &self.entrypoints[index])
+    }
+
+    /// The page of this name; one that is gone gives way to the page `maintenance`.
+    pub fn page(&self, name: &str) -> &Page {
+        let known = |name: &str| self.pages.iter().position(|page| *page.name == *name);
+        // A valid configuration has that one.
+        let index = known(name).or_else(|| known(MAINTENANCE)).unwrap_or_default();
+        &self.pages[index]
     }
 
     /// How a service speaks TLS, if it was asked to do so in the same way: with its sessions to resume.
@@ -201,6 +236,7 @@ fn running_entrypoint(
     index: usize,
     services: &[Arc<Service>],
     middleware: &[Arc<Step>],
+    pages: &[Arc<Page>],
     acme: &Arc<Board>,
     before: Option<&Snapshot>,
 ) -> Result<Entrypoint, SnapshotFault> {
@@ -234,6 +270,7 @@ fn running_entrypoint(
                     route: route.name.clone(),
                     chain: Arc::new(chain),
                     service: route.service.map(|id| services[id.0].clone()),
+                    pages: by_status(&route.pages, pages),
                 },
             )
         });
@@ -257,6 +294,7 @@ fn running_entrypoint(
         http3,
         redirect: entrypoint.redirect.clone(),
         router: Router::new(routes),
+        error_page: page_named(pages, ERROR),
         limits: entrypoint.limits.clone(),
         proxies: entrypoint
             .proxy_protocol
@@ -319,8 +357,10 @@ pub fn networks_of(config: &Config, networks: &[Network]) -> PrefixSet {
 }
 
 fn running_service(
+    config: &Config,
     service: &model::Service,
     pages: &[Arc<Page>],
+    own_key: Option<&OwnKey>,
     before: Option<&Snapshot>,
 ) -> Result<Service, SnapshotFault> {
     let known = before.and_then(|before| before.service_named(&service.name));
@@ -335,23 +375,41 @@ fn running_service(
     let same_way = known.is_some_and(|known| {
         known.protocol == service.protocol && ServerTls::same(known.tls.as_ref(), tls.as_ref())
     });
-    let servers = service.servers.iter().map(|addr| {
-        let addr = ServerAddr(*addr);
-        let known_server = known.and_then(|known| known.servers.iter().find(|server| server.addr == addr));
-        running_server(addr, service.health.is_some(), same_way, known_server)
+    let mut servers: Vec<Server> = Vec::new();
+    for written in &service.servers {
+        for addr in written.addresses().map(ServerAddr) {
+            // An address may have several names, or be written beside one of them.
+            if servers.iter().any(|server| server.addr == addr) {
+                continue;
+            }
+            let known_server =
+                known.and_then(|known| known.servers.iter().find(|server| server.addr == addr));
+            servers.push(running_server(addr, written, service.health.is_some(), same_way, known_server));
+        }
+    }
+    let sticky = service.balancing.sticky.as_ref().and_then(|wanted| {
+        let given = wanted.key.as_ref().map(|secret| Arc::new(key::given(secret)));
+        let key = given.or_else(|| own_key.map(|key| key.0.clone()))?;
+        Some(Sticky::new(wanted, &key, &service.name, servers.iter().map(|server| server.addr)))
     });
+    let zone = config.host.zone.as_deref();
+    let balancer =
+        Balancer::new(&service.balancing, &servers, zone, sticky, known.map(|known| &known.balancer));
     let fallback = |page: model::PageId| pages[page.0].clone();
     Ok(Service {
         name: service.name.clone(),
-        servers: servers.collect(),
+        servers,
+        balancer,
         protocol: service.protocol,
         send_proxy: service.send_proxy,
         check: service.health.clone(),
         timeouts: service.timeouts.clone(),
+        pool: service.pool,
         when_all_down: match service.when_all_down {
             model::WhenAllDown::Page(page) => WhenAllDown::Page(fallback(page)),
-            model::WhenAllDown::Try => WhenAllDown::TryThen(maintenance(pages)),
+            model::WhenAllDown::Try => WhenAllDown::TryThen(page_named(pages, MAINTENANCE)),
         },
+        pages: by_status(&service.pages, pages),
         budget: known.map(|known| known.budget.clone()).unwrap_or_default(),
         counters: known.map(|known| known.counters.clone()).unwrap_or_default(),
         tls,
@@ -360,7 +418,22 @@ fn running_service(
     })
 }
 
-fn running_server(addr: ServerAddr, checked: bool, same_way: bool, known: Option<&Server>) -> Server {
+/// The host's own key, if any service needs it.
+fn own_key(config: &Config, before: Option<&Snapshot>) -> Option<OwnKey> {
+    let wanted = |service: &model::Service| {
+        service.balancing.sticky.as_ref().is_some_and(|sticky| sticky.key.is_none())
+    };
+    let known = before.and_then(|before| before.own_key.clone());
+    known.or_else(|| config.services.iter().any(wanted).then(|| OwnKey::within(&config.state.dir)))
+}
+
+fn running_server(
+    addr: ServerAddr,
+    written: &model::Server,
+    checked: bool,
+    same_way: bool,
+    known: Option<&Server>,
+) -> Server {
     let fresh = if checked { Status::Starting } else { Status::Unchecked };
     let health = known
         .map(|known| known.health.clone())
@@ -370,7 +443,17 @@ fn running_server(addr: ServerAddr, checked: bool, same_way: bool, known: Option
     // handshake proves it to be the right one.
     let pool_key = known.filter(|_| same_way).map_or_else(new_pool_key, |known| known.pool_key);
     let counters: Arc<ServerCounters> = known.map(|known| known.counters.clone()).unwrap_or_default();
-    Server { addr, label: addr.to_string().into(), health, pool_key, counters }
+    Server {
+        addr,
+        name: written.name().cloned(),
+        weight: written.weight,
+        zone: written.zone.clone(),
+        tier: written.tier,
+        label: addr.to_string().into(),
+        health,
+        pool_key,
+        counters,
+    }
 }
 
 fn new_pool_key() -> PoolKey {
@@ -378,12 +461,14 @@ fn new_pool_key() -> PoolKey {
     PoolKey(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The page `maintenance`, which every valid configuration has.
-fn maintenance(pages: &[Arc<Page>]) -> Arc<Page> {
-    pages.iter().find(|page| &*page.name == "maintenance").cloned().unwrap_or_else(|| {
-        let html = bytes::Bytes::from_static(crate::page::MAINTENANCE_HTML.as_bytes());
-        Arc::new(Page::new("maintenance".into(), &html, Duration::from_secs(30)))
-    })
+/// One of the pages that every valid configuration has.
+fn page_named(pages: &[Arc<Page>], name: &str) -> Arc<Page> {
+    let known = pages.iter().find(|page| *page.name == *name).or(pages.first());
+    known.cloned().unwrap_or_else(|| unreachable!("a valid configuration has the page `{name}`"))
+}
+
+fn by_status(written: &model::StatusPages, pages: &[Arc<Page>]) -> Option<Arc<ByStatus>> {
+    ByStatus::new(written.iter().map(|(range, page)| (range.clone(), pages[page.0].clone())))
 }
 
 fn access_log(config: &Config, before: Option<&Snapshot>) -> Result<Option<Arc<Sink>>, SnapshotFault> {

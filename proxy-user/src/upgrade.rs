@@ -3,8 +3,9 @@
 //! `Upgrade` belongs to one hop, so a proxy asks the server anew for what the client asked it. When both have switched
 //! (101), bytes are carried both ways until either side ends; a reload or another configuration does not touch them.
 
-use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll};
+use std::rc::Rc;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request, response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -17,7 +18,7 @@ use crate::{
     hygiene::{self, Fault, patience::Stall},
     request::Caller,
     service::UnderWay,
-    upstream::http1::Connection,
+    upstream::carrier::Carrier,
 };
 
 /// Per direction; as much as a WebSocket message usually has.
@@ -42,13 +43,13 @@ enum Client {
 #[derive(Debug)]
 pub struct Tunnel {
     client: Client,
-    server: Box<Connection>,
+    server: Carrier,
 }
 
 /// The server's side of it, and what is kept until it is over.
 #[derive(Debug)]
 pub struct Crossing {
-    server: Box<Connection>,
+    server: Carrier,
     exchange: Box<Exchange>,
     /// Its server has it under way.
     #[expect(dead_code, reason = "counts as long as it is held")]
@@ -62,7 +63,7 @@ impl Wish {
             let client = head.extensions.remove::<OnUpgrade>()?;
             head.method = Method::GET;
             // HTTP/2 leaves it out; servers of HTTP/1 insist on it. 16 random bytes, as every client makes them.
-            let key = base64(&fastrand::u128(..).to_le_bytes());
+            let key = BASE64_STANDARD.encode(fastrand::u128(..).to_le_bytes());
             head.headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::try_from(key).ok()?);
             let protocol = HeaderValue::from_static("websocket");
             return Some(Self { protocol, client: Client::Http2(client) });
@@ -94,7 +95,7 @@ impl Wish {
         self,
         head: &mut response::Parts,
         protocol: Option<HeaderValue>,
-        server: Box<Connection>,
+        server: Carrier,
     ) -> Tunnel {
         if self.is_connect() {
             head.status = StatusCode::OK;
@@ -137,32 +138,16 @@ impl Crossing {
     /// Carries bytes until either side ends, or neither says anything for too long.
     pub async fn carry(mut self, mut client: impl AsyncRead + AsyncWrite + Unpin, caller: &Caller) {
         let mut stall = Stall::new(caller.worker.patience.clone(), caller.entrypoint.limits.stream_idle);
-        let carried = {
-            let server = &mut self.server;
-            let mut carrying = pin!(copy_bidirectional_with_sizes(&mut client, server, BUFFER, BUFFER));
-            poll_fn(|cx| {
-                if let Poll::Ready(carried) = carrying.as_mut().poll(cx) {
-                    return Poll::Ready(Ok(carried));
-                }
-                // Woken for nothing by the ticker, it is over; woken by anything else, its time begins anew.
-                if stall.is_over(cx) {
-                    return Poll::Ready(Err(Fault::StreamTimeout));
-                }
-                stall.moves();
-                let _ = stall.is_over(cx);
-                Poll::Pending
-            })
-            .await
-        };
-        match carried {
-            Ok(Ok((to_server, to_client))) => {
+        let carried = copy_bidirectional_with_sizes(&mut client, &mut self.server, BUFFER, BUFFER);
+        match stall.watch(carried).await {
+            Some(Ok((to_server, to_client))) => {
                 self.exchange.received.bytes.set(to_server);
                 self.exchange.bytes_out = to_client;
             }
-            Ok(Err(_)) => {}
-            Err(fault) => {
-                caller.entrypoint.counters.faults.count(fault);
-                self.exchange.flags.refused = Some(fault);
+            Some(Err(_)) => {}
+            None => {
+                caller.entrypoint.counters.faults.count(Fault::StreamTimeout);
+                self.exchange.flags.refused = Some(Fault::StreamTimeout);
             }
         }
         self.end();
@@ -172,20 +157,6 @@ impl Crossing {
     pub fn end(self) {
         self.exchange.finish();
     }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let word =
-            three.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - three.len()));
-        for digit in 0..4 {
-            let index = (word >> (18 - 6 * digit)) as usize & 63;
-            text.push(if digit <= three.len() { char::from(DIGITS[index]) } else { '=' });
-        }
-    }
-    text
 }
 
 /// HTTP/2 (and TLS) behind an upgrade would be a tunnel in which requests reach the server that no rule here has seen. A
@@ -214,15 +185,6 @@ fn names_upgrade(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_are_base64() {
-        for (bytes, text) in
-            [(&b"the sample nonce"[..], "dGhlIHNhbXBsZSBub25jZQ=="), (b"abc", "YWJj"), (b"ab", "YWI=")]
-        {
-            assert_eq!(base64(bytes), text);
-        }
-    }
 
     #[test]
     fn nobody_may_ask_a_server_to_speak_http_unseen() {

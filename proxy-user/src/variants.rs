@@ -165,9 +165,9 @@ impl<'f> Counting<'f> {
             Ok(answer) => self.figures.answered(answer.at.duration_since(self.began)),
             // Nobody's fault but the client's.
             Err(Undelivered::ClientLeft) => {}
-            Err(Undelivered::NoServer | Undelivered::Failed(_) | Undelivered::TooLate) => {
-                self.figures.failed(Failure::Connection);
-            }
+            Err(
+                Undelivered::NoServer | Undelivered::Failed(_) | Undelivered::NoTunnel | Undelivered::TooLate,
+            ) => self.figures.failed(Failure::Connection),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! A worker: one thread, one runtime, its own listening sockets, connections and pool. Workers share only the
-//! snapshot and atomics; the control side talks to them through [`WorkerHandle`].
+//! snapshot and atomics; the control side talks to them through [`WorkerHandle`], and they pass connections to each
+//! other that one of them has too many of ([`crew`]).
+
+pub mod crew;
 
 use std::{
     cell::{Cell, RefCell},
@@ -35,7 +38,9 @@ use crate::{
         http1::Early,
         pool::Pool,
         waiting::{TICK, WaitingRoom},
+        warm,
     },
+    worker::crew::{Counted, Crew, Passed},
 };
 
 /// The snapshot that runs, shared by all.
@@ -64,12 +69,9 @@ pub struct Worker {
     pub patience: Rc<Patience>,
     closing: watch::Receiver<bool>,
     is_closing: Cell<bool>,
-    connections: Rc<Cell<usize>>,
+    crew: Arc<Crew>,
+    number: usize,
 }
-
-/// A connection that a drain waits for; counted until dropped.
-#[derive(Debug)]
-pub struct Counted(Rc<Cell<usize>>);
 
 /// The control side's end of a worker.
 #[derive(Debug)]
@@ -114,11 +116,16 @@ where
 // === impl WorkerHandle ===
 
 impl WorkerHandle {
-    /// Starts a worker thread.
+    /// Starts a worker thread: the one with this number among the crew, which gets what the others pass to it.
     ///
     /// # Errors
     /// When the system gives no thread or no runtime.
-    pub fn start(number: usize, running: Running) -> io::Result<Self> {
+    pub fn start(
+        number: usize,
+        running: Running,
+        crew: Arc<Crew>,
+        passed: mpsc::UnboundedReceiver<Passed>,
+    ) -> io::Result<Self> {
         let (orders, received) = mpsc::unbounded_channel();
         let (started, ready) = std::sync::mpsc::sync_channel(1);
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -131,7 +138,7 @@ impl WorkerHandle {
                     }
                 };
             let _ = started.send(Ok(()));
-            runtime.block_on(run(running, received));
+            runtime.block_on(run(number, running, received, crew, passed));
         })?;
         ready.recv().unwrap_or_else(|_| Err(io::Error::other("the worker ended at once")))?;
         Ok(Self { orders, thread: Some(thread) })
@@ -214,8 +221,11 @@ impl Worker {
 
     /// Counts one more connection, until the result is dropped.
     pub fn count_connection(&self) -> Counted {
-        self.connections.set(self.connections.get() + 1);
-        Counted(self.connections.clone())
+        self.crew.enter(self.number)
+    }
+
+    fn connections(&self) -> usize {
+        self.crew.load(self.number)
     }
 
     /// Whether the worker drains: every answer is its connection's last.
@@ -230,13 +240,13 @@ impl Worker {
     }
 }
 
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
-async fn run(running: Running, mut orders: mpsc::UnboundedReceiver<Order>) {
+async fn run(
+    number: usize,
+    running: Running,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    crew: Arc<Crew>,
+    passed: mpsc::UnboundedReceiver<Passed>,
+) {
     let (close, closing) = watch::channel(false);
     let worker = Rc::new(Worker {
         current: RefCell::new(Rc::new(running.load_full())),
@@ -247,10 +257,12 @@ async fn run(running: Running, mut orders: mpsc::UnboundedReceiver<Order>) {
         patience: Rc::default(),
         closing,
         is_closing: Cell::default(),
-        connections: Rc::default(),
+        crew,
+        number,
     });
     worker.log.switch_to(worker.snapshot().access_log.clone());
     let ticker = tokio::task::spawn_local(tick(worker.clone()));
+    tokio::task::spawn_local(take_over(worker.clone(), passed));
     let mut listening: HashMap<(EntrypointAddr, Transport), watch::Sender<bool>> = HashMap::new();
     while let Some(order) = orders.recv().await {
         match order {
@@ -279,7 +291,10 @@ async fn run(running: Running, mut orders: mpsc::UnboundedReceiver<Order>) {
                     stop.send_replace(true);
                 }
             }
-            Order::Renewed => worker.log.switch_to(worker.snapshot().access_log.clone()),
+            Order::Renewed => {
+                worker.log.switch_to(worker.snapshot().access_log.clone());
+                warm::keep(&worker.pool, &worker.snapshot());
+            }
             Order::Drain { grace, done } => {
                 for stop in listening.values() {
                     stop.send_replace(true);
@@ -287,7 +302,7 @@ async fn run(running: Running, mut orders: mpsc::UnboundedReceiver<Order>) {
                 drain(&worker, &close, grace).await;
                 ticker.abort();
                 worker.log.flush();
-                let _ = done.send(worker.connections.get());
+                let _ = done.send(worker.connections());
                 return;
             }
         }
@@ -311,7 +326,9 @@ async fn accept(
         match accepted {
             Ok((stream, peer)) => {
                 let accepted = Accepted { stream, peer: PeerAddr(peer), at };
-                tokio::task::spawn_local(counted(worker.clone(), accepted));
+                if let Some((accepted, counted)) = worker.crew.pass(worker.number, accepted) {
+                    tokio::task::spawn_local(serve(worker.clone(), accepted, counted));
+                }
             }
             Err(error) => {
                 // Out of file descriptors, or the client was quicker. Accepting again at once would spin.
@@ -322,9 +339,27 @@ async fn accept(
     }
 }
 
-async fn counted(worker: Rc<Worker>, accepted: Accepted) {
-    let _counted = worker.count_connection();
+/// Serves what other workers pass on, until the worker drains; then still what is on its way.
+async fn take_over(worker: Rc<Worker>, mut passed: mpsc::UnboundedReceiver<Passed>) {
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = passed.recv() => next,
+            () = worker.closing(), if !passed.is_closed() => {
+                passed.close();
+                continue;
+            }
+        };
+        let Some(next) = next else { return };
+        if let Some((accepted, counted)) = next.take() {
+            tokio::task::spawn_local(serve(worker.clone(), accepted, counted));
+        }
+    }
+}
+
+async fn serve(worker: Rc<Worker>, accepted: Accepted, counted: Counted) {
     connection::serve(worker, accepted).await;
+    drop(counted);
 }
 
 async fn drain(worker: &Worker, close: &watch::Sender<bool>, grace: Duration) {
@@ -334,7 +369,7 @@ async fn drain(worker: &Worker, close: &watch::Sender<bool>, grace: Duration) {
     worker.is_closing.set(true);
     close.send_replace(true);
     let mut ticks = interval(TICK);
-    while worker.connections.get() > 0 && Instant::now() < until {
+    while worker.connections() > 0 && Instant::now() < until {
         ticks.tick().await;
     }
     worker.pool.clear();
@@ -358,6 +393,9 @@ async fn tick(worker: Rc<Worker>) {
         }
         if count.is_multiple_of(PRUNE_TICKS) {
             worker.pool.prune();
+            if !*worker.closing.borrow() {
+                warm::keep(&worker.pool, &worker.snapshot());
+            }
             worker.leave_drained_servers();
         }
     }

@@ -41,7 +41,6 @@ fn unknown_keys_are_faults() {
 #[test]
 fn what_later_versions_bring_is_refused_as_such() {
     for (case, line) in [
-        ("[[route]]\nhost='a'\nservice='app'\npages={}", "4:1: `route.pages`"),
         ("[[route]]\nhost='a'\nservice='app'\nsni='a'", "4:1: `route.sni`"),
         ("[[route]]\nhost='a'\nservice='app'\npassthrough='app'", "4:1: `route.passthrough`"),
         ("[[route]]\nhost='a'\nservice='app'\non_outage='x'", "4:1: `route.on_outage`"),
@@ -101,7 +100,7 @@ fn a_service_is_made_of_servers_or_of_other_services() {
         ),
         (
             "failover = 'app'\nsticky = 'cookie'",
-            "error[W027]: weir.toml:3:10: service `x` has `sticky` without `split`",
+            "error[W027]: weir.toml:3:10: service `x` is made of other services, and has `sticky`",
         ),
         (
             "failover = 'app'\nfall_over = true",
@@ -431,8 +430,8 @@ fn services_are_checked() {
         "error[W019]: weir.toml:2:26: service `more`: server `1.1.1.1:80` is listed twice",
     );
     only(
-        "[service.more]\nservers = 'app.local:80'",
-        "error[W009]: weir.toml:2:11: service `more`: server `app.local:80` is a host name, not an IP address",
+        "[service.more]\nservers = 'app.local'",
+        "error[W009]: weir.toml:2:11: service `more`: server `app.local` has no port",
     );
     only(
         "[service.more]\nservers = '0.0.0.0:80'",
@@ -473,19 +472,36 @@ fn services_are_checked() {
     );
     only(
         &more("health = { path = '/', drain_on = ['404', 'gone'] }"),
-        "error[W024]: weir.toml:3:42: service `more`: health.drain_on `gone` is not the status of an answer",
+        "error[W024]: weir.toml:3:43: service `more`: health.drain_on `gone` is not the status of an answer",
     );
     only(
         &more("health = { path = '/', drain_on = '100' }"),
-        "error[W024]: weir.toml:3:34: service `more`: health.drain_on `100` is not the status of an answer",
+        "error[W024]: weir.toml:3:35: service `more`: health.drain_on `100` is not the status of an answer",
     );
     only(
         &more("health = { path = '/', drain_header = 'X Drain' }"),
-        "error[W028]: weir.toml:3:38: service `more`: health.drain_header `X Drain` is not a header's name",
+        "error[W028]: weir.toml:3:39: service `more`: health.drain_header `X Drain` is not a header's name",
     );
     only(
         &more("timeouts = { connect = '2m' }"),
         "error[W008]: weir.toml:3:24: service `more`: timeouts.connect is `2m`, out of range",
+    );
+    only(
+        &more("pool = { idle = -1 }"),
+        "error[W024]: weir.toml:3:17: service `more`: pool.idle is `-1`, out of range",
+    );
+    only(
+        &more("pool = { warm = 3, idle = 2 }"),
+        "error[W027]: weir.toml:3:17: service `more`: pool.warm is 3, but only 2 connections are kept",
+    );
+    only(
+        &more("send_proxy = 'v2'\npool = { warm = 1 }"),
+        "error[W027]: weir.toml:4:17: service `more` opens connections ahead, but `send_proxy` makes each of them one \
+         client's own",
+    );
+    only(
+        &more("pool = { idle_timeout = '2h' }"),
+        "error[W008]: weir.toml:3:25: service `more`: pool.idle_timeout is `2h`, out of range",
     );
     only(&more("tls = {}"), "error[W016]: weir.toml:3:7: service `more`: `tls` has no `server_name`");
     only(
@@ -923,4 +939,86 @@ fn middleware_is_checked() {
         [""; 0],
         "a redirect needs no service"
     );
+}
+
+#[test]
+fn pages_name_statuses_and_variables_that_there_are() {
+    let more = |keys: &str| format!("[service.more]\nservers = ['10.0.0.2:80']\n{keys}");
+    only(
+        &more("pages = { '200' = 'maintenance' }"),
+        "error[W085]: weir.toml:3:11: service `more`: pages: `200` is not a status, or none that a page can stand in for",
+    );
+    only(
+        &more("pages = { '5xx' = 'maintenance', '503' = 'error' }"),
+        "error[W027]: weir.toml:3:34: service `more`: pages: `503` overlaps with `5xx`",
+    );
+    only(
+        &more("pages = { '503' = 'sory' }"),
+        "error[W015]: weir.toml:3:19: service `more`: pages wants page `sory`, which does not exist",
+    );
+    only(
+        "[page.maintenance]\nstatus = 200",
+        "error[W024]: weir.toml:2:10: page `maintenance`: status is `200`, out of range",
+    );
+    only("[page.sorry]", "error[W016]: weir.toml:1:7: page `sorry` has no `html`");
+    only(
+        "[page.maintenance]\nservice = 'pages'",
+        "error[W012]: weir.toml:2:11: page `maintenance` comes from service `pages`, which does not exist",
+    );
+    only(
+        "[page.maintenance]\npath = '/sorry'",
+        "error[W016]: weir.toml:2:8: page `maintenance` has `path`, but no `service` to ask",
+    );
+    only(
+        "[page.maintenance]\nassets = '/nowhere'",
+        "error[W023]: weir.toml:2:10: page `maintenance`: the assets in `/nowhere` can't be served: no such file",
+    );
+}
+
+#[test]
+fn maintenance_has_a_time_and_is_about_something() {
+    for (case, expected) in [
+        ("from = 'soon'", "error[W086]: weir.toml:2:8: maintenance: from `soon` is not a date and time"),
+        (
+            "until = '2026-12-01T22:00'",
+            "error[W086]: weir.toml:2:9: maintenance: until `2026-12-01T22:00` doesn't say in which time zone",
+        ),
+        (
+            "from = '2026-12-02T00:00Z'\nuntil = '2026-12-01T00:00Z'",
+            "error[W027]: weir.toml:3:9: maintenance: it ends (`2026-12-01T00:00Z`) before it begins",
+        ),
+        ("route = 'al'", "error[W087]: weir.toml:2:9: maintenance: there is no route `al`"),
+        ("route = []", "error[W029]: weir.toml:2:9: maintenance: `route` is an empty list"),
+        ("host = 'a b'", "error[W025]: weir.toml:2:8: maintenance: host `a b` is not a host name"),
+        (
+            "allow = 'office'",
+            "error[W014]: weir.toml:2:9: maintenance: allow is on allowlist `office`, which does not exist",
+        ),
+        (
+            "except = '/'",
+            "error[W027]: weir.toml:2:10: maintenance: `except` lets `/` through, which is everything",
+        ),
+        (
+            "page = 'sorry'",
+            "error[W015]: weir.toml:2:8: maintenance: page is page `sorry`, which does not exist",
+        ),
+        (
+            "weekly = { days = 'someday', from = '02:00', until = '04:00' }",
+            "error[W086]: weir.toml:2:19: maintenance: weekly.days: `someday` is not a day",
+        ),
+        (
+            "weekly = { days = 'sun', from = '2', until = '04:00' }",
+            "error[W086]: weir.toml:2:33: maintenance: weekly.from `2` is not a time of day",
+        ),
+        (
+            "weekly = { days = 'sun', from = '02:00', until = '04:00', zone = 'Europe/Berln' }",
+            "error[W086]: weir.toml:2:66: maintenance: weekly.zone `Europe/Berln` has a time zone `Europe/Berln` that this host doesn't know",
+        ),
+        (
+            "weekly = { from = '02:00', until = '04:00' }",
+            "error[W016]: weir.toml:2:10: maintenance: `weekly` has no `days`",
+        ),
+    ] {
+        only(&format!("[[maintenance]]\n{case}"), expected);
+    }
 }

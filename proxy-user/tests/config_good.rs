@@ -9,7 +9,7 @@ use proxy_user::{
         self, Loaded,
         model::{
             AccessLogFormat, AccessLogTarget, AdminAddr, AllowlistId, EntrypointId, HostMatch, KernelMode,
-            MadeOf, PageId, ServiceId, WhenAllDown,
+            MadeOf, PageId, Server, ServiceId, WhenAllDown,
         },
     },
     tls::certificates::ServerAuthorities,
@@ -22,6 +22,10 @@ fn load(text: &str) -> Loaded {
     }
 }
 
+fn shown(servers: &[Server]) -> Vec<String> {
+    servers.iter().map(ToString::to_string).collect()
+}
+
 #[test]
 fn the_embedded_default_is_valid_and_loopback_only() {
     let loaded = config::embedded_default();
@@ -29,7 +33,7 @@ fn the_embedded_default_is_valid_and_loopback_only() {
     assert!(loaded.files.is_empty());
     let config = loaded.config;
     assert_eq!(config.entrypoints[0].bind, ["127.0.0.1:8080".parse().unwrap()]);
-    assert_eq!(config.services[0].servers, ["127.0.0.1:8081".parse().unwrap()]);
+    assert_eq!(shown(&config.services[0].servers), ["127.0.0.1:8081"]);
     let socket = AdminAddr::Unix("/run/weir/admin.sock".into());
     assert_eq!(config.admin.bind, [AdminAddr::Tcp("127.0.0.1:9190".parse().unwrap()), socket]);
     assert!(config.admin.by_default);
@@ -174,6 +178,7 @@ servers = ["10.0.0.1:443", "[2001:db8::1]:443"]
 tls = { server_name = "app.example.com" }
 health = { path = "/ping?deep=1", host = "ping.example.com", every = "2s", timeout = "1s", fall = 3, rise = 4, drain_on = "404", drain_header = "X-Drain" }
 timeouts = { connect = "1s", first_byte = "5m" }
+pool = { warm = 2, idle = 9, idle_timeout = "20s" }
 when_all_down = "try"
 [service.plain]
 servers = "10.0.0.2:80"
@@ -220,7 +225,7 @@ entrypoints = ["local", "web"]
     assert!(config.entrypoints[1].allow.is_empty() && config.entrypoints[1].client_ip.is_none());
 
     let app = &config.services[0];
-    assert_eq!(app.servers, ["10.0.0.1:443".parse().unwrap(), "[2001:db8::1]:443".parse().unwrap()]);
+    assert_eq!(shown(&app.servers), ["10.0.0.1:443", "[2001:db8::1]:443"]);
     let tls = app.tls.as_ref().unwrap();
     assert_eq!(tls.server_name.to_str(), "app.example.com");
     assert!(matches!(tls.authorities, ServerAuthorities::System));
@@ -235,10 +240,11 @@ entrypoints = ["local", "web"]
     assert_eq!(health.drain.header, Some(http::HeaderName::from_static("x-drain")));
     assert_eq!(app.timeouts.connect, Duration::from_secs(1));
     assert_eq!(app.timeouts.first_byte, Duration::from_secs(300));
+    assert_eq!((app.pool.warm, app.pool.idle, app.pool.idle_timeout.as_secs()), (2, 9, 20));
     assert_eq!(app.when_all_down, WhenAllDown::Try);
     assert_eq!(config.services[1].when_all_down, WhenAllDown::Page(PageId(0)));
 
-    assert_eq!(config.pages.len(), 1);
+    assert_eq!(config.pages.len(), 2, "the page for errors is always there too");
     assert_eq!(config.pages[0].retry_after, Duration::from_secs(120));
     assert!(config.pages[0].html.starts_with(b"<!doctype html>"), "the built-in text stays");
 
@@ -276,6 +282,7 @@ fn what_isnt_written_has_its_default() {
     assert_eq!((health.fall, health.rise), (2, 2));
     assert_eq!(app.timeouts.connect, Duration::from_millis(300));
     assert_eq!(app.timeouts.first_byte, Duration::from_secs(60));
+    assert_eq!((app.pool.warm, app.pool.idle, app.pool.idle_timeout.as_secs()), (0, 256, 4));
     let WhenAllDown::Page(page) = app.when_all_down else { panic!("a page") };
     assert_eq!(
         (&*config.pages[page.0].name, config.pages[page.0].retry_after),
@@ -312,7 +319,7 @@ fn what_is_odd_but_works_is_a_warning() {
     assert_eq!(
         warnings(&unused),
         [
-            "warning[W040]: weir.toml:7:10: service `old` is never used: no route leads to it",
+            "warning[W040]: weir.toml:7:10: service `old` is never used: no route or service leads to it",
             "warning[W040]: weir.toml:9:12: allowlist `lan` is never used: nothing refers to it",
         ]
     );

@@ -68,8 +68,11 @@ enum Bench {
         #[arg(long)]
         json: bool,
     },
-    /// CPU time per proxied request, against nginx and HAProxy
+    /// CPU time per proxied request, against nginx and HAProxy; over HTTP/2 and TLS, against nginx
     Http {
+        /// Measure only HTTP/2
+        #[arg(long)]
+        only_h2: bool,
         /// Print the figures as one JSON object on the last line
         #[arg(long)]
         json: bool,
@@ -110,8 +113,9 @@ fn main() -> ExitCode {
         Command::Bench { what: Bench::Gate { json } } => bench::gate(json),
         Command::Bench { what: Bench::Flood { json } } => bench::flood(json),
         Command::Bench { what: Bench::Reload { json } } => bench::reload::run(json),
-        Command::Bench { what: Bench::Http { json, rounds, seconds } } => {
-            bench::http::run(&bench::http::Options { json, rounds, seconds })
+        Command::Bench { what: Bench::Http { only_h2, json, rounds, seconds } } => {
+            let options = bench::http::Options { json, rounds, seconds };
+            if only_h2 { bench::http::over_h2(&options) } else { bench::http::run(&options) }
         }
         Command::Bench { what: Bench::Tls { json, rounds, seconds } } => {
             bench::tls::run(&bench::tls::Options { json, rounds, seconds })

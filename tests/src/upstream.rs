@@ -6,7 +6,7 @@
 //! | `/health` | 200, or whatever `/retire` has asked for |
 //! | `/retire?how=404` | from now on `/health` is answered with 404; `how=header`: with 200 and `x-drain`; `how=not`: as before |
 //! | `/status/503` | that status |
-//! | `/slow?ms=500` | the line, after that time |
+//! | `/slow?ms=500` | the line, after that time; with `&at=two`, if that is the server's name, else at once |
 //! | `/bytes?n=1000` | so many bytes, with a length; `/chunked?n=1000` without one |
 //! | `/drip?n=5&ms=100` | so many short chunks with pauses between them |
 //! | `/headers` | the request's header as JSON: name → list of values |
@@ -24,6 +24,7 @@
 //! version in `x-version`.
 
 mod bodies;
+mod websocket;
 
 pub use bodies::Zeros;
 
@@ -153,7 +154,9 @@ where
         }
     });
     // A peer that goes away is none of the server's business.
-    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().enable_connect_protocol();
+    let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
 }
 
 type Answer = Response<BoxBody<Bytes, hyper::Error>>;
@@ -189,12 +192,16 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, socket: Arc<OwnedFd>
         MIRRORED_BYTES.fetch_add(length, Ordering::Relaxed);
     }
     let mut response = match path.as_str() {
+        _ if websocket::is_asked_for(&request) => websocket::echo(request),
         "/mirrored" => {
             let [requests, bytes] = [&MIRRORED, &MIRRORED_BYTES].map(|count| count.load(Ordering::Relaxed));
             whole(format!("{requests} {bytes}"))
         }
         "/slow" => {
-            tokio::time::sleep(Duration::from_millis(number("ms", 1000))).await;
+            let at = query.split('&').find_map(|pair| pair.strip_prefix("at="));
+            if at.is_none_or(|at| at == &*name) {
+                tokio::time::sleep(Duration::from_millis(number("ms", 1000))).await;
+            }
             line(&name)
         }
         "/bytes" => Response::new(Zeros { left: number("n", 65536), told: true }.map_err(never).boxed()),

@@ -1,6 +1,6 @@
 //! HTTP/2 on both sides: frame by frame where no library would go, with servers that speak it, with trailers and streams.
 
-use std::{collections::BTreeSet, pin::Pin, task::Poll, time::Duration};
+use std::{collections::BTreeSet, io::Read, pin::Pin, task::Poll, time::Duration};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
@@ -281,6 +281,10 @@ fn a_stream_that_is_not_taken_and_an_idle_connection_are_let_go() -> Done {
     stalled.say_frame(HEADERS, END_HEADERS | END_STREAM, 1, &frames::get("/bytes?n=1000000", &[]))?;
     let end = stalled.frame_of(&[RST_STREAM])?;
     assert_eq!(end.stream, 1);
+    wait::until_true("the access log says why", PATIENCE, || {
+        let log = std::fs::read_to_string(stand.lab.folder().join("access.log")).unwrap_or_default();
+        Ok(log.contains(r#""flags":["refused"],"refused":"answer_timeout""#))
+    })?;
     let idle = stalled.frame_of(&[GOAWAY])?;
     assert_eq!(idle.code(), 0, "gracefully");
     // A client that only pings is idle too.
@@ -408,7 +412,6 @@ fn a_stream_that_the_server_refused_is_sent_again_also_a_post() -> Done {
     let stand = stand("", "protocol = \"http2\"")?;
     // The first connection refuses its second stream, the next one serves.
     serve(&stand.lab.edge, BYTES, |number, mut raw| {
-        use std::io::Read;
         let mut preface = [0; 24];
         raw.stream.read_exact(&mut preface)?;
         ensure!(preface == frames::PREFACE, "not HTTP/2");
@@ -445,7 +448,6 @@ fn websockets_come_through_over_http2() -> Done {
     needs!(Need::Root, Need::Weir);
     let stand = stand("", "")?;
     serve(&stand.lab.edge, BYTES, |_, mut raw| {
-        use std::io::Read;
         let head = raw.head()?;
         ensure!(head.starts_with("get /chat http/1.1\r\n"), "{head}");
         for field in
@@ -496,5 +498,176 @@ fn websockets_come_through_over_http2() -> Done {
     )?;
     let refused = raw.frame_of(&[HEADERS, RST_STREAM])?;
     assert!(refused.status() != Some(200), "{refused:?}");
+    Ok(())
+}
+
+#[test]
+fn websockets_come_through_to_servers_that_speak_http2() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = stand("", "protocol = \"http2\"")?;
+    // A server that takes none, and says so by not saying it.
+    serve(&stand.lab.edge, BYTES, |_, mut raw| {
+        raw.stream.read_exact(&mut [0; frames::PREFACE.len()])?;
+        raw.say_frame(SETTINGS, 0, 0, &[])?;
+        loop {
+            let frame = raw.frame()?;
+            ensure!(frame.kind != HEADERS, "it was asked all the same");
+        }
+    })?;
+    // From HTTP/1.1.
+    let ask = |host: &str| {
+        let mut raw = Raw::connect(&stand.lab.visitor, HTTP)?;
+        raw.say(format!(
+            "GET /chat HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        ))?;
+        anyhow::Ok(raw)
+    };
+    let mut raw = ask(SITE)?;
+    let head = raw.head()?;
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    for field in
+        ["connection: upgrade", "upgrade: websocket", "sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="]
+    {
+        assert!(head.contains(field), "{field} is not in {head}");
+    }
+    for word in ["first", "second"] {
+        raw.say(word)?;
+        let mut echoed = vec![0; word.len()];
+        raw.stream.read_exact(&mut echoed)?;
+        assert_eq!(echoed, word.as_bytes());
+    }
+    raw.end()?;
+    assert!(raw.has_ended()?);
+    // From HTTP/2.
+    let mut raw = http2(&stand)?;
+    let connect = |host| {
+        frames::block(&[
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "http"),
+            (":authority", host),
+            (":path", "/chat"),
+            ("sec-websocket-version", "13"),
+        ])
+    };
+    raw.say_frame(HEADERS, END_HEADERS, 1, &connect(SITE))?;
+    let answer = raw.frame_of(&[HEADERS, RST_STREAM, GOAWAY])?;
+    assert_eq!(answer.status(), Some(200), "{answer:?}");
+    raw.say_frame(DATA, 0, 1, b"third")?;
+    assert_eq!(raw.frame_of(&[DATA])?.payload, b"third");
+    // Both get 502 from the other, and the operator a word.
+    raw.say_frame(HEADERS, END_HEADERS, 3, &connect("bytes.example"))?;
+    let answer = raw.frame_of(&[HEADERS, RST_STREAM, GOAWAY])?;
+    // `:status: 502`, by HPACK's own code for digits.
+    assert_eq!((answer.kind, &answer.payload[..4]), (HEADERS, &[0x48, 0x82, 0x6c, 0x02][..]), "{answer:?}");
+    assert_eq!(ask("bytes.example")?.answer()?.status, 502);
+    let told = stand.weir.log_text();
+    assert_eq!(told.matches("takes no WebSockets over it").count(), 1, "{told}");
+    Ok(())
+}
+
+fn open_files(stand: &Stand) -> anyhow::Result<usize> {
+    Ok(std::fs::read_dir(format!("/proc/{}/fd", stand.weir.pid()))?.count())
+}
+
+#[test]
+fn what_clients_break_off_at_any_point_leaves_nothing_behind() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = stand("", "")?;
+    let get = frames::get("/bytes?n=300000", &[]);
+    let post = frames::block(&[
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", SITE),
+        (":path", "/count"),
+        ("content-length", "9"),
+    ]);
+    let frame =
+        |kind, flags, stream, payload: &[u8]| frames::Frame::new(kind, flags, stream, payload).bytes();
+    let cancel = 8_u32.to_be_bytes();
+    let asked = frame(HEADERS, END_HEADERS | END_STREAM, 1, &get);
+    let begun = frame(HEADERS, END_HEADERS, 1, &post);
+    let preface = frames::PREFACE.to_vec();
+    let settings = [&preface[..], &frame(SETTINGS, 0, 0, &[])].concat();
+    let no_window = [&preface[..], &frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])].concat();
+    let behind = |first: &[u8], others: &[&[u8]]| [&[first], others].concat().concat();
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("a part of the preface", preface[..10].to_vec()),
+        ("a preface and no settings", behind(&preface, &[&asked])),
+        ("half of a frame", behind(&settings, &[&asked[..5]])),
+        ("half of a head", behind(&settings, &[&asked[..asked.len() - 3]])),
+        ("a head that goes on and doesn't", behind(&settings, &[&frame(HEADERS, END_STREAM, 1, &get)])),
+        (
+            "no END_HEADERS, and another frame",
+            behind(&settings, &[&frame(HEADERS, END_STREAM, 1, &get), &frame(DATA, 0, 1, b"x")]),
+        ),
+        ("a request", behind(&settings, &[&asked])),
+        ("a request, reset", behind(&settings, &[&asked, &frame(RST_STREAM, 0, 1, &cancel)])),
+        ("a body that isn't there", behind(&settings, &[&begun])),
+        ("half of a body", behind(&settings, &[&begun, &frame(DATA, 0, 1, b"half")])),
+        (
+            "half of a body, reset",
+            behind(&settings, &[&begun, &frame(DATA, 0, 1, b"half"), &frame(RST_STREAM, 0, 1, &cancel)]),
+        ),
+        ("more of a body than it said", behind(&settings, &[&begun, &frame(DATA, 0, 1, b"more than nine")])),
+        ("no window at all", behind(&no_window, &[&asked])),
+        (
+            "a window beyond all bounds",
+            behind(&settings, &[&asked, &frame(WINDOW_UPDATE, 0, 1, &0x7fff_ffff_u32.to_be_bytes())]),
+        ),
+        ("a window of nothing", behind(&settings, &[&frame(WINDOW_UPDATE, 0, 0, &[0; 4])])),
+        ("a frame that is too long", behind(&settings, &[&frame(DATA, 0, 1, &[0; 20_000])])),
+        ("DATA on no stream", behind(&settings, &[&frame(DATA, 0, 0, b"x")])),
+        ("DATA on an idle stream", behind(&settings, &[&frame(DATA, 0, 7, b"x")])),
+        ("a stream of the server's", behind(&settings, &[&frame(HEADERS, END_HEADERS, 2, &get)])),
+        ("a push", behind(&settings, &[&frame(5, END_HEADERS, 1, &get)])),
+        ("a head that can't be unpacked", behind(&settings, &[&frame(HEADERS, END_HEADERS, 1, &[0xff; 9])])),
+        (
+            "a path that is no UTF-8",
+            behind(
+                &settings,
+                &[&frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0x82, 0x86, 0x04, 3, b'/', 0xff, 0xfe])],
+            ),
+        ),
+        ("settings of the wrong length", behind(&settings, &[&frame(SETTINGS, 0, 0, &[0; 5])])),
+        ("a frame of no known type", behind(&settings, &[&frame(0xee, 0xff, 1, b"?"), &asked])),
+    ];
+    let mut other = http2(&stand)?;
+    let mut stream = 1;
+    let mut sweep = || {
+        for (what, bytes) in &cases {
+            for waits in [false, true] {
+                let mut raw = Raw::connect(&stand.lab.visitor, HTTP)?;
+                // It may have been closed while this is still on its way.
+                let _ = raw.say(bytes);
+                if waits {
+                    // Until the first word of the answer.
+                    raw.stream.set_read_timeout(Some(Duration::from_millis(50)))?;
+                    let _ = raw.stream.read(&mut [0; 16]);
+                }
+                drop(raw);
+            }
+            other.say_frame(HEADERS, END_HEADERS | END_STREAM, stream, &frames::get("/", &[]))?;
+            assert_eq!(other.frame_of(&[HEADERS, RST_STREAM, GOAWAY])?.status(), Some(200), "{what}");
+            stream += 2;
+        }
+        // All but the one that goes on.
+        wait::until_true("the connections are gone", PATIENCE, || {
+            let workers = stand.weir.status()?["workers"].clone();
+            Ok(workers.as_array().map(|each| each.iter().filter_map(serde_json::Value::as_u64).sum())
+                == Some(1))
+        })
+    };
+    sweep()?;
+    let (files, memory) = (open_files(&stand)?, stand.weir.process().memory("VmRSS")?);
+    for _ in 0..2 {
+        sweep()?;
+    }
+    // Connections to servers come and go, a few at a time.
+    wait::until_true("no file is left open", PATIENCE, || Ok(open_files(&stand)? <= files + 4))?;
+    let grown = stand.weir.process().memory("VmRSS")?.saturating_sub(memory);
+    ensure!(grown < 4 << 20, "it keeps {grown} bytes");
+    assert!(!stand.weir.log_text().contains("panicked"), "{}", stand.weir.log_text());
     Ok(())
 }

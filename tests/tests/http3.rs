@@ -568,6 +568,144 @@ fn certificates_of_clients_are_asked_for_by_host_as_over_tcp() -> Done {
     Ok(())
 }
 
+/// A good head of a GET of `/`, as HTTP/3's frames have it.
+fn plain_get() -> Vec<u8> {
+    let head = [&[0, 0, 0xd1, 0xd7, 0xc1, 0x50, SITE.len() as u8], SITE.as_bytes()].concat();
+    [&[1, head.len() as u8][..], &head].concat()
+}
+
+#[test]
+fn whoever_gives_up_requests_without_end_is_cut_off_and_nobody_else() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = Stand::up_with(with_http3)?;
+    let browser = visitor(&stand)?;
+    let target = browser.target.clone();
+    let given_up = browser.station().run(async move {
+        let other = Line::open(&target).await?;
+        let line = Line::open(&target).await?;
+        let gives_up = async |times: usize| {
+            for nth in 0..times {
+                let opened = raw(&line.quic, &plain_get(), true).await;
+                let Ok((mut send, mut recv)) = opened else { return nth };
+                let _ = (send.reset(0x10c_u32.into()), recv.stop(0x10c_u32.into()));
+            }
+            times
+        };
+        // All that a page asks for, given up when the visitor goes on to the next one.
+        anyhow::ensure!(gives_up(120).await == 120, "it was cut off at once");
+        anyhow::ensure!(line.get("/").await?.status == StatusCode::OK);
+        let more = gives_up(5000).await;
+        let why = line.ended(PATIENCE).await?;
+        anyhow::ensure!(
+            matches!(&why, quinn::ConnectionError::ApplicationClosed(close)
+                if close.error_code.into_inner() == h3::error::Code::H3_EXCESSIVE_LOAD.value()),
+            "it ended because of {why:?}"
+        );
+        anyhow::ensure!(other.get("/").await?.status == StatusCode::OK, "the other connection is well");
+        anyhow::Ok(more)
+    })??;
+    assert!(given_up < 5000, "{given_up}");
+    counted(&stand, "http3_flood")
+}
+
+#[test]
+fn a_flood_of_first_datagrams_must_show_where_it_is() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = Stand::up_with(with_http3)?;
+    let browser = visitor(&stand)?;
+    let target = browser.target.clone();
+    let (accepted, told_to_prove) = browser.station().run(async move {
+        // Datagrams as a client begins with: they are for somebody who only listens.
+        let listener = tokio::net::UdpSocket::bind("0.0.0.0:0").await?;
+        let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], listener.local_addr()?.port()));
+        let mut first = Vec::new();
+        let mut aside = target.clone();
+        (aside.to, aside.patience, aside.from) = (nobody, Duration::from_millis(1), None);
+        while first.len() < 120 {
+            let _ = Line::connect(&aside).await;
+            let mut datagram = vec![0; 2048];
+            while let Ok((length, _)) = listener.try_recv_from(&mut datagram) {
+                // Of the type Initial, and not one that was sent again.
+                let id = datagram[5..6 + usize::from(datagram[5])].to_vec();
+                if datagram[0] & 0xf0 == 0xc0 && first.iter().all(|(known, _)| *known != id) {
+                    first.push((id, datagram[..length].to_vec()));
+                }
+            }
+        }
+        // All from one address: so they come to one worker.
+        let from = target.from.map_or("0.0.0.0:0".into(), |from| format!("{from}:0"));
+        let flood = tokio::net::UdpSocket::bind(&from).await?;
+        let (mut accepted, mut retry) = (0, 0);
+        for (_, datagram) in &first {
+            flood.send_to(datagram, target.to).await?;
+            let mut answer = vec![0; 2048];
+            let answered = tokio::time::timeout(PATIENCE, flood.recv_from(&mut answer)).await;
+            // Answers to earlier ones are sent again and again: each one seen counts as an answer of its kind.
+            answered.context("no answer")??;
+            match answer[0] & 0xf0 {
+                0xf0 => retry += 1,
+                _ => accepted += 1,
+            }
+        }
+        // Who is where it says comes in all the same, at whichever worker.
+        for _ in 0..8 {
+            let mut patient = target.clone();
+            patient.patience = PATIENCE;
+            anyhow::ensure!(Line::open(&patient).await?.get("/").await?.status == StatusCode::OK);
+        }
+        anyhow::Ok((accepted, retry))
+    })??;
+    assert!(accepted >= 64 && told_to_prove > 0, "{accepted} were accepted, {told_to_prove} told to prove");
+    Ok(())
+}
+
+/// What Chromium needs to know of the site, and to leave alone.
+fn chromium(stand: &Stand, url: &str) -> anyhow::Result<std::process::Command> {
+    let mut chromium = stand.lab.visitor.command("chromium")?;
+    chromium.args([
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--enable-logging=stderr",
+        "--dump-dom",
+    ]);
+    let folder = stand.lab.folder().join("chromium");
+    chromium.arg(format!("--user-data-dir={}", folder.display())).env("HOME", &folder);
+    chromium.arg(format!("--origin-to-force-quic-on={SITE}:443"));
+    chromium.arg(format!("--host-resolver-rules=MAP {SITE} {EDGE}"));
+    chromium.arg(format!("--ignore-certificate-errors-spki-list={}", spki_hash(&stand.lab)?));
+    chromium.arg(url);
+    Ok(chromium)
+}
+
+/// The hash of the site's public key, in base64.
+fn spki_hash(lab: &Lab) -> anyhow::Result<String> {
+    let mut shell = std::process::Command::new("sh");
+    shell.arg("-c").arg(
+        "openssl x509 -in \"$0\" -noout -pubkey | openssl pkey -pubin -outform der \
+         | openssl dgst -sha256 -binary | openssl base64",
+    );
+    let ran = weir::finish({
+        shell.arg(lab.certificates().join("site.crt"));
+        shell
+    })?;
+    anyhow::ensure!(ran.stdout.trim().len() == 44, "{ran:?}");
+    Ok(ran.stdout.trim().to_owned())
+}
+
+#[test]
+fn chromium_gets_a_page() -> Done {
+    needs!(Need::Root, Need::Weir, Need::Program("chromium"));
+    let stand = Stand::up_with(with_http3)?;
+    let ran = weir::finish(chromium(&stand, &format!("https://{SITE}/from-chromium"))?)?;
+    assert!(ran.stdout.contains("hello from "), "{ran:?}\n{}", stand.weir.log_text());
+    logged(&stand, &["/from-chromium", "\"protocol\":\"HTTP/3.0\"", "Chrome"]).map(drop)
+}
+
 #[test]
 fn a_client_has_only_so_many_connections() -> Done {
     needs!(Need::Root, Need::Weir);

@@ -124,7 +124,10 @@ fn an_answer_that_nobody_takes_is_cut_off() -> Done {
     raw.say(format!("GET /bytes?n=100000000 HTTP/1.1\r\nHost: {SITE}\r\n\r\n"))?;
     is_refused(&stand, "answer_timeout", 1)?;
     assert!(raw.rest()?.len() < 100_000_000);
-    Ok(())
+    wait::until_true("the access log says so", PATIENCE, || {
+        let log = std::fs::read_to_string(stand.lab.folder().join("access.log")).unwrap_or_default();
+        Ok(log.contains(r#""flags":["refused"],"refused":"answer_timeout""#) && !log.contains("client_left"))
+    })
 }
 
 #[test]

@@ -24,9 +24,11 @@ pub const FOR_LABS: &[Program] = &[
     Program { name: "nsenter", package: "util-linux", purpose: "network namespaces" },
     Program { name: "curl", package: "curl", purpose: "visitors" },
     Program { name: "openssl", package: "openssl", purpose: "visitors" },
+    Program { name: "chromium", package: "chromium", purpose: "a visitor that speaks HTTP/3" },
     Program { name: "nginx", package: "nginx", purpose: "servers" },
     Program { name: "pebble", package: "pebble", purpose: "an ACME authority" },
     Program { name: "promtool", package: "prometheus", purpose: "checking metrics" },
+    Program { name: "dnsmasq", package: "dnsmasq-base", purpose: "a DNS server" },
     Program { name: "bpftool", package: "bpftool", purpose: "looking at the kernel's maps" },
 ];
 
@@ -35,6 +37,7 @@ pub const FOR_HTTP_BENCH: &[Program] = &[
     Program { name: "nginx", package: "nginx", purpose: "peer" },
     Program { name: "haproxy", package: "haproxy", purpose: "peer" },
     Program { name: "wrk", package: "wrk", purpose: "load" },
+    Program { name: "h2load", package: "nghttp2-client", purpose: "load over HTTP/2" },
 ];
 
 /// What `bench tls` and `bench memory` measure against.

@@ -74,7 +74,7 @@ fn flags(exchange: &Exchange, out: &mut Vec<u8>) {
     let start = out.len();
     for (set, name) in [
         (flags.retries > 0, "retried"),
-        (flags.page, "page"),
+        (flags.page.is_some(), "page"),
         (flags.server_broke_off, "server_broke_off"),
         (flags.client_left, "client_left"),
         (flags.refused.is_some() || flags.halted.is_some(), "refused"),
@@ -89,6 +89,9 @@ fn flags(exchange: &Exchange, out: &mut Vec<u8>) {
     out.push(b']');
     if flags.retries > 0 {
         number(out, "retries", flags.retries);
+    }
+    if let Some(why) = flags.page {
+        field(out, "page", why.name().as_bytes());
     }
     if let Some(why) = flags.refused.map(Fault::name).or(flags.halted.map(Reason::name)) {
         field(out, "refused", why.as_bytes());
@@ -202,9 +205,12 @@ pub fn unix_millis(at: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access_log::{Flags, WorkerLog};
+    use crate::{
+        access_log::{Flags, WorkerLog},
+        page::why::Why,
+    };
     use http::{Method, StatusCode};
-    use std::{rc::Rc, time::Instant};
+    use std::{rc::Rc, sync::Arc, time::Instant};
 
     fn exchange() -> Exchange {
         Exchange {
@@ -227,9 +233,15 @@ mod tests {
             status: StatusCode::SERVICE_UNAVAILABLE,
             received: Rc::default(),
             bytes_out: 12,
+            link: Rc::default(),
             held: Vec::new(),
             finished: true,
-            flags: Flags { retries: 2, page: true, refused: Some(Fault::Chunk), ..Flags::default() },
+            flags: Flags {
+                retries: 2,
+                page: Some(Why::Status),
+                refused: Some(Fault::Chunk),
+                ..Flags::default()
+            },
         }
     }
 
@@ -249,6 +261,7 @@ mod tests {
         assert_eq!(value["user_agent"], "evil\\\"agent\u{fffd}");
         assert_eq!(value["flags"], serde_json::json!(["retried", "page", "refused"]));
         assert_eq!(value["refused"], "chunk");
+        assert_eq!(value["page"], "status");
         assert_eq!(value["retries"], 2);
         assert_eq!(value["status"], 503);
     }

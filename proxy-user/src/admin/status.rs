@@ -2,8 +2,10 @@
 
 pub mod allowlists;
 pub mod blocks;
+mod services;
 pub mod certificates;
 pub mod drains;
+pub mod maintenance;
 pub mod splits;
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
@@ -39,11 +41,17 @@ pub struct StatusDocument {
     pub generation: u64,
     pub configuration: ConfigurationStatus,
     pub gate: GateStatus,
+    /// How many connections each worker has.
+    #[serde(default)]
+    pub workers: Vec<usize>,
     pub entrypoints: Vec<EntrypointStatus>,
     pub services: Vec<ServiceStatus>,
     /// How requests are shared out between services.
     #[serde(default)]
     pub splits: Vec<SplitStatus>,
+    /// Pages in the servers' place: what holds now, and what is to come.
+    #[serde(default)]
+    pub maintenance: Vec<maintenance::MaintenanceStatus>,
     pub allowlists: Vec<AllowlistStatus>,
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,
@@ -128,6 +136,9 @@ pub struct EntrypointStatus {
     /// (docs/middleware.md).
     #[serde(default)]
     pub refused: BTreeMap<String, u64>,
+    /// Requests that a page answered, by its reason (docs/pages.md).
+    #[serde(default)]
+    pub pages: BTreeMap<String, u64>,
 }
 
 /// A flood of SYNs that the gate answers with cookies.
@@ -163,13 +174,22 @@ pub struct ServiceStatus {
     pub requests: u64,
     pub retries: u64,
     pub pages: u64,
+    /// How it is decided which server gets a request: `round_robin`, `hash by client` …
+    #[serde(default)]
+    pub balance: String,
+    /// The cookie that keeps visitors with their servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<String>,
     pub servers: Vec<ServerStatus>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ServerStatus {
     pub address: String,
-    /// `starting`, `up`, `down` or `unchecked`.
+    /// The name by which DNS told the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `starting`, `up`, `down` or `unchecked`; `unresolved` for a name that has no addresses yet.
     pub status: String,
     pub since: String,
     pub why: String,
@@ -181,6 +201,22 @@ pub struct ServerStatus {
     /// Requests under way.
     #[serde(default)]
     pub active: u32,
+    #[serde(default = "one")]
+    pub weight: u32,
+    #[serde(default = "one")]
+    pub tier: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// How much of its weight it has already, where it comes up slowly: 0.1 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmth: Option<f32>,
+    /// How long it takes to answer, in milliseconds, by what `balance = "latency"` goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<f64>,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// The status now; `None` while the daemon starts.
@@ -210,9 +246,11 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
             }),
         },
         gate: gate(state.kernel()),
+        workers: state.loads(),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
-        services: services(&snapshot),
+        services: services::of(&snapshot),
         splits: splits::all(&snapshot, std::time::Instant::now()),
+        maintenance: maintenance::document(&state.maintenance).maintenance,
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         certificates: certificates::of(&snapshot),
         warnings: certificates::warnings(&snapshot),
@@ -308,37 +346,7 @@ fn entrypoints(snapshot: &Snapshot, kernel: Option<&KernelStatus>) -> Vec<Entryp
                 refused.extend(entrypoint.counters.halts.counted());
                 refused
             },
-        })
-        .collect()
-}
-
-fn services(snapshot: &Snapshot) -> Vec<ServiceStatus> {
-    let drained = snapshot.drains.list();
-    snapshot
-        .services
-        .iter()
-        .map(|service| ServiceStatus {
-            name: service.name.to_string(),
-            requests: service.counters.requests.load(Ordering::Relaxed),
-            retries: service.counters.retries.load(Ordering::Relaxed),
-            pages: service.counters.pages.load(Ordering::Relaxed),
-            servers: service
-                .servers
-                .iter()
-                .map(|server| {
-                    let change = server.health.last_change();
-                    ServerStatus {
-                        address: server.addr.to_string(),
-                        status: server.health.status().name().to_owned(),
-                        since: text(change.at),
-                        why: change.why,
-                        draining: drains::of_server(&drained, service, server),
-                        requests: server.counters.requests.load(Ordering::Relaxed),
-                        failures: server.counters.failures.load(Ordering::Relaxed),
-                        active: server.counters.active.load(Ordering::Relaxed),
-                    }
-                })
-                .collect(),
+            pages: entrypoint.counters.pages.counted(),
         })
         .collect()
 }

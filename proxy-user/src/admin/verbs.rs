@@ -20,8 +20,8 @@ use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::control::order::{
-    Apply, Block, Confirm, Desk, Diff, Drain, RefreshAllowlists, Refusal, Reload, Revert, Split, Unblock,
-    Undrain, Verb,
+    Apply, Block, Confirm, Desk, Diff, Drain, EndMaintenance, Maintain, RefreshAllowlists, Refusal, Reload,
+    Revert, Split, Unblock, Undrain, Verb,
 };
 
 /// What a request may carry at most: a long list of prefixes, never a flood.
@@ -48,6 +48,8 @@ pub fn router(desk: Desk) -> Router {
         .route("/api/v1/blocks/add", post(order::<Block>))
         .route("/api/v1/blocks/remove", post(order::<Unblock>))
         .route("/api/v1/splits/set", post(order::<Split>))
+        .route("/api/v1/maintenance/begin", post(order::<Maintain>))
+        .route("/api/v1/maintenance/end", post(order::<EndMaintenance>))
         .route("/api/v1/drain", post(order::<Drain>))
         .route("/api/v1/undrain", post(order::<Undrain>))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
@@ -131,7 +133,21 @@ macro_rules! verbs {
     };
 }
 
-verbs!(Reload, Apply, Confirm, Revert, Diff, RefreshAllowlists, Block, Unblock, Drain, Undrain, Split);
+verbs!(
+    Reload,
+    Apply,
+    Confirm,
+    Revert,
+    Diff,
+    RefreshAllowlists,
+    Block,
+    Unblock,
+    Split,
+    Maintain,
+    EndMaintenance,
+    Drain,
+    Undrain
+);
 
 #[cfg(test)]
 mod tests {

@@ -99,7 +99,8 @@ fn change(args: &SplitArgs, name: &str, judges: bool) -> Result<(), Failure> {
     if args.json {
         return print(&format!("{answer}\n"));
     }
-    let split: SplitStatus = serde_json::from_value(answer["split"].clone()).map_err(not_understood)?;
+    let split: SplitStatus =
+        serde_json::from_value(answer["split"].clone()).map_err(|error| not_understood(&error))?;
     print(&line(&split))
 }
 
@@ -108,7 +109,8 @@ fn show(args: &SplitArgs, name: Option<&str>) -> Result<(), Failure> {
     if !status.is_success() {
         return Err(Failure::Failed(format!("the daemon answered {status}: is it another version?")));
     }
-    let mut document: SplitsDocument = serde_json::from_slice(&body).map_err(not_understood)?;
+    let mut document: SplitsDocument =
+        serde_json::from_slice(&body).map_err(|error| not_understood(&error))?;
     if let Some(name) = name {
         let all: Vec<_> = document.splits.iter().map(|split| format!("`{}`", split.name)).collect();
         document.splits.retain(|split| split.name == name);
@@ -123,13 +125,13 @@ fn show(args: &SplitArgs, name: Option<&str>) -> Result<(), Failure> {
         }
     }
     if args.json {
-        let text = serde_json::to_string(&document).map_err(not_understood)?;
+        let text = serde_json::to_string(&document).map_err(|error| not_understood(&error))?;
         return print(&format!("{text}\n"));
     }
     print(&text(&document))
 }
 
-fn not_understood(error: serde_json::Error) -> Failure {
+fn not_understood(error: &serde_json::Error) -> Failure {
     Failure::Failed(format!("the daemon's answer is not understood ({error}): is it another version?"))
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
 use crate::{
-    admin::status::{EntrypointStatus, GateStatus, ShadowStatus, StatusDocument, SynFlood},
+    admin::status::{EntrypointStatus, GateStatus, ServerStatus, ShadowStatus, StatusDocument, SynFlood},
     cli::{Failure, admin::AdminArgs, print},
 };
 
@@ -99,6 +99,9 @@ fn text(status: &StatusDocument) -> String {
             let _ = write!(text, "{}", rehearsal(&entrypoint.name, shadow));
         }
     }
+    for one in &status.maintenance {
+        let _ = writeln!(text, "{}", super::maintenance::line(one));
+    }
     for warning in &status.warnings {
         let _ = writeln!(text, "WARNING: {warning}");
     }
@@ -107,6 +110,11 @@ fn text(status: &StatusDocument) -> String {
             let met: Vec<_> =
                 entrypoint.refused.iter().map(|(name, count)| format!("{count} {name}")).collect();
             let _ = writeln!(text, "refused at `{}`: {}", entrypoint.name, met.join(", "));
+        }
+        if !entrypoint.pages.is_empty() {
+            let shown: Vec<_> =
+                entrypoint.pages.iter().map(|(why, count)| format!("{count} {why}")).collect();
+            let _ = writeln!(text, "pages shown at `{}`: {}", entrypoint.name, shown.join(", "));
         }
         if let Some(SynFlood { seconds, challenged }) = &entrypoint.syn_flood {
             let _ = writeln!(
@@ -169,8 +177,9 @@ fn entrypoints(entrypoints: &[EntrypointStatus]) -> Table {
 }
 
 fn servers(status: &StatusDocument) -> Table {
-    let mut table =
-        plain_table(["service", "server", "status", "since", "why", "active", "requests", "failures"]);
+    let mut table = plain_table([
+        "service", "balance", "server", "share", "status", "since", "why", "active", "requests", "failures",
+    ]);
     for service in &status.services {
         for server in &service.servers {
             // Why it gets no work is what matters; how it is stands beside.
@@ -181,7 +190,9 @@ fn servers(status: &StatusDocument) -> Table {
                 drain.unwrap_or_else(|| (server.status.clone(), server.since.clone(), server.why.clone()));
             table.add_row([
                 &service.name,
-                &server.address,
+                &service.balance,
+                &named(server),
+                &share(server),
                 &status,
                 &since,
                 &why,
@@ -192,6 +203,32 @@ fn servers(status: &StatusDocument) -> Table {
         }
     }
     table
+}
+
+/// The address, and the name that stands for it.
+fn named(server: &ServerStatus) -> String {
+    match &server.name {
+        Some(name) if server.status != "unresolved" => format!("{} ({name})", server.address),
+        _ => server.address.clone(),
+    }
+}
+
+/// By what a server gets its share of the work; its weight, and what isn't the usual.
+fn share(server: &ServerStatus) -> String {
+    let mut share = format!("weight {}", server.weight);
+    if let Some(warmth) = server.warmth {
+        let _ = write!(share, " at {:.0} %", warmth * 100.0);
+    }
+    if server.tier != 1 {
+        let _ = write!(share, ", tier {}", server.tier);
+    }
+    if let Some(zone) = &server.zone {
+        let _ = write!(share, ", zone {zone}");
+    }
+    if let Some(latency) = server.latency_ms {
+        let _ = write!(share, ", {latency:.1} ms");
+    }
+    share
 }
 
 fn plain_table<const N: usize>(header: [&str; N]) -> Table {

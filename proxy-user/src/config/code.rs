@@ -68,8 +68,8 @@ codes! {
          setting has a range, which the reference states; the message says it too.";
     BadAddress = 9, "not a usable address",
         "An address is an IP address and a port: `192.0.2.7:443`, or `[2001:db8::7]:443` with brackets for IPv6. \
-         `0.0.0.0` and `[::]` listen on every address of their family. Host names are not resolved in this \
-         version. Port 0 (any free port) is for tests and works on loopback only.";
+         `0.0.0.0` and `[::]` listen on every address of their family. A server may be a name and a port, \
+         `app.internal:8080`; whatever is listened on may not. Port 0 (any free port) is for tests and works on loopback only.";
     BadPrefix = 10, "not a prefix",
         "A prefix is an address with a length, `198.51.100.0/24` or `2001:db8::/32`; a plain address means that \
          one host. Bits behind the length must be zero: `10.1.2.3/8` could mean one host or sixteen million, and \
@@ -98,8 +98,8 @@ codes! {
          address, so it overlaps with `10.0.0.1:443`; `[::]:443` is every IPv6 address. IPv4 and IPv6 don't \
          overlap: Weir's IPv6 listeners take IPv6 only.";
     DuplicateServer = 19, "a server that is listed twice",
-        "A service lists the same server twice. It would get twice the share, and twice the probes. Weights are \
-         not yet supported; list it once.";
+        "A service lists the same server twice. It would get twice the probes. List it once; a `weight` \
+         gives a server a larger share.";
     DuplicateRoute = 20, "two routes for the same requests",
         "Two routes match the same host and the same path at the same entrypoint, under the same conditions and with the \
          same priority, so one of them could never be taken. A route without `entrypoint` matches at all of them.";
@@ -197,6 +197,9 @@ codes! {
         "A user is written `NAME:HASH`, where the hash is one of bcrypt (`$2b$…`, as `htpasswd -B` writes it) or Argon2 \
          (`$argon2id$…`). Hashes that can be tried out by the billion (MD5, SHA, crypt) are refused. `weir \
          hash-password` makes one.";
+    BadSecret = 70, "a secret that can't be used",
+        "The file that `key_file` names must exist, be readable, and hold at least 32 bytes. White space at its ends doesn't \
+         count. `head -c 32 /dev/urandom | base64` makes a secret.";
     ServiceCycle = 80, "a service that leads to itself",
         "A service that is made of others (`split`, `failover`, `mirror`) may have parts that are made of others too, at \
          most eight deep, but none of them may lead back to it: a request would never arrive.";
@@ -209,6 +212,20 @@ codes! {
     BadStick = 83, "not a way to keep visitors",
         "`sticky` is `cookie`, or `cookie:` and the cookie's name: 1 to 64 letters, digits, `-` and `_`. The cookie holds the \
          variant's name with a signature, and lasts as long as the browser runs.";
+    BadVariable = 84, "a variable that pages don't have",
+        "Between double braces stands what Weir fills in: `{{request_id}}`, `{{host}}`, `{{status}}`, `{{reason}}`, \
+         `{{time}}`, `{{retry_after}}` and `{{refresh}}`. Anything else that looks like one would be shown to visitors as it \
+         stands there, which nobody wants in the middle of an outage.";
+    BadStatus = 85, "not a status that a page can stand in for",
+        "`pages` names statuses of servers' answers: one (`\"503\"`), some (`\"502-504\"`) or a class (`\"5xx\"`), from 400 to \
+         599. Answers below 400 are what visitors came for.";
+    BadTime = 86, "not a time",
+        "A date and time says in which zone it is meant: `2026-12-01T22:00[Europe/Berlin]`, `2026-12-01T21:00Z` or \
+         `2026-12-01T22:00+01:00`. A time of day is written `02:00`, days `mon` to `sun`. Zones are those of the host's time \
+         zone database (the package `tzdata`).";
+    NoSuchRoute = 87, "no such route",
+        "`[[maintenance]]` names a route that no `[[route]]` has for its name. Routes without `name` are called by their host \
+         and path; `weir explain URL` tells what a route is called.";
 }
 
 impl Code {

@@ -28,12 +28,22 @@ pub const HEALTH_FALL: u32 = 2;
 pub const HEALTH_RISE: u32 = 2;
 pub const CONNECT: &str = "300ms";
 pub const FIRST_BYTE: &str = "60s";
+pub const POOL_WARM: u32 = 0;
+pub const POOL_IDLE: u32 = 256;
+pub const POOL_IDLE_TIMEOUT: &str = "4s";
 pub const RETRY_AFTER: &str = "30s";
 pub const ACME_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
 pub const EXPIRY_WARNING: &str = "30d";
 pub const ALPN: [&str; 2] = ["h2", "http/1.1"];
 pub const HSTS_MAX_AGE: &str = "1y";
 pub const REDIRECT_STATUS: u32 = 308;
+pub const WEIGHT: u32 = 1;
+pub const TIER: u32 = 1;
+pub const TIER_SPILL: u32 = 0;
+pub const ZONE_SPILL: u32 = 50;
+pub const DNS_MIN_TTL: &str = "5s";
+pub const DNS_MAX_TTL: &str = "5m";
+pub const DNS_TIMEOUT: &str = "2s";
 pub const WHEN_ALL_DOWN: &str = "page:maintenance";
 
 pub const MIRROR_SHARE: &str = "100%";
@@ -52,9 +62,14 @@ pub const FORWARD_AUTH_TIMEOUT: &str = "5s";
 pub const CODINGS: [&str; 3] = ["zstd", "br", "gzip"];
 pub const COMPRESS_FROM: &str = "1KiB";
 
-/// The page that always exists.
+/// The pages that always exist: for when no server answers, and for what Weir refuses.
 pub const PAGE: &str = "maintenance";
 pub const PAGE_HTML: &str = crate::page::MAINTENANCE_HTML;
+pub const ERROR_PAGE: &str = "error";
+pub const ERROR_PAGE_HTML: &str = crate::page::ERROR_HTML;
+pub const PAGE_PATH: &str = "/";
+pub const PAGE_TIMEOUT: &str = "300ms";
+pub const ZONE: &str = "UTC";
 
 /// The allowlist that always exists.
 pub const CLOUDFLARE: &str = "cloudflare";

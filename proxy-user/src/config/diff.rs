@@ -3,6 +3,8 @@
 //! Everything of the model is taken apart without `..`: a key that is new there doesn't compile until it is told here, or
 //! left out with a reason.
 
+mod balancing;
+mod pages;
 mod tls;
 mod variants;
 
@@ -18,7 +20,7 @@ use super::{
     model::{
         AccessLog, AccessLogFormat, AccessLogTarget, Acme, AcmeChallenge, Admin, AdminAddr, Allowlist,
         AllowlistId, ClientIpSource, Condition, Config, Entrypoint, Fetch, HealthCheck, HostMatch, Kernel,
-        KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Page, ProxyProtocol, Rate,
+        KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Pool, ProxyProtocol, Rate,
         Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies,
         SynCookiesMode, Timeouts, WhenAllDown,
     },
@@ -125,11 +127,14 @@ fn things(config: &Config) -> Things {
         log,
         shutdown: Shutdown { grace },
         state: StateFolder { dir },
+        host,
+        dns,
         acme,
         allowlists,
         entrypoints,
         services,
         pages,
+        maintenance,
         middleware,
         routes,
     } = config;
@@ -142,6 +147,8 @@ fn things(config: &Config) -> Things {
     section("log", self::log(log));
     section("shutdown", [("grace", show(*grace))].into());
     section("state", [("dir", dir.display().to_string())].into());
+    section("host", balancing::host(host));
+    section("dns", balancing::dns(dns));
     if let Some(acme) = acme {
         things.insert(("acme", String::new()), self::acme(acme));
     }
@@ -154,8 +161,11 @@ fn things(config: &Config) -> Things {
     for one in services {
         things.insert(("service", one.name.to_string()), service(config, one));
     }
+    for (nth, one) in maintenance.iter().enumerate() {
+        things.insert(("maintenance", (nth + 1).to_string()), self::pages::maintenance(config, one));
+    }
     for one in pages {
-        things.insert(("page", one.name.to_string()), page(one));
+        things.insert(("page", one.name.to_string()), self::pages::page(config, one));
     }
     for one in middleware {
         things.insert(("middleware", one.name.to_string()), self::middleware(one));
@@ -306,8 +316,20 @@ fn limits(limits: &Limits, keys: &mut Keys) {
 }
 
 fn service(config: &Config, one: &Service) -> Keys {
-    let Service { name: _, servers, made_of, tls, protocol, send_proxy, health, timeouts, when_all_down } =
-        one;
+    let Service {
+        name: _,
+        servers,
+        balancing,
+        made_of,
+        tls,
+        protocol,
+        send_proxy,
+        health,
+        timeouts,
+        pool,
+        when_all_down,
+        pages,
+    } = one;
     if let Some(made_of) = made_of {
         return variants::made_of(config, made_of);
     }
@@ -317,11 +339,17 @@ fn service(config: &Config, one: &Service) -> Keys {
         ("timeouts.connect", show(*connect)),
         ("timeouts.first_byte", show(*first_byte)),
     ]);
+    let Pool { warm, idle, idle_timeout } = pool;
+    keys.insert("pool.warm", warm.to_string());
+    keys.insert("pool.idle", idle.to_string());
+    keys.insert("pool.idle_timeout", show(*idle_timeout));
     let all_down = match when_all_down {
         WhenAllDown::Page(page) => format!("page:{}", config.pages[page.0].name),
         WhenAllDown::Try => "try".to_owned(),
     };
     keys.insert("when_all_down", all_down);
+    balancing::service(balancing, &mut keys);
+    self::pages::by_status(config, pages, &mut keys);
     let protocol = match protocol {
         ServerProtocol::Http1 => "http1",
         ServerProtocol::Http2 => "http2",
@@ -353,13 +381,8 @@ fn service(config: &Config, one: &Service) -> Keys {
     keys
 }
 
-fn page(Page { name: _, html, retry_after }: &Page) -> Keys {
-    let html = format!("{} bytes ({})", html.len(), fingerprint(html));
-    [("html", html), ("retry_after", show(*retry_after))].into()
-}
-
 fn route(config: &Config, one: &Route) -> Keys {
-    let Route { name: _, entrypoints, hosts, path, when, not, priority, middleware, service } = one;
+    let Route { name: _, entrypoints, hosts, path, when, not, priority, middleware, service, pages } = one;
     let host = match hosts.as_slice() {
         [HostMatch::Any] => "any".to_owned(),
         hosts => joined(hosts),
@@ -376,6 +399,7 @@ fn route(config: &Config, one: &Route) -> Keys {
     if let Some(service) = service {
         keys.insert("service", config.services[service.0].name.to_string());
     }
+    self::pages::by_status(config, pages, &mut keys);
     chain(config, middleware, &mut keys);
     if !entrypoints.is_empty() {
         keys.insert("entrypoint", joined(entrypoints.iter().map(|id| &config.entrypoints[id.0].name)));

@@ -5,25 +5,30 @@
 //! [`crate::snapshot`] makes the running form of it.
 
 mod acme;
+mod balancing;
 mod limits;
+mod maintenance;
 mod middleware;
+mod page;
+mod pool;
 mod route;
 mod tls;
 mod variants;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
 
 pub use acme::{Acme, AcmeChallenge};
+pub use balancing::{BalanceWay, Balancing, Dns, HashKey, Host, SameSite, Secret, Server, ServerAt, Sticky};
 pub use middleware::{
     BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
     RateLimit, Redirect, ReplacePath, Template,
 };
+pub use pool::Pool;
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 pub use tls::{
     Alpn, CipherSuites, ClientAuth, EntrypointTls, HostTls, Need, RedirectToHttps, ServiceTls, TlsVersion,
@@ -31,6 +36,8 @@ pub use tls::{
 };
 
 pub use limits::Limits;
+pub use maintenance::{Maintenance, Recurrence};
+pub use page::{LivePage, Page, StatusPages};
 pub use variants::{Judge, MadeOf, Mirror, Split};
 
 /// A whole configuration, valid in itself. Whether its ports are free and its interfaces exist only the host
@@ -42,11 +49,14 @@ pub struct Config {
     pub log: Log,
     pub shutdown: Shutdown,
     pub state: StateFolder,
+    pub host: Host,
+    pub dns: Dns,
     pub acme: Option<Acme>,
     pub allowlists: Vec<Allowlist>,
     pub entrypoints: Vec<Entrypoint>,
     pub services: Vec<Service>,
     pub pages: Vec<Page>,
+    pub maintenance: Vec<Maintenance>,
     pub middleware: Vec<Middleware>,
     pub routes: Vec<Route>,
 }
@@ -282,7 +292,8 @@ pub struct ClientIpSource {
 pub struct Service {
     pub name: Arc<str>,
     /// Each once; at least one, or none in a service that is made of others.
-    pub servers: Vec<SocketAddr>,
+    pub servers: Vec<Server>,
+    pub balancing: Balancing,
     pub made_of: Option<MadeOf>,
     pub tls: Option<ServiceTls>,
     pub protocol: ServerProtocol,
@@ -290,7 +301,10 @@ pub struct Service {
     pub send_proxy: Option<proxy_protocol::Version>,
     pub health: Option<HealthCheck>,
     pub timeouts: Timeouts,
+    pub pool: Pool,
     pub when_all_down: WhenAllDown,
+    /// In the place of a server's own answers.
+    pub pages: StatusPages,
 }
 
 /// `protocol = "http1" | "http2" | "auto"`
@@ -346,16 +360,6 @@ pub enum WhenAllDown {
     Try,
 }
 
-/// `[page.NAME]`. The page `maintenance` always exists: built in, unless it is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
-    pub name: Arc<str>,
-    /// The file's bytes, or the built-in page.
-    pub html: Bytes,
-    /// Default 30 s; whole seconds.
-    pub retry_after: Duration,
-}
-
 // === impl Config ===
 
 impl Config {
@@ -368,6 +372,7 @@ impl Config {
                 .middleware
                 .iter()
                 .any(|one| one.kind.networks().any(|network| *network == Network::List(list)))
+            || self.maintenance.iter().any(|one| one.allow.contains(&Network::List(list)))
     }
 }
 

@@ -6,14 +6,17 @@
 
 mod acme;
 mod allowlists;
+mod balancing;
 mod entrypoints;
 mod fetch;
 mod globals;
 mod https;
 mod limits;
+mod maintenance;
 mod merge;
 mod middleware;
 mod pages;
+mod pool;
 mod routes;
 mod scalar;
 mod services;
@@ -45,10 +48,13 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         log: globals::log(&written, findings),
         shutdown: globals::shutdown(&written, findings),
         state: globals::state(&written, findings),
+        host: balancing::host(&written, findings),
+        dns: balancing::dns(&written, findings),
         acme: acme::acme(&written, findings),
         allowlists: allowlists::all(&written, findings),
         pages: pages::all(&written, findings),
         services,
+        maintenance: maintenance::all(&written, &routes, findings),
         entrypoints,
         routes,
         middleware: chains.into_all(),

@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::model::HostMatch;
+use super::model::{HostMatch, ServerAt};
 
 /// Why a text is refused: the end of a sentence that begins with the text, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
@@ -188,14 +188,46 @@ pub fn socket_address(text: &str) -> Result<SocketAddr, Refusal> {
             let hint = format!("all addresses are written `0.0.0.0:{port}` and `[::]:{port}`");
             return Err(refusal("has no address", Some(hint)));
         }
-        let named = host.starts_with(|c: char| c.is_ascii_alphabetic());
-        if named && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')) {
-            let hint = "host names are not resolved in this version: write the IP address";
+        if is_host_name(host) {
+            let hint = "here it must be an address; names are for servers";
             return Err(refusal("is a host name, not an IP address", Some(hint.into())));
         }
     }
     let hint = "write `192.0.2.7:443`, or `[2001:db8::7]:443` for IPv6";
     Err(refusal("is not an address and port", Some(hint.into())))
+}
+
+/// `ADDRESS:PORT` or `NAME:PORT`
+pub fn server(text: &str) -> Result<ServerAt, Refusal> {
+    if let Some((host, port)) = text.rsplit_once(':')
+        && is_host_name(host)
+        && let Ok(port) = port.parse()
+    {
+        return Ok(ServerAt::Name { host: host.to_ascii_lowercase().into(), port, addresses: Vec::new() });
+    }
+    if is_host_name(text) && !text.chars().all(|c| c.is_ascii_digit() || c == '.') {
+        return Err(refusal("has no port", Some(format!("for instance `{text}:8080`"))));
+    }
+    socket_address(text).map(ServerAt::Address)
+}
+
+/// Whether DNS could know it: labels of letters, digits, `-` and `_`, and not only of digits, which would be an address
+/// gone wrong.
+fn is_host_name(text: &str) -> bool {
+    let sound = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    name.len() <= 253 && name.split('.').all(sound) && !last.chars().all(|c| c.is_ascii_digit())
+}
+
+/// A token of RFC 9110, of which cookies' names are made.
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
 }
 
 /// `198.51.100.0/24`, `2001:db8::/32`, or an address for one host

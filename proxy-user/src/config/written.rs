@@ -5,9 +5,13 @@
 //! missing better than serde, and go on to the next fault.
 
 mod acme;
+mod balancing;
 mod limits;
+mod maintenance;
 mod middleware;
+mod page;
 mod pattern;
+mod pool;
 mod route;
 mod tls;
 mod value;
@@ -19,12 +23,16 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use acme::{Acme, AcmeChallenge};
+pub use balancing::{Balance, Dns, Host, SameSite, Server, Servers, Short, Sticky, TextOrTable};
 pub use limits::Limits;
+pub use maintenance::{Maintenance, Weekly};
 pub use middleware::{
     BasicAuth, Clients, Compress, ForwardAuth, HeaderChanges, Headers, Link, Links, Middleware, RateLimit,
     Redirect, ReplacePath, RouteTimeouts,
 };
+pub use page::{Page, StatusPages};
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
+pub use pool::Pool;
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
 pub use value::{At, List};
@@ -49,6 +57,10 @@ pub struct Written {
     pub shutdown: Option<At<Shutdown>>,
     /// What must outlive the daemon: the last good state of lists that are fetched.
     pub state: Option<At<State>>,
+    /// This host itself.
+    pub host: Option<At<Host>>,
+    /// How names of servers are resolved. `docs/balancing.md` tells of them.
+    pub dns: Option<At<Dns>>,
     /// The authority that certificates are ordered from, for entrypoints with `tls = { acme = … }`. `docs/tls.md` says how.
     pub acme: Option<At<Acme>>,
     /// Named sets of address prefixes. `cloudflare` is built in: the ranges that Cloudflare publishes, kept current
@@ -62,9 +74,14 @@ pub struct Written {
     /// Sets of servers that requests are sent to.
     #[serde(default)]
     pub service: BTreeMap<Name, At<Service>>,
-    /// Responses that Weir serves itself. `maintenance` is built in; a written `[page.maintenance]` replaces it.
+    /// Responses that Weir serves itself. Two are built in, and replaced by what is written under their name: `maintenance`,
+    /// for when no server answers, and `error`, for what Weir itself refuses. `docs/pages.md` shows them.
     #[serde(default)]
     pub page: BTreeMap<Name, At<Page>>,
+    /// When a page stands in the servers' place, by the calendar. What `weir maintenance` orders goes before it; of these, the
+    /// first that holds.
+    #[serde(default)]
+    pub maintenance: Vec<At<Maintenance>>,
     /// What is done to requests and responses on their way. Routes and entrypoints name them in `middleware`.
     #[serde(default)]
     pub middleware: BTreeMap<Name, At<Middleware>>,
@@ -310,9 +327,38 @@ pub struct ClientIp {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
-    /// The servers, as `ADDRESS:PORT`; each gets the same share.
+    /// The servers: `ADDRESS:PORT`, or `NAME:PORT` for all addresses that DNS has for the name; or tables that say more of
+    /// them. `docs/balancing.md` tells how work is spread over them.
     #[schemars(example = ["10.0.0.11:8080", "10.0.0.12:8080"])]
-    pub servers: Option<List>,
+    pub servers: Option<Servers>,
+    /// How it is decided which server gets a request.
+    #[schemars(extend("default" = "round_robin"))]
+    pub balance: Option<At<Balance>>,
+    /// What `balance = "hash"` goes by: `client` (its address; of IPv6, the /64), `path` (as the server is asked for it),
+    /// `header:NAME`, `cookie:NAME` or `query:NAME`. A request without it goes by its client.
+    #[schemars(example = &"header:X-User")]
+    pub hash_by: Option<At<String>>,
+    /// With `balance = "hash"`: in percent of its fair share of the requests under way, what a server gets at most. What is
+    /// beyond goes to others, so that one popular key doesn't bury its server. Without it, there is no such bound.
+    #[schemars(range(min = 105, max = 1000), example = 125)]
+    pub hash_bound: Option<At<i64>>,
+    /// Leads visitors back to the server that they had: `cookie`, or a table that says more of the cookie. It is signed and
+    /// doesn't tell the server's address. A visitor whose server is down gets another one, and a new cookie. Beside `split`
+    /// it keeps visitors with the variant that they got: `cookie`, or `cookie:NAME` for a cookie of that name.
+    #[schemars(example = &"cookie")]
+    pub sticky: Option<Short<Sticky>>,
+    /// A server that came up gets a tenth of its weight first, which grows to all of it within this time: a duration, 0s
+    /// to 1h.
+    #[schemars(extend("default" = "0s"))]
+    pub slow_start: Option<At<String>>,
+    /// A tier's servers get work while less than so many percent of the weight of all tiers above takes any. 0: while
+    /// nobody above does.
+    #[schemars(range(min = 0, max = 100), extend("default" = default::TIER_SPILL))]
+    pub tier_spill: Option<At<i64>>,
+    /// Servers of other zones get work while less than so many percent of the weight in the host's own zone takes any. 0:
+    /// while nobody there does.
+    #[schemars(range(min = 0, max = 100), extend("default" = default::ZONE_SPILL))]
+    pub zone_spill: Option<At<i64>>,
     /// Makes the connections to the servers TLS ones.
     pub tls: Option<At<ServiceTls>>,
     /// Which HTTP is spoken with the servers, health probes included.
@@ -323,6 +369,7 @@ pub struct Service {
     pub send_proxy: Option<At<ProxyVersion>>,
     /// Asks every server regularly whether it is well. Without it, only connections that fail tell.
     pub health: Option<At<Health>>,
+    pub pool: Option<At<Pool>>,
     /// How long to wait for a server.
     pub timeouts: Option<At<Timeouts>>,
     /// What visitors get when no server is up: `page:NAME`, or `try` to ask a server that is down all the same.
@@ -331,10 +378,6 @@ pub struct Service {
     /// In the place of servers: other services, each with its share of the requests. The weights are whole numbers from 0 to
     /// 10000, of which only the ratio counts; with 0 a service gets no requests. `weir split` changes them at run time.
     pub split: Option<At<BTreeMap<Name, At<i64>>>>,
-    /// Beside `split`, keeps visitors with the variant that they got: `cookie`, or `cookie:NAME` for a cookie of that name.
-    /// A visitor whose variant has got the weight 0 moves.
-    #[schemars(example = &"cookie")]
-    pub sticky: Option<At<String>>,
     /// Beside `split`: a request whose variant can't answer goes to another one that has a weight, as far as it can be
     /// repeated safely. Without it, it gets the variant's page.
     #[schemars(extend("default" = true))]
@@ -350,6 +393,10 @@ pub struct Service {
     pub service: Option<At<String>>,
     /// Copies requests to another service. The copies never slow or fail what they are copied from.
     pub mirror: Option<At<Mirror>>,
+    /// Pages in the place of a server's own answers, by status: `503`, `502-504` or `5xx`, from 400 on. For people: answers to
+    /// clients that ask for JSON, to gRPC, and to scripts and pictures of a page stay as they are. A route's own `pages` go
+    /// before these.
+    pub pages: Option<At<StatusPages>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -413,16 +460,4 @@ pub struct Timeouts {
     /// From the last byte of the request to the first byte of the response: a duration, 1ms to 24h.
     #[schemars(extend("default" = default::FIRST_BYTE))]
     pub first_byte: Option<At<String>>,
-}
-
-/// A response that Weir serves itself, with status 503.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Page {
-    /// The HTML file, at most 1 MiB. `{{request_id}}` and `{{retry_after}}` (whole seconds) in it are filled in.
-    #[schemars(example = "/etc/weir/maintenance.html")]
-    pub html: Option<At<String>>,
-    /// When a visitor's browser should ask again: a duration in whole seconds, 1s to 24h.
-    #[schemars(extend("default" = default::RETRY_AFTER))]
-    pub retry_after: Option<At<String>>,
 }

@@ -184,6 +184,7 @@ async fn exchange(
         Err(broke) => {
             if let Some(fault) = broke.fault() {
                 caller.entrypoint.counters.faults.count(fault);
+                caller.link.let_go(fault, || drop(sending));
             }
             return After::Drop;
         }

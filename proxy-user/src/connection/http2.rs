@@ -40,7 +40,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &caller.entrypoint.limits;
-    let streams = Streams::new(&caller.worker, longest_silence(&caller));
+    let streams = Streams::new(&caller);
     let asked = caller.clone();
     let connection = http2::Builder::new(streams.clone())
         .timer(TokioTimer::new())
@@ -95,17 +95,21 @@ fn longest_silence(caller: &Caller) -> Duration {
 /// Runs a connection's streams on its worker's own thread, and counts them.
 #[derive(Debug, Clone)]
 struct Streams {
-    worker: Rc<Worker>,
+    caller: Rc<Caller>,
     silence: Duration,
     running: Rc<Cell<usize>>,
+    /// A stream is at work: what it spawns carries a tunnel, which looks after its own silence.
+    within: Rc<Cell<bool>>,
 }
 
 pin_project! {
     /// A stream: one request and its answer. Let go when it stands still for too long, because its client opens no window.
     struct Stream<F> {
         #[pin]
-        future: F,
+        future: Option<F>,
         stall: Stall,
+        caller: Rc<Caller>,
+        within: Rc<Cell<bool>>,
         counted: Counted,
     }
 }
@@ -119,8 +123,9 @@ impl Drop for Counted {
 }
 
 impl Streams {
-    fn new(worker: &Rc<Worker>, silence: Duration) -> Self {
-        Self { worker: worker.clone(), silence, running: Rc::default() }
+    fn new(caller: &Rc<Caller>) -> Self {
+        let silence = longest_silence(caller);
+        Self { caller: caller.clone(), silence, running: Rc::default(), within: Rc::default() }
     }
 
     /// Resolves when there has been none for so long.
@@ -145,8 +150,14 @@ where
 {
     fn execute(&self, future: F) {
         self.running.set(self.running.get() + 1);
-        let stall = Stall::new(self.worker.patience.clone(), self.silence);
-        tokio::task::spawn_local(Stream { future, stall, counted: Counted(self.running.clone()) });
+        let silence = if self.within.get() { Duration::MAX } else { self.silence };
+        tokio::task::spawn_local(Stream {
+            future: Some(future),
+            stall: Stall::new(self.caller.worker.patience.clone(), silence),
+            caller: self.caller.clone(),
+            within: self.within.clone(),
+            counted: Counted(self.running.clone()),
+        });
     }
 }
 
@@ -154,12 +165,18 @@ impl<F: Future> Future for Stream<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        if this.future.poll(cx).is_ready() {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Ready(()) };
+        this.within.set(true);
+        let polled = future.poll(cx);
+        this.within.set(false);
+        if polled.is_ready() {
             return Poll::Ready(());
         }
         // Woken for nothing by the ticker, it is over; woken by anything else, its time begins anew.
         if this.stall.is_over(cx) {
+            this.caller.entrypoint.counters.faults.count(Fault::AnswerTimeout);
+            this.caller.link.let_go(Fault::AnswerTimeout, || this.future.set(None));
             return Poll::Ready(());
         }
         this.stall.moves();

@@ -2,8 +2,9 @@
 //! socket per worker and address.
 
 mod body;
-mod framing;
+pub mod framing;
 mod quic;
+mod resets;
 pub mod settings;
 mod stream;
 
@@ -25,6 +26,7 @@ use tokio::{
 };
 
 pub use self::body::{Body, BodyFault};
+use self::resets::Resets;
 use super::HANDSHAKE;
 use crate::{
     address::{EntrypointAddr, PeerAddr},
@@ -193,6 +195,7 @@ async fn serve(worker: Rc<Worker>, door: &Door, arrival: Arrival) {
         at: door.at,
         local,
         session: Some(session),
+        link: Rc::default(),
         requests: Cell::new(0),
         place,
     });
@@ -231,6 +234,7 @@ async fn speak(connection: quinn::Connection, caller: Rc<Caller>, mut stopped: w
     let limits = &caller.entrypoint.limits;
     let longest_frame = (limits.head as u64).saturating_mul(LOOKED_AT);
     let settling = ON_THEIR_WAY.max(connection.rtt() * 2);
+    let resets = Rc::new(Resets::of(&connection));
     let (quic, requests) = quic::Connection::new(connection, longest_frame);
     let mut builder = h3::server::builder();
     builder.max_field_section_size(limits.head as u64).send_grease(false);
@@ -252,7 +256,7 @@ async fn speak(connection: quinn::Connection, caller: Rc<Caller>, mut stopped: w
             accepted = http.accept() => match accepted {
                 Ok(Some(request)) => {
                     let Some(ticket) = requests.ticket(request.frame_stream.id()) else { continue };
-                    tokio::task::spawn_local(running.one(stream::serve(caller.clone(), request, ticket)));
+                    tokio::task::spawn_local(running.one(stream::serve(caller.clone(), request, ticket, resets.clone())));
                     continue;
                 }
                 // The client has said that it wants no more, and has got everything.

@@ -24,6 +24,7 @@ use crate::{
         kernel_side::{KernelSide, State},
         state::ControlState,
     },
+    dns,
     drain::Drains,
     health::{Status, probe::Target, watcher::Watcher},
     kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
@@ -31,7 +32,7 @@ use crate::{
     proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
     tls::server::ServerTls,
-    worker::{Running, WorkerHandle},
+    worker::{Running, WorkerHandle, crew::Crew},
 };
 
 /// New servers are waited for no longer than this: the first probes of servers that hang must not hold up the rest.
@@ -61,6 +62,8 @@ pub struct Fleet {
     pub kernel: KernelSide,
     pub keeper: Keeper,
     pub acme: acme::keeper::Keeper,
+    /// Of what the names of servers mean.
+    pub names: dns::keeper::Keeper,
 }
 
 type WatcherKey = (Arc<str>, ServerAddr);
@@ -97,8 +100,13 @@ impl Fleet {
         state.lists.fill(Arc::make_mut(&mut config));
         let mut keeper = Keeper::new(state.lists.clone());
         let mut acme = acme::keeper::Keeper::default();
+        let mut names = dns::keeper::Keeper::default();
+        names.follow(&config).await;
+        names.board.fill(Arc::make_mut(&mut config));
         let mut snapshot = Snapshot::new(config.clone(), &acme.board, None)?;
         snapshot.blocks = blocks;
+        snapshot.names = names.board.clone();
+        snapshot.maintenance = state.maintenance.clone();
         drains.mark(&snapshot.services);
         snapshot.drains = drains;
         let opened = open(&snapshot, &[], &[], workers)?;
@@ -111,9 +119,11 @@ impl Fleet {
             );
         }
         let running: Running = Arc::new(ArcSwap::from_pointee(snapshot));
-        state.runs(running.clone());
-        let handles = (0..workers)
-            .map(|number| WorkerHandle::start(number, running.clone()))
+        let (crew, doors) = Crew::new(workers);
+        state.runs(running.clone(), crew.clone());
+        let handles = (0..)
+            .zip(doors)
+            .map(|(number, door)| WorkerHandle::start(number, running.clone(), crew.clone(), door))
             .collect::<io::Result<Vec<_>>>()
             .map_err(ApplyFault::Worker)?;
         keeper.follow(&config);
@@ -127,6 +137,7 @@ impl Fleet {
             kernel,
             keeper,
             acme,
+            names,
         };
         let snapshot = fleet.running.load_full();
         fleet.watch_new_servers(&snapshot).await;
@@ -140,7 +151,13 @@ impl Fleet {
     /// When it can't run here; then the running one stays as it is.
     pub async fn apply(&mut self, mut config: Arc<Config>) -> Result<(), ApplyFault> {
         self.keeper.board.fill(Arc::make_mut(&mut config));
-        self.replace(config.clone()).await?;
+        self.names.follow(&config).await;
+        self.names.board.fill(Arc::make_mut(&mut config));
+        if let Err(fault) = self.replace(config.clone()).await {
+            let running = self.running.load_full();
+            self.names.follow(&running.config).await;
+            return Err(fault);
+        }
         self.keeper.follow(&config);
         self.acme.follow(&config);
         Ok(())

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -42,6 +43,10 @@ pub enum Verb {
     Unblock(Unblock),
     /// Set the weights of a split, or its judge to work.
     Split(Split),
+    /// Put a page in the servers' place.
+    Maintain(Maintain),
+    /// Take it away again.
+    EndMaintenance(EndMaintenance),
     /// Send no new work to servers, or to this host.
     Drain(Drain),
     /// Send work again.
@@ -130,6 +135,49 @@ pub struct Block {
 #[serde(deny_unknown_fields)]
 pub struct Unblock {
     pub prefix: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Maintain {
+    /// Names of routes. With no hosts either: everything.
+    #[serde(default)]
+    pub routes: Vec<String>,
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Who gets through: prefixes, and names of allowlists.
+    #[serde(default)]
+    pub allow: Vec<String>,
+    /// Paths that get through.
+    #[serde(default)]
+    pub except: Vec<String>,
+    /// Without it: now.
+    #[serde(default)]
+    pub from: Option<Timestamp>,
+    /// Without it: until it is ended.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+    #[serde(default = "maintenance_page")]
+    pub page: String,
+    #[serde(default)]
+    pub why: String,
+}
+
+fn maintenance_page() -> String {
+    "maintenance".to_owned()
+}
+
+/// Without anything: all that was ordered.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndMaintenance {
+    #[serde(default)]
+    pub id: Option<u64>,
+    /// Those that are about exactly these.
+    #[serde(default)]
+    pub routes: Vec<String>,
+    #[serde(default)]
+    pub hosts: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use crate::{
     allowlists::Board,
     control::{guard::Guard, kernel_side::State},
-    worker::Running,
+    maintenance::Maintenance,
+    worker::{Running, crew::Crew},
 };
 
 /// Where the configuration comes from.
@@ -33,8 +34,10 @@ pub struct ControlState {
     pub guard: Guard,
     /// The lists that are fetched.
     pub lists: Arc<Board>,
+    /// What every snapshot looks at.
+    pub maintenance: Arc<Maintenance>,
     draining: AtomicBool,
-    running: OnceLock<Running>,
+    running: OnceLock<(Running, Arc<Crew>)>,
     changing: Mutex<Changing>,
 }
 
@@ -72,6 +75,7 @@ impl ControlState {
             started,
             guard,
             lists,
+            maintenance: Arc::default(),
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             changing: Mutex::new(Changing { kernel: State::default(), last_reload, trial: None }),
@@ -105,12 +109,17 @@ impl ControlState {
     }
 
     /// Makes the running snapshot known. Only the first call counts: it is the same one for good.
-    pub fn runs(&self, running: Running) {
-        let _ = self.running.set(running);
+    pub fn runs(&self, running: Running, crew: Arc<Crew>) {
+        let _ = self.running.set((running, crew));
     }
 
     pub fn running(&self) -> Option<&Running> {
-        self.running.get()
+        self.running.get().map(|(running, _)| running)
+    }
+
+    /// How many connections each worker has.
+    pub fn loads(&self) -> Vec<usize> {
+        self.running.get().map_or_else(Vec::new, |(_, crew)| crew.loads())
     }
 
     pub fn drains(&self) {
@@ -119,7 +128,7 @@ impl ControlState {
 
     /// Whether it ends, or was told to take no more traffic (`weir drain --host`).
     pub fn is_draining(&self) -> bool {
-        let host_drains = || self.running.get().is_some_and(|running| running.load().drains.host.is_on());
+        let host_drains = || self.running().is_some_and(|running| running.load().drains.host.is_on());
         self.draining.load(Ordering::Relaxed) || host_drains()
     }
 

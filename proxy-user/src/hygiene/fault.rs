@@ -59,6 +59,7 @@ faults! {
     ClientConnections = "connections_per_client", TOO_MANY_REQUESTS, "More connections than `limits.connections_per_client`.";
     Connections = "connections", SERVICE_UNAVAILABLE, "More connections than `limits.connections`.";
     Http2Flood = "http2_flood", BAD_REQUEST, "HTTP/2 resets, settings or header blocks without measure.";
+    Http3Flood = "http3_flood", BAD_REQUEST, "HTTP/3 requests that are given up without measure.";
     ConnectionField = "connection_field", BAD_REQUEST, "A field of HTTP/1's connections in a request of HTTP/3.";
     ProxyHeader = "proxy_header", BAD_REQUEST, "No PROXY protocol header, a malformed or a late one.";
 }

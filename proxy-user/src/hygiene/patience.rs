@@ -5,8 +5,10 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
+    pin::pin,
     rc::Rc,
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -100,6 +102,24 @@ impl Stall {
     pub fn begins(&mut self, limit: Duration) {
         self.moves();
         self.limit = limit;
+    }
+
+    /// Waits for `what`, unless nothing of it moves for too long.
+    pub async fn watch<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
+        let mut what = pin!(what);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = what.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            // Woken for nothing by the ticker, it is over; woken by anything else, its time begins anew.
+            if self.is_over(cx) {
+                return Poll::Ready(None);
+            }
+            self.moves();
+            let _ = self.is_over(cx);
+            Poll::Pending
+        })
+        .await
     }
 
     /// Nothing moves; whether that has gone on for too long. The task is woken when it has.

@@ -2,15 +2,17 @@
 
 use super::{
     NONE,
+    patterns::Patterns,
     rule::{Asked, Rule},
 };
-use crate::config::model::PathMatch;
+use crate::config::model::{PathMatch, Pattern};
 
 #[derive(Debug)]
 pub struct Paths {
     root: Node,
     /// Ranks of the rules whose path is a regular expression, best first.
-    patterns: Vec<u32>,
+    by_pattern: Vec<u32>,
+    patterns: Patterns,
     best: u32,
 }
 
@@ -29,7 +31,7 @@ struct Node {
 
 impl Default for Paths {
     fn default() -> Self {
-        Self { root: Node::default(), patterns: Vec::new(), best: NONE }
+        Self { root: Node::default(), by_pattern: Vec::new(), patterns: Patterns::default(), best: NONE }
     }
 }
 
@@ -38,10 +40,23 @@ impl Paths {
     pub fn insert(&mut self, rank: u32, path: &PathMatch) {
         self.best = self.best.min(rank);
         match path {
-            PathMatch::Regex(_) => self.patterns.push(rank),
+            PathMatch::Regex(_) => self.by_pattern.push(rank),
             PathMatch::Exact(path) => self.root.at(path).exact.push(rank),
             PathMatch::Prefix(path) => self.root.at(path.trim_end_matches('/')).prefix.push(rank),
         }
+    }
+
+    /// To be called when all are here.
+    pub fn complete<T>(&mut self, rules: &[Rule<T>]) {
+        let patterns: Vec<Pattern> = self
+            .by_pattern
+            .iter()
+            .filter_map(|&rank| match &rules[rank as usize].path {
+                PathMatch::Regex(pattern) => Some(pattern.clone()),
+                PathMatch::Exact(_) | PathMatch::Prefix(_) => None,
+            })
+            .collect();
+        self.patterns = Patterns::new(&patterns);
     }
 
     /// The best rank of all that are here.
@@ -71,16 +86,12 @@ impl Paths {
             }
             rest = behind;
         }
-        for &rank in &self.patterns {
-            if rank >= best {
-                break;
-            }
-            let rule = &rules[rank as usize];
-            if rule.path.matches(asked.path) && rule.takes(asked) {
-                return rank;
-            }
+        if self.by_pattern.first().is_none_or(|&rank| rank >= best) {
+            return best;
         }
-        best
+        let matching = self.patterns.matching(asked.path).map(|nth| self.by_pattern[nth]);
+        let better = matching.take_while(|&rank| rank < best);
+        better.into_iter().find(|&rank| rules[rank as usize].takes(asked)).unwrap_or(best)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     clock::Moment,
     config::model::ServerProtocol,
     proxy_protocol::Ends,
-    service::{Picked, Service},
+    service::{Picked, Server, Service},
     upstream::{
         carrier::Carrier,
         connect::{self, ConnectFault, Connected, Way},
@@ -61,6 +61,8 @@ pub enum AttemptFault {
     Broke(Fault),
     #[error(transparent)]
     ClientBroke(Fault),
+    #[error("{}", Fault::NoTunnel)]
+    NoTunnel,
 }
 
 /// What an attempt uses of its worker.
@@ -92,8 +94,21 @@ pub async fn attempt(
     body: RequestBody,
 ) -> Result<Answer, Failed> {
     let under_way = picked.server.begin();
-    let Answer { head, at, lease } = ask(means, service, picked, connections, head, body).await?;
-    Ok(Answer { head, at, lease: lease.counts(under_way) })
+    // Only where somebody wants to know: a look at the clock costs something.
+    let began = service.balancer.measures().then(Instant::now);
+    match ask(means, service, picked, connections, head, body).await {
+        Ok(Answer { head: mut answer, at, lease }) => {
+            let took = began.map(|began| at.duration_since(began));
+            service.answered(picked, took, &head.headers, &mut answer.headers);
+            Ok(Answer { head: answer, at, lease: lease.counts(under_way) })
+        }
+        Err(failed) => {
+            if !matches!(failed.fault, AttemptFault::ClientBroke(_)) {
+                service.failed(picked, began.map(|began| began.elapsed()));
+            }
+            Err(failed)
+        }
+    }
 }
 
 async fn ask(
@@ -105,14 +120,16 @@ async fn ask(
     mut body: RequestBody,
 ) -> Result<Answer, Failed> {
     let server = picked.server;
-    // Only HTTP/1 can switch to another protocol.
-    let http1 = head.headers.contains_key(header::UPGRADE);
+    // To switch to another protocol is HTTP/1's, and WebSockets pass over HTTP/2 if the server takes them.
+    let http1 = head.headers.contains_key(header::UPGRADE) && service.protocol != ServerProtocol::Http2;
     // A pooled connection may turn out to be closed by the server. What was not sent goes to the next one; the
     // pool is finite, so this ends.
     let pooled = || match connections {
         Connections::PooledOrNew if service.send_proxy.is_none() => {
-            let shared = if http1 { None } else { means.pool.take_shared(server.pool_key) };
-            let shared = shared.map(|stream| Carrier::Http2(Box::new(stream)));
+            let shared = means.pool.take_shared(server.pool_key);
+            let shared = shared
+                .filter(|stream| !http1 || stream.takes(head))
+                .map(|stream| Carrier::Http2(Box::new(stream)));
             shared.or_else(|| means.pool.take(server.pool_key).map(Carrier::Http1))
         }
         Connections::PooledOrNew | Connections::New => None,
@@ -128,7 +145,7 @@ async fn ask(
         }
     }
     let limit = service.timeouts.connect;
-    let opened = timeout(limit, open(means, service, picked, http1)).await;
+    let opened = timeout(limit, open(means.pool, service, server, Some(means.ends), http1)).await;
     match opened.unwrap_or(Err(ConnectFault::Timeout(limit))) {
         Ok(carrier) => exchange(means, service, picked, carrier, head, body).await,
         Err(fault) => {
@@ -140,16 +157,17 @@ async fn ask(
 }
 
 /// A new connection; where many will share it, the one that somebody else is opening.
-async fn open(
-    means: Means<'_>,
+pub async fn open(
+    pool: &Pool,
     service: &Service,
-    picked: Picked<'_>,
+    server: &Server,
+    ends: Option<Ends>,
     http1: bool,
 ) -> Result<Carrier, ConnectFault> {
-    let key = picked.server.pool_key;
+    let key = server.pool_key;
     let protocol = if http1 { ServerProtocol::Http1 } else { service.protocol };
-    let proxied = service.send_proxy.map(|version| (version, Some(means.ends)));
-    let way = Way { addr: picked.server.addr, tls: service.tls.as_ref(), protocol, proxied };
+    let proxied = service.send_proxy.map(|version| (version, ends));
+    let way = Way { addr: server.addr, tls: service.tls.as_ref(), protocol, proxied };
     let shareable = match protocol {
         // One that was begun in a client's name belongs to that client.
         _ if proxied.is_some() => false,
@@ -157,25 +175,23 @@ async fn open(
         ServerProtocol::Http2 => true,
         ServerProtocol::Auto => way.tls.is_some(),
     };
-    let opening = if shareable { means.pool.opening(key) } else { None };
+    let opening = if shareable { pool.opening(key) } else { None };
     let _opening = match &opening {
         Some(opening) => Some(opening.lock().await),
         None => None,
     };
     // Whoever waited may find it open by now.
     if opening.is_some()
-        && let Some(stream) = means.pool.take_shared(key)
+        && let Some(stream) = pool.take_shared(key)
     {
         return Ok(Carrier::Http2(Box::new(stream)));
     }
     Ok(match connect::connect(way).await? {
-        Connected::Http2(connection) if shareable => {
-            Carrier::Http2(Box::new(means.pool.share(key, connection)))
-        }
+        Connected::Http2(connection) if shareable => Carrier::Http2(Box::new(pool.share(key, connection))),
         Connected::Http2(connection) => Carrier::Http2(Box::new(connection.stream())),
         Connected::Http1(connection) => {
             if shareable {
-                means.pool.speaks_http1(key);
+                pool.speaks_http1(key);
             }
             Carrier::Http1(connection)
         }
@@ -198,7 +214,7 @@ async fn exchange(
         Ok(Ok(head)) => {
             let at = Instant::now();
             server.health.heard(Moment::of(at));
-            let keep = service.send_proxy.is_none();
+            let keep = service.send_proxy.is_none().then_some(service.pool);
             let lease = Lease::new(server.pool_key, means.pool.clone(), carrier, server.health.clone(), keep);
             Ok(Answer { head, at, lease })
         }
@@ -208,6 +224,9 @@ async fn exchange(
             stale: false,
             refused: false,
         }),
+        Ok(Err(Fault::NoTunnel)) => {
+            Err(Failed { fault: AttemptFault::NoTunnel, unsent: None, stale: false, refused: false })
+        }
         Ok(Err(fault)) => {
             let (unsent, refused) = (carrier.take_back(), carrier.is_refused());
             if !refused {

@@ -1,10 +1,15 @@
 //! What carries one request to a server and its answer back, whichever HTTP the server speaks.
 
-use std::task::{Context, Poll};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use http::{request, response};
 use http_body::Frame;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     body::RequestBody,
@@ -77,6 +82,43 @@ impl Carrier {
         match self {
             Self::Http1(connection) => connection.poll_frame(cx),
             Self::Http2(stream) => stream.poll_frame(cx),
+        }
+    }
+}
+
+/// Bytes in another protocol, after the server has switched to it.
+impl AsyncRead for Carrier {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Http1(connection) => Pin::new(connection).poll_read(cx, buffer),
+            Self::Http2(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Carrier {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Http1(connection) => Pin::new(connection).poll_write(cx, bytes),
+            Self::Http2(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Http1(connection) => Pin::new(connection).poll_flush(cx),
+            Self::Http2(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Http1(connection) => Pin::new(connection).poll_shutdown(cx),
+            Self::Http2(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

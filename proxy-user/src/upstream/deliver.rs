@@ -30,6 +30,8 @@ pub enum Undelivered {
     NoServer,
     #[error("the last server that could be asked failed: {0}")]
     Failed(AttemptFault),
+    #[error("the server can't switch to what the client asks for")]
+    NoTunnel,
     #[error("its route gives it no more time")]
     TooLate,
     #[error("the client left before its request was whole")]
@@ -50,11 +52,12 @@ pub async fn deliver_or_return(
     service.counters.requests.fetch_add(1, Ordering::Relaxed);
     let began = Instant::now();
     let mut tried = Tried::default();
+    let wanted = service.wanted(head, means.ends.source.ip());
     let mut fault = None;
     let mut connections = Connections::PooledOrNew;
     let mut permits = Vec::new();
     loop {
-        let Some(picked) = service.pick(tried) else {
+        let Some(picked) = service.pick(tried, wanted) else {
             *unspent = Some(body);
             return Err(fault.map_or(Undelivered::NoServer, Undelivered::Failed));
         };
@@ -74,6 +77,14 @@ pub async fn deliver_or_return(
                 return Ok(answer);
             }
             Err(Failed { fault: AttemptFault::ClientBroke(_), .. }) => return Err(Undelivered::ClientLeft),
+            Err(Failed { fault: fault @ AttemptFault::NoTunnel, .. }) => {
+                // It is for the operator to change, and once is enough to hear of it.
+                if !service.counters.no_tunnel.swap(true, Ordering::Relaxed) {
+                    let (service, server) = (&service.name, &server.addr);
+                    tracing::warn!(%service, %server, "a WebSocket was refused with 502: {fault}; `protocol = \"http1\"` may help");
+                }
+                return Err(Undelivered::NoTunnel);
+            }
             Err(failed) => failed,
         };
 

@@ -54,6 +54,10 @@ pub enum Fault {
     ClientOverHttp2(hyper::Error),
     #[error("the request's body is not as long as its head says")]
     WrongLength,
+    #[error(
+        "the server speaks HTTP/2, and takes no WebSockets over it (no SETTINGS_ENABLE_CONNECT_PROTOCOL)"
+    )]
+    NoTunnel,
 }
 
 /// What is wrong with a server's answer.

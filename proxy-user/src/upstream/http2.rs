@@ -2,40 +2,56 @@
 //!
 //! Unlike one of HTTP/1, a connection has a task of its own, since nobody who waits for an answer may stop the others.
 
+pub mod tunnel;
+
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     error::Error as _,
     future::poll_fn,
+    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Uri, header, request, response, uri::Authority, uri::Scheme};
+use http::{HeaderValue, Request, StatusCode, Uri, header, request, response, uri::Authority, uri::Scheme};
 use http_body::{Body, Frame};
-use hyper::{body::Incoming, client::conn::http2};
+use hyper::{
+    body::Incoming,
+    client::conn::http2,
+    upgrade::{OnUpgrade, Upgraded},
+};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use self::tunnel::{Heard, Listening};
 
 use crate::{
     body::RequestBody,
-    upstream::{http1::Fault, stream},
+    upstream::{
+        http1::{Fault, Malformed},
+        stream,
+    },
     worker::LocalExecutor,
 };
 
 /// The longest head of an answer, in bytes.
 const ANSWER_HEAD: u32 = 256 * 1024;
 
+/// What drives a connection, and knows what its server wants.
+type Driver = Rc<RefCell<http2::Connection<TokioIo<Listening>, RequestBody, LocalExecutor>>>;
+
 /// A connection, which requests share.
 #[derive(Debug)]
 pub struct Shared {
     sender: http2::SendRequest<RequestBody>,
     encrypted: bool,
-    /// How many requests the server takes at a time, which it may change.
-    wanted: Rc<Cell<usize>>,
+    driver: Driver,
     /// The server refused a request on it, or it broke: others go elsewhere.
     spent: Rc<Cell<bool>>,
     taken: Rc<Cell<usize>>,
+    heard: Heard,
 }
 
 /// One request and its answer.
@@ -47,6 +63,10 @@ pub struct Stream {
     unsent: Option<RequestBody>,
     refused: bool,
     answer: Option<Incoming>,
+    heard: Heard,
+    driver: Driver,
+    /// The server has agreed to a WebSocket.
+    switched: Option<TokioIo<Upgraded>>,
     _taken: Taken,
 }
 
@@ -68,25 +88,22 @@ impl Shared {
     /// # Errors
     /// When the server takes nothing.
     pub async fn begin(stream: stream::Stream) -> hyper::Result<Self> {
-        let encrypted = stream.is_encrypted();
-        let (sender, mut connection) = http2::Builder::new(LocalExecutor)
+        let (encrypted, heard) = (stream.is_encrypted(), Heard::default());
+        let stream = Listening { stream, heard: heard.clone() };
+        let (sender, connection) = http2::Builder::new(LocalExecutor)
             .max_header_list_size(ANSWER_HEAD)
             .handshake(TokioIo::new(stream))
             .await?;
-        let wanted = Rc::new(Cell::new(connection.current_max_send_streams()));
-        let told = wanted.clone();
-        let running = poll_fn(move |cx| {
-            let polled = Pin::new(&mut connection).poll(cx);
-            told.set(connection.current_max_send_streams());
-            polled
-        });
+        let driver = Driver::new(RefCell::new(connection));
+        let driven = driver.clone();
+        let running = poll_fn(move |cx| Pin::new(&mut *driven.borrow_mut()).poll(cx));
         tokio::task::spawn_local(async move {
             // Whoever waits for an answer on this connection is told by hyper itself.
             if let Err(error) = running.await {
                 tracing::debug!(%error, "connection to a server ended");
             }
         });
-        Ok(Self { sender, encrypted, wanted, spent: Rc::default(), taken: Rc::default() })
+        Ok(Self { sender, encrypted, driver, spent: Rc::default(), taken: Rc::default(), heard })
     }
 
     /// Whether it takes no more requests.
@@ -101,7 +118,7 @@ impl Shared {
 
     /// How many requests the server wants to have at a time.
     pub fn wanted(&self) -> usize {
-        self.wanted.get()
+        self.driver.borrow().current_max_send_streams()
     }
 
     pub fn stream(&self) -> Stream {
@@ -113,6 +130,9 @@ impl Shared {
             unsent: None,
             refused: false,
             answer: None,
+            heard: self.heard.clone(),
+            driver: self.driver.clone(),
+            switched: None,
             _taken: Taken(self.taken.clone()),
         }
     }
@@ -135,11 +155,27 @@ impl Stream {
             self.spent.set(true);
             return Err(Fault::Http2(error));
         }
-        match self.sender.try_send_request(dressed(head, body, self.encrypted)).await {
+        let mut request = dressed(head, body, self.encrypted);
+        let wants_tunnel = head.headers.contains_key(header::UPGRADE);
+        if wants_tunnel {
+            self.heard.anything().await;
+            if !self.takes(head) {
+                return Err(Fault::NoTunnel);
+            }
+            tunnel::ask(&mut request);
+        }
+        match self.sender.try_send_request(request).await {
             Ok(answer) => {
-                let (head, incoming) = answer.into_parts();
+                let (mut answered, incoming) = answer.into_parts();
+                if answered.status == StatusCode::SWITCHING_PROTOCOLS {
+                    return Err(Fault::Malformed(Malformed::Unasked));
+                }
+                if let Some(agreed) = answered.extensions.remove::<OnUpgrade>().filter(|_| wants_tunnel) {
+                    self.switched = Some(TokioIo::new(agreed.await.map_err(Fault::Http2)?));
+                    tunnel::granted(&mut answered, &head.headers);
+                }
                 self.answer = Some(incoming);
-                Ok(head)
+                Ok(answered)
             }
             Err(mut error) => {
                 self.unsent = error.take_message().map(Request::into_body);
@@ -153,6 +189,12 @@ impl Stream {
                 Err(if error.is_user() { Fault::ClientOverHttp2(error) } else { Fault::Http2(error) })
             }
         }
+    }
+
+    /// Whether the server is known to take what this request asks for beside an answer.
+    pub fn takes(&self, head: &request::Parts) -> bool {
+        !head.headers.contains_key(header::UPGRADE)
+            || (tunnel::is_wanted(head) && self.driver.borrow().is_extended_connect_protocol_enabled())
     }
 
     /// The body of a request of which nothing has been sent.
@@ -180,6 +222,43 @@ impl Stream {
         let Some(answer) = &mut self.answer else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(answer).poll_frame(cx));
         Poll::Ready(frame.map(|frame| frame.map_err(Fault::Http2)))
+    }
+}
+
+/// Bytes of the WebSocket, after the server has agreed to it.
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().switched {
+            Some(switched) => Pin::new(switched).poll_read(cx, buffer),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().switched {
+            Some(switched) => Pin::new(switched).poll_write(cx, bytes),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().switched {
+            Some(switched) => Pin::new(switched).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().switched {
+            Some(switched) => Pin::new(switched).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 

@@ -1,12 +1,18 @@
 //! Connections to servers: those of HTTP/1 that wait for their next request, and those of HTTP/2, which requests share.
 //! One pool per worker: no lock, no other thread.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    rc::Rc,
+    sync::Arc,
+};
 
 use tokio::sync::Mutex;
 
 use crate::{
     clock::Moment,
+    config::model::Pool as Settings,
     health::Health,
     service::UnderWay,
     upstream::{
@@ -15,13 +21,6 @@ use crate::{
         http2::{Shared, Stream},
     },
 };
-
-/// Idle connections are closed after so many milliseconds: shorter than the 5 s after which widespread servers (Node.js) close
-/// theirs, since a request sent into a closing connection may be lost.
-const LONGEST_IDLE: u64 = 4_000;
-
-/// Idle connections kept per server and worker.
-const MOST_IDLE: usize = 256;
 
 /// A connection of HTTP/2 costs its server little: it is kept for longer, in milliseconds.
 const LONGEST_UNUSED: u64 = 60_000;
@@ -40,6 +39,8 @@ pub struct PoolKey(pub u64);
 pub struct Pool {
     idle: RefCell<HashMap<PoolKey, Vec<Idle>>>,
     shared: RefCell<HashMap<PoolKey, Multiplexed>>,
+    /// Connections to these are being opened ahead.
+    warming: RefCell<HashSet<PoolKey>>,
 }
 
 /// The connections of HTTP/2 to one server.
@@ -55,7 +56,7 @@ struct Multiplexed {
 #[derive(Debug)]
 struct Idle {
     connection: Box<Connection>,
-    since: Moment,
+    until: Moment,
 }
 
 /// A connection in use, and where it belongs when its answer has been read to the end. Dropped instead of given
@@ -66,7 +67,7 @@ pub struct Lease {
     pool: Rc<Pool>,
     pub carrier: Carrier,
     health: Arc<Health>,
-    keep: bool,
+    keep: Option<Settings>,
     /// As long as the answer goes on, its server has the request under way.
     under_way: Option<UnderWay>,
 }
@@ -119,12 +120,32 @@ impl Pool {
         self.shared.borrow_mut().entry(key).or_default().speaks_http1 = true;
     }
 
-    fn put(&self, key: PoolKey, connection: Box<Connection>) {
+    /// Keeps a connection of HTTP/1, if there are not enough already.
+    pub fn put(&self, key: PoolKey, connection: Box<Connection>, settings: Settings) {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.entry(key).or_default();
-        if connections.len() < MOST_IDLE {
-            connections.push(Idle { connection, since: Moment::recent() });
+        if connections.len() < settings.idle {
+            let until = Moment::recent().after(settings.idle_timeout);
+            connections.push(Idle { connection, until });
         }
+    }
+
+    /// How many requests would find a connection, as far as is known: over HTTP/2 any number.
+    pub fn ready(&self, key: PoolKey) -> usize {
+        let is_open = |known: &Multiplexed| known.connections.iter().any(|(one, _)| !one.is_closed());
+        if self.shared.borrow().get(&key).is_some_and(is_open) {
+            return usize::MAX;
+        }
+        self.idle.borrow().get(&key).map_or(0, Vec::len)
+    }
+
+    /// Whether nobody else opens connections ahead, to this server.
+    pub fn begins_warming(&self, key: PoolKey) -> bool {
+        self.warming.borrow_mut().insert(key)
+    }
+
+    pub fn ends_warming(&self, key: PoolKey) {
+        self.warming.borrow_mut().remove(&key);
     }
 
     /// Closes what has been idle for too long, or was closed by the server. Called every second or so.
@@ -160,13 +181,19 @@ impl Pool {
 
 impl Idle {
     fn is_fit(&mut self, now: Moment) -> bool {
-        now.since(self.since) < LONGEST_IDLE && self.connection.is_quiet()
+        now < self.until && self.connection.is_quiet()
     }
 }
 
 impl Lease {
-    /// `keep`: somebody else may have the connection afterwards.
-    pub fn new(key: PoolKey, pool: Rc<Pool>, carrier: Carrier, health: Arc<Health>, keep: bool) -> Self {
+    /// `keep`: somebody else may have the connection afterwards, and for how long.
+    pub fn new(
+        key: PoolKey,
+        pool: Rc<Pool>,
+        carrier: Carrier,
+        health: Arc<Health>,
+        keep: Option<Settings>,
+    ) -> Self {
         Self { key, pool, carrier, health, keep, under_way: None }
     }
 
@@ -181,21 +208,18 @@ impl Lease {
         self.health.heard(Moment::recent());
     }
 
-    /// For good: it won't be given back, and what it counts for goes with it. Only one of HTTP/1 is anybody's own.
-    pub fn into_connection(self) -> Option<(Box<Connection>, Option<UnderWay>)> {
-        match self.carrier {
-            Carrier::Http1(connection) => Some((connection, self.under_way)),
-            Carrier::Http2(_) => None,
-        }
+    /// For good: it won't be given back, and what it counts for goes with it.
+    pub fn into_carrier(self) -> (Carrier, Option<UnderWay>) {
+        (self.carrier, self.under_way)
     }
 
     /// After an answer that was read to its end: the next request may have the connection, if it is good for one.
     pub fn give_back(self) {
-        if let (Carrier::Http1(connection), true) = (self.carrier, self.keep)
+        if let (Carrier::Http1(connection), Some(settings)) = (self.carrier, self.keep)
             && connection.is_reusable()
             && !self.health.is_draining()
         {
-            self.pool.put(self.key, connection);
+            self.pool.put(self.key, connection, settings);
         }
     }
 }

@@ -46,7 +46,7 @@ pub struct Figures {
 }
 
 /// What was counted, as of one moment or over some time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counted {
     /// Answers that were no errors, by the bucket of their latency; what is empty at the end is left out.
     answered: Vec<u64>,
@@ -132,12 +132,6 @@ impl Figures {
 }
 
 // === impl Counted ===
-
-impl Default for Counted {
-    fn default() -> Self {
-        Self { answered: Vec::new(), statuses: 0, connections: 0 }
-    }
-}
 
 impl Counted {
     /// From latencies and errors, for simulations.

@@ -4,6 +4,7 @@
 //! server behind (an nginx) another. The proxies are measured in turn, round after round, so that whatever else the
 //! machine does hits all of them; noise only ever adds, so the smallest value of the rounds counts.
 
+mod h2;
 mod hosts;
 pub mod peers;
 
@@ -49,6 +50,8 @@ struct Runner {
 
 /// CPU per request in µs: proxy and body → one value a round.
 type Results = BTreeMap<(&'static str, &'static str), Vec<f64>>;
+
+type Figures = serde_json::Map<String, serde_json::Value>;
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(
@@ -99,7 +102,17 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             say(options, &line(round, &results));
         }
     }
-    report(options, &results)
+    drop(runners);
+    let h2 = h2::measure(options).context("measuring HTTP/2")?;
+    report(options, &results, &h2)
+}
+
+/// The part with HTTP/2 alone.
+pub fn over_h2(options: &Options) -> anyhow::Result<()> {
+    let (mut figures, mut ratios) = (serde_json::Map::new(), serde_json::Map::new());
+    h2::measure(options)?.report(options, &mut figures, &mut ratios)?;
+    print(options, &ratios, &figures);
+    Ok(())
 }
 
 /// One load on one proxy: µs of its CPU time for each request.
@@ -142,7 +155,10 @@ fn load(
 /// Weir with a route for each of so many hosts; with none, one route for all.
 fn our_own(island: &Island, cores: &Cores, port: u16, hosts: usize) -> anyhow::Result<Process> {
     let folder = island.folder();
-    let config = folder.join(format!("weir-{port}.toml"));
+    // By itself: Weir watches the folder of its configuration, and in this one logs are written all the time.
+    let watched = folder.join(format!("weir-{port}"));
+    std::fs::create_dir_all(&watched)?;
+    let config = watched.join("weir.toml");
     std::fs::write(
         &config,
         format!(
@@ -193,7 +209,7 @@ fn line(round: usize, results: &Results) -> String {
     format!("  round {round}: {}", parts.join("   "))
 }
 
-fn report(options: &Options, results: &Results) -> anyhow::Result<()> {
+fn report(options: &Options, results: &Results, h2: &h2::Costs) -> anyhow::Result<()> {
     let mut figures = serde_json::Map::new();
     let mut ratios = serde_json::Map::new();
     for ((name, body), values) in results {
@@ -217,15 +233,20 @@ fn report(options: &Options, results: &Results) -> anyhow::Result<()> {
     let (one, many) = one.zip(many).context("weir wasn't measured with many hosts")?;
     ratios.insert("routes_10k_vs_1".to_owned(), rounded(many / one));
     say(options, &format!("weir with 10,000 hosts ÷ with one: {:.2}", many / one));
+    h2.report(options, &mut figures, &mut ratios)?;
     figures.insert("connections".to_owned(), CONNECTIONS.into());
     figures.insert("rounds".to_owned(), options.rounds.into());
     for peer in ["nginx", "haproxy"] {
         figures.insert(format!("{peer}_version"), Peer::find(peer)?.version().into());
     }
+    print(options, &ratios, &figures);
+    Ok(())
+}
+
+fn print(options: &Options, ratios: &Figures, figures: &Figures) {
     if options.json {
         anstream::println!("{}", json!({ "bench": "http", "ratios": ratios, "figures": figures }));
     }
-    Ok(())
 }
 
 /// For people: not on stdout when a program reads that.

@@ -39,8 +39,9 @@ pub struct Field {
     pub roots: Arc<RootCertStore>,
     /// On the other core.
     pub station: Station,
+    pub cores: Cores,
     _server: Process,
-    _island: Island,
+    pub island: Island,
 }
 
 impl Field {
@@ -65,7 +66,7 @@ impl Field {
             // The station is one thread, the one that this runs on.
             sched_setaffinity(Pid::from_raw(0), &only)
         })??;
-        let field = Self { terminators, roots: Arc::new(roots), station, _server: server, _island: island };
+        let field = Self { terminators, roots: Arc::new(roots), station, cores, _server: server, island };
         for terminator in &field.terminators {
             let config = client_config(field.roots.clone(), None)?;
             let address = terminator.address;
@@ -124,9 +125,9 @@ fn nginx(island: &Island, cores: &Cores, at: SocketAddr) -> anyhow::Result<Proce
     // Tickets without a session cache are its own default, and the cheapest that it has.
     let http = format!(
         "access_log {folder}/nginx-access.log combined buffer=64k flush=1s;
-         upstream app {{ server 127.0.0.1:{server}; keepalive 64; keepalive_requests 100000000; }}
+         upstream app {{ server 127.0.0.1:{server}; keepalive 256; keepalive_requests 100000000; }}
          server {{
-             listen {at} ssl backlog=1024;
+             listen {at} ssl http2 backlog=1024;
              ssl_certificate {folder}/certs/site.crt;
              ssl_certificate_key {folder}/certs/site.key;
              ssl_protocols TLSv1.2 TLSv1.3;

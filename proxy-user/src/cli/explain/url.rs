@@ -39,7 +39,9 @@ pub fn explain(args: &ExplainArgs, url: &str) -> Result<(), Failure> {
 fn of_file(file: &std::path::Path, question: &Question) -> Result<Explanation, Failure> {
     let loaded =
         config::load(file).map_err(|report| Failure::BadConfig(report.render(colour_on_stderr())))?;
-    explain::explain(&loaded.config, None, question).map_err(bad)
+    let mut explanation = explain::explain(&loaded.config, None, question).map_err(bad)?;
+    explain::pages::of_config(&mut explanation, &loaded.config, question);
+    Ok(explanation)
 }
 
 /// `None`: nobody answers.
@@ -109,12 +111,18 @@ fn one(text: &mut String, way: &Way) {
     if let Some(answer) = &way.answer {
         line("answer", answer);
     }
+    if let Some(page) = &way.page {
+        line("PAGE", page);
+    }
     if let Some(service) = &way.service {
         let servers = match way.parts.is_empty() {
             true => format!("  ({})", way.servers.join(", ")),
             false => String::new(),
         };
         line("service", &format!("{service}{servers}"));
+        if let Some(balance) = &way.balance {
+            line("balance", balance);
+        }
         for part in &way.parts {
             let within = "  ".repeat(part.depth);
             let servers = match part.servers.is_empty() {

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use http::{HeaderName, Method};
 use ipnet::IpNet;
 
-use super::{AllowlistId, EntrypointId, MiddlewareId, ServiceId};
+use super::{AllowlistId, EntrypointId, MiddlewareId, ServiceId, StatusPages};
 
 /// `[[route]]`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Route {
     pub middleware: Vec<MiddlewareId>,
     /// `None`: its middleware answers every request.
     pub service: Option<ServiceId>,
+    /// In the place of a server's own answers; before those of the service.
+    pub pages: StatusPages,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -101,7 +103,13 @@ impl Pattern {
         // Alone first: `a)(?:b` must not become whole by what is put around it.
         let alone = regex_for(written)?;
         drop(alone);
-        Ok(Self { written: written.into(), regex: regex_for(&format!("^(?:{written})$"))? })
+        Ok(Self { written: written.into(), regex: regex_for(&whole(written))? })
+    }
+
+    /// As it is handed to the library, to match nothing but the whole of a text.
+    #[must_use]
+    pub fn whole(&self) -> String {
+        whole(&self.written)
     }
 
     #[must_use]
@@ -119,6 +127,10 @@ impl Pattern {
     pub fn as_str(&self) -> &str {
         &self.written
     }
+}
+
+fn whole(written: &str) -> String {
+    format!("^(?:{written})$")
 }
 
 fn regex_for(text: &str) -> Result<regex::Regex, String> {

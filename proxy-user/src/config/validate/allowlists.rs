@@ -24,7 +24,7 @@ const LARGEST_FILE: u64 = 64 << 20;
 
 pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Allowlist> {
     let mut lists: Vec<_> = written.allowlists.items.iter().map(|item| one(item, findings)).collect();
-    if let Some(name) = written.allowlists.built_in() {
+    for name in written.allowlists.built_in() {
         let fetch = fetch::cloudflare();
         let prefixes = fetch.floor.clone();
         lists.push(Allowlist {

@@ -10,8 +10,8 @@ use crate::config::{
     source::FileId,
     value,
     written::{
-        Acme, Admin, Allowlist, At, Entrypoint, Kernel, Log, Middleware, Name, Page, Route, Service,
-        Shutdown, State,
+        Acme, Admin, Allowlist, At, Dns, Entrypoint, Host, Kernel, Log, Maintenance, Middleware, Name, Page,
+        Route, Service, Shutdown, State,
     },
 };
 
@@ -23,6 +23,8 @@ pub struct Merged<'a> {
     pub log: Option<(FileId, &'a At<Log>)>,
     pub shutdown: Option<(FileId, &'a At<Shutdown>)>,
     pub state: Option<(FileId, &'a At<State>)>,
+    pub host: Option<(FileId, &'a At<Host>)>,
+    pub dns: Option<(FileId, &'a At<Dns>)>,
     pub acme: Option<(FileId, &'a At<Acme>)>,
     pub allowlists: Named<'a, Allowlist>,
     pub entrypoints: Named<'a, Entrypoint>,
@@ -30,6 +32,7 @@ pub struct Merged<'a> {
     pub pages: Named<'a, Page>,
     pub middleware: Named<'a, Middleware>,
     pub routes: Vec<(FileId, &'a At<Route>)>,
+    pub maintenance: Vec<(FileId, &'a At<Maintenance>)>,
 }
 
 /// The sections of one kind, in the order in which they are written. A section's place here is its id in the model.
@@ -39,7 +42,7 @@ pub struct Named<'a, T> {
     pub items: Vec<Item<'a, T>>,
     by_name: BTreeMap<&'a str, usize>,
     /// What exists without being written; it comes after what is.
-    built_in: Option<&'static str>,
+    built_in: &'static [&'static str],
 }
 
 #[derive(Debug)]
@@ -51,11 +54,11 @@ pub struct Item<'a, T> {
 
 pub fn merge<'a>(documents: &'a [Document], findings: &mut Findings) -> Merged<'a> {
     let mut merged = Merged {
-        allowlists: Named::new("allowlist", Some(default::CLOUDFLARE)),
-        entrypoints: Named::new("entrypoint", None),
-        services: Named::new("service", None),
-        pages: Named::new("page", Some(default::PAGE)),
-        middleware: Named::new("middleware", None),
+        allowlists: Named::new("allowlist", &[default::CLOUDFLARE]),
+        entrypoints: Named::new("entrypoint", &[]),
+        services: Named::new("service", &[]),
+        pages: Named::new("page", &[default::PAGE, default::ERROR_PAGE]),
+        middleware: Named::new("middleware", &[]),
         ..Merged::default()
     };
     for Document { file, written, .. } in documents {
@@ -65,6 +68,8 @@ pub fn merge<'a>(documents: &'a [Document], findings: &mut Findings) -> Merged<'
         once(&mut merged.log, "log", file, written.log.as_ref(), findings);
         once(&mut merged.shutdown, "shutdown", file, written.shutdown.as_ref(), findings);
         once(&mut merged.state, "state", file, written.state.as_ref(), findings);
+        once(&mut merged.host, "host", file, written.host.as_ref(), findings);
+        once(&mut merged.dns, "dns", file, written.dns.as_ref(), findings);
         once(&mut merged.acme, "acme", file, written.acme.as_ref(), findings);
         merged.allowlists.add(file, &written.allowlist, findings);
         merged.entrypoints.add(file, &written.entrypoint, findings);
@@ -72,6 +77,7 @@ pub fn merge<'a>(documents: &'a [Document], findings: &mut Findings) -> Merged<'
         merged.pages.add(file, &written.page, findings);
         merged.middleware.add(file, &written.middleware, findings);
         merged.routes.extend(written.route.iter().map(|route| (file, route)));
+        merged.maintenance.extend(written.maintenance.iter().map(|one| (file, one)));
     }
     merged
 }
@@ -99,7 +105,7 @@ fn once<'a, T>(
 // === impl Named ===
 
 impl<'a, T> Named<'a, T> {
-    fn new(kind: &'static str, built_in: Option<&'static str>) -> Self {
+    fn new(kind: &'static str, built_in: &'static [&'static str]) -> Self {
         Self { kind, items: Vec::new(), by_name: BTreeMap::new(), built_in }
     }
 
@@ -128,17 +134,17 @@ impl<'a, T> Named<'a, T> {
     /// The id of what has that name.
     #[must_use]
     pub fn id(&self, name: &str) -> Option<usize> {
-        self.by_name.get(name).copied().or_else(|| (self.built_in == Some(name)).then_some(self.items.len()))
+        let built_in = || self.built_in().position(|built_in| built_in == name);
+        self.by_name.get(name).copied().or_else(|| built_in().map(|nth| self.items.len() + nth))
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.keys().copied().chain(self.built_in)
+        self.by_name.keys().copied().chain(self.built_in().map(|name| -> &str { name }))
     }
 
-    /// The built-in's name, where the files don't replace it.
-    #[must_use]
-    pub fn built_in(&self) -> Option<&'static str> {
-        self.built_in.filter(|name| !self.by_name.contains_key(name))
+    /// What is built in, and not replaced by the files: in this order it comes after what is written.
+    pub fn built_in(&self) -> impl Iterator<Item = &'static str> {
+        self.built_in.iter().copied().filter(|name| !self.by_name.contains_key(name))
     }
 
     /// The id that `written` refers to; a fault with a suggestion if there is none of that name. Nothing is said of one
@@ -171,6 +177,6 @@ impl<'a, T> Named<'a, T> {
 
 impl<T> Default for Named<'_, T> {
     fn default() -> Self {
-        Self::new("", None)
+        Self::new("", &[])
     }
 }

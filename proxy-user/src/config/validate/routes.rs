@@ -3,7 +3,7 @@
 pub(super) mod conditions;
 mod overlap;
 
-use super::{merge::Merged, middleware::Chains, variants::OfRoutes};
+use super::{merge::Merged, middleware::Chains, pages::by_status, variants::OfRoutes};
 use crate::config::{
     code::Code,
     findings::Findings,
@@ -100,6 +100,7 @@ fn one(
         }
     };
     let service = services.lead(file, &name, route, service.map(ServiceId), findings);
+    let pages = by_status::pages(file, &by, body.pages.as_ref(), written, findings);
     // A route whose conditions aren't all known would look like another one's duplicate.
     if findings.lost_within(&element) {
         return None;
@@ -114,6 +115,7 @@ fn one(
         priority,
         middleware,
         service,
+        pages,
     })
 }
 

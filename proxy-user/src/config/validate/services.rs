@@ -2,10 +2,11 @@
 
 mod drain_on;
 
-use std::net::SocketAddr;
-
 use super::{
+    balancing,
     merge::{Item, Merged},
+    pages::by_status,
+    pool::pool,
     scalar::{self, DAY, HOUR, MILLISECOND, MINUTE},
     tls, variants,
 };
@@ -14,7 +15,7 @@ use crate::{
         code::Code,
         default,
         findings::Findings,
-        model::{HealthCheck, PageId, ServerProtocol, Service, Timeouts, WhenAllDown},
+        model::{Balancing, HealthCheck, PageId, ServerProtocol, Service, Timeouts, WhenAllDown},
         value::{self, nearest, quoted},
         written::{self, At},
     },
@@ -29,7 +30,14 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Service> {
         .map(|item| Service {
             name: item.name.value.as_str().into(),
             made_of: variants::of_service(item, written, findings),
-            servers: if variants::is_composite(item.body) { Vec::new() } else { servers(item, findings) },
+            servers: match variants::is_composite(item.body) {
+                true => Vec::new(),
+                false => balancing::servers(item, findings),
+            },
+            balancing: match variants::is_composite(item.body) {
+                true => Balancing::default(),
+                false => balancing::balancing(item, findings),
+            },
             tls: tls::service(item, findings),
             protocol: protocol(item),
             send_proxy: item.body.send_proxy.as_ref().map(|version| match version.value {
@@ -38,54 +46,17 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Service> {
             }),
             health: item.body.health.as_ref().map(|health| self::health(item, health, findings)),
             timeouts: timeouts(item, findings),
+            pool: pool(item, findings),
             when_all_down: when_all_down(item, written, findings),
+            pages: by_status::pages(
+                item.file,
+                &format!("service `{}`", item.name.value),
+                item.body.pages.as_ref(),
+                written,
+                findings,
+            ),
         })
         .collect()
-}
-
-fn servers(item: &Item<'_, written::Service>, findings: &mut Findings) -> Vec<SocketAddr> {
-    let name = &item.name.value;
-    let written = item.body.servers.as_ref();
-    let Some(list) = written.filter(|list| !list.items.is_empty()) else {
-        let lost = |key| findings.lost(&format!("service.{name}.{key}"));
-        if !["servers", "split", "failover", "service", "mirror"].into_iter().any(lost) {
-            let span = written.map_or(&item.name.span, |list| &list.span);
-            findings
-                .error(Code::Missing, item.file, span, format!("service `{name}` has no server"))
-                .hint("add one: `servers = [\"10.0.0.11:8080\"]`");
-        }
-        return Vec::new();
-    };
-    let mut servers: Vec<(SocketAddr, &At<String>)> = Vec::new();
-    for server in &list.items {
-        let what = format!("service `{name}`: server");
-        let address = match value::socket_address(&server.value) {
-            Ok(address) => address,
-            Err(refusal) => {
-                scalar::refused(item.file, Code::BadAddress, &what, server, refusal, findings);
-                continue;
-            }
-        };
-        if address.port() == 0 || address.ip().is_unspecified() {
-            let message = format!("{what} {} can't be connected to", quoted(&server.value));
-            findings
-                .error(Code::BadAddress, item.file, &server.span, message)
-                .hint("a server has an address of its own and a port from 1 to 65535");
-        } else if let Some((_, first)) = servers.iter().find(|(known, _)| *known == address) {
-            findings
-                .error(
-                    Code::DuplicateServer,
-                    item.file,
-                    &server.span,
-                    format!("{what} `{address}` is listed twice"),
-                )
-                .related(item.file, &first.span, "first listed here")
-                .hint("take one of the two out");
-        } else {
-            servers.push((address, server));
-        }
-    }
-    servers.into_iter().map(|(address, _)| address).collect()
 }
 
 fn protocol(item: &Item<'_, written::Service>) -> ServerProtocol {

@@ -3,10 +3,11 @@
 use super::merge::{Merged, Named};
 use crate::config::{
     code::Code,
+    default,
     findings::Findings,
     model::{
         AllowlistId, Config, EntrypointId, MadeOf, Middleware, MiddlewareId, MiddlewareKind, PageId, Service,
-        ServiceId, WhenAllDown,
+        ServiceId, StatusPages, WhenAllDown,
     },
 };
 
@@ -23,6 +24,7 @@ pub fn warn(written: &Merged<'_>, config: &Config, findings: &mut Findings) {
         config.routes.iter().any(|route| route.service == Some(id))
             || config.middleware.iter().any(asks)
             || config.services.iter().any(part_of)
+            || config.pages.iter().any(|page| page.live.as_ref().is_some_and(|live| live.service == id))
     });
     unused(&written.middleware, "no route or entrypoint names it", findings, |id| {
         let id = MiddlewareId(id);
@@ -30,8 +32,17 @@ pub fn warn(written: &Merged<'_>, config: &Config, findings: &mut Findings) {
             || config.entrypoints.iter().any(|entrypoint| entrypoint.middleware.contains(&id))
     });
     unused(&written.allowlists, "nothing refers to it", findings, |id| config.refers_to(AllowlistId(id)));
-    unused(&written.pages, "no service refers to it", findings, |id| {
-        config.services.iter().any(|service| service.when_all_down == WhenAllDown::Page(PageId(id)))
+    unused(&written.pages, "no service, route or maintenance refers to it", findings, |id| {
+        let id = PageId(id);
+        let by_status = |pages: &StatusPages| pages.iter().any(|(_, page)| *page == id);
+        // Those that have a part of their own are always there to be shown.
+        matches!(&*config.pages[id.0].name, default::PAGE | default::ERROR_PAGE)
+            || config
+                .services
+                .iter()
+                .any(|service| service.when_all_down == WhenAllDown::Page(id) || by_status(&service.pages))
+            || config.routes.iter().any(|route| by_status(&route.pages))
+            || config.maintenance.iter().any(|one| one.page == id)
     });
     for (id, item) in written.entrypoints.items.iter().enumerate() {
         let answered = config

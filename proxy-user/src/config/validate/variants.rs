@@ -1,8 +1,9 @@
 //! Services that are made of services: `split`, `failover` and `mirror`, in `[service.NAME]` and in routes.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
 use super::{
+    balancing,
     merge::{Item, Merged},
     scalar::{self, HOUR, MILLISECOND, MINUTE, SECOND},
 };
@@ -11,7 +12,8 @@ use crate::config::{
     default,
     findings::Findings,
     model::{
-        Judge, MadeOf, Mirror, PageId, ServerProtocol, Service, ServiceId, Split, Timeouts, WhenAllDown,
+        Balancing, Judge, MadeOf, Mirror, PageId, Pool, ServerProtocol, Service, ServiceId, Split, Timeouts,
+        WhenAllDown,
     },
     parse,
     source::FileId,
@@ -76,7 +78,8 @@ pub fn of_service(
                 contradiction(site, &mirror.span, "`mirror` and `split`", hint, findings);
             }
             let judge = body.judge.as_ref();
-            self::split(site, split, body.sticky.as_ref(), body.fall_over.as_ref(), judge, findings)
+            let sticky = balancing::sticky_of_split(item.file, &by, body.sticky.as_ref(), findings);
+            self::split(site, split, sticky.as_ref(), body.fall_over.as_ref(), judge, findings)
                 .map(MadeOf::Split)
         }
         (_, Some(list), ..) => failover(site, list, findings),
@@ -105,7 +108,6 @@ pub fn of_service(
 /// Settings of a split without one.
 fn beside_no_split(site: Site<'_>, body: &written::Service, findings: &mut Findings) {
     let keys = [
-        ("sticky", body.sticky.as_ref().map(|one| &one.span)),
         ("fall_over", body.fall_over.as_ref().map(|one| &one.span)),
         ("judge", body.judge.as_ref().map(|one| &one.span)),
     ];
@@ -120,11 +122,20 @@ fn beside_no_split(site: Site<'_>, body: &written::Service, findings: &mut Findi
 
 /// Each part has its own; here they would do nothing.
 fn no_settings_of_servers(site: Site<'_>, body: &written::Service, findings: &mut Findings) {
+    let of_a_split = body.split.is_some();
     let keys = [
+        ("balance", body.balance.as_ref().map(|one| &one.span)),
+        ("hash_by", body.hash_by.as_ref().map(|one| &one.span)),
+        ("hash_bound", body.hash_bound.as_ref().map(|one| &one.span)),
+        ("sticky", body.sticky.as_ref().filter(|_| !of_a_split).map(|one| &one.span)),
+        ("slow_start", body.slow_start.as_ref().map(|one| &one.span)),
+        ("tier_spill", body.tier_spill.as_ref().map(|one| &one.span)),
+        ("zone_spill", body.zone_spill.as_ref().map(|one| &one.span)),
         ("tls", body.tls.as_ref().map(|one| &one.span)),
         ("protocol", body.protocol.as_ref().map(|one| &one.span)),
         ("send_proxy", body.send_proxy.as_ref().map(|one| &one.span)),
         ("health", body.health.as_ref().map(|one| &one.span)),
+        ("pool", body.pool.as_ref().map(|one| &one.span)),
         ("timeouts", body.timeouts.as_ref().map(|one| &one.span)),
         ("when_all_down", body.when_all_down.as_ref().map(|one| &one.span)),
     ];
@@ -444,6 +455,7 @@ impl<'w, 'a> OfRoutes<'w, 'a> {
         self.all.push(Service {
             name: name.into(),
             servers: Vec::new(),
+            balancing: Balancing::default(),
             made_of: Some(made_of),
             tls: None,
             protocol: ServerProtocol::Auto,
@@ -453,9 +465,13 @@ impl<'w, 'a> OfRoutes<'w, 'a> {
                 connect: timeout(default::CONNECT),
                 first_byte: timeout(default::FIRST_BYTE),
             },
+            // It has no connections of its own.
+            pool: Pool { warm: 0, idle: 0, idle_timeout: Duration::ZERO },
             when_all_down: WhenAllDown::Page(PageId(
                 self.written.pages.id(default::PAGE).unwrap_or_default(),
             )),
+            // Each of its services has pages of its own.
+            pages: Vec::new(),
         });
         ServiceId(self.written.services.items.len() + self.all.len() - 1)
     }

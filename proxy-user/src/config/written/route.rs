@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{At, HostPatterns, Links, List, Mirror, Name, PathPatterns, TextPattern};
+use super::{At, HostPatterns, Links, List, Mirror, Name, PathPatterns, StatusPages, TextPattern};
 
 /// A match and where it leads.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -63,6 +63,8 @@ pub struct Route {
     pub fall_over: Option<At<bool>>,
     /// Copies requests to another service, as in `[service.NAME]`.
     pub mirror: Option<At<Mirror>>,
+    /// Pages in the place of a server's own answers, by status, as a service's `pages`, and before them.
+    pub pages: Option<At<StatusPages>>,
 }
 
 /// Each key is written as in the route itself, and excludes for itself.

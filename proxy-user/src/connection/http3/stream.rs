@@ -4,7 +4,6 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
-    task::Poll,
 };
 
 use bytes::Bytes;
@@ -20,6 +19,7 @@ use super::{
     body::{Body, BodyFault},
     count,
     quic::{self, Over, Ticket},
+    resets::Resets,
 };
 use crate::{
     body::ResponseBody,
@@ -42,7 +42,12 @@ enum Broke {
 }
 
 /// Serves a stream until its client has the answer or wants it no more.
-pub async fn serve(caller: Rc<Caller>, request: RequestResolver<quic::Connection, Bytes>, ticket: Ticket) {
+pub async fn serve(
+    caller: Rc<Caller>,
+    request: RequestResolver<quic::Connection, Bytes>,
+    ticket: Ticket,
+    resets: Rc<Resets>,
+) {
     let Ticket { meter, mut over } = ticket;
     let limits = &caller.entrypoint.limits;
     // 1. The head.
@@ -53,6 +58,7 @@ pub async fn serve(caller: Rc<Caller>, request: RequestResolver<quic::Connection
                 _ if meter.too_long.get() => count(&caller, Fault::HeadTooLarge),
                 StreamError::HeaderTooBig { .. } => count(&caller, Fault::HeadTooLarge),
                 StreamError::StreamError { .. } => count(&caller, Fault::Malformed),
+                StreamError::RemoteTerminate { .. } => resets.one_more(&caller),
                 _ => {}
             }
             return tracing::debug!(%error, "a request was not understood");
@@ -74,12 +80,15 @@ pub async fn serve(caller: Rc<Caller>, request: RequestResolver<quic::Connection
     };
     let delivered = match answered {
         // 3. A connection that ends takes along what was not acknowledged: so the stream is over when all of it was.
-        Ok(()) => within(&mut stall(&caller), over).await.map(|_| ()),
+        Ok(()) => stall(&caller).watch(over).await.map(|_| ()).ok_or(Broke::StoodStill),
         Err(broke) => Err(broke),
     };
     match delivered {
         Ok(()) => {}
-        Err(Broke::Client) => answers.stop_stream(Code::H3_REQUEST_CANCELLED),
+        Err(Broke::Client) => {
+            answers.stop_stream(Code::H3_REQUEST_CANCELLED);
+            resets.one_more(&caller);
+        }
         Err(Broke::Server) => answers.stop_stream(Code::H3_INTERNAL_ERROR),
         Err(Broke::StoodStill) => {
             count(&caller, Fault::AnswerTimeout);
@@ -126,8 +135,22 @@ async fn answer(
     let (head, mut body) = response.into_parts();
     let mut head = Response::from_parts(head, ());
     complete(&mut head, &body, is_head);
+    let sent = send(caller, head, &mut body, answers).await;
+    if matches!(sent, Err(Broke::StoodStill)) {
+        caller.link.let_go(Fault::AnswerTimeout, || drop(body));
+    }
+    sent
+}
+
+/// Sends an answer, as fast as the client takes it.
+async fn send(
+    caller: &Caller,
+    head: Response<()>,
+    body: &mut ResponseBody,
+    answers: &mut Answers,
+) -> Result<(), Broke> {
     sent(caller, answers.send_response(head)).await?;
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
         match frame.map_err(|_| Broke::Server)?.into_data() {
             Ok(data) if data.is_empty() => {}
             Ok(data) => sent(caller, answers.send_data(data)).await?,
@@ -194,28 +217,11 @@ fn stall(caller: &Caller) -> Stall {
 
 /// Sends a piece of the answer, if the client takes it.
 async fn sent(caller: &Caller, piece: impl Future<Output = Result<(), StreamError>>) -> Result<(), Broke> {
-    within(&mut stall(caller), piece).await?.map_err(|error| match error {
+    stall(caller).watch(piece).await.ok_or(Broke::StoodStill)?.map_err(|error| match error {
         // Larger than the client takes: it would have to be told before.
         StreamError::HeaderTooBig { .. } => Broke::Server,
         _ => Broke::Client,
     })
-}
-
-async fn within<T>(stall: &mut Stall, what: impl Future<Output = T>) -> Result<T, Broke> {
-    let mut what = pin!(what);
-    poll_fn(|cx| {
-        if let Poll::Ready(done) = what.as_mut().poll(cx) {
-            return Poll::Ready(Ok(done));
-        }
-        // Woken for nothing by the ticker, it is over; woken by anything else, its time begins anew.
-        if stall.is_over(cx) {
-            return Poll::Ready(Err(Broke::StoodStill));
-        }
-        stall.moves();
-        let _ = stall.is_over(cx);
-        Poll::Pending
-    })
-    .await
 }
 
 #[cfg(test)]

@@ -1,0 +1,28 @@
+//! `GET /api/v1/maintenance`: where pages stand in the servers' place, and where they soon will.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::maintenance::{About, Maintenance};
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct MaintenanceDocument {
+    /// In the order in which they are asked.
+    pub maintenance: Vec<MaintenanceStatus>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MaintenanceStatus {
+    /// It holds now.
+    pub on: bool,
+    #[serde(flatten)]
+    pub about: About,
+}
+
+pub fn document(shared: &Maintenance) -> MaintenanceDocument {
+    let now = Timestamp::now();
+    let plan = shared.plan();
+    let windows = plan.all.iter().filter(|about| !about.span.is_over(now));
+    let status = |about: &About| MaintenanceStatus { on: about.span.holds(now), about: about.clone() };
+    MaintenanceDocument { maintenance: windows.map(status).collect() }
+}
