@@ -210,7 +210,7 @@ mod tests {
         page::why::Why,
     };
     use http::{Method, StatusCode};
-    use std::{rc::Rc, sync::Arc, time::Instant};
+    use std::{rc::Rc, time::Instant};
 
     fn exchange() -> Exchange {
         Exchange {
