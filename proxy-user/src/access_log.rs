@@ -19,7 +19,7 @@ use http::{HeaderValue, Method, StatusCode, Version, uri::PathAndQuery};
 use crate::{
     access_log::{attempts::Attempted, format::Stamp, sink::Sink},
     body::Received,
-    hygiene::{Fault, stream::Link},
+    hygiene::{Fault, link::Link},
     middleware::{concurrency::Permit, reason::Reason},
     page::why::Why,
 };
@@ -57,9 +57,16 @@ pub struct Exchange {
     pub bytes_out: u64,
     pub flags: Flags,
     /// The client's connection, which knows why a client is let go.
-    pub link: Arc<Link>,
+    pub link: Rc<Link>,
     /// Places that it takes up until it is over.
     pub held: Vec<Permit>,
+    /// Its line is written.
+    pub finished: bool,
+}
+
+/// What a request is noted with that nobody has answered, because its client has left: as nginx does.
+pub fn unanswered() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
 /// How a request ended, where that is not plain from its status.
@@ -116,13 +123,24 @@ impl Exchange {
             bytes_out: 0,
             flags: Flags::default(),
             held: Vec::new(),
+            finished: true,
         }
     }
 
     /// The request is over: writes its line.
-    pub fn finish(self: Box<Self>) {
-        let log = self.log.clone();
-        log.write(&self);
+    pub fn finish(mut self: Box<Self>) {
+        self.finished = true;
+        self.log.write(&self);
+    }
+}
+
+impl Drop for Exchange {
+    /// A request that is let go in the middle: nobody waits for its answer any more.
+    fn drop(&mut self) {
+        if !self.finished {
+            self.flags.broken_off(&self.link);
+            self.log.write(self);
+        }
     }
 }
 

@@ -15,9 +15,9 @@ use hyper::body::Incoming;
 
 use crate::{
     access_log::Exchange,
-    connection::http3,
+    connection::{http1 as from_client, http3},
     forwarding::trailers_towards_server,
-    hygiene::patience::Stall,
+    hygiene::{Fault, patience::Stall},
     middleware::{reason::Reason, shape::Shape},
     upstream::{Lease, http1, parcel::KeptBody},
     variants::mirror::Copied,
@@ -27,8 +27,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Received {
     pub bytes: Cell<u64>,
-    /// The client stopped in the middle of it.
-    pub stood_still: Cell<bool>,
+    /// The rule that the client broke in the middle of it.
+    pub fault: Cell<Option<Fault>>,
     /// No more than so many bytes are taken.
     pub most: Cell<Option<u64>>,
     /// There were more.
@@ -39,7 +39,9 @@ pub struct Received {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestFault {
     #[error(transparent)]
-    Http(#[from] hyper::Error),
+    Http1(#[from] from_client::BodyFault),
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
     #[error(transparent)]
     Http3(#[from] http3::BodyFault),
     #[error("it stood still for too long")]
@@ -66,8 +68,8 @@ pub enum AnswerFault {
 /// A request's body as the client's protocol brings it.
 #[derive(Debug)]
 pub enum ClientBody {
-    /// HTTP/1 or HTTP/2.
-    Hyper(Incoming),
+    Http1(from_client::Body),
+    Http2(Incoming),
     Http3(Box<http3::Body>),
 }
 
@@ -116,13 +118,29 @@ enum Source {
 
 impl From<Incoming> for ClientBody {
     fn from(body: Incoming) -> Self {
-        Self::Hyper(body)
+        Self::Http2(body)
+    }
+}
+
+impl From<from_client::Body> for ClientBody {
+    fn from(body: from_client::Body) -> Self {
+        Self::Http1(body)
     }
 }
 
 impl From<http3::Body> for ClientBody {
     fn from(body: http3::Body) -> Self {
         Self::Http3(Box::new(body))
+    }
+}
+
+impl ClientBody {
+    /// Who hears, on the client's side, what a server says before its answer. Only HTTP/1.1 has a way to pass it on.
+    pub fn listener(&self) -> Option<from_client::Listener> {
+        match self {
+            Self::Http1(body) => body.listener(),
+            Self::Http2(_) | Self::Http3(_) => None,
+        }
     }
 }
 
@@ -135,21 +153,24 @@ impl Body for ClientBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestFault>>> {
         match &mut *self {
-            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(RequestFault::Http),
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(RequestFault::Http1),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(RequestFault::Http2),
             Self::Http3(body) => Pin::new(&mut **body).poll_frame(cx).map_err(RequestFault::Http3),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Hyper(body) => body.is_end_stream(),
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
             Self::Http3(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Hyper(body) => body.size_hint(),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
             Self::Http3(body) => body.size_hint(),
         }
     }
@@ -205,10 +226,13 @@ impl Body for RequestBody {
                     if !stall.is_over(cx) {
                         return Poll::Pending;
                     }
-                    received.stood_still.set(true);
+                    received.fault.set(Some(Fault::BodyTimeout));
                     return Poll::Ready(Some(Err(RequestFault::StoodStill)));
                 };
                 stall.moves();
+                if let Some(Err(RequestFault::Http1(from_client::BodyFault::Broken(fault)))) = &frame {
+                    received.fault.set(Some(*fault));
+                }
                 if let Some(Ok(frame)) = &mut frame
                     && let Some(trailers) = frame.trailers_mut()
                 {
@@ -277,6 +301,11 @@ impl ResponseBody {
             self.shape = shape.map(Box::new);
         }
         self
+    }
+
+    /// The rule that the client broke, if that is what this answers.
+    pub fn refuses(&self) -> Option<Fault> {
+        self.exchange.as_ref()?.flags.refused
     }
 
     fn count(&mut self, length: usize) {

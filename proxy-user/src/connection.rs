@@ -1,24 +1,18 @@
 //! The life of a connection, from accept to its end. A table of contents: the stages are elsewhere.
 
 pub mod crowd;
-mod gathered;
-mod http1;
+mod date;
+pub mod http1;
 mod http2;
 pub mod http3;
 
-use std::{
-    cell::Cell,
-    pin::{Pin, pin},
-    rc::Rc,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{cell::Cell, rc::Rc, sync::atomic::Ordering, time::Duration};
 
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     address::{EntrypointAddr, PeerAddr},
-    hygiene::{Fault, stream::Link},
+    hygiene::Fault,
     identity::{Trust, TrustedSource, spell_peer},
     proxy_protocol,
     request::Caller,
@@ -86,17 +80,15 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
 
     // 4. TLS, then HTTP.
     let tls = entrypoint.tls.clone();
-    let link: Arc<Link> = Arc::default();
     let caller = |session| {
         Rc::new(Caller {
-            attended: worker.patience.attend(link.clone()),
             worker: worker.clone(),
             entrypoint: entrypoint.clone(),
             peer: spell_peer(peer),
             at,
             local,
             session,
-            link,
+            link: Rc::default(),
             requests: Cell::new(0),
             place,
         })
@@ -110,7 +102,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
         if begins {
             return Box::pin(http2::speak(stream, caller(None))).await;
         }
-        return Box::pin(http1::speak(stream, caller(None))).await;
+        return Box::pin(http1::speak(http1::Stream::Plain(stream), caller(None))).await;
     };
     // Each stage in a box of its own: an idle connection pays for what it is in, not for all that it went through.
     match timeout(HANDSHAKE, Box::pin(tls.accept(stream))).await {
@@ -120,7 +112,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
             if session.http2 {
                 Box::pin(http2::speak(stream, caller(Some(session)))).await;
             } else {
-                Box::pin(http1::speak(stream, caller(Some(session)))).await;
+                Box::pin(http1::speak(http1::Stream::Tls(stream), caller(Some(session)))).await;
             }
         }
         failed @ (Ok(Err(_)) | Err(_)) => {
@@ -129,23 +121,6 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
                 failed.err().map_or_else(String::new, |error| error.to_string())
             });
             tracing::debug!(entrypoint = %entrypoint.name, why, "a TLS handshake failed");
-        }
-    }
-}
-
-/// Drives a connection; when the worker drains, it is told to end after what it has begun.
-async fn until_it_ends<C: Future<Output = hyper::Result<()>>>(
-    connection: C,
-    end_gracefully: impl FnOnce(Pin<&mut C>),
-    worker: &Worker,
-) -> hyper::Result<()> {
-    let mut connection = pin!(connection);
-    tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = worker.closing() => {
-            end_gracefully(connection.as_mut());
-            connection.await
         }
     }
 }

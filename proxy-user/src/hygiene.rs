@@ -1,16 +1,15 @@
 //! What a client may send: strict rules for the framing of HTTP/1 ([`http1`]) and for targets ([`target`]), and one
 //! name for each way to break them ([`Fault`]).
 //!
-//! hyper is lenient where proxies must not be: it takes bare line feeds, and a length beside chunks. Whatever two
-//! readers of one stream could read differently is refused here, before hyper sees it ([`stream`]). What a client may
-//! take its time for is watched by one ticker per worker ([`patience`]).
+//! Whatever two readers of one stream could read differently is refused. What a client may take its time for is watched by
+//! one ticker per worker ([`patience`]).
 
 use std::borrow::Cow;
 
 pub mod fault;
 pub mod http1;
+pub mod link;
 pub mod patience;
-pub mod stream;
 pub mod target;
 
 pub use fault::{Fault, Faults};

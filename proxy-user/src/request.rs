@@ -12,21 +12,18 @@ use std::{
 use bytes::Bytes;
 use futures_util::TryFutureExt as _;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request, uri::Scheme,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request, response,
+    uri::Scheme,
 };
 
 use crate::{
-    access_log::{Exchange, Flags, format::unix_millis},
+    access_log::{self, Exchange, Flags, format::unix_millis},
     address::{ClientAddr, EntrypointAddr, PeerAddr},
     body::{ClientBody, RequestBody, ResponseBody},
     connection::crowd::Place,
     forwarding::{self, Origin},
     https,
-    hygiene::{
-        self, Fault, Judged,
-        patience::{Attended, Stall},
-        stream::Link,
-    },
+    hygiene::{self, Fault, Judged, link::Link, patience::Stall},
     identity::{self, Spelled, TrustedSource},
     middleware::{Halt, Passage, headers::Facts, reason::Reason, shape::Shape},
     page::{
@@ -44,6 +41,7 @@ use crate::{
     upstream::{
         attempt::{Answer, Means},
         deliver::Undelivered,
+        http1::Early,
     },
     variants::deliver,
     worker::Worker,
@@ -61,12 +59,11 @@ pub struct Caller {
     pub local: SocketAddr,
     /// What the TLS handshake has told; `None`: it is a plain connection.
     pub session: Option<Session>,
-    /// What its stream has to say.
-    pub link: Arc<Link>,
+    /// Why a client is let go.
+    pub link: Rc<Link>,
     /// So many requests have come over it.
     pub requests: Cell<u64>,
     /// Kept until the last of its requests is over.
-    pub attended: Attended,
     pub place: Place,
 }
 
@@ -128,8 +125,7 @@ async fn answered(
     let request_id = identity::request_id(trust, &head.headers, unix_millis(now));
     let taste = &Reader::of(&head.headers);
     caller.requests.set(caller.requests.get() + 1);
-    let known = head.extensions.remove::<Fault>();
-    let judged = match known.or_else(|| caller.link.fault_in_place_of(caller.requests.get())) {
+    let judged = match head.extensions.remove::<Fault>() {
         Some(fault) => Err(fault),
         None => hygiene::judge(&head),
     };
@@ -151,12 +147,13 @@ async fn answered(
         variant: None,
         server_took: None,
         attempts: Vec::new(),
-        status: StatusCode::OK,
+        status: access_log::unanswered(),
         received: Rc::default(),
         bytes_out: 0,
         flags: Flags::default(),
         link: caller.link.clone(),
         held: Vec::new(),
+        finished: false,
     });
 
     // 2. Where does it lead?
@@ -186,7 +183,7 @@ async fn answered(
     if let Some(asset) = snapshot.assets.answer(plain_path, &head.method, &head.headers) {
         return Ok(refuse(Refusal::Asset(asset), entrypoint, taste, exchange));
     }
-    let wish = Wish::of(&mut head);
+    let wish = Wish::of(&mut head, &incoming);
     let asked = Asked {
         host: host_name,
         path: path.as_deref().unwrap_or(head.uri.path()),
@@ -214,6 +211,7 @@ async fn answered(
         },
     );
     https::tell_of_client(&caller, entrypoint, &mut head.headers);
+    let listener = incoming.listener();
     let stall = |limit| Stall::new(caller.worker.patience.clone(), limit);
     let mut body = RequestBody::new(incoming, &exchange.received, || stall(entrypoint.limits.body_idle));
 
@@ -266,6 +264,13 @@ async fn answered(
     for_server(&mut head, host);
 
     // 5. A server answers, or a page does.
+    let hears = |mut early: response::Parts| {
+        forwarding::towards_client(&mut early.headers, &request_id);
+        if let Some(listener) = &listener {
+            listener.hear(&early);
+        }
+    };
+    let means = Means { early: Early::to(&hears), ..means };
     let by = chain.first_byte_by(exchange.began);
     let delivered = deliver(means, by, &mut service, &head, body, &mut exchange).await;
     match delivered {
@@ -319,7 +324,7 @@ async fn answered(
         Err(Undelivered::ClientLeft) if exchange.received.too_large.get() => {
             dressed(refuse(Refusal::Halted(Halt::TooLarge), entrypoint, taste, exchange))
         }
-        Err(Undelivered::ClientLeft) if let Some(fault) = fault_of_body(&caller, &exchange) => {
+        Err(Undelivered::ClientLeft) if let Some(fault) = exchange.received.fault.get() => {
             dressed(refuse(Refusal::Client(fault), entrypoint, taste, exchange))
         }
         Err(fault) => {
@@ -403,11 +408,6 @@ fn refuse(
         page::without_body(&mut response);
     }
     response.map(|bytes| ResponseBody::whole(bytes, Some(exchange)))
-}
-
-/// The rule that the client broke in its body, if that is why it broke off.
-fn fault_of_body(caller: &Caller, exchange: &Exchange) -> Option<Fault> {
-    if exchange.received.stood_still.get() { Some(Fault::BodyTimeout) } else { caller.link.untold() }
 }
 
 /// Makes of a client's request the one that a server gets: with a host, and one Cookie field.

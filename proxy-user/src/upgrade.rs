@@ -3,16 +3,18 @@
 //! `Upgrade` belongs to one hop, so a proxy asks the server anew for what the client asked it. When both have switched
 //! (101), bytes are carried both ways until either side ends; a reload or another configuration does not touch them.
 
-use std::{rc::Rc, time::Duration};
+use std::rc::Rc;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request, response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional_with_sizes;
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 
 use crate::{
     access_log::Exchange,
+    body::ClientBody,
+    connection::http1::Switch,
     hygiene::{self, Fault, patience::Stall},
     request::Caller,
     service::UnderWay,
@@ -26,30 +28,45 @@ const BUFFER: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Wish {
     protocol: HeaderValue,
-    client: OnUpgrade,
-    /// It came over HTTP/2, as a CONNECT: the server is asked in HTTP/1's way (RFC 8441 §5).
-    by_connect: bool,
+    client: Client,
+}
+
+/// Whose stream switches.
+#[derive(Debug)]
+enum Client {
+    Http1(Switch),
+    /// It came as a CONNECT: the server is asked in HTTP/1's way (RFC 8441 §5).
+    Http2(OnUpgrade),
 }
 
 /// Both sides have agreed to switch: what is left of the way is carrying bytes.
 #[derive(Debug)]
 pub struct Tunnel {
-    client: OnUpgrade,
+    client: Client,
     server: Carrier,
-    /// The client's stream is one of several, and nobody else looks whether anything moves on it.
-    one_of_many: bool,
+}
+
+/// The server's side of it, and what is kept until it is over.
+#[derive(Debug)]
+pub struct Crossing {
+    server: Carrier,
+    exchange: Box<Exchange>,
+    /// Its server has it under way.
+    #[expect(dead_code, reason = "counts as long as it is held")]
+    under_way: Option<UnderWay>,
 }
 
 impl Wish {
     /// What the client asks for, if it asks: to be called before the fields of this hop are stripped.
-    pub fn of(head: &mut request::Parts) -> Option<Self> {
+    pub fn of(head: &mut request::Parts, body: &ClientBody) -> Option<Self> {
         if hygiene::asks_for_websocket(head) {
             let client = head.extensions.remove::<OnUpgrade>()?;
             head.method = Method::GET;
             // HTTP/2 leaves it out; servers of HTTP/1 insist on it. 16 random bytes, as every client makes them.
             let key = BASE64_STANDARD.encode(fastrand::u128(..).to_le_bytes());
             head.headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::try_from(key).ok()?);
-            return Some(Self { protocol: HeaderValue::from_static("websocket"), client, by_connect: true });
+            let protocol = HeaderValue::from_static("websocket");
+            return Some(Self { protocol, client: Client::Http2(client) });
         }
         if head.version != Version::HTTP_11 || !names_upgrade(&head.headers) {
             return None;
@@ -58,13 +75,13 @@ impl Wish {
         if leads_past_the_rules(&protocol) {
             return None;
         }
-        let client = head.extensions.remove::<OnUpgrade>()?;
-        Some(Self { protocol, client, by_connect: false })
+        let ClientBody::Http1(body) = body else { return None };
+        Some(Self { protocol, client: Client::Http1(body.switch()?) })
     }
 
     /// Whether success means, to the client, that it is granted.
     pub fn is_connect(&self) -> bool {
-        self.by_connect
+        matches!(self.client, Client::Http2(_))
     }
 
     /// Asks the server for the same.
@@ -80,50 +97,65 @@ impl Wish {
         protocol: Option<HeaderValue>,
         server: Carrier,
     ) -> Tunnel {
-        if self.by_connect {
+        if self.is_connect() {
             head.status = StatusCode::OK;
             head.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
-            return Tunnel { client: self.client, server, one_of_many: true };
+            return Tunnel { client: self.client, server };
         }
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(header::UPGRADE, protocol.unwrap_or(self.protocol));
-        Tunnel { client: self.client, server, one_of_many: false }
+        Tunnel { client: self.client, server }
     }
 }
 
 impl Tunnel {
     /// Carries bytes until either side ends, then writes the access log's line. Until then the server has it `under_way`.
-    pub fn carry(self, caller: &Rc<Caller>, mut exchange: Box<Exchange>, under_way: Option<UnderWay>) {
-        let counted = caller.worker.count_connection();
-        // What watches over the connection goes on, though HTTP's part of it has ended.
-        let caller = caller.clone();
-        tokio::task::spawn_local(async move {
-            // The client's side is there once it has got the answer's head; it may be gone before.
-            if let Ok(client) = self.client.await {
-                let (mut client, mut server) = (TokioIo::new(client), self.server);
-                let limits = &caller.entrypoint.limits;
-                let limit = if self.one_of_many { limits.stream_idle } else { Duration::MAX };
-                let mut stall = Stall::new(caller.worker.patience.clone(), limit);
-                let carried = copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER);
-                match stall.watch(carried).await {
-                    Some(Ok((to_server, to_client))) => {
-                        exchange.received.bytes.set(to_server);
-                        exchange.bytes_out = to_client;
+    pub fn carry(self, caller: &Rc<Caller>, exchange: Box<Exchange>, under_way: Option<UnderWay>) {
+        let Self { client, server } = self;
+        let crossing = Crossing { server, exchange, under_way };
+        match client {
+            // Its connection does so itself, once it has sent the answer's head.
+            Client::Http1(switch) => switch.to(crossing),
+            Client::Http2(client) => {
+                let counted = caller.worker.count_connection();
+                let caller = caller.clone();
+                tokio::task::spawn_local(async move {
+                    // The client's side is there once it has got the answer's head; it may be gone before.
+                    match client.await {
+                        Ok(client) => crossing.carry(TokioIo::new(client), &caller).await,
+                        Err(_) => crossing.end(),
                     }
-                    Some(Err(_)) => {}
-                    None => {
-                        caller.entrypoint.counters.faults.count(Fault::StreamTimeout);
-                        exchange.flags.refused = Some(Fault::StreamTimeout);
-                    }
-                }
+                    drop((counted, caller));
+                });
             }
-            if let Some(fault) = caller.link.untold() {
-                caller.entrypoint.counters.faults.count(fault);
-                exchange.flags.refused = Some(fault);
+        }
+    }
+}
+
+// === impl Crossing ===
+
+impl Crossing {
+    /// Carries bytes until either side ends, or neither says anything for too long.
+    pub async fn carry(mut self, mut client: impl AsyncRead + AsyncWrite + Unpin, caller: &Caller) {
+        let mut stall = Stall::new(caller.worker.patience.clone(), caller.entrypoint.limits.stream_idle);
+        let carried = copy_bidirectional_with_sizes(&mut client, &mut self.server, BUFFER, BUFFER);
+        match stall.watch(carried).await {
+            Some(Ok((to_server, to_client))) => {
+                self.exchange.received.bytes.set(to_server);
+                self.exchange.bytes_out = to_client;
             }
-            exchange.finish();
-            drop((counted, under_way, caller));
-        });
+            Some(Err(_)) => {}
+            None => {
+                caller.entrypoint.counters.faults.count(Fault::StreamTimeout);
+                self.exchange.flags.refused = Some(Fault::StreamTimeout);
+            }
+        }
+        self.end();
+    }
+
+    /// It is over, or comes to nothing.
+    pub fn end(self) {
+        self.exchange.finish();
     }
 }
 

@@ -35,6 +35,7 @@ use crate::{
     snapshot::Snapshot,
     upstream::{
         attempt::Means,
+        http1::Early,
         parcel::Memory,
         pool::Pool,
         waiting::{TICK, WaitingRoom},
@@ -52,7 +53,7 @@ pub type Current = Rc<Arc<Snapshot>>;
 /// Pooled connections are looked through every so many ticks (a second).
 const PRUNE_TICKS: u32 = 40;
 
-/// Connections are looked through, for those whose time is over, every so many ticks (a quarter of a second).
+/// All that waits is looked through, for those whose time is over, every so many ticks (a quarter of a second).
 const PATIENCE_TICKS: u32 = 10;
 
 /// Log lines wait no longer than so many ticks (100 ms) for their chunk to fill.
@@ -69,6 +70,7 @@ pub struct Worker {
     kept: Memory,
     pub patience: Rc<Patience>,
     closing: watch::Receiver<bool>,
+    is_closing: Cell<bool>,
     crew: Arc<Crew>,
     number: usize,
 }
@@ -194,7 +196,14 @@ impl Worker {
     }
 
     pub fn means(self: &Rc<Self>, ends: Ends) -> Means<'_> {
-        Means { worker: self, pool: &self.pool, waiting: &self.waiting, kept: &self.kept, ends }
+        Means {
+            worker: self,
+            pool: &self.pool,
+            waiting: &self.waiting,
+            kept: &self.kept,
+            ends,
+            early: Early::default(),
+        }
     }
 
     /// Whether clients are told to take their connections elsewhere.
@@ -228,6 +237,11 @@ impl Worker {
         self.crew.load(self.number)
     }
 
+    /// Whether the worker drains: every answer is its connection's last.
+    pub fn is_closing(&self) -> bool {
+        self.is_closing.get()
+    }
+
     /// Resolves when the worker begins to drain.
     pub async fn closing(&self) {
         // An error means that the worker is gone, and its connections with it.
@@ -252,6 +266,7 @@ async fn run(
         kept: Memory::default(),
         patience: Rc::default(),
         closing,
+        is_closing: Cell::default(),
         crew,
         number,
     });
@@ -361,6 +376,7 @@ async fn drain(worker: &Worker, close: &watch::Sender<bool>, grace: Duration) {
     let until = Instant::now() + grace;
     // Let the accept loops take what is in their queues before connections are told to close.
     tokio::task::yield_now().await;
+    worker.is_closing.set(true);
     close.send_replace(true);
     let mut ticks = interval(TICK);
     while worker.connections() > 0 && Instant::now() < until {
@@ -378,7 +394,10 @@ async fn tick(worker: Rc<Worker>) {
         count = count.wrapping_add(1);
         let now = Moment::tick();
         worker.waiting.look(now);
-        worker.patience.look(now, count.is_multiple_of(PATIENCE_TICKS));
+        worker.patience.tick(now);
+        if count.is_multiple_of(PATIENCE_TICKS) {
+            worker.patience.look();
+        }
         if count.is_multiple_of(FLUSH_TICKS) {
             worker.log.flush();
         }

@@ -355,3 +355,97 @@ fn a_server_is_not_asked_to_speak_http2_behind_an_upgrade() -> Done {
     assert_eq!(raw.answer()?.status, 200, "what follows is HTTP");
     Ok(())
 }
+
+#[test]
+fn early_hints_reach_clients_that_know_them() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = stand_with_bytes()?;
+    serve(&stand.lab.edge, BYTES, |_, mut raw| {
+        raw.head()?;
+        raw.say("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x\r\n\r\n")?;
+        raw.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
+    })?;
+    let mut knows = raw(&stand)?;
+    knows.say("GET / HTTP/1.1\r\nHost: bytes.example\r\n\r\n")?;
+    let hint = knows.head()?;
+    assert!(hint.starts_with("http/1.1 103 early hints\r\nlink: </a.css>\r\n"), "{hint}");
+    assert!(!hint.contains("connection"), "{hint}");
+    assert_eq!(knows.answer()?.body, "hi");
+    let mut old = raw(&stand)?;
+    old.say("GET / HTTP/1.0\r\nHost: bytes.example\r\n\r\n")?;
+    assert!(old.head()?.starts_with("http/1.0 200 "));
+    Ok(())
+}
+
+#[test]
+fn a_request_ends_when_its_client_leaves() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = stand_with_bytes()?;
+    let (asked, hears) = std::sync::mpsc::channel();
+    // It never answers, and tells when it is asked, and when it is left.
+    serve(&stand.lab.edge, BYTES, move |_, mut raw| {
+        raw.head()?;
+        asked.send("asked")?;
+        if raw.has_ended()? {
+            asked.send("left")?;
+        }
+        Ok(())
+    })?;
+    let mut raw = raw(&stand)?;
+    raw.say("GET /forever HTTP/1.1\r\nHost: bytes.example\r\n\r\n")?;
+    assert_eq!(hears.recv_timeout(PATIENCE)?, "asked");
+    // A reset: to close one's side alone is not to leave.
+    socket2::SockRef::from(&raw.stream).set_linger(Some(Duration::ZERO))?;
+    drop(raw);
+    assert_eq!(hears.recv_timeout(PATIENCE)?, "left");
+    let line = &log_lines(&stand, "/forever", 1)?[0];
+    assert_eq!((&line["status"], &line["flags"]), (&499.into(), &serde_json::json!(["client_left"])));
+    Ok(())
+}
+
+#[test]
+fn a_body_that_nobody_wants_does_not_spoil_the_next_request() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = stand()?;
+    let mut raw = raw(&stand)?;
+    for framed in [
+        format!("Content-Length: 100000\r\n\r\n{}", "x".repeat(100_000)),
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nGET\r\n0\r\n\r\n".to_owned(),
+    ] {
+        raw.say(format!("POST / HTTP/1.1\r\nHost: nowhere.example\r\n{framed}"))?;
+        let answer = raw.answer()?;
+        assert_eq!(
+            (answer.status, answer.head.contains("connection: close")),
+            (404, false),
+            "{}",
+            answer.head
+        );
+        raw.say(format!("GET / HTTP/1.1\r\nHost: {SITE}\r\n\r\n"))?;
+        assert_eq!(raw.answer()?.status, 200);
+    }
+    // Too much of it: the connection is said to end, and does.
+    raw.say("POST / HTTP/1.1\r\nHost: nowhere.example\r\nContent-Length: 10000000\r\n\r\n")?;
+    let answer = raw.answer()?;
+    assert!(answer.status == 404 && answer.head.contains("connection: close"), "{}", answer.head);
+    assert!(raw.has_ended()?);
+    Ok(())
+}
+
+#[test]
+fn trailers_reach_clients_that_take_them() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = stand_with_bytes()?;
+    serve(&stand.lab.edge, BYTES, |_, mut raw| {
+        raw.head()?;
+        raw.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n")
+    })?;
+    for (fields, end) in
+        [("TE: trailers\r\n", "2\r\nhi\r\n0\r\nx-sum: 1\r\n\r\n"), ("", "2\r\nhi\r\n0\r\n\r\n")]
+    {
+        let mut raw = raw(&stand)?;
+        raw.say(format!("GET / HTTP/1.1\r\nHost: bytes.example\r\n{fields}Connection: close\r\n\r\n"))?;
+        let answer = String::from_utf8(raw.rest()?)?;
+        assert!(answer.ends_with(&format!("\r\n\r\n{end}")), "{fields}: {answer}");
+    }
+    Ok(())
+}

@@ -214,7 +214,7 @@ mod tests {
         page::why::Why,
     };
     use http::{Method, StatusCode};
-    use std::{rc::Rc, sync::Arc, time::Instant};
+    use std::{rc::Rc, time::Instant};
 
     fn exchange() -> Exchange {
         Exchange {
@@ -238,8 +238,9 @@ mod tests {
             status: StatusCode::SERVICE_UNAVAILABLE,
             received: Rc::default(),
             bytes_out: 12,
-            link: Arc::default(),
+            link: Rc::default(),
             held: Vec::new(),
+            finished: true,
             flags: Flags {
                 retries: 2,
                 page: Some(Why::Status),

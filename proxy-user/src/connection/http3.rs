@@ -31,7 +31,7 @@ use super::HANDSHAKE;
 use crate::{
     address::{EntrypointAddr, PeerAddr},
     connection::crowd::Place,
-    hygiene::{Fault, patience::Stall, stream::Link},
+    hygiene::{Fault, patience::Stall},
     identity::{Trust, TrustedSource, spell_peer},
     request::Caller,
     snapshot::Entrypoint,
@@ -188,16 +188,14 @@ async fn serve(worker: Rc<Worker>, door: &Door, arrival: Arrival) {
     let session = session(&tls, &connection);
     let local =
         connection.local_ip().map_or(door.at.0, |local| (local.to_canonical(), door.at.0.port()).into());
-    let link: Arc<Link> = Arc::default();
     let caller = Rc::new(Caller {
-        attended: worker.patience.attend(link.clone()),
         worker,
         entrypoint,
         peer: spell_peer(peer),
         at: door.at,
         local,
         session: Some(session),
-        link,
+        link: Rc::default(),
         requests: Cell::new(0),
         place,
     });

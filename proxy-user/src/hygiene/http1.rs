@@ -1,14 +1,20 @@
-//! Reads along with a client's HTTP/1 stream, and says how much of it may be read on: pure, without I/O.
+//! Reads a client's HTTP/1 stream, strictly: takes requests out of what was received, one after the other, each a head
+//! and then the pieces of its body. Pure, without I/O.
 //!
-//! A head is held back until it is whole, and looked at once, line by line; of bodies only the chunks' frames are
-//! looked at. What passes is read by every reader alike, hyper among them (tested against httparse, and fuzzed).
+//! A head is taken once it is whole, and looked at once, line by line. What passes is read by every reader alike (tested
+//! against httparse, and fuzzed).
 
 mod chunks;
 mod head;
+mod parts;
 
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::{HeaderMap, Version, request::Parts};
+
+use self::chunks::{Chunks, Met};
+use self::head::Head;
+pub use self::head::Wishes;
 use crate::hygiene::Fault;
-use chunks::{Chunks, Met};
-use head::Head;
 
 /// How much a head may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,38 +24,28 @@ pub struct HeadLimits {
     pub size: usize,
 }
 
-/// What became of a stretch of the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scanned {
-    /// All of it may be read.
-    Whole,
-    /// From here on it is not whole yet, and must be shown again with what comes next.
-    Hold(usize),
-    /// A message that asks to switch to another protocol ends here. Whether what follows is HTTP, only the answer says:
-    /// [`Scanner::stays`] or nothing more.
-    Asked(usize),
-    /// Up to here it may be read. Then comes a head that is refused.
-    BadHead(usize, Fault),
-    /// Up to here it may be read. Somewhere in the body that goes on here is a fault.
-    BadBody(usize, Fault),
+/// A request without its body.
+#[derive(Debug)]
+pub struct Asked {
+    pub parts: Parts,
+    pub wishes: Wishes,
 }
 
-/// Where in its stream a client is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Between two messages: nothing of the next one is there.
-    Idle,
-    Head,
-    Body,
+/// What came next of a body.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Nothing: more must be received.
+    Short,
+    Data(Bytes),
+    Trailers(HeaderMap),
+    /// The body is at its end.
+    Over,
 }
 
 #[derive(Debug)]
-pub struct Scanner {
+pub struct Reader {
     limits: HeadLimits,
     state: State,
-    /// The message that is being read asks to switch.
-    asks: bool,
-    heads: u64,
 }
 
 #[derive(Debug)]
@@ -59,98 +55,100 @@ enum State {
     Chunks(Chunks),
     /// The fields behind the last chunk.
     Trailers(Head),
-    Asked,
 }
 
-// === impl Scanner ===
+// === impl Reader ===
 
-impl Scanner {
+impl Reader {
     pub fn new(limits: HeadLimits) -> Self {
-        Self { limits, state: State::Head(Head::default()), asks: false, heads: 0 }
+        Self { limits, state: State::Head(Head::default()) }
     }
 
-    /// So many whole heads have passed.
-    pub fn heads(&self) -> u64 {
-        self.heads
+    /// Whether a body is being read, and not at its end.
+    pub fn is_in_body(&self) -> bool {
+        !matches!(self.state, State::Head(_))
     }
 
-    pub fn phase(&self) -> Phase {
+    /// How much of the body is still to come, where that is known.
+    pub fn left(&self) -> Option<u64> {
         match &self.state {
-            State::Head(head) if head.is_untouched() => Phase::Idle,
-            State::Head(_) => Phase::Head,
-            State::Sized(_) | State::Chunks(_) | State::Trailers(_) => Phase::Body,
-            State::Asked => Phase::Idle,
+            State::Head(_) => Some(0),
+            State::Sized(left) => Some(*left),
+            State::Chunks(_) | State::Trailers(_) => None,
         }
     }
 
-    /// The switch was not granted: what follows is HTTP.
-    pub fn stays(&mut self) {
-        self.asks = false;
-        self.state = State::Head(Head::default());
+    /// Takes the next head, once all of it is there. `received` begins with it, until it is taken.
+    ///
+    /// # Errors
+    /// With the rule that it breaks; then [`Self::refused`] tells what is known of it.
+    pub fn head(&mut self, received: &mut BytesMut) -> Result<Option<Asked>, Fault> {
+        let State::Head(head) = &mut self.state else { return Ok(None) };
+        let Some(end) = head.read(received, self.limits)? else { return Ok(None) };
+        let bytes = if end == received.len() { std::mem::take(received) } else { received.split_to(end) };
+        let bytes = bytes.freeze();
+        let parts = parts::of(head, &bytes).inspect_err(|_| *received = bytes.into());
+        let asked = Asked { parts: parts?, wishes: head.wishes };
+        self.state = match (head.is_chunked(), head.length()) {
+            (true, _) => State::Chunks(Chunks::default()),
+            (false, 0) => State::Head(Head::default()),
+            (false, length) => State::Sized(length),
+        };
+        Ok(Some(asked))
     }
 
-    /// The request line of the head that is being read, as far as it is known: method, target, whether it is HTTP/1.1.
-    pub fn request_line<'a>(&self, head: &'a [u8]) -> Option<(&'a [u8], &'a [u8], bool)> {
+    /// What stands for a head that is refused: its request line, as far as that is known.
+    pub fn refused(&self, received: &[u8]) -> Parts {
         match &self.state {
-            State::Head(known) => known.request_line(head),
-            _ => None,
+            State::Head(head) => parts::of_refused(head, received),
+            _ => parts::unknown(Version::HTTP_11),
         }
     }
 
-    /// Looks at `bytes`: what follows what passed, beginning with what was held back.
-    pub fn scan(&mut self, bytes: &[u8]) -> Scanned {
-        let mut at = 0;
+    /// Takes the next piece of the body.
+    ///
+    /// # Errors
+    /// With the rule that its frames break.
+    pub fn body(&mut self, received: &mut BytesMut) -> Result<Piece, Fault> {
         loop {
-            let rest = &bytes[at..];
             match &mut self.state {
-                State::Head(head) => match head.read(rest, self.limits) {
-                    Ok(None) if rest.is_empty() => return Scanned::Whole,
-                    Ok(None) => return Scanned::Hold(at),
-                    Ok(Some(end)) => {
-                        at += end;
-                        self.heads += 1;
-                        self.asks = head.asks_to_switch();
-                        self.state = match (head.is_chunked(), head.length()) {
-                            (true, _) => State::Chunks(Chunks::default()),
-                            (false, length) => State::Sized(length),
-                        };
-                    }
-                    Err(fault) => return Scanned::BadHead(at, fault),
-                },
+                State::Head(_) => return Ok(Piece::Over),
+                _ if received.is_empty() => return Ok(Piece::Short),
                 State::Sized(left) => {
-                    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
-                    *left -= here as u64;
-                    at += here;
-                    if *left > 0 {
-                        return Scanned::Whole;
+                    let data = up_to(*left, received);
+                    *left -= data.len() as u64;
+                    if *left == 0 {
+                        self.state = State::Head(Head::default());
                     }
-                    self.message_ended();
+                    return Ok(Piece::Data(data));
                 }
-                State::Chunks(chunks) => match chunks.read(rest) {
-                    Ok(Met::More) => return Scanned::Whole,
-                    Ok(Met::LastChunk(end)) => {
-                        at += end;
+                State::Chunks(chunks) if chunks.left() > 0 => {
+                    let data = up_to(chunks.left(), received);
+                    chunks.took(data.len());
+                    return Ok(Piece::Data(data));
+                }
+                State::Chunks(chunks) => {
+                    let (length, met) = chunks.read(received)?;
+                    received.advance(length);
+                    if met == Met::LastChunk {
                         self.state = State::Trailers(Head::of_trailers());
                     }
-                    Err(fault) => return Scanned::BadBody(at, fault),
-                },
-                State::Trailers(fields) => match fields.read(rest, self.limits) {
-                    Ok(None) if rest.is_empty() => return Scanned::Whole,
-                    Ok(None) => return Scanned::Hold(at),
-                    Ok(Some(end)) => {
-                        at += end;
-                        self.message_ended();
-                    }
-                    Err(fault) => return Scanned::BadBody(at, fault),
-                },
-                State::Asked => return Scanned::Asked(at),
+                }
+                State::Trailers(head) => {
+                    let Some(end) = head.read(received, self.limits)? else { return Ok(Piece::Short) };
+                    let bytes = received.split_to(end).freeze();
+                    let trailers = parts::fields(head.fields(), &bytes)?;
+                    self.state = State::Head(Head::default());
+                    return Ok(if trailers.is_empty() { Piece::Over } else { Piece::Trailers(trailers) });
+                }
             }
         }
     }
+}
 
-    fn message_ended(&mut self) {
-        self.state = if self.asks { State::Asked } else { State::Head(Head::default()) };
-    }
+fn up_to(left: u64, received: &mut BytesMut) -> Bytes {
+    let length = usize::try_from(left).unwrap_or(usize::MAX).min(received.len());
+    received.split_to(length).freeze()
 }
 
 #[cfg(test)]

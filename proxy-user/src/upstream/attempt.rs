@@ -20,7 +20,7 @@ use crate::{
     upstream::{
         carrier::Carrier,
         connect::{self, ConnectFault, Connected, Way},
-        http1::Fault,
+        http1::{Early, Fault},
         parcel::Memory,
         pool::{Lease, Pool},
         waiting::{GaveUp, WaitingRoom},
@@ -80,6 +80,7 @@ pub struct Means<'a> {
     pub kept: &'a Memory,
     /// Whose request it is, and where it came in.
     pub ends: Ends,
+    pub early: Early<'a>,
 }
 
 /// Which connections an attempt may use.
@@ -229,7 +230,7 @@ async fn exchange(
 ) -> Result<Answer, Failed> {
     let server = picked.server;
     let can_leave = || terms.beside.is_some_and(|tried| service.has_other(tried));
-    let (first_byte, answer) = (service.timeouts.first_byte, carrier.exchange(head, body));
+    let (first_byte, answer) = (service.timeouts.first_byte, carrier.exchange(head, body, means.early));
     let answered = means.waiting.wait(&server.health, picked.silences, first_byte, can_leave, answer).await;
     match answered {
         Ok(Ok(head)) => {

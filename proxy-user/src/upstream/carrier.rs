@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::{
     body::RequestBody,
     upstream::{
-        http1::{Connection, Fault},
+        http1::{Connection, Early, Fault},
         http2::Stream,
     },
 };
@@ -36,9 +36,11 @@ impl Carrier {
         &mut self,
         head: &request::Parts,
         body: RequestBody,
+        early: Early<'_>,
     ) -> Result<response::Parts, Fault> {
         match self {
-            Self::Http1(connection) => connection.exchange(head, body).await,
+            Self::Http1(connection) => connection.exchange(head, body, early).await,
+            // hyper tells of it only to those who may be on another thread.
             Self::Http2(stream) => stream.exchange(head, body).await,
         }
     }

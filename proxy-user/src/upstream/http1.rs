@@ -21,6 +21,7 @@ use http::{StatusCode, header, request, response};
 use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+pub use self::ask::{end_chunks, field};
 use self::{
     ask::Asking,
     framing::{Framing, Piece},
@@ -82,6 +83,10 @@ pub enum Malformed {
     Chunk,
 }
 
+/// Who hears what a server says before its answer: informational heads (RFC 9110 §15.2).
+#[derive(Clone, Copy, Default)]
+pub struct Early<'a>(Option<&'a dyn Fn(response::Parts)>);
+
 /// A connection to a server. Boxed, since it moves between the pool and the answers' bodies.
 #[derive(Debug)]
 pub struct Connection {
@@ -95,6 +100,28 @@ pub struct Connection {
     /// How much to read at a time of a body whose length isn't known.
     read: usize,
 }
+
+// === impl Early ===
+
+impl<'a> Early<'a> {
+    pub fn to(hears: &'a dyn Fn(response::Parts)) -> Self {
+        Self(Some(hears))
+    }
+
+    fn tell(self, head: response::Parts) {
+        if let Some(hears) = self.0 {
+            hears(head);
+        }
+    }
+}
+
+impl std::fmt::Debug for Early<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Early").field(&self.0.is_some()).finish()
+    }
+}
+
+// === impl Connection ===
 
 impl Connection {
     pub fn new(stream: Stream) -> Box<Self> {
@@ -118,9 +145,10 @@ impl Connection {
         &mut self,
         head: &request::Parts,
         body: RequestBody,
+        early: Early<'_>,
     ) -> Result<response::Parts, Fault> {
         self.asking.begin(head, body);
-        poll_fn(|cx| self.poll_answer(head, cx)).await
+        poll_fn(|cx| self.poll_answer(head, early, cx)).await
     }
 
     /// The body of a request of which nothing has been sent.
@@ -176,6 +204,7 @@ impl Connection {
     fn poll_answer(
         &mut self,
         asked: &request::Parts,
+        early: Early<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<response::Parts, Fault>> {
         self.keep_asking(cx)?;
@@ -188,7 +217,10 @@ impl Connection {
                     }
                     StatusCode::SWITCHING_PROTOCOLS => {}
                     // What is informational precedes the answer proper.
-                    status if status.is_informational() => continue,
+                    status if status.is_informational() => {
+                        early.tell(head.parts);
+                        continue;
+                    }
                     _ => {}
                 }
                 (self.framing, self.keeps_alive) = (head.framing, self.keeps_alive && head.keeps_alive);

@@ -4,7 +4,6 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
-    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -24,6 +23,7 @@ use super::{
 };
 use crate::{
     body::ResponseBody,
+    connection::date,
     hygiene::{Fault, patience::Stall},
     request::{self as life, Caller},
 };
@@ -206,16 +206,9 @@ fn complete(head: &mut Response<()>, body: &ResponseBody, is_head: bool) {
     {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    if !headers.contains_key(header::DATE)
-        && let Some(now) = date(SystemTime::now())
-    {
-        headers.insert(header::DATE, now);
+    if !headers.contains_key(header::DATE) {
+        headers.insert(header::DATE, date::now());
     }
-}
-
-fn date(now: SystemTime) -> Option<HeaderValue> {
-    let now = jiff::Timestamp::try_from(now).ok()?;
-    HeaderValue::try_from(now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()).ok()
 }
 
 fn stall(caller: &Caller) -> Stall {
@@ -261,11 +254,5 @@ mod tests {
         ] {
             assert_eq!(judge(&head(fields), 2), judged, "{fields:?}");
         }
-    }
-
-    #[test]
-    fn a_date_is_written_as_http_writes_it() {
-        let then = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(784_111_777);
-        assert_eq!(date(then).unwrap(), "Sun, 06 Nov 1994 08:49:37 GMT");
     }
 }

@@ -25,29 +25,34 @@ enum State {
     DataLineFeed,
 }
 
+/// What comes behind a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Met {
-    /// All of it belongs to the body.
+    /// Nothing that is known yet.
     More,
-    /// The last chunk's line ends here; trailers follow.
-    LastChunk(usize),
+    /// Bytes of the body: [`Chunks::left`].
+    Data,
+    /// Trailers: that was the last chunk.
+    LastChunk,
 }
 
 impl Chunks {
-    pub fn read(&mut self, bytes: &[u8]) -> Result<Met, Fault> {
-        let mut at = 0;
-        while at < bytes.len() {
-            if let State::Data = self.state {
-                let here = usize::try_from(self.size).unwrap_or(usize::MAX).min(bytes.len() - at);
-                self.size -= here as u64;
-                at += here;
-                if self.size == 0 {
-                    self.state = State::DataReturn;
-                }
-                continue;
-            }
-            let byte = bytes[at];
-            at += 1;
+    /// So many bytes of data come next, before another frame does.
+    pub fn left(&self) -> u64 {
+        if matches!(self.state, State::Data) { self.size } else { 0 }
+    }
+
+    /// So many of them were taken.
+    pub fn took(&mut self, length: usize) {
+        self.size -= length as u64;
+        if self.size == 0 {
+            self.state = State::DataReturn;
+        }
+    }
+
+    /// Reads the frames that `bytes` begin with, where no data comes next. Says how many bytes they are.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<(usize, Met), Fault> {
+        for (at, &byte) in bytes.iter().enumerate() {
             self.state = match (self.state, byte) {
                 (State::Size, b'\r') if self.digits > 0 => State::SizeLineFeed,
                 (State::Size, b';') if self.digits > 0 => State::Extension,
@@ -63,8 +68,11 @@ impl Chunks {
                     }
                     State::Extension
                 }
-                (State::SizeLineFeed, b'\n') if self.size == 0 => return Ok(Met::LastChunk(at)),
-                (State::SizeLineFeed, b'\n') => State::Data,
+                (State::SizeLineFeed, b'\n') if self.size == 0 => return Ok((at + 1, Met::LastChunk)),
+                (State::SizeLineFeed, b'\n') => {
+                    self.state = State::Data;
+                    return Ok((at + 1, Met::Data));
+                }
                 (State::DataReturn, b'\r') => State::DataLineFeed,
                 (State::DataLineFeed, b'\n') => {
                     self.digits = 0;
@@ -73,7 +81,7 @@ impl Chunks {
                 _ => return Err(Fault::Chunk),
             };
         }
-        Ok(Met::More)
+        Ok((bytes.len(), Met::More))
     }
 
     /// 15 digits are a petabyte: nothing overflows, here or with a reader of 63 bits behind.

@@ -1,4 +1,5 @@
-//! One head of HTTP/1: its request line and fields, or the fields of a trailer.
+//! One head of HTTP/1: its request line and fields, or the fields of a trailer. One pass over its bytes judges them and
+//! notes where each part lies; what is made of them is in [`super::parts`].
 
 use super::HeadLimits;
 use crate::hygiene::{Fault, target};
@@ -13,33 +14,52 @@ pub struct Head {
     line: usize,
     /// So far there is no control byte in that line.
     seen: usize,
-    fields: usize,
+    /// The good ones.
+    fields: Vec<Field>,
     empty_lines: usize,
     /// Where method and target end, once the request line is known to be good.
     request_line: Option<RequestLine>,
     trailers: bool,
     length: Option<u64>,
     chunked: bool,
-    upgrade: bool,
-    connection_upgrade: bool,
+    pub wishes: Wishes,
+}
+
+/// Where a field lies: its name from `begin` to `colon`, its value from behind that to `end`, with the space around it.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    pub begin: u32,
+    pub colon: u32,
+    pub end: u32,
+}
+
+/// What a client wants of this connection.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Wishes {
+    /// `Connection: close`
+    pub close: bool,
+    /// `Connection: keep-alive`
+    pub keep_alive: bool,
+    /// `Expect: 100-continue`
+    pub expects: bool,
+    /// `TE: trailers`
+    pub trailers: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct RequestLine {
-    begin: usize,
-    method_end: usize,
-    target_end: usize,
-    http_11: bool,
+pub struct RequestLine {
+    pub begin: usize,
+    pub method_end: usize,
+    pub target_end: usize,
+    pub http_11: bool,
 }
+
+/// So many fields have their place at once: most heads have fewer.
+const USUAL_FIELDS: usize = 16;
 
 impl Head {
     pub fn of_trailers() -> Self {
         Self { trailers: true, ..Self::default() }
-    }
-
-    /// Whether nothing of it has been shown.
-    pub fn is_untouched(&self) -> bool {
-        self.seen == 0
     }
 
     pub fn length(&self) -> u64 {
@@ -50,17 +70,12 @@ impl Head {
         self.chunked
     }
 
-    pub fn asks_to_switch(&self) -> bool {
-        self.upgrade && self.connection_upgrade && self.request_line.is_some_and(|line| line.http_11)
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
     }
 
-    pub fn request_line<'a>(&self, head: &'a [u8]) -> Option<(&'a [u8], &'a [u8], bool)> {
-        let line = self.request_line?;
-        Some((
-            head.get(line.begin..line.method_end)?,
-            head.get(line.method_end + 1..line.target_end)?,
-            line.http_11,
-        ))
+    pub fn request_line(&self) -> Option<RequestLine> {
+        self.request_line
     }
 
     /// Looks at the head in `bytes`, which begin with it and may be longer or shorter; says where it ends, once it does.
@@ -93,11 +108,19 @@ impl Head {
                     return Err(Fault::RequestLine);
                 }
             } else if self.trailers || self.request_line.is_some() {
-                self.fields += 1;
-                if self.fields > limits.fields {
+                if self.fields.len() >= limits.fields {
                     return Err(Fault::TooManyFields);
                 }
-                self.field(&bytes[line..end])?;
+                let colon = self.field(&bytes[line..end])?;
+                if self.fields.is_empty() {
+                    self.fields.reserve(USUAL_FIELDS);
+                }
+                let place = |offset: usize| u32::try_from(offset).map_err(|_| Fault::HeadTooLarge);
+                self.fields.push(Field {
+                    begin: place(line)?,
+                    colon: place(line + colon)?,
+                    end: place(end)?,
+                });
             } else {
                 self.request_line = Some(request_line(&bytes[..end], line)?);
             }
@@ -123,7 +146,8 @@ impl Head {
         }
     }
 
-    fn field(&mut self, line: &[u8]) -> Result<(), Fault> {
+    /// Looks at a field; says where its colon is.
+    fn field(&mut self, line: &[u8]) -> Result<usize, Fault> {
         let Some(colon) = line.iter().position(|&byte| !is_token(byte)) else { return Err(Fault::FieldName) };
         if colon == 0 && matches!(line[0], b' ' | b'\t') {
             return Err(Fault::FoldedLine);
@@ -134,20 +158,23 @@ impl Head {
         let (name, value) = (&line[..colon], &line[colon + 1..]);
         // The length tells most names apart from those that matter.
         match colon {
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value),
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value)?,
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value)?,
             10 if name.eq_ignore_ascii_case(b"connection") => {
-                self.connection_upgrade |= value
-                    .split(|&byte| byte == b',')
-                    .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
-                Ok(())
+                for option in options(value) {
+                    self.wishes.close |= option.eq_ignore_ascii_case(b"close");
+                    self.wishes.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => {
-                self.upgrade = true;
-                Ok(())
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                self.wishes.expects |= value.trim_ascii().eq_ignore_ascii_case(b"100-continue");
             }
-            _ => Ok(()),
+            2 if name.eq_ignore_ascii_case(b"te") => {
+                self.wishes.trailers |= options(value).any(|option| option.eq_ignore_ascii_case(b"trailers"));
+            }
+            _ => {}
         }
+        Ok(colon)
     }
 
     fn content_length(&mut self, value: &[u8]) -> Result<(), Fault> {
@@ -158,7 +185,7 @@ impl Head {
             return Err(Fault::ContentLength);
         }
         let add = |length: u64, digit: &u8| length.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
-        // hyper's own two marks for lengths are at the very end of the range.
+        // Beyond that, some reader behind may see a negative one.
         let length = digits.iter().try_fold(0, add).filter(|length| *length <= i64::MAX as u64);
         self.length = Some(length.ok_or(Fault::ContentLength)?);
         Ok(())
@@ -171,6 +198,11 @@ impl Head {
         self.chunked = true;
         Ok(())
     }
+}
+
+/// The members of a list.
+fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
 /// `METHOD target HTTP/1.x`, in the line that begins at `begin`.

@@ -6,30 +6,31 @@ use super::*;
 
 const LIMITS: HeadLimits = HeadLimits { fields: 100, size: 65_536 };
 
-fn scanned(stream: &[u8]) -> Scanned {
-    Scanner::new(LIMITS).scan(stream)
-}
-
-/// What a stream comes to that is shown in pieces of one to three bytes, as [`super::super::stream`] shows it.
-fn in_pieces(stream: &[u8], piece: usize) -> Result<usize, Fault> {
-    let mut scanner = Scanner::new(LIMITS);
-    let (mut held, mut passed) = (Vec::new(), 0);
-    for piece in stream.chunks(piece) {
-        held.extend_from_slice(piece);
-        match scanner.scan(&held) {
-            Scanned::Whole => {
-                passed += held.len();
-                held.clear();
+/// What a stream comes to that is received in pieces of so many bytes: the requests in it, whether it ends within a body,
+/// and how much of it was taken.
+fn read(limits: HeadLimits, stream: &[u8], piece: usize) -> Result<(usize, bool, usize), Fault> {
+    let mut reader = Reader::new(limits);
+    let (mut received, mut requests) = (BytesMut::new(), 0);
+    for piece in stream.chunks(piece.max(1)) {
+        received.extend_from_slice(piece);
+        loop {
+            if reader.is_in_body() {
+                match reader.body(&mut received)? {
+                    Piece::Short => break,
+                    Piece::Data(_) | Piece::Trailers(_) | Piece::Over => {}
+                }
+            } else if reader.head(&mut received)?.is_some() {
+                requests += 1;
+            } else {
+                break;
             }
-            Scanned::Hold(at) => {
-                passed += at;
-                held.drain(..at);
-            }
-            Scanned::Asked(at) => return Ok(passed + at),
-            Scanned::BadHead(_, fault) | Scanned::BadBody(_, fault) => return Err(fault),
         }
     }
-    Ok(passed)
+    Ok((requests, reader.is_in_body(), stream.len() - received.len()))
+}
+
+fn whole(stream: &[u8]) -> Result<(usize, bool, usize), Fault> {
+    read(LIMITS, stream, stream.len())
 }
 
 #[test]
@@ -54,11 +55,9 @@ fn what_is_well_formed_passes_in_one_piece_and_in_many() {
         ("OPTIONS * HTTP/1.1\r\n\r\n", 1),
         ("M-SEARCH http://a/ HTTP/1.1\r\n\r\n", 1),
     ] {
-        let mut scanner = Scanner::new(LIMITS);
-        assert_eq!(scanner.scan(stream.as_bytes()), Scanned::Whole, "{stream:?}");
-        assert_eq!((scanner.heads(), scanner.phase()), (heads, Phase::Idle), "{stream:?}");
-        for piece in 1..=3 {
-            assert_eq!(in_pieces(stream.as_bytes(), piece), Ok(stream.len()), "{stream:?} by {piece}");
+        for piece in [stream.len(), 1, 2, 3] {
+            let expected = Ok((heads, false, stream.len()));
+            assert_eq!(read(LIMITS, stream.as_bytes(), piece), expected, "{stream:?} by {piece}");
         }
     }
 }
@@ -144,58 +143,96 @@ fn what_two_readers_could_read_differently_is_refused() {
         (chunked("0\r\nContent-Length: 5\r\n\r\n"), Fault::ContentLength),
         (chunked("0\r\nTransfer-Encoding: chunked\r\n\r\n"), Fault::TransferEncoding),
     ] {
-        let found = match scanned(stream.as_bytes()) {
-            Scanned::BadHead(_, fault) | Scanned::BadBody(_, fault) => Some(fault),
-            _ => None,
-        };
-        assert_eq!(found, Some(fault), "{stream:?}");
-        for piece in 1..=3 {
-            assert_eq!(in_pieces(stream.as_bytes(), piece), Err(fault), "{stream:?} by {piece}");
+        for piece in [stream.len(), 1, 2, 3] {
+            assert_eq!(read(LIMITS, stream.as_bytes(), piece), Err(fault), "{stream:?} by {piece}");
         }
     }
 }
 
 #[test]
-fn a_fault_is_found_where_its_head_begins() {
-    let good = "POST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\nok";
-    let stream = format!("{good}GET /b HTTP/1.1\r\nA : b\r\n\r\n");
-    let mut scanner = Scanner::new(LIMITS);
-    assert_eq!(scanner.scan(stream.as_bytes()), Scanned::BadHead(good.len(), Fault::FieldName));
-    assert_eq!(scanner.heads(), 1);
-    let line = scanner.request_line(&stream.as_bytes()[good.len()..]);
-    assert_eq!(line, Some((&b"GET"[..], &b"/b"[..], true)));
+fn a_request_is_read_as_it_was_written() {
+    let sent = "\r\nPUT /a?b=%20 HTTP/1.1\r\nHost:a.example\r\nX-Much: \t b  c \t\r\nx-much:\r\nÄ\r\n";
+    let (good, bad) = sent.split_at(sent.len() - 4);
+    let mut received = BytesMut::from(format!("{good}X: \u{e4}\r\nContent-Length: 2\r\n\r\nok").as_bytes());
+    let mut reader = Reader::new(LIMITS);
+    let Parts { method, uri, version, headers, .. } = reader.head(&mut received).unwrap().unwrap().parts;
+    assert_eq!((method.as_str(), uri.to_string(), version), ("PUT", "/a?b=%20".to_owned(), Version::HTTP_11));
+    let fields: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    assert_eq!(
+        fields,
+        [
+            ("host", &b"a.example"[..]),
+            ("x-much", b"b  c"),
+            ("x-much", b""),
+            ("x", "\u{e4}".as_bytes()),
+            ("content-length", b"2"),
+        ]
+    );
+    assert_eq!(reader.left(), Some(2));
+    assert_eq!(reader.body(&mut received), Ok(Piece::Data("ok".into())));
+    assert_eq!(reader.body(&mut received), Ok(Piece::Over));
+    assert_eq!(whole(format!("{good}{bad}").as_bytes()), Err(Fault::FieldName));
+}
+
+#[test]
+fn trailers_come_behind_the_chunks_they_follow() {
+    let sent = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\nGET";
+    let (mut reader, mut received) = (Reader::new(LIMITS), BytesMut::from(sent));
+    assert!(reader.head(&mut received).unwrap().is_some());
+    assert_eq!((reader.is_in_body(), reader.left()), (true, None));
+    assert_eq!(reader.body(&mut received), Ok(Piece::Data("ok".into())));
+    let Ok(Piece::Trailers(trailers)) = reader.body(&mut received) else { panic!("no trailers") };
+    assert_eq!(trailers["x-sum"], "1");
+    assert_eq!((reader.body(&mut received), &received[..]), (Ok(Piece::Over), &b"GET"[..]));
+}
+
+#[test]
+fn a_refused_head_is_known_by_its_request_line_if_that_is_good() {
+    for (sent, known) in [
+        ("GET /b HTTP/1.1\r\nA : b\r\n\r\n", ("GET", "/b", Version::HTTP_11)),
+        ("GET /b HTTP/1.0\r\nA : b\r\n\r\n", ("GET", "/b", Version::HTTP_10)),
+        ("GET /b HTTP/3.1\r\nA: b\r\n\r\n", ("-", "*", Version::HTTP_11)),
+        ("CONNECT a:1 HTTP/1.1\r\nA : b\r\n\r\n", ("-", "*", Version::HTTP_11)),
+        ("GET http://[a/ HTTP/1.1\r\nA: b\r\n\r\n", ("-", "*", Version::HTTP_11)),
+    ] {
+        let (mut reader, mut received) = (Reader::new(LIMITS), BytesMut::from(sent));
+        assert!(reader.head(&mut received).is_err(), "{sent:?}");
+        let Parts { method, uri, version, .. } = reader.refused(&received);
+        assert_eq!((method.as_str(), &*uri.to_string(), version), known, "{sent:?}");
+    }
 }
 
 #[test]
 fn heads_are_limited_in_size_and_number_of_fields() {
     let limits = HeadLimits { fields: 3, size: 200 };
-    let of = |stream: &str| Scanner::new(limits).scan(stream.as_bytes());
+    let of = |stream: &str| read(limits, stream.as_bytes(), stream.len()).map(|(requests, ..)| requests);
     let head = |fields: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(fields));
-    assert_eq!(of(&head(3)), Scanned::Whole);
-    assert_eq!(of(&head(4)), Scanned::BadHead(0, Fault::TooManyFields));
+    assert_eq!(of(&head(3)), Ok(1));
+    assert_eq!(of(&head(4)), Err(Fault::TooManyFields));
     let long = "x".repeat(200);
-    assert_eq!(of(&format!("GET /{long}")), Scanned::BadHead(0, Fault::TargetTooLong));
-    assert_eq!(of(&format!("GET / HTTP/1.1\r\nA: {long}")), Scanned::BadHead(0, Fault::HeadTooLarge));
-    assert_eq!(of(&format!("GET / HTTP/1.1\r\nA: {long}\r\n\r\n")), Scanned::BadHead(0, Fault::HeadTooLarge));
-    let trailers =
-        format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{}", "A: b\r\n".repeat(4));
-    let body = trailers.find("A: b").unwrap();
-    assert_eq!(of(&trailers), Scanned::BadBody(body, Fault::TooManyFields));
+    assert_eq!(of(&format!("GET /{long}")), Err(Fault::TargetTooLong));
+    assert_eq!(of(&format!("GET / HTTP/1.1\r\nA: {long}")), Err(Fault::HeadTooLarge));
+    assert_eq!(of(&format!("GET / HTTP/1.1\r\nA: {long}\r\n\r\n")), Err(Fault::HeadTooLarge));
+    let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+    assert_eq!(of(&format!("{chunked}{}", "A: b\r\n".repeat(4))), Err(Fault::TooManyFields));
 }
 
 #[test]
-fn what_follows_a_wish_to_switch_waits_for_the_answer() {
-    let wish = "GET / HTTP/1.1\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n";
-    let mut scanner = Scanner::new(LIMITS);
-    assert_eq!(scanner.scan(&[wish.as_bytes(), b"\x81\x05"].concat()), Scanned::Asked(wish.len()));
-    scanner.stays();
-    assert_eq!(scanner.scan(b"GET / HTTP/1.1\r\n\r\n"), Scanned::Whole);
-    for no_wish in [
-        "GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
-        "GET / HTTP/1.1\r\nConnection: Upgrade\r\n\r\n",
-        "GET / HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+fn what_a_client_wishes_of_its_connection_is_noted() {
+    let none = Wishes::default();
+    for (field, wishes) in [
+        ("A: close", none),
+        ("Connection: x, Close", Wishes { close: true, ..none }),
+        ("connection: Keep-Alive", Wishes { keep_alive: true, ..none }),
+        ("Connection: closed", none),
+        ("Expect: 100-Continue", Wishes { expects: true, ..none }),
+        ("Expect: 200-ok", none),
+        ("TE: gzip;q=0.5, trailers", Wishes { trailers: true, ..none }),
+        ("TE: gzip", none),
     ] {
-        assert_eq!(scanned(no_wish.as_bytes()), Scanned::Whole, "{no_wish:?}");
+        let mut received = BytesMut::from(format!("GET / HTTP/1.1\r\n{field}\r\n\r\n").as_bytes());
+        let asked = Reader::new(LIMITS).head(&mut received).unwrap().unwrap();
+        assert_eq!(asked.wishes, wishes, "{field}");
     }
 }
 
@@ -237,7 +274,7 @@ fn heads() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(pieces, 0..24).prop_map(|pieces| pieces.concat().into_bytes())
 }
 
-/// Where the first head ends for httparse, as hyper asks it.
+/// Where the first head ends for httparse.
 fn httparse_end(stream: &[u8]) -> Option<usize> {
     let mut fields = [httparse::EMPTY_HEADER; 128];
     match httparse::Request::new(&mut fields).parse(stream) {
@@ -265,12 +302,6 @@ proptest! {
 
     #[test]
     fn pieces_change_nothing(stream in heads(), piece in 1usize..9) {
-        let mut scanner = Scanner::new(LIMITS);
-        let whole = match scanner.scan(&stream) {
-            Scanned::Whole => Ok(stream.len()),
-            Scanned::Hold(at) | Scanned::Asked(at) => Ok(at),
-            Scanned::BadHead(_, fault) | Scanned::BadBody(_, fault) => Err(fault),
-        };
-        prop_assert_eq!(in_pieces(&stream, piece), whole);
+        prop_assert_eq!(read(LIMITS, &stream, piece), whole(&stream));
     }
 }

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
 use http_body::Body;
 use tokio::io::AsyncWrite;
@@ -190,17 +190,17 @@ fn write_head(out: &mut BytesMut, head: &Parts, announced: Announced) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn field(out: &mut BytesMut, name: &str, value: &HeaderValue) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
-    out.extend_from_slice(b"\r\n");
+pub fn field(out: &mut impl BufMut, name: &str, value: &HeaderValue) {
+    out.put_slice(name.as_bytes());
+    out.put_slice(b": ");
+    out.put_slice(value.as_bytes());
+    out.put_slice(b"\r\n");
 }
 
 /// The last chunk, and the trailer fields behind it. Those that frame or route a message have no place there (RFC 9110
 /// §6.5.1).
-fn end_chunks(out: &mut BytesMut, trailers: Option<&HeaderMap>) {
-    out.extend_from_slice(b"0\r\n");
+pub fn end_chunks(out: &mut impl BufMut, trailers: Option<&HeaderMap>) {
+    out.put_slice(b"0\r\n");
     for (name, value) in trailers.into_iter().flatten() {
         let frames_or_routes = [
             header::TRANSFER_ENCODING,
@@ -215,7 +215,7 @@ fn end_chunks(out: &mut BytesMut, trailers: Option<&HeaderMap>) {
             field(out, name.as_str(), value);
         }
     }
-    out.extend_from_slice(b"\r\n");
+    out.put_slice(b"\r\n");
 }
 
 #[cfg(test)]

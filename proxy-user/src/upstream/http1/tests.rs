@@ -56,7 +56,7 @@ fn asked(answer: &'static [u8]) -> Result<(StatusCode, Vec<u8>), Fault> {
             server.write_all(answer).await.unwrap();
         },
         |mut connection| async move {
-            let head = connection.exchange(&get(), RequestBody::Empty).await?;
+            let head = connection.exchange(&get(), RequestBody::Empty, Early::default()).await?;
             Ok((head.status, read_body(&mut connection).await?))
         },
     )
@@ -76,7 +76,7 @@ fn a_connection_is_good_for_one_request_after_the_other() {
             let mut bodies = Vec::new();
             for _ in 0..3 {
                 assert!(connection.is_quiet());
-                connection.exchange(&get(), RequestBody::Empty).await.unwrap();
+                connection.exchange(&get(), RequestBody::Empty, Early::default()).await.unwrap();
                 bodies.push(read_body(&mut connection).await.unwrap());
                 assert!(connection.is_reusable());
             }
@@ -87,7 +87,7 @@ fn a_connection_is_good_for_one_request_after_the_other() {
 }
 
 #[test]
-fn what_comes_before_the_answer_proper_is_passed_over() {
+fn what_comes_before_the_answer_proper_is_not_taken_for_it() {
     let answer = asked(
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n\
           HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi",
@@ -128,7 +128,7 @@ fn what_follows_an_answer_spoils_the_connection() {
             server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhiHTTP/1.1 200").await.unwrap();
         },
         |mut connection| async move {
-            connection.exchange(&get(), RequestBody::Empty).await.unwrap();
+            connection.exchange(&get(), RequestBody::Empty, Early::default()).await.unwrap();
             read_body(&mut connection).await.unwrap();
             connection.is_reusable()
         },
@@ -160,7 +160,7 @@ fn after_a_switch_what_came_behind_the_head_is_read_first() {
         |mut connection| async move {
             let mut head = get();
             head.headers.insert(header::UPGRADE, http::HeaderValue::from_static("x"));
-            connection.exchange(&head, RequestBody::Empty).await.unwrap();
+            connection.exchange(&head, RequestBody::Empty, Early::default()).await.unwrap();
             let mut read = String::new();
             connection.read_to_string(&mut read).await.unwrap();
             read
