@@ -189,9 +189,9 @@ fn work_is_spread_as_the_service_says() -> Done {
     assert_eq!(by.get("one"), None);
     // A server that is gone loses its visitors: they get another one, with its cookie.
     if mine == "one" {
-        stand.one.kill()?
+        stand.one.kill()?;
     } else {
-        stand.two.kill()?
+        stand.two.kill()?;
     }
     let other = if mine == "one" { "two" } else { "one" };
     let moved = with_cookie(&stand.visitor, &cookie)?;

@@ -44,7 +44,15 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => {
+                let read = Pin::new(&mut *stream).poll_read(cx, buffer);
+                // What TLS itself has to answer (an alert, a new key) would wait for an answer of HTTP's, and the client
+                // for it. Whether it goes out at once or with that answer is all the same to this read.
+                if stream.get_ref().1.wants_write() {
+                    let _ = Pin::new(stream).poll_flush(cx);
+                }
+                read
+            }
         }
     }
 }
