@@ -2,11 +2,16 @@
 
 use http::{HeaderMap, header};
 
-/// The value of the first cookie of that name, without the quotes that it may stand in.
+/// The value of the first cookie of that name.
 pub fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    values(headers, name).next()
+}
+
+/// The values of the cookies of that name, in the order in which they were sent, without the quotes that they may stand in.
+pub fn values<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
     let pairs =
         headers.get_all(header::COOKIE).iter().flat_map(|field| field.as_bytes().split(|&byte| byte == b';'));
-    pairs.map(<[u8]>::trim_ascii).find_map(|pair| {
+    pairs.map(<[u8]>::trim_ascii).filter_map(move |pair| {
         let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
     })

@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{judge::Judge, sticky::Key};
-use crate::blocklist::store;
+use crate::{blocklist::store, sticky::key::OwnKey};
 
 const VERSION: u32 = 1;
 
@@ -87,17 +87,7 @@ impl Memory {
 
     /// What cookies are signed with.
     pub fn key(&self) -> Arc<Key> {
-        let key = || {
-            Key::kept(&self.state).unwrap_or_else(|error| {
-                let place = self.state.join("sticky.key");
-                tracing::warn!(
-                    "{} can't be read or made: {error}; visitors lose their variants when the daemon starts anew",
-                    place.display()
-                );
-                Key::fleeting()
-            })
-        };
-        self.key.get_or_init(|| Arc::new(key())).clone()
+        self.key.get_or_init(|| Arc::new(OwnKey::within(&self.state).into())).clone()
     }
 }
 

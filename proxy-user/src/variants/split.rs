@@ -8,12 +8,13 @@ use http::{HeaderMap, HeaderValue, header};
 use super::{
     Asking, Counting,
     figures::{Failure, Figures},
-    sticky::{self, Key},
+    sticky::Key,
     through,
 };
 use crate::{
     access_log::Exchange,
     body::RequestBody,
+    cookies,
     service::Service,
     upstream::{attempt::Answer, deliver::Undelivered},
 };
@@ -141,8 +142,9 @@ impl Split {
     fn held(&self, headers: &HeaderMap) -> Option<usize> {
         let sticky = self.sticky.as_ref()?;
         // A browser sends one, or one for each path; each costs a signature.
-        let mut known = sticky::cookies(headers, &sticky.cookie)
+        let mut known = cookies::values(headers, &sticky.cookie)
             .take(4)
+            .filter_map(|value| std::str::from_utf8(value).ok())
             .filter_map(|value| sticky.key.verify(&self.name, value))
             .filter_map(|name| self.variants.iter().position(|variant| *variant.service.name == *name));
         known.next()

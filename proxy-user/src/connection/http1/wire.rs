@@ -3,10 +3,12 @@
 //! Between two requests it holds no buffer: bytes are read into one that all connections of a worker share, and only what
 //! came is kept.
 
+mod state;
+
 use std::{
     cell::{Cell, RefCell},
-    io::{self, IoSlice},
-    pin::{Pin, pin},
+    io,
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
 };
@@ -14,8 +16,9 @@ use std::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{Version, request::Parts};
 use http_body::Frame;
-use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
+use self::state::{READ, State};
 use super::{
     body::BodyFault,
     stream::{Stream, Switched},
@@ -23,16 +26,10 @@ use super::{
 use crate::{
     hygiene::{
         Fault,
-        http1::{Asked, HeadLimits, Piece, Reader},
+        http1::{Asked, HeadLimits, Reader},
     },
     upgrade::Crossing,
 };
-
-/// As much is read at a time of what is not a large body.
-const READ: usize = 16 * 1024;
-
-/// As much is read at a time of a large body.
-const LARGEST_READ: usize = 128 * 1024;
 
 /// While a request is answered, so much is read of those behind it.
 const AHEAD: usize = 16 * 1024;
@@ -58,35 +55,6 @@ pub type Turn = u32;
 pub struct Wire {
     state: RefCell<State>,
     turn: Cell<Turn>,
-}
-
-#[derive(Debug)]
-struct State {
-    stream: Stream,
-    reader: Reader,
-    received: BytesMut,
-    /// What is to be sent, and how much of it was.
-    out: Vec<u8>,
-    sent: usize,
-    /// Some of what was sent may still wait in TLS's own buffer.
-    unflushed: bool,
-    /// The client knows informational heads.
-    early: bool,
-    /// The client waits for a word before it sends its body.
-    expects: bool,
-    /// The answer has begun.
-    answering: bool,
-    /// Somebody may still read the body.
-    wanted: bool,
-    /// As much as was last read at once of a body whose length isn't known.
-    read: usize,
-    /// The client has closed its side.
-    ended: bool,
-    /// The rule that it broke in a body.
-    fault: Option<Fault>,
-    /// Who waits for the body to end, to look after the client itself.
-    watcher: Option<Waker>,
-    switch: Option<Crossing>,
 }
 
 /// What comes next from a client.
@@ -401,106 +369,5 @@ impl Wire {
     /// Closes with a reset: nobody shall take what was sent for all there is.
     pub fn reset(&self) {
         super::super::reset(self.state.borrow_mut().stream.tcp());
-    }
-}
-
-// === impl State ===
-
-impl State {
-    /// Receives some more, by way of the worker's own buffer.
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
-            self.received.extend_from_slice(buffer.filled());
-            Poll::Ready(Ok(buffer.filled().len()))
-        })
-    }
-
-    /// Receives more of a body: much at a time where there is much to come.
-    fn poll_receive_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let wanted = match self.reader.left() {
-            Some(left) if left < READ as u64 => return self.poll_receive(cx),
-            Some(left) => usize::try_from(left).unwrap_or(LARGEST_READ).min(LARGEST_READ),
-            None if self.read <= READ => return self.poll_receive(cx).map_ok(|received| self.grow(received)),
-            None => self.read,
-        };
-        if self.received.capacity() - self.received.len() < wanted / 2 {
-            self.received.reserve(wanted);
-        }
-        let received = ready!(pin!(self.stream.read_buf(&mut self.received)).poll(cx))?;
-        Poll::Ready(Ok(self.grow(received)))
-    }
-
-    /// When as much came as was asked for, there is more, and it is better read in fewer pieces.
-    fn grow(&mut self, received: usize) -> usize {
-        self.read = if received >= self.read { (self.read * 2).min(LARGEST_READ) } else { self.read };
-        received
-    }
-
-    /// The next piece of the body.
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        if let Some(fault) = self.fault {
-            return Poll::Ready(Some(Err(BodyFault::Broken(fault))));
-        }
-        loop {
-            match self.reader.body(&mut self.received) {
-                Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-                Ok(Piece::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
-                Ok(Piece::Over) => return Poll::Ready(None),
-                Ok(Piece::Short) => {}
-                Err(fault) => {
-                    self.fault = Some(fault);
-                    return Poll::Ready(Some(Err(BodyFault::Broken(fault))));
-                }
-            }
-            match ready!(self.poll_receive_body(cx)) {
-                Ok(0) => {
-                    self.ended = true;
-                    return Poll::Ready(Some(Err(BodyFault::Cut)));
-                }
-                Ok(_) => {}
-                Err(error) => return Poll::Ready(Some(Err(BodyFault::Io(error)))),
-            }
-        }
-    }
-
-    /// Tells a client that waits for it that its body is wanted.
-    fn go_on(&mut self, cx: &mut Context<'_>) {
-        if self.answering {
-            return;
-        }
-        if std::mem::take(&mut self.expects) && self.received.is_empty() {
-            self.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-        }
-        self.send_early(cx);
-    }
-
-    /// Sends what comes before the answer. Mostly it goes at once; whoever doesn't take it is found out by the answer.
-    fn send_early(&mut self, cx: &mut Context<'_>) {
-        while self.sent < self.out.len() {
-            let Poll::Ready(Ok(sent)) = self.poll_write(&Bytes::new(), cx) else { return };
-            self.sent += sent;
-        }
-        if self.unflushed && matches!(Pin::new(&mut self.stream).poll_flush(cx), Poll::Ready(Ok(()))) {
-            self.unflushed = false;
-        }
-    }
-
-    fn poll_write(&mut self, data: &Bytes, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let out = &self.out[self.sent..];
-        let stream = Pin::new(&mut self.stream);
-        let sent = if data.is_empty() {
-            ready!(stream.poll_write(cx, out))?
-        } else if out.is_empty() {
-            ready!(stream.poll_write(cx, data))?
-        } else {
-            ready!(stream.poll_write_vectored(cx, &[IoSlice::new(out), IoSlice::new(data)]))?
-        };
-        if sent == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
-        self.unflushed = true;
-        Poll::Ready(Ok(sent))
     }
 }
