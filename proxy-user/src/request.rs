@@ -288,7 +288,8 @@ async fn answered(
                 Occasion { status: Some(head.status), left: by_status::retry_after(&head.headers) };
             let kept = by_status::kept(&head.headers);
             drop_answer(answer);
-            let mut page = show(page, Why::Status, occasion, &snapshot, means, taste, &mut exchange).await;
+            let page = show(page, Why::Status, occasion, &snapshot, means, taste, &mut exchange);
+            let mut page = Box::pin(page).await;
             page.headers_mut().extend(kept);
             dressed(refuse(Refusal::Page(service, Why::Status, page), entrypoint, taste, exchange))
         }
@@ -337,7 +338,7 @@ async fn answered(
     }
 }
 
-/// The page for when no server answers.
+/// The page for when no server answers. Boxed, since it is large and most requests are answered.
 async fn all_down(
     service: &Service,
     snapshot: &Snapshot,
@@ -345,7 +346,8 @@ async fn all_down(
     reader: &Reader,
     exchange: &mut Exchange,
 ) -> Response<Bytes> {
-    show(service.page(), Why::AllDown, Occasion::default(), snapshot, means, reader, exchange).await
+    let page = show(service.page(), Why::AllDown, Occasion::default(), snapshot, means, reader, exchange);
+    Box::pin(page).await
 }
 
 /// Turns a refusal into its answer, and notes it in the exchange.

@@ -160,7 +160,9 @@ async fn ask(
         }
     }
     let limit = service.timeouts.connect;
-    let opened = timeout(limit, open(means.pool, service, server, Some(means.ends), http1)).await;
+    // Boxed, since it is large and most requests go over a connection that is open.
+    let opening = Box::pin(open(means.pool, service, server, Some(means.ends), http1));
+    let opened = timeout(limit, opening).await;
     match opened.unwrap_or(Err(ConnectFault::Timeout(limit))) {
         Ok(carrier) => exchange(means, service, picked, carrier, terms, head, body).await,
         Err(fault) => {

@@ -286,7 +286,7 @@ impl<'a> Delivery<'a> {
         self.repetitions += 1;
         let longest = longest_backoff(self.service.retry.backoff, self.repetitions);
         if !longest.is_zero() {
-            sleep(longest.mul_f64(fastrand::f64())).await;
+            Box::pin(sleep(longest.mul_f64(fastrand::f64()))).await;
         }
     }
 
