@@ -7,6 +7,7 @@
 mod answer;
 mod body;
 mod sending;
+mod shelf;
 mod stream;
 mod wire;
 
@@ -23,6 +24,7 @@ use http::{Method, Request, Version, request::Parts};
 use self::{
     answer::Manner,
     sending::{Broke, Sending},
+    shelf::Shelved,
     wire::{Next, Wire},
 };
 pub use self::{
@@ -71,10 +73,12 @@ pub async fn speak(stream: Stream, caller: Rc<Caller>) {
         loop {
             let next = next(&wire, &caller, &mut stall, closing.as_mut(), &mut listens).await;
             let after = match next {
-                Next::Request(asked) => Box::pin(exchange(&wire, &caller, asked, None, &mut stall)).await,
+                Next::Request(asked) => {
+                    Shelved::new(|| exchange(&wire, &caller, asked, None, &mut stall)).await
+                }
                 Next::Refused(parts, fault) => {
                     let asked = Asked { parts, wishes: Wishes { close: true, ..Wishes::default() } };
-                    Box::pin(exchange(&wire, &caller, asked, Some(fault), &mut stall)).await
+                    Shelved::new(|| exchange(&wire, &caller, asked, Some(fault), &mut stall)).await
                 }
                 Next::End => After::Close,
             };
