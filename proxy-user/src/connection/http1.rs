@@ -7,7 +7,6 @@
 mod answer;
 mod body;
 mod sending;
-mod shelf;
 mod stream;
 mod wire;
 
@@ -24,7 +23,6 @@ use http::{Method, Request, Version, request::Parts};
 use self::{
     answer::Manner,
     sending::{Broke, Sending},
-    shelf::Shelved,
     wire::{Next, Wire},
 };
 pub use self::{
@@ -73,12 +71,10 @@ pub async fn speak(stream: Stream, caller: Rc<Caller>) {
         loop {
             let next = next(&wire, &caller, &mut stall, closing.as_mut(), &mut listens).await;
             let after = match next {
-                Next::Request(asked) => {
-                    Shelved::new(|| exchange(&wire, &caller, asked, None, &mut stall)).await
-                }
+                Next::Request(asked) => Box::pin(exchange(&wire, &caller, asked, None, &mut stall)).await,
                 Next::Refused(parts, fault) => {
                     let asked = Asked { parts, wishes: Wishes { close: true, ..Wishes::default() } };
-                    Shelved::new(|| exchange(&wire, &caller, asked, Some(fault), &mut stall)).await
+                    Box::pin(exchange(&wire, &caller, asked, Some(fault), &mut stall)).await
                 }
                 Next::End => After::Close,
             };
