@@ -35,9 +35,10 @@ impl Cutter {
             let listener = namespace.run(|| TcpListener::bind("0.0.0.0:9090"))??;
             let (after, met) = (after.clone(), met.clone());
             std::thread::spawn(move || {
-                for stream in listener.incoming().map_while(Result::ok) {
+                for mut stream in listener.incoming().map_while(Result::ok) {
                     let cut = *after.lock().unwrap_or_else(PoisonError::into_inner);
-                    if read_and_break(stream, cut) {
+                    // Counted before the connection breaks: whoever hears of that may look at once.
+                    if read_until(&mut stream, cut) {
                         met.fetch_add(1, Ordering::SeqCst);
                     }
                 }
@@ -57,7 +58,7 @@ impl Cutter {
 }
 
 /// Whether something came.
-fn read_and_break(mut stream: TcpStream, cut: Cut) -> bool {
+fn read_until(stream: &mut TcpStream, cut: Cut) -> bool {
     let most = if let Cut::Reading(most) = cut { most } else { usize::MAX };
     let mut received = 0;
     // The request's bytes come at once; when no more come for a moment, it is whole.
