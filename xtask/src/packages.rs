@@ -30,6 +30,10 @@ pub const FOR_LABS: &[Program] = &[
     Program { name: "promtool", package: "prometheus", purpose: "checking metrics" },
     Program { name: "dnsmasq", package: "dnsmasq-base", purpose: "a DNS server" },
     Program { name: "bpftool", package: "bpftool", purpose: "looking at the kernel's maps" },
+    Program { name: "haproxy", package: "haproxy", purpose: "a server that reads the PROXY protocol" },
+    Program { name: "ethtool", package: "ethtool", purpose: "frames that a veth takes as they are" },
+    Program { name: "tmux", package: "tmux", purpose: "a terminal" },
+    Program { name: "jq", package: "jq", purpose: "what the README types" },
 ];
 
 /// What `bench http` and `bench failover` measure against, and with.
