@@ -10,6 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{Block, Blocklist};
+use crate::state_file;
 
 const VERSION: u32 = 1;
 
@@ -32,18 +33,12 @@ pub fn path(state: &Path) -> PathBuf {
 /// # Errors
 /// A sentence, when the file is there and can't be believed.
 pub fn load(path: &Path) -> Result<Blocklist, String> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Blocklist::default()),
-        Err(error) => return Err(format!("{} can't be read: {error}", path.display())),
+    let Some(kept) = state_file::read(path, VERSION, |kept: &Kept| kept.version)? else {
+        return Ok(Blocklist::default());
     };
-    let damaged = |why: String| format!("{} is damaged or was edited ({why})", path.display());
-    let kept: Kept = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-    if kept.version != VERSION {
-        return Err(damaged(format!("its layout is {}, this weir's is {VERSION}", kept.version)));
-    }
     if let Some(odd) = kept.blocks.iter().find(|block| block.prefix != block.prefix.trunc()) {
-        return Err(damaged(format!("{} has bits set behind its length", odd.prefix)));
+        let why = format!("{} has bits set behind its length", odd.prefix);
+        return Err(state_file::damaged(path, &why));
     }
     Ok(kept.blocks.into_iter().collect())
 }
@@ -51,11 +46,7 @@ pub fn load(path: &Path) -> Result<Blocklist, String> {
 /// Likewise; a file that can't be believed is told, and put out of the way for somebody to look at.
 pub fn load_or_set_aside(path: &Path) -> Blocklist {
     load(path).unwrap_or_else(|why| {
-        let aside = path.with_extension("json.damaged");
-        let kept = match fs::rename(path, &aside) {
-            Ok(()) => format!("it is kept as {}", aside.display()),
-            Err(error) => format!("and it can't be put aside: {error}"),
-        };
+        let kept = state_file::set_aside(path);
         tracing::error!("{why}: NOBODY IS BLOCKED any more; {kept}");
         Blocklist::default()
     })

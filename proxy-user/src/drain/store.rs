@@ -1,7 +1,7 @@
 //! What is drained, on disk: `STATE/drains.json`, replaced whole at every change.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{By, DrainList, Name, Word};
-use crate::control::trial::write_whole;
+use crate::{control::trial::write_whole, state_file};
 
 const VERSION: u32 = 1;
 
@@ -47,16 +47,9 @@ pub fn path(state: &Path) -> PathBuf {
 /// # Errors
 /// A sentence, when the file is there and can't be believed.
 pub fn load(path: &Path) -> Result<DrainList, String> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(DrainList::default()),
-        Err(error) => return Err(format!("{} can't be read: {error}", path.display())),
+    let Some(kept) = state_file::read(path, VERSION, |kept: &Kept| kept.version)? else {
+        return Ok(DrainList::default());
     };
-    let damaged = |why: String| format!("{} is damaged or was edited ({why})", path.display());
-    let kept: Kept = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-    if kept.version != VERSION {
-        return Err(damaged(format!("its layout is {}, this weir's is {VERSION}", kept.version)));
-    }
     let servers = kept.servers.into_iter().map(|kept| {
         let KeptServer { service, server, since, by, who, why } = kept;
         (Name { service, server }, Word { since, by, who, why })
@@ -67,11 +60,7 @@ pub fn load(path: &Path) -> Result<DrainList, String> {
 /// Likewise; a file that can't be believed is told, and put out of the way for somebody to look at.
 pub fn load_or_set_aside(path: &Path) -> DrainList {
     load(path).unwrap_or_else(|why| {
-        let aside = path.with_extension("json.damaged");
-        let kept = match fs::rename(path, &aside) {
-            Ok(()) => format!("it is kept as {}", aside.display()),
-            Err(error) => format!("and it can't be put aside: {error}"),
-        };
+        let kept = state_file::set_aside(path);
         tracing::error!("{why}: NOTHING IS DRAINED any more, every server gets work again; {kept}");
         DrainList::default()
     })

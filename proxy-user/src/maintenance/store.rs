@@ -1,11 +1,11 @@
 //! Where the windows that somebody ordered outlive the daemon: one small file in the state folder.
 
-use std::{fs, io, path::Path};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::Ordered;
-use crate::blocklist::store::write;
+use crate::{blocklist::store::write, state_file};
 
 const VERSION: u32 = 1;
 
@@ -26,27 +26,16 @@ pub fn path(state: &Path) -> std::path::PathBuf {
 /// # Errors
 /// A sentence, when the file is there and can't be believed.
 pub fn load(path: &Path) -> Result<Vec<Ordered>, String> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(format!("{} can't be read: {error}", path.display())),
+    let Some(kept) = state_file::read(path, VERSION, |kept: &Kept| kept.version)? else {
+        return Ok(Vec::new());
     };
-    let damaged = |why: String| format!("{} is damaged or was edited ({why})", path.display());
-    let kept: Kept = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-    if kept.version != VERSION {
-        return Err(damaged(format!("its layout is {}, this weir's is {VERSION}", kept.version)));
-    }
     Ok(kept.windows)
 }
 
 /// Likewise; a file that can't be believed is told, and put out of the way for somebody to look at.
 pub fn load_or_set_aside(path: &Path) -> Vec<Ordered> {
     load(path).unwrap_or_else(|why| {
-        let aside = path.with_extension("json.damaged");
-        let kept = match fs::rename(path, &aside) {
-            Ok(()) => format!("it is kept as {}", aside.display()),
-            Err(error) => format!("and it can't be put aside: {error}"),
-        };
+        let kept = state_file::set_aside(path);
         tracing::error!("{why}: MAINTENANCE THAT WAS ORDERED DOESN'T HOLD any more; {kept}");
         Vec::new()
     })
@@ -63,6 +52,8 @@ pub fn save(path: &Path, windows: &[Ordered]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::maintenance::Span;
 

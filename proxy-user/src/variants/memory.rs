@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -11,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{judge::Judge, sticky::Key};
-use crate::{blocklist::store, sticky::key::OwnKey};
+use crate::{blocklist::store, state_file, sticky::key::OwnKey};
 
 const VERSION: u32 = 1;
 
@@ -45,11 +44,7 @@ impl Memory {
     pub fn at_start(state: &Path) -> Self {
         let path = path(state);
         let splits = load(&path).unwrap_or_else(|why| {
-            let aside = path.with_extension("json.damaged");
-            let kept = match fs::rename(&path, &aside) {
-                Ok(()) => format!("it is kept as {}", aside.display()),
-                Err(error) => format!("and it can't be put aside: {error}"),
-            };
+            let kept = state_file::set_aside(&path);
             tracing::error!("{why}: splits have their CONFIGURED WEIGHTS, and judges don't go on; {kept}");
             BTreeMap::new()
         });
@@ -96,16 +91,9 @@ fn path(state: &Path) -> PathBuf {
 }
 
 fn load(path: &Path) -> Result<BTreeMap<String, Kept>, String> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(format!("{} can't be read: {error}", path.display())),
+    let Some(kept) = state_file::read(path, VERSION, |kept: &Layout| kept.version)? else {
+        return Ok(BTreeMap::new());
     };
-    let damaged = |why: String| format!("{} is damaged or was edited ({why})", path.display());
-    let kept: Layout = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-    if kept.version != VERSION {
-        return Err(damaged(format!("its layout is {}, this weir's is {VERSION}", kept.version)));
-    }
     Ok(kept.splits)
 }
 
@@ -117,6 +105,8 @@ fn save(path: &Path, splits: &BTreeMap<String, Kept>) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn kept() -> Kept {
