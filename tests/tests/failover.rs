@@ -200,7 +200,11 @@ fn a_server_whose_health_check_fails_gets_no_requests() -> Done {
 #[test]
 fn a_server_that_answers_503_or_resets_costs_no_get_and_maims_no_put() -> Done {
     needs!(Need::Root, Need::Weir);
-    let stand = Stand::up()?;
+    // A second service of the same servers that nobody probes: it is found out by requests alone.
+    let stand = Stand::up_with(|_, toml| {
+        toml + "\n[service.unprobed]\nservers = [\"10.0.0.11:8080\", \"10.0.0.12:8080\"]\n\
+                \n[[route]]\nhost = \"unprobed.example.com\"\nservice = \"unprobed\"\n"
+    })?;
     for mood in [Mood::Unavailable, Mood::Reset] {
         let load = stand.load("/", 100)?;
         stand.one.be(&stand.lab, mood)?;
@@ -216,7 +220,12 @@ fn a_server_that_answers_503_or_resets_costs_no_get_and_maims_no_put() -> Done {
         stand.one.be(&stand.lab, Mood::Fine)?;
         wait_for_both(&stand.visitor)?;
     }
-    // The log tells where they have been: at least the request by which the server was found out.
+    // The log tells where a request has been. They go around: one of two begins at the server that breaks off.
+    stand.one.be(&stand.lab, Mood::Reset)?;
+    let unprobed = stand.visitor.clone().with_host("unprobed.example.com");
+    for _ in 0..2 {
+        assert_eq!(unprobed.get("/")?.upstream(), Some("two"));
+    }
     let was_reset = |line: &Value| {
         let attempts = line["attempts"].as_array().map_or(&[][..], Vec::as_slice);
         attempts.len() == 2 && attempts[0]["failed"] == "broke" && attempts[1]["status"] == 200
@@ -225,6 +234,8 @@ fn a_server_that_answers_503_or_resets_costs_no_get_and_maims_no_put() -> Done {
         let log = std::fs::read_to_string(stand.lab.folder().join("access.log"))?;
         Ok(log.lines().filter_map(|line| serde_json::from_str(line).ok()).any(|line| was_reset(&line)))
     })?;
+    stand.one.be(&stand.lab, Mood::Fine)?;
+    wait_for_both(&stand.visitor)?;
     // Where every server says so, the client gets what the last one said.
     let reply = stand.visitor.get("/status/503")?;
     assert!(reply.status == 503 && reply.upstream().is_some(), "{reply:?}");

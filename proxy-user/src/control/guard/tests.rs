@@ -1,4 +1,5 @@
 use std::{
+    io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::Path,
 };
@@ -159,8 +160,14 @@ fn a_session_is_known_by_the_processes_that_were_started_in_it() {
     let (local, remote) = (listener.local_addr().unwrap(), client.local_addr().unwrap());
     let told = format!("{} {} {} {}", remote.ip(), remote.port(), local.ip(), local.port());
     let mut shell = std::process::Command::new("cat");
-    shell.env("SSH_CONNECTION", told).stdin(std::process::Stdio::piped());
+    shell
+        .env("SSH_CONNECTION", told)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped());
     let mut shell = shell.spawn().unwrap();
+    // It has its environment once it runs: when it is spawned, the kernel may still be putting its memory in order.
+    shell.stdin.as_mut().unwrap().write_all(b".").unwrap();
+    shell.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     let established = [Session { local, remote }];
     let found = (host::logged_in(&established), host::logged_in(&[]));
     drop(shell.stdin.take());
