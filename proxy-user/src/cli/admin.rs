@@ -71,7 +71,7 @@ impl AdminArgs {
         if status.is_success() {
             return Ok(answer);
         }
-        let why = match answer["error"].as_str() {
+        let why = match answer["detail"].as_str() {
             Some(why) => why.to_owned(),
             None if status == StatusCode::NOT_FOUND => {
                 "the daemon doesn't know this command: is it another version?".to_owned()

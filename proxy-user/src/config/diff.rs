@@ -31,7 +31,7 @@ use super::{
 use crate::tls::certificates::ServerAuthorities;
 
 /// Something that is added, removed or changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Change {
     /// `entrypoint`, `allowlist`, `service`, `route`, `page`, or a section without names: `kernel` …
     pub section: String,
@@ -47,7 +47,7 @@ pub struct Change {
     pub prefixes_removed: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
     Added,
@@ -55,7 +55,7 @@ pub enum How {
     Changed,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Key {
     pub key: String,
     pub before: Option<String>,
@@ -122,7 +122,8 @@ fn list<'a>(config: &'a Config, name: &str) -> Option<&'a Allowlist> {
     config.allowlists.iter().find(|list| *list.name == *name)
 }
 
-fn things(config: &Config) -> Things {
+/// Everything that a configuration says.
+pub(super) fn things(config: &Config) -> Things {
     let Config {
         kernel,
         admin,
@@ -438,7 +439,7 @@ fn middleware(one: &Middleware) -> Keys {
     [(kind.key(), fingerprint(format!("{kind:?}").as_bytes()))].into()
 }
 
-fn shown(config: &Config, condition: &Condition) -> String {
+pub(super) fn shown(config: &Config, condition: &Condition) -> String {
     let Condition::Client(networks) = condition else { return condition.to_string() };
     let network = |network: &Network| match network {
         Network::List(id) => config.allowlists[id.0].name.to_string(),
