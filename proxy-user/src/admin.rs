@@ -1,13 +1,15 @@
 //! The admin API: what runs, for people, scripts and load balancers. On loopback and a unix socket by default.
 //!
-//! Every address can be read from; what changes something is in [`verbs`], and taken over sockets only.
+//! [`api`] has the whole table of what can be asked ([`read`], [`events`]) and ordered ([`verbs`]); [`access`] says by whom.
 
+pub mod access;
 pub mod api;
 pub mod client;
 pub mod events;
 pub mod problem;
 pub mod read;
 pub mod ready;
+mod serve;
 pub mod status;
 pub mod verbs;
 
@@ -28,7 +30,6 @@ use tokio::{
 };
 
 use crate::{
-    admin::verbs::Peer,
     config::model::{Admin, AdminAddr},
     control::{order::Desk, state::ControlState},
 };
@@ -81,14 +82,11 @@ pub fn bind(admin: &Admin) -> Result<Bound, AdminFault> {
 }
 
 /// Serves the API until the returned set is dropped. Orders go to `desk`.
-pub fn serve(bound: Bound, state: &Arc<ControlState>, desk: &Desk) -> JoinSet<io::Result<()>> {
+pub fn serve(bound: Bound, state: &Arc<ControlState>, desk: &Desk) -> JoinSet<()> {
     let mut serving = JoinSet::new();
+    let app = api::router(state.clone(), desk.clone());
     for listener in bound.0 {
-        let app = api::router(state.clone(), desk.clone()).into_make_service_with_connect_info::<Peer>();
-        match listener {
-            Listener::Tcp(listener) => serving.spawn(async move { axum::serve(listener, app).await }),
-            Listener::Unix(listener) => serving.spawn(async move { axum::serve(listener, app).await }),
-        };
+        serving.spawn(serve::at(listener, app.clone(), state.clone()));
     }
     serving
 }

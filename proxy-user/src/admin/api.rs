@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use axum::{Json, Router, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{Json, Router, http::StatusCode, middleware, response::IntoResponse, routing::get};
 use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{events, problem::Problem, read, verbs};
+use super::{access, events, problem::Problem, read, verbs};
 use crate::control::{order::Desk, state::ControlState};
 
 /// All routes, but for who may ask them: see [`super::access`].
@@ -18,11 +18,12 @@ pub fn router(state: Arc<ControlState>, desk: Desk) -> Router {
     let below_v1 = below_v1.merge(Router::from(verbs::router()).with_state(desk));
     let below_v1 = below_v1.route("/openapi.json", get(|| async { Json(document()) }));
     Router::from(at_the_root())
-        .with_state(state)
+        .with_state(state.clone())
         .nest("/api/v1", below_v1.clone())
         .nest("/api", below_v1)
         .fallback(nothing_here)
         .method_not_allowed_fallback(another_method)
+        .layer(middleware::from_fn_with_state(state, access::check))
 }
 
 /// The OpenAPI document.

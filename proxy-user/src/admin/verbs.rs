@@ -1,5 +1,4 @@
-//! The part of the admin API that changes something: POST requests, taken over unix sockets only, from root and from the
-//! user that the daemon runs as. Any local user can reach a TCP port on loopback; a socket tells who has connected.
+//! The part of the admin API that changes something: POST requests. Who may send them is decided in [`super::access`].
 //!
 //! A request becomes a [`Verb`] and goes to the control loop; what that answers goes back as JSON, an object of the
 //! verb's own or a [`Problem`].
@@ -7,16 +6,11 @@
 use axum::{
     Json,
     body::Bytes,
-    extract::{ConnectInfo, DefaultBodyLimit, Request, State, connect_info::Connected},
+    extract::{DefaultBodyLimit, State},
     http::StatusCode,
-    middleware::{self, Next},
-    response::{IntoResponse, Response},
-    serve::IncomingStream,
 };
-use nix::unistd::geteuid;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::net::{TcpListener, UnixListener};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::problem::Problem;
@@ -27,15 +21,6 @@ use crate::control::order::{
 
 /// What a request may carry at most: a long list of prefixes, never a flood.
 const LARGEST_BODY: usize = 4 << 20;
-
-/// Who is at the other end of an admin connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
-    /// Anybody who reaches the address.
-    Tcp,
-    /// A process of this user; `None`: the kernel doesn't tell.
-    Unix { uid: Option<u32> },
-}
 
 /// The verbs' routes.
 pub fn router() -> OpenApiRouter<Desk> {
@@ -54,7 +39,6 @@ pub fn router() -> OpenApiRouter<Desk> {
         .routes(routes!(drain))
         .routes(routes!(undrain))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(middleware::from_fn(only_the_owner))
 }
 
 /// A handler for each verb: they differ in their arguments, and in what the OpenAPI document says of them.
@@ -124,65 +108,10 @@ where
     answer.map(Json).map_err(|refusal| Problem::new(status(&refusal), refusal.to_string()))
 }
 
-/// Lets through who may change what the edge does. Reading is not asked about.
-async fn only_the_owner(peer: ConnectInfo<Peer>, request: Request, next: Next) -> Response {
-    match peer.0.may_change(geteuid().as_raw()) {
-        Ok(()) => next.run(request).await,
-        Err(why) => Problem::new(StatusCode::FORBIDDEN, why).into_response(),
-    }
-}
-
 fn status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::Faulty(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::Refused(_) => StatusCode::CONFLICT,
         Refusal::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
-    }
-}
-
-// === impl Peer ===
-
-impl Peer {
-    fn may_change(self, own: u32) -> Result<(), &'static str> {
-        match self {
-            Self::Tcp => Err(
-                "this address can only be read from; commands that change something are taken on the admin socket \
-                 (`--admin unix:/run/weir/admin.sock`)",
-            ),
-            Self::Unix { uid: Some(uid) } if uid == 0 || uid == own => Ok(()),
-            Self::Unix { .. } => {
-                Err("only root and the user that weir runs as may change what it does: try with sudo")
-            }
-        }
-    }
-}
-
-impl Connected<IncomingStream<'_, TcpListener>> for Peer {
-    fn connect_info(_: IncomingStream<'_, TcpListener>) -> Self {
-        Self::Tcp
-    }
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self::Unix { uid: stream.io().peer_cred().ok().map(|peer| peer.uid()) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn root_and_the_daemons_user_may_change_things_over_a_socket_and_nobody_over_tcp() {
-        for (peer, may) in [
-            (Peer::Unix { uid: Some(0) }, true),
-            (Peer::Unix { uid: Some(990) }, true),
-            (Peer::Unix { uid: Some(1000) }, false),
-            (Peer::Unix { uid: None }, false),
-            (Peer::Tcp, false),
-        ] {
-            assert_eq!(peer.may_change(990).is_ok(), may, "{peer:?}");
-        }
     }
 }

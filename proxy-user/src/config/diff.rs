@@ -20,10 +20,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     model::{
-        AccessLog, AccessLogFormat, AccessLogTarget, Acme, AcmeChallenge, Admin, AdminAddr, Allowlist,
-        AllowlistId, Cgroup, ClientIpSource, Condition, Config, Entrypoint, Fetch, HostMatch, Kernel,
-        KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Pool, ProxyProtocol, Rate,
-        Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies,
+        AccessLog, AccessLogFormat, AccessLogTarget, Acme, AcmeChallenge, Admin, AdminAddr, AdminTls,
+        Allowlist, AllowlistId, Cgroup, ClientIpSource, Condition, Config, Entrypoint, Fetch, HostMatch,
+        Kernel, KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Pool, ProxyProtocol,
+        Rate, Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies,
         SynCookiesMode, Timeouts, WhenAllDown,
     },
     value::{show, show_rate, show_size},
@@ -141,12 +141,10 @@ pub(super) fn things(config: &Config) -> Things {
         middleware,
         routes,
     } = config;
-    // Nobody wrote it, and it says nothing that the addresses don't.
-    let Admin { bind, by_default: _ } = admin;
     let mut things = Things::new();
     let mut section = |name, keys| things.insert((name, String::new()), keys);
     section("kernel", self::kernel(kernel));
-    section("admin", [("bind", joined(bind.iter().map(admin_address)))].into());
+    section("admin", self::admin(admin));
     section("log", self::log(log));
     section("shutdown", [("grace", show(*grace))].into());
     section("state", [("dir", dir.display().to_string())].into());
@@ -446,6 +444,17 @@ pub(super) fn shown(config: &Config, condition: &Condition) -> String {
         Network::Prefix(prefix) => prefix.to_string(),
     };
     format!("client in {}", joined(networks.iter().map(network)))
+}
+
+/// `by_default`: nobody wrote it, and it says nothing that the addresses don't.
+fn admin(Admin { bind, by_default: _, token, tls }: &Admin) -> Keys {
+    let mut keys = Keys::from([("bind", joined(bind.iter().map(admin_address)))]);
+    keys.extend(token.as_ref().map(|token| ("token_file", format!("a secret ({})", fingerprint(&token.0)))));
+    if let Some(AdminTls { certificates, clients }) = tls {
+        keys.insert("tls.certificates", joined(certificates.entries.iter().map(tls::certificate)));
+        keys.extend(clients.as_ref().map(|clients| ("tls.client_ca", roots(&clients.authorities.0))));
+    }
+    keys
 }
 
 fn admin_address(addr: &AdminAddr) -> String {

@@ -27,9 +27,14 @@ pub fn sections(config: &Config) -> Vec<Section> {
         .map(|((section, name), keys)| Section {
             section: section.to_owned(),
             name,
-            keys: keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+            keys: keys.into_iter().map(|(key, value)| (key.to_owned(), hidden(value))).collect(),
         })
         .collect()
+}
+
+/// Of a secret not even whether it is another one: that would help to guess a poor one.
+fn hidden(value: String) -> String {
+    if value.starts_with("a secret (") { "a secret".to_owned() } else { value }
 }
 
 /// A route's condition in words.

@@ -14,8 +14,7 @@ pub struct ConfigurationDocument {
     pub generation: u64,
     #[serde(flatten)]
     pub standing: ConfigurationStatus,
-    /// Of secrets, of keys and of what is long it is only told whether they are the same: a fingerprint, which is another one
-    /// after each start of the daemon.
+    /// Of secrets only that there is one; of certificates, middleware and what is long a fingerprint, to compare.
     pub sections: Vec<Section>,
 }
 

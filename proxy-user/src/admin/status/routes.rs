@@ -1,5 +1,7 @@
 //! `GET /api/v1/routes`: which requests go where.
 
+use std::sync::atomic::Ordering;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -40,11 +42,12 @@ pub struct RouteStatus {
 }
 
 pub fn document(snapshot: &Snapshot) -> RoutesDocument {
-    let routes = snapshot.config.routes.iter().map(|route| of(snapshot, route)).collect();
-    RoutesDocument { generation: snapshot.generation, routes }
+    let routes = snapshot.config.routes.iter().zip(&snapshot.route_requests);
+    let routes = routes.map(|(route, requests)| of(snapshot, route, requests.load(Ordering::Relaxed)));
+    RoutesDocument { generation: snapshot.generation, routes: routes.collect() }
 }
 
-fn of(snapshot: &Snapshot, route: &Route) -> RouteStatus {
+fn of(snapshot: &Snapshot, route: &Route, requests: u64) -> RouteStatus {
     let config: &Config = &snapshot.config;
     let entrypoints: Vec<String> = if route.entrypoints.is_empty() {
         config.entrypoints.iter().map(|one| one.name.to_string()).collect()
@@ -62,6 +65,6 @@ fn of(snapshot: &Snapshot, route: &Route) -> RouteStatus {
         priority: route.priority,
         middleware: route.middleware.iter().map(|id| config.middleware[id.0].name.to_string()).collect(),
         service: route.service.map(|id| config.services[id.0].name.to_string()),
-        requests: 0,
+        requests,
     }
 }
