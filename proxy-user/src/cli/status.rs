@@ -6,8 +6,12 @@ use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
 use crate::{
-    admin::status::{
-        EntrypointStatus, GateStatus, ServerStatus, ServerWatchStatus, ShadowStatus, StatusDocument, SynFlood,
+    admin::{
+        ready::{Check, ReadyDocument},
+        status::{
+            EntrypointStatus, GateStatus, ServerStatus, ServerWatchStatus, ShadowStatus, StatusDocument,
+            SynFlood,
+        },
     },
     cli::{Failure, admin::AdminArgs, print},
 };
@@ -23,8 +27,14 @@ pub struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub struct PingArgs {
+    /// Also ask whether everything is in place: configuration, first probes, the gate
+    #[arg(long)]
+    ready: bool,
     #[command(flatten)]
     admin: AdminArgs,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(args: &StatusArgs) -> Result<(), Failure> {
@@ -42,11 +52,32 @@ pub fn run(args: &StatusArgs) -> Result<(), Failure> {
 }
 
 pub fn ping(args: &PingArgs) -> Result<(), Failure> {
+    if args.ready || args.json {
+        return ready(args);
+    }
     let (status, body) = args.admin.get("/ping")?;
     if status.is_success() {
         print(&String::from_utf8_lossy(&body))
     } else {
         Err(Failure::Failed(format!("the daemon is {}", String::from_utf8_lossy(&body).trim())))
+    }
+}
+
+/// Without `--ready`, only what `/ping` asks counts, though all is told.
+fn ready(args: &PingArgs) -> Result<(), Failure> {
+    let (status, body) = args.admin.get("/ready")?;
+    let document: ReadyDocument = serde_json::from_slice(&body)
+        .map_err(|_| Failure::Failed(format!("the daemon answered {status}: is it another version?")))?;
+    if args.json {
+        print(&format!("{}\n", String::from_utf8_lossy(&body)))?;
+    }
+    let counts = |check: &&Check| !check.ok && (args.ready || check.name == "traffic");
+    let missing: Vec<_> =
+        document.checks.iter().filter(counts).map(|check| format!("{}: {}", check.name, check.why)).collect();
+    match (missing.is_empty(), args.json) {
+        (true, true) => Ok(()),
+        (true, false) => print("ready\n"),
+        (false, _) => Err(Failure::Failed(format!("not ready: {}", missing.join("; ")))),
     }
 }
 

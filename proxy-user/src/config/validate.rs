@@ -5,6 +5,7 @@
 //! get out: with a single error there is no [`Config`].
 
 mod acme;
+mod admin;
 mod allowlists;
 mod balancing;
 mod breaking;
@@ -47,7 +48,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
     variants::lead_somewhere(&written, &services, findings);
     let config = Config {
         kernel: globals::kernel(&written, findings),
-        admin: globals::admin(&written, findings),
+        admin: admin::admin(&written, findings),
         log: globals::log(&written, findings),
         shutdown: globals::shutdown(&written, findings),
         state: globals::state(&written, findings),

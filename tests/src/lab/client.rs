@@ -70,7 +70,9 @@ impl Browser {
 
     /// One over plain HTTP.
     pub fn plain(namespace: &Namespace, to: SocketAddr) -> anyhow::Result<Self> {
-        Ok(Self { target: Target::new(to, None), station: Arc::new(Station::open(namespace)?) })
+        let browser = Self { target: Target::new(to, None), station: Arc::new(Station::open(namespace)?) };
+        // Whoever asks a namespace's own address means nobody's site: the admin address takes no other name.
+        Ok(if to.ip().is_loopback() { browser.with_host(&to.to_string()) } else { browser })
     }
 
     pub fn with_host(mut self, host: &str) -> Self {
