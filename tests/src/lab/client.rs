@@ -68,6 +68,11 @@ impl Browser {
         Ok(Self { target: Target::new(to, tls), station: Arc::new(Station::open(namespace)?) })
     }
 
+    /// One over TLS, as `tls` has it.
+    pub fn with_tls(namespace: &Namespace, to: SocketAddr, tls: Arc<ClientConfig>) -> anyhow::Result<Self> {
+        Ok(Self { target: Target::new(to, Some(tls)), station: Arc::new(Station::open(namespace)?) })
+    }
+
     /// One over plain HTTP.
     pub fn plain(namespace: &Namespace, to: SocketAddr) -> anyhow::Result<Self> {
         let browser = Self { target: Target::new(to, None), station: Arc::new(Station::open(namespace)?) };
