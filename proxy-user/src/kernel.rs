@@ -33,6 +33,7 @@ mod object;
 mod pins;
 mod plan;
 mod privileges;
+pub mod sources;
 pub mod status;
 pub mod syn_cookies;
 mod sys;

@@ -1,6 +1,7 @@
 //! A service as it runs: its servers with their health, how work is spread over them, and what to do when none is left.
 
 pub mod balancer;
+pub mod waits;
 
 use std::{
     net::IpAddr,
@@ -93,6 +94,9 @@ pub struct ServiceCounters {
     pub requests: AtomicU64,
     pub retries: AtomicU64,
     pub pages: AtomicU64,
+    /// Answers with a status of 500 or more that clients got.
+    pub errors: AtomicU64,
+    pub waits: waits::Waits,
     /// A server was found that takes no WebSockets: it has been told of.
     pub no_tunnel: AtomicBool,
 }

@@ -5,6 +5,7 @@ pub mod blocks;
 pub mod certificates;
 pub mod configuration;
 pub mod drains;
+pub mod drops;
 pub mod flows;
 pub mod kernel;
 pub mod maintenance;

@@ -299,7 +299,13 @@ impl<'a> Delivery<'a> {
     /// The answer that the client gets. That a single attempt brought it goes without saying.
     fn answered(&mut self, picked: Picked<'_>, since: Instant, answer: &Answer) {
         let exchange = &mut *self.exchange;
-        exchange.server_took = Some(answer.at.duration_since(self.began));
+        let waited = answer.at.duration_since(self.began);
+        exchange.server_took = Some(waited);
+        let counters = &self.service.counters;
+        counters.waits.answered(waited);
+        if answer.head.status.is_server_error() {
+            counters.errors.fetch_add(1, Ordering::Relaxed);
+        }
         if !exchange.attempts.is_empty() {
             let server = picked.server.label.clone();
             let took = answer.at.duration_since(since);
