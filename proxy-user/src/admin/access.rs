@@ -88,7 +88,10 @@ fn may(peer: Peer, token: Token, ask: Ask<'_>, own: u32) -> Result<(), Denied> {
     let (from, certificate) = match peer {
         Peer::Unix { uid } if ask.changes() && token != Token::Right => {
             return match uid {
-                Some(uid) if uid == 0 || uid == own => Ok(()),
+                Some(uid) if uid == 0 || uid == own => match ask.is_of_strangers_page() {
+                    false => Ok(()),
+                    true => Err(Denied::OtherSite),
+                },
                 _ => Err(Denied::NotTheOwner),
             };
         }
@@ -174,6 +177,12 @@ impl Ask<'_> {
             (Some(_), None) => false,
         };
         own_origin && matches!(self.text(&FETCH_SITE), None | Some("same-origin" | "none"))
+    }
+
+    /// A browser gets at a socket through a tunnel (`ssh -L 9190:/run/weir/admin.sock`), and with it whatever pages it has open.
+    /// It names their origin whenever they change something.
+    fn is_of_strangers_page(&self) -> bool {
+        self.headers.contains_key(header::ORIGIN) && !(self.is_of_this_site() && self.names_this_host())
     }
 
     fn is_json(&self) -> bool {

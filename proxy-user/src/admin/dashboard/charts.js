@@ -1,6 +1,12 @@
-// Lines over the last 15 minutes. What is missing is a gap, not a zero.
+// Lines over the last 15 minutes, or as long as the page has looked. What is missing is a gap, not a zero.
 
 const CHART = { height: 110, left: 46, right: 8, top: 8, bottom: 18 };
+
+// So many minutes are shown: as few as hold what there is.
+function minutesOf(history) {
+  const [first, last] = [history.times[0], history.times.at(-1)];
+  return [1, 2, 5, 10, 15].find((minutes) => last - first <= minutes * 60000) ?? 15;
+}
 
 function top(lists) {
   let most = 0;
@@ -38,18 +44,19 @@ function chart(history, key, title, lines, tell, width) {
   const now = history.times.at(-1) ?? Date.now();
   const lists = lines.map((one) => history.of(one.key));
   const most = top(lists);
-  const x = (time) => inner * (1 - (now - time) / KEPT_MS);
+  const all = minutesOf(history);
+  const x = (time) => inner * (1 - (now - time) / (all * 60000));
   const y = (value) => (height - above - bottom) * (1 - value / most);
   const last = lists.map((list) => list.at(-1) ?? null);
-  const minutes = [15, 10, 5, 0];
+  const when = (part) => (part === 0 ? 'now' : all * part < 1 ? `−${Math.round(all * part * 60)} s` : `−${(all * part).toFixed(all * part % 1 ? 1 : 0)} min`);
   return h('figure', { class: 'chart', 'data-key': key, 'data-chart': key },
     h('figcaption', {}, h('span', { class: 'title' }, title), lines.map((one, at) => h('span', { class: `legend ${one.kind}` }, `${one.name} `,
       h('b', { 'data-line': one.key }, tell(last[at]))))),
-    h('svg', { viewBox: `0 0 ${width} ${height}`, width, height, role: 'img', 'aria-label': `${title}, last 15 minutes. Now: ${lines.map((one, at) => `${one.name} ${tell(last[at])}`).join(', ')}` },
+    h('svg', { viewBox: `0 0 ${width} ${height}`, width, height, role: 'img', 'aria-label': `${title}, last ${plural(all, 'minute')}. Now: ${lines.map((one, at) => `${one.name} ${tell(last[at])}`).join(', ')}` },
       [0, 0.5, 1].map((part) => h('g', { class: 'grid' },
         h('line', { x1: left, x2: width - right, y1: (above + y(most * part)).toFixed(1), y2: (above + y(most * part)).toFixed(1) }),
         h('text', { x: left - 6, y: (above + y(most * part) + 4).toFixed(1), 'text-anchor': 'end' }, tell(most * part)))),
-      minutes.map((minute) => h('text', { class: 'when', x: (left + inner * (1 - minute / 15)).toFixed(1), y: height - 4, 'text-anchor': minute === 15 ? 'start' : minute ? 'middle' : 'end' }, minute ? `−${minute} min` : 'now')),
+      [1, 0.5, 0].map((part) => h('text', { class: 'when', x: (left + inner * (1 - part)).toFixed(1), y: height - 4, 'text-anchor': { 1: 'start', 0: 'end' }[part] ?? 'middle' }, when(part))),
       h('g', { transform: `translate(${left} ${above})` }, lines.map((one, at) => h('path', { class: `line ${one.kind}`, d: line(history.times, lists[at], x, y, inner) })))));
 }
 
@@ -58,7 +65,7 @@ function spark(history, key, kind = '') {
   const list = history.of(key);
   const most = top([list]);
   const now = history.times.at(-1) ?? Date.now();
-  const x = (time) => width * (1 - (now - time) / KEPT_MS);
+  const x = (time) => width * (1 - (now - time) / (minutesOf(history) * 60000));
   const y = (value) => 2 + (height - 4) * (1 - value / most);
   return h('svg', { class: `spark ${kind}`, viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: 'none', 'aria-hidden': 'true' },
     h('path', { class: 'line', d: line(history.times, list, x, y, width) }));

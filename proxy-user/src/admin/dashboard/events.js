@@ -16,6 +16,9 @@ function took(more) {
   showEvents();
 }
 
+// Names stand between backticks.
+const named = (text) => text.split('`').map((part, at) => (at % 2 ? h('b', {}, part) : part));
+
 const kindOf = (event) => ({ error: 'bad', warning: 'warn' }[event.level]
   ?? (/(up|recovered|closed|readmitted|confirmed)$/.test(event.kind) ? 'ok' : 'idle'));
 
@@ -26,7 +29,7 @@ function showEvents() {
     const at = new Date(event.at);
     return h('li', { 'data-key': event.id }, dot(kindOf(event)),
       h('time', { datetime: event.at, title: at.toLocaleString([], { hour12: false }) }, at.toDateString() === today ? clock(event.at) : at.toLocaleDateString()),
-      h('span', {}, event.message));
+      h('span', {}, named(event.message)));
   }), events.list.length ? null : h('li', { class: 'empty' }, 'Nothing has happened yet.'));
 }
 

@@ -163,7 +163,8 @@ const THEMES = ['auto', 'light', 'dark'];
 function wear(theme) {
   if (theme === 'auto') document.documentElement.removeAttribute('data-theme');
   else document.documentElement.setAttribute('data-theme', theme);
-  byId('theme').textContent = `Theme: ${theme}`;
+  byId('theme').textContent = `◐ ${theme}`;
+  byId('theme').setAttribute('aria-label', `Theme: ${theme}`);
 }
 
 function begin() {

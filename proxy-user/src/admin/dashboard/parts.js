@@ -39,7 +39,7 @@ function notices(view, fault) {
   const held = status.maintenance.filter((one) => one.on);
   if (held.length) tell('maintenance', 'warn', `${plural(held.length, 'window')} of maintenance ${held.length === 1 ? 'holds' : 'hold'}: visitors of ${held.map(about).join('; ')} get the page.`);
   for (const entrypoint of status.entrypoints.filter((one) => one.syn_flood)) tell(`flood ${entrypoint.name}`, 'warn', `A flood of SYNs at ${entrypoint.name}, for ${lasting(entrypoint.syn_flood.seconds)}: the gate answers with cookies.`);
-  status.warnings.forEach((text, at) => tell(`warning ${at}`, 'warn', text));
+  status.warnings.forEach((text, at) => tell(`warning ${at}`, 'warn', named(text)));
   if (status.access_log_dropped) tell('log', 'warn', `${plural(status.access_log_dropped, 'line')} of the access log ${status.access_log_dropped === 1 ? 'was' : 'were'} lost: the disk could not keep up.`);
   show(byId('notices'), told);
 }
@@ -60,7 +60,8 @@ const table = (heads, rows, empty) => (rows.length
   ? h('div', { class: 'scroll' }, h('table', {}, h('thead', {}, h('tr', {}, heads.map((head) => (typeof head === 'string' ? h('th', { scope: 'col' }, head) : head)))), h('tbody', {}, rows)))
   : h('p', { class: 'empty' }, empty));
 const right = (text) => h('th', { scope: 'col', class: 'num' }, text);
-const number = (text) => h('td', { class: 'num' }, text);
+// Where there is no room for a head, the figure brings its name along.
+const number = (text, name) => h('td', { class: 'num', 'data-name': name }, text);
 const barOf = (share) => h('td', { class: 'share' }, h('svg', { viewBox: '0 0 100 8', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, h('rect', { class: 'track', width: 100, height: 8, rx: 2 }), h('rect', { class: 'fill', width: (100 * Math.min(1, share)).toFixed(1), height: 8, rx: 2 })));
 
 function drops(view) {

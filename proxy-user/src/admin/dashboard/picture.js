@@ -205,7 +205,7 @@ function below(whole, width) {
       const [from, to] = [place.get(parent.id), place.get(node.id)];
       lines.push(h('path', {
         'data-key': `>${node.id}`, class: `edge ${node.state === 'bad' ? 'bad' : ''} ${node.rate > 0 ? 'live' : ''}`,
-        'stroke-width': Math.min(3, thickness(node.rate)), d: `M${from.x + 7} ${from.y + height}V${to.y + height / 2}H${to.x}`,
+        'stroke-width': Math.min(2, thickness(node.rate)), d: `M${from.x + 7} ${from.y + height}V${to.y + height / 2}H${to.x}`,
       }));
     }
     for (const edge of whole.edges.filter((one) => one.from === node.id)) {

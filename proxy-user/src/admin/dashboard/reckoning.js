@@ -71,6 +71,7 @@ const percent = (share) => (share === null || share === undefined ? '–'
 
 function millis(value) {
   if (value === null || value === undefined) return '–';
+  if (value === 0) return '0 ms';
   if (value >= 1000) return `${(value / 1000).toFixed(value >= 10000 ? 0 : 1)} s`;
   return `${value >= 10 ? value.toFixed(0) : value.toFixed(1)} ms`;
 }

@@ -8,7 +8,7 @@ function serviceList(view) {
   const all = view.status.services;
   const shown = all.filter((service) => view.matches(service));
   const few = all.filter((service) => !service.made_of?.length).length <= 3;
-  const width = Math.max(240, Math.min(560, place.clientWidth < 760 ? place.clientWidth - 26 : (place.clientWidth - 48) / 2));
+  const width = Math.max(240, Math.min(640, place.clientWidth < 760 ? place.clientWidth - 26 : (place.clientWidth - 48) / 2));
   show(byId('services-hint'), shown.length === all.length ? plural(all.length, 'service') : `${shown.length} of ${plural(all.length, 'service')}`);
   show(place, shown.map((service) => oneService(view, service, opened.get(service.name) ?? few, Math.floor(width))),
     shown.length ? null : h('p', { class: 'empty' }, 'None is like that.'));
@@ -25,8 +25,10 @@ function oneService(view, service, isOpen, width) {
     : !service.can_answer ? 'no server answers' : down ? `${down} of ${service.servers.length} down` : plural(service.servers.length, 'server');
   return h('details', { class: `service ${kind}`, 'data-key': service.name, 'data-service': service.name, open: isOpen },
     h('summary', {}, dot(kind), h('span', { class: 'name' }, service.name), h('span', { class: 'state' }, state),
-      figure('req/s', short(view.rate(key('requests')))), figure('errors', percent(view.errorShare(service.name)), view.errorShare(service.name) > 0.01 ? 'bad' : ''),
-      figure('median', millis(latency?.p50), 'wide'), figure('slowest 1 %', millis(latency?.p99), 'wide'), spark(view.history, key('requests'))),
+      // What one that is made of others does is theirs; its requests are its routes'.
+      figure('req/s', short(composite ? sum(view.routes.routes.filter((route) => route.service === service.name).map((route) => view.rate(`r:${route.name}`))) : view.rate(key('requests')))),
+      composite ? null : [figure('errors', percent(view.errorShare(service.name)), view.errorShare(service.name) > 0.01 ? 'bad' : ''),
+        figure('median', millis(latency?.p50), 'wide'), figure('slowest 1 %', millis(latency?.p99), 'wide'), spark(view.history, key('requests'))]),
     isOpen ? h('div', { class: 'inside' }, insideService(view, service, key, width)) : null);
 }
 
@@ -42,7 +44,7 @@ function insideService(view, service, key, width) {
     split ? variants(view, split, width) : null,
     service.servers.length ? serverTable(view, service) : null,
     h('p', { class: 'foot', 'data-key': 'foot' }, [service.balance && `balance: ${service.balance}`, service.sticky && `sticky: ${service.sticky}`,
-      `${plural(service.retries, 'retry', 'retries')}`, service.hedged ? `${counted.format(service.hedged)} hedged` : '', `${plural(service.pages, 'page')} since the start`].filter(Boolean).join(' · ')),
+      composite ? '' : plural(service.retries, 'retry', 'retries'), service.hedged ? `${counted.format(service.hedged)} hedged` : '', composite ? '' : `${plural(service.pages, 'page')} since the start`].filter(Boolean).join(' · ')),
   ];
 }
 
@@ -59,7 +61,7 @@ function serverTable(view, service) {
         h('span', { class: 'line' }, server.why),
         drain ? h('span', { class: 'line' }, `drained by ${drain.who ?? drain.by}, ${lasting(ago(drain.since))} ago${drain.why ? `: ${drain.why}` : ''}`) : null,
         server.ejected_for ? h('span', { class: 'line' }, `tried again in ${lasting(server.ejected_for)}`) : null),
-      number(short(view.rate(`${id}:requests`))), number(short(view.rate(`${id}:failures`))), number(counted.format(server.active)), number(millis(server.probe_ms)),
+      number(short(view.rate(`${id}:requests`)), 'req/s'), number(short(view.rate(`${id}:failures`)), 'failed/s'), number(counted.format(server.active), 'under way'), number(millis(server.probe_ms), 'probe'),
       h('td', { class: 'acts' }, server.status === 'unresolved' ? null : drain && drain.by !== 'health' ? button('undrain', 'Undrain', { server: name }) : drain ? null : button('drain', 'Drain', { server: name })));
   }), 'No servers.'));
 }
@@ -72,8 +74,8 @@ function variants(view, split, width) {
     h('div', { class: 'charts' }, chart(view.history, `${split.name} slowest`, 'Slowest 1 % of the last minute, by variant', line('p99'), millis, width),
       chart(view.history, `${split.name} errors`, 'Errors of the last minute, by variant', line('errors'), percent, width)),
     table(['variant', right('share'), right('requests, 1 min'), right('errors'), right('median'), right('slowest 1 %')], split.variants.map((one) => h('tr', { 'data-key': one.name },
-      h('td', {}, dot(one.can_answer ? 'ok' : 'bad'), h('b', {}, one.name)), number(`${all ? Math.round(one.weight / all * 100) : 0} %${one.weight === one.configured ? '' : ` (configured ${one.configured})`}`),
-      number(counted.format(one.last_minute.requests)), number(percent(one.last_minute.error_ratio)), number(millis(one.last_minute.latency_p50_ms)), number(millis(one.last_minute.latency_p99_ms)))), ''),
+      h('td', {}, dot(one.can_answer ? 'ok' : 'bad'), h('b', {}, one.name)), number(`${all ? Math.round(one.weight / all * 100) : 0} %${one.weight === one.configured ? '' : ` (configured ${one.configured})`}`, 'share'),
+      number(counted.format(one.last_minute.requests), 'requests'), number(percent(one.last_minute.error_ratio), 'errors'), number(millis(one.last_minute.latency_p50_ms), 'median'), number(millis(one.last_minute.latency_p99_ms), 'slowest 1 %'))), ''),
     split.judge ? h('p', { class: 'foot' }, split.judge.told) : null,
     h('p', { class: 'acts' }, button('weights', 'Change weights …', { split: split.name }), split.overridden ? button('weights-reset', 'Back to the configured weights …', { split: split.name }) : null));
 }
