@@ -2,6 +2,7 @@
 //! socket per worker and address.
 
 mod body;
+mod early;
 pub mod framing;
 mod quic;
 mod resets;
@@ -25,7 +26,10 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-pub use self::body::{Body, BodyFault};
+pub use self::{
+    body::{Body, BodyFault},
+    early::Listener,
+};
 use self::resets::Resets;
 use super::HANDSHAKE;
 use crate::{
@@ -234,7 +238,7 @@ async fn speak(connection: quinn::Connection, caller: Rc<Caller>, mut stopped: w
     let limits = &caller.entrypoint.limits;
     let longest_frame = (limits.head as u64).saturating_mul(LOOKED_AT);
     let settling = ON_THEIR_WAY.max(connection.rtt() * 2);
-    let resets = Rc::new(Resets::of(&connection));
+    let resets = Rc::new(Resets::of(&connection, &caller));
     let (quic, requests) = quic::Connection::new(connection, longest_frame);
     let mut builder = h3::server::builder();
     builder.max_field_section_size(limits.head as u64).send_grease(false);
