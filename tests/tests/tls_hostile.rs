@@ -240,6 +240,8 @@ fn names_and_protocols_that_are_none_are_refused_and_a_side_may_be_closed() -> D
         // The type of the first record: an alert, or a handshake.
         assert_eq!(record[0], if is_refused { 0x15 } else { 0x16 }, "{name:#x}");
     }
+    let told = stand.weir.log_text();
+    assert!(!told.contains("SNI"), "a stranger can fill the log: {told}");
     // 3. A client may end its side behind its request, if it says so.
     for closes in [false, true] {
         let mut client = Client::connect(&stand, &config)?;
