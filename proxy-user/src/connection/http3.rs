@@ -10,11 +10,13 @@ pub mod settings;
 mod stream;
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    future::poll_fn,
     net::UdpSocket,
     pin::pin,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -317,6 +319,8 @@ struct Running(Rc<Shared>);
 struct Shared {
     count: Cell<usize>,
     none: tokio::sync::Notify,
+    /// Whoever counts how long there has been none.
+    counts: RefCell<Option<Waker>>,
 }
 
 struct Counted(Rc<Shared>);
@@ -340,13 +344,14 @@ impl Running {
     /// Resolves when there has been none for as long as `stall` allows.
     fn none_for(&self, mut stall: Stall) -> impl Future<Output = ()> + use<> {
         let shared = self.0.clone();
-        // Polled whenever the connection is: when a request is over, among other times.
-        std::future::poll_fn(move |cx| {
+        // The library wakes the connection at the end of most requests, but not of those that it never understood.
+        poll_fn(move |cx| {
             if shared.count.get() > 0 {
                 stall.moves();
-                return std::task::Poll::Pending;
+                *shared.counts.borrow_mut() = Some(cx.waker().clone());
+                return Poll::Pending;
             }
-            if stall.is_over(cx) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            if stall.is_over(cx) { Poll::Ready(()) } else { Poll::Pending }
         })
     }
 }
@@ -356,6 +361,9 @@ impl Drop for Counted {
         self.0.count.set(self.0.count.get() - 1);
         if self.0.count.get() == 0 {
             self.0.none.notify_waiters();
+            if let Some(counts) = self.0.counts.take() {
+                counts.wake();
+            }
         }
     }
 }
