@@ -246,7 +246,9 @@ fn streams_reset_at_work_have_a_budget_and_those_of_many_clients_none() -> Done 
     for (path, answered) in [("/slow?ms=60000", false), ("/bytes?n=1000000", true)] {
         let before = counted(&stand, "http2_flood")?;
         let mut raw = Raw::connect(&stand.lab.visitor, HTTP)?;
-        raw.say([frames::PREFACE, &frames::Frame::new(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]).bytes()].concat())?;
+        raw.say(
+            [frames::PREFACE, &frames::Frame::new(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]).bytes()].concat(),
+        )?;
         // All that a page asks for, given up when the visitor goes on to the next one.
         assert_eq!(reset_at_work(&mut raw, 1, 150, path, answered)?, 150, "{path}");
         raw.say_frame(HEADERS, END_HEADERS | END_STREAM, 301, &frames::get("/", &[]))?;

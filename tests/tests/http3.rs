@@ -768,7 +768,10 @@ fn early_hints_come_before_the_answer() -> Done {
         while heads.last() != Some(&200) {
             let head = stream.recv_response().await?;
             let link = head.headers().get("link").map(|link| link.as_bytes().to_vec());
-            anyhow::ensure!(head.status() == StatusCode::OK || link.as_deref() == Some(b"</a.css>"), "{head:?}");
+            anyhow::ensure!(
+                head.status() == StatusCode::OK || link.as_deref() == Some(b"</a.css>"),
+                "{head:?}"
+            );
             anyhow::ensure!(!head.headers().contains_key("connection"), "{head:?}");
             heads.push(head.status().as_u16());
         }

@@ -23,7 +23,10 @@ fn what_breaks_off_or_lies_at_any_point_leaves_nothing_behind() -> Done {
     needs!(Need::Root, Need::Weir, Need::PythonPackage("aioquic"));
     let limits = "head_time = '1s', body_idle = '1s', stream_idle = '1s', keep_alive = '1s'";
     let stand = Stand::up_with(|_, toml| {
-        toml.replace("[entrypoint.https]\n", &format!("[entrypoint.https]\nhttp3 = true\nlimits = {{ {limits} }}\n"))
+        toml.replace(
+            "[entrypoint.https]\n",
+            &format!("[entrypoint.https]\nhttp3 = true\nlimits = {{ {limits} }}\n"),
+        )
     })?;
     let sweep = || -> Done {
         let mut python = stand.lab.visitor.command(weir_lab::needs::python())?;

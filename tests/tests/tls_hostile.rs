@@ -228,7 +228,8 @@ fn names_and_protocols_that_are_none_are_refused_and_a_side_may_be_closed() -> D
     }
     // 2. Names that are none, as long as a real one: an alert, or the certificate for unknown ones.
     let config = stand.lab.authority.client_config(&[])?;
-    for (name, is_refused) in [(b'\0', true), (b'.', true), (b' ', true), (0xff, true), (b'9', true), (b'a', false)]
+    for (name, is_refused) in
+        [(b'\0', true), (b'.', true), (b' ', true), (0xff, true), (b'9', true), (b'a', false)]
     {
         let mut client = Client::connect(&stand, &config)?;
         let mut hello = client.hello()?;

@@ -28,11 +28,11 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
+use self::resets::Resets;
 pub use self::{
     body::{Body, BodyFault},
     early::Listener,
 };
-use self::resets::Resets;
 use super::HANDSHAKE;
 use crate::{
     address::{EntrypointAddr, PeerAddr},

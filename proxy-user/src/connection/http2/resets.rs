@@ -50,7 +50,12 @@ impl Resets {
         let of_many =
             TrustedSource::trust(caller.entrypoint.client_ip.as_ref(), caller.peer.addr) == Trust::Believed;
         let budget = (!of_many).then(|| Budget::of_streams(caller.entrypoint.limits.streams));
-        Rc::new(Self { caller: caller.clone(), budget, too_many: Cell::default(), connection: RefCell::default() })
+        Rc::new(Self {
+            caller: caller.clone(),
+            budget,
+            too_many: Cell::default(),
+            connection: RefCell::default(),
+        })
     }
 
     /// Watches over a request that is being answered.
