@@ -124,7 +124,7 @@ def alert(line):
 garbage = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 first = Line()
 initial = first.quic.datagrams_to_send(now=time.monotonic())[0][0]
-for length in range(0, len(initial), 37):
+for length in range(0, len(initial), 97):
     garbage.sendto(initial[:length], TO)
 for at in range(0, 200, 9):
     garbage.sendto(initial[:at] + bytes([initial[at] ^ 0xFF]) + initial[at + 1 :], TO)
@@ -158,7 +158,7 @@ well("handshakes")
 
 # 3. A request that is cut off at every point, in every way.
 whole = frame(1, head(more=field(b"content-length", b"9"))) + frame(0, b"half") + frame(0, b"whole")
-for at in range(0, len(whole) + 1, 2):
+for at in range(0, len(whole) + 1, 5):
     line = Line().opens().control()
     streams = []
     for end in ("fin", "reset", "stop", "both"):
