@@ -238,6 +238,10 @@ impl Note {
         self
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "addresses are small, and it reads better where it is called"
+    )]
     pub fn server(mut self, label: impl ToString) -> Self {
         self.0.server = Some(label.to_string());
         self

@@ -79,7 +79,7 @@ pub struct Snapshot {
     pub assets: Assets,
     /// Who is drained. One and the same for all snapshots, which note it in their servers.
     pub drains: Arc<Drains>,
-    by_address: HashMap<EntrypointAddr, usize>,
+    by_address: HashMap<EntrypointAddr, usize, foldhash::fast::RandomState>,
 }
 
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! `[admin]`: who gets in where, and what is refused because anybody would.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 
 use proxy_user::config::{self, Diagnostic, Loaded, Report};

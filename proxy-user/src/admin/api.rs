@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::{Json, Router, http::StatusCode, middleware, response::IntoResponse, routing::get};
-use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
+use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{access, dashboard, events, problem::Problem, read, verbs};
@@ -49,8 +49,8 @@ fn frame() -> OpenApi {
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(about))
         .license(Some(LicenseBuilder::new().name(env!("CARGO_PKG_LICENSE")).build()))
-        .contact(None::<ContactBuilder>.map(ContactBuilder::build));
-    OpenApiBuilder::new().info(info.build()).build()
+        .build();
+    OpenApiBuilder::new().info(info).build()
 }
 
 fn at_the_root() -> OpenApiRouter<Arc<ControlState>> {

@@ -97,9 +97,9 @@ fn listen(seen: u64, seat: Seat) -> impl Stream<Item = Result<Sent, Infallible>>
 fn told(missed: Missed) -> Vec<Sent> {
     let lost = (missed.lost > 0)
         .then(|| Sent::default().event("lost").data(format!("{{\"lost\":{}}}", missed.lost)));
-    let events = missed.events.iter().map(|event| {
+    let events = missed.events.into_iter().map(|event| {
         let sent = Sent::default().id(event.id.to_string()).event(event.kind.name());
-        sent.data(serde_json::to_string(event).unwrap_or_default())
+        sent.data(serde_json::to_string(&event).unwrap_or_default())
     });
     lost.into_iter().chain(events).collect()
 }

@@ -1,6 +1,9 @@
 //! How commands reach the daemon: over its admin addresses, and over nothing else.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use clap::Args;
@@ -111,7 +114,7 @@ impl AdminArgs {
 
     /// With all that it takes to get in.
     fn door(&self, address: Address) -> Result<Door, Failure> {
-        let token = self.admin_token_file.as_ref().map(token).transpose().map_err(Failure::Failed)?;
+        let token = self.admin_token_file.as_deref().map(token).transpose().map_err(Failure::Failed)?;
         let tls = match &address {
             Address::Tcp { tls: true, .. } => Some(self.tls(&address).map_err(Failure::Failed)?),
             Address::Tcp { tls: false, .. } | Address::Unix(_) => None,
@@ -148,7 +151,7 @@ impl From<Unfollowed> for Failure {
     }
 }
 
-fn token(path: &PathBuf) -> Result<HeaderValue, String> {
+fn token(path: &Path) -> Result<HeaderValue, String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("the token in {} can't be read: {error}", path.display()))?;
     let mut value = HeaderValue::from_str(&format!("Bearer {}", text.trim()))

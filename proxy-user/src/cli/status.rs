@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
 use crate::{
     admin::{
@@ -13,7 +12,12 @@ use crate::{
             SynFlood,
         },
     },
-    cli::{Failure, admin::AdminArgs, print},
+    cli::{
+        Failure,
+        admin::AdminArgs,
+        print,
+        table::{self, Cell, Table, Tone},
+    },
 };
 
 #[derive(Debug, Args)]
@@ -48,7 +52,7 @@ pub fn run(args: &StatusArgs) -> Result<(), Failure> {
     let document: StatusDocument = serde_json::from_slice(&body).map_err(|error| {
         Failure::Failed(format!("the daemon's answer is not understood ({error}): is it another version?"))
     })?;
-    print(&text(&document))
+    print(&text(&document, table::width()))
 }
 
 pub fn ping(args: &PingArgs) -> Result<(), Failure> {
@@ -81,7 +85,7 @@ fn ready(args: &PingArgs) -> Result<(), Failure> {
     }
 }
 
-fn text(status: &StatusDocument) -> String {
+fn text(status: &StatusDocument, width: Option<usize>) -> String {
     let mut text = String::new();
     let draining = if status.draining { ", draining" } else { "" };
     // Writing to a String can't fail.
@@ -188,8 +192,8 @@ fn text(status: &StatusDocument) -> String {
     for split in &status.splits {
         text.push_str(&super::split::line(split));
     }
-    let _ = writeln!(text, "\n{}\n\n{}", entrypoints(&status.entrypoints), servers(status));
-    text
+    let (entrypoints, servers) = (entrypoints(&status.entrypoints), servers(status));
+    format!("{}\n{}\n{}", table::fitted(&text, width), entrypoints.text(width), servers.text(width))
 }
 
 /// What a shadowed entrypoint lets pass.
@@ -208,36 +212,29 @@ fn rehearsal(name: &str, shadow: &ShadowStatus) -> String {
 }
 
 fn entrypoints(entrypoints: &[EntrypointStatus]) -> Table {
-    let mut table = plain_table([
-        "entrypoint",
-        "listens on",
-        "lets in",
-        "accepted",
-        "turned away",
-        "blocked",
-        "requests",
-    ]);
+    let mut table =
+        Table::new(["entrypoint", "listens on", "lets in", "accepted", "turned away", "blocked", "requests"]);
     for one in entrypoints {
         let lets_in = match (one.allow.is_empty(), &one.shadow) {
             (true, _) => "everybody".to_owned(),
             (false, None) => one.allow.join(", "),
             (false, Some(_)) => format!("everybody (SHADOW of {})", one.allow.join(", ")),
         };
-        table.add_row([
-            one.name.clone(),
-            one.bind.join("\n"),
-            lets_in,
-            one.accepted.to_string(),
-            one.not_listed.to_string(),
-            one.blocked.to_string(),
-            one.requests.to_string(),
+        table.add([
+            one.name.clone().into(),
+            one.bind.join("\n").into(),
+            lets_in.into(),
+            one.accepted.to_string().into(),
+            one.not_listed.to_string().into(),
+            one.blocked.to_string().into(),
+            one.requests.to_string().into(),
         ]);
     }
     table
 }
 
 fn servers(status: &StatusDocument) -> Table {
-    let mut table = plain_table([
+    let mut table = Table::new([
         "service", "balance", "server", "share", "status", "since", "why", "probe", "active", "requests",
         "failures",
     ]);
@@ -255,22 +252,32 @@ fn servers(status: &StatusDocument) -> Table {
                 .map(|drain| (format!("draining ({status})"), drain.since.clone(), drain.sentence()));
             let (status, since, why) =
                 drain.unwrap_or_else(|| (status, server.since.clone(), server.why.clone()));
-            table.add_row([
-                &service.name,
-                &service.balance,
-                &named(server),
-                &share(server),
-                &status,
-                &since,
-                &why,
-                &probe,
-                &server.active.to_string(),
-                &server.requests.to_string(),
-                &server.failures.to_string(),
+            table.add([
+                service.name.clone().into(),
+                service.balance.clone().into(),
+                named(server).into(),
+                share(server).into(),
+                Cell::toned(status, tone(server)),
+                since.into(),
+                why.into(),
+                probe.into(),
+                server.active.to_string().into(),
+                server.requests.to_string().into(),
+                server.failures.to_string().into(),
             ]);
         }
     }
     table
+}
+
+fn tone(server: &ServerStatus) -> Tone {
+    match server.status.as_str() {
+        "down" | "unresolved" => Tone::Bad,
+        "ejected" | "starting" => Tone::Odd,
+        _ if server.draining.is_some() => Tone::Odd,
+        "up" => Tone::Good,
+        _ => Tone::Plain,
+    }
 }
 
 /// The address, and the name that stands for it.
@@ -297,13 +304,6 @@ fn share(server: &ServerStatus) -> String {
         let _ = write!(share, ", {latency:.1} ms");
     }
     share
-}
-
-fn plain_table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(header);
-    table
 }
 
 fn indented(lines: &str) -> String {
