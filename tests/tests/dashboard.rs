@@ -2,7 +2,7 @@
 //!
 //! The pictures in docs/images are made by this test: `WEIR_PICTURES=docs/images cargo xtask test the_dashboard`.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use anyhow::ensure;
 use weir_lab::{
@@ -13,7 +13,7 @@ use weir_lab::{
         client::Browser,
         knock::Knocking,
         load::Load,
-        stand::{PATIENCE, Stand},
+        stand::Stand,
         weir::{ADMIN, Weir},
     },
     needs,
@@ -23,6 +23,9 @@ use weir_lab::{
 type Done = anyhow::Result<()>;
 
 const TOKEN: &str = "a-token-that-nobody-guesses-0123456789";
+
+/// A page that is drawn every two seconds, on a machine with two cores that runs a browser, takes its time.
+const LOOK: Duration = Duration::from_secs(40);
 
 /// What a first look may take over the network.
 const FIRST_LOOK: u64 = 100_000;
@@ -70,13 +73,13 @@ fn the_dashboard_shows_and_does_what_an_operator_needs() -> Done {
     let mut page = Chromium::open(&stand.lab.edge, stand.lab.folder())?;
     page.screen(1280, 900, false)?;
     page.go(&format!("http://{ADMIN}/"))?;
-    page.until("document.getElementById('main')?.getAttribute('aria-busy') === 'false'", PATIENCE)?;
+    page.until("document.getElementById('main')?.getAttribute('aria-busy') === 'false'", LOOK)?;
     let transferred = page.transferred()?;
     ensure!((10_000..FIRST_LOOK).contains(&transferred), "{transferred} bytes for a first look");
 
     // The stranger's packets, by reason and by source.
-    page.until(&says("#drops", "not listed"), PATIENCE)?;
-    page.until(&says("#drops", "203.0.113.0/24"), PATIENCE)?;
+    page.until(&says("#drops", "not listed"), LOOK)?;
+    page.until(&says("#drops", "203.0.113.0/24"), LOOK)?;
 
     // An order takes the token, and says so.
     page.click("[data-service=app] summary")?;
@@ -84,25 +87,25 @@ fn the_dashboard_shows_and_does_what_an_operator_needs() -> Done {
     if page.evaluate(&format!("document.querySelector({one:?}) === null"))? == true {
         page.click("[data-service=app] summary")?;
     }
-    page.until(&format!("document.querySelector({one:?}) !== null"), PATIENCE)?;
+    page.until(&format!("document.querySelector({one:?}) !== null"), LOOK)?;
     page.click(&format!("{one} [data-order=drain]"))?;
     page.click("#go")?;
-    page.until(&says("#refused", "token_file"), PATIENCE)?;
+    page.until(&says("#refused", "token_file"), LOOK)?;
     ensure!(drained_by(&stand)?.is_empty(), "nothing was done without the token");
     page.write(TOKEN)?;
     page.click("#go")?;
-    page.until(&says(&one, "drained by dashboard"), PATIENCE)?;
+    page.until(&says(&one, "drained by dashboard"), LOOK)?;
     ensure!(drained_by(&stand)? == ["dashboard"], "{:?}", drained_by(&stand)?);
     page.click(&format!("{one} [data-order=undrain]"))?;
     page.click("#go")?;
-    page.until(&format!("!({})", says(&one, "draining")), PATIENCE)?;
+    page.until(&format!("!({})", says(&one, "draining")), LOOK)?;
 
     // A server dies: the page says so, and why.
     stand.one.kill()?;
-    page.until(&says(&one, "the connection was refused"), PATIENCE)?;
-    page.until(&says(".node.bad", &ONE.to_string()), PATIENCE)?;
-    page.until(&says("#events", "is down"), PATIENCE)?;
-    page.until(&says("#notices", "shop-v1"), PATIENCE)?;
+    page.until(&says(&one, "the connection was refused"), LOOK)?;
+    page.until(&says(".node.bad", &ONE.to_string()), LOOK)?;
+    page.until(&says("#events", "is down"), LOOK)?;
+    page.until(&says("#notices", "shop-v1"), LOOK)?;
 
     if let Some(folder) = std::env::var_os("WEIR_PICTURES") {
         // Tests run in their crate's folder.
@@ -117,18 +120,18 @@ fn the_dashboard_shows_and_does_what_an_operator_needs() -> Done {
     page.click("#theme")?;
     ensure!(page.evaluate(ground)? == light, "the switch goes before what the system prefers");
     page.screen(360, 740, false)?;
-    page.until("document.querySelector('#picture svg').getBoundingClientRect().width <= 360", PATIENCE)?;
+    page.until("document.querySelector('#picture svg').getBoundingClientRect().width <= 360", LOOK)?;
     let widest = page.evaluate("document.documentElement.scrollWidth")?;
     ensure!(widest == 360, "a phone would have to scroll to the side: {widest} pixels");
 
     // The daemon goes, and comes back: the page tells, keeps what it knew, and goes on by itself.
     let toml = std::fs::read_to_string(stand.weir.config())?;
     stand.weir.kill()?;
-    page.until("document.body.classList.contains('lost')", PATIENCE)?;
-    page.until(&says("#notices", "Asking again"), PATIENCE)?;
-    page.until(&says(&one, "down"), PATIENCE)?;
+    page.until("document.body.classList.contains('lost')", LOOK)?;
+    page.until(&says("#notices", "Asking again"), LOOK)?;
+    page.until(&says(&one, "down"), LOOK)?;
     stand.weir = Weir::start(&stand.lab, &toml)?;
-    page.until("!document.body.classList.contains('lost')", PATIENCE)?;
+    page.until("!document.body.classList.contains('lost')", LOOK)?;
 
     drop(stranger);
     let complaints = page.complaints()?;
@@ -146,8 +149,11 @@ fn drained_by(stand: &Stand) -> anyhow::Result<Vec<String>> {
 
 /// Once its charts have something to show.
 fn pictures(page: &mut Chromium, folder: &Path) -> Done {
-    let patience = std::time::Duration::from_secs(120);
-    page.until("[...document.querySelectorAll('.when')].some((text) => text.textContent === '−2 min')", patience)?;
+    let patience = Duration::from_secs(120);
+    page.until(
+        "[...document.querySelectorAll('.when')].some((text) => text.textContent === '−2 min')",
+        patience,
+    )?;
     page.evaluate("scrollTo(0, 0)")?;
     for (name, width, height, dark) in [
         ("dashboard-light.png", 1280, 1250, false),
@@ -155,8 +161,11 @@ fn pictures(page: &mut Chromium, folder: &Path) -> Done {
         ("dashboard-phone.png", 390, 1400, false),
     ] {
         page.screen(width, 900, dark)?;
-        page.until(&format!("Math.abs(innerWidth - {width}) < 2"), PATIENCE)?;
-        page.until("document.querySelector('#picture svg').getBoundingClientRect().width <= innerWidth", PATIENCE)?;
+        page.until(&format!("Math.abs(innerWidth - {width}) < 2"), LOOK)?;
+        page.until(
+            "document.querySelector('#picture svg').getBoundingClientRect().width <= innerWidth",
+            LOOK,
+        )?;
         page.picture(&folder.join(name), width, height)?;
     }
     Ok(())

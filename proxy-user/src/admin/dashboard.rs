@@ -80,12 +80,13 @@ impl Asset {
     }
 
     fn answer(&self, request: &Request) -> Response {
-        let asked = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let asked =
+            |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (coding, body) = self.packed(asked(header::ACCEPT_ENCODING));
         let tag = format!("\"{}{}{coding}\"", self.tag, if coding.is_empty() { "" } else { "-" });
-        let is_known = asked(header::IF_NONE_MATCH)
-            .split(',')
-            .any(|known| matches!(known.trim().trim_start_matches("W/"), known if known == tag || known == "*"));
+        let is_known = asked(header::IF_NONE_MATCH).split(',').any(
+            |known| matches!(known.trim().trim_start_matches("W/"), known if known == tag || known == "*"),
+        );
         let mut response = if is_known {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
@@ -119,7 +120,8 @@ impl Asset {
         let takes = |coding: &str| {
             accepts.split(',').any(|one| {
                 let (name, weight) = one.split_once(';').unwrap_or((one, ""));
-                name.trim().eq_ignore_ascii_case(coding) && !matches!(weight.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000")
+                name.trim().eq_ignore_ascii_case(coding)
+                    && !matches!(weight.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000")
             })
         };
         match (&self.brotli, &self.gzip) {
@@ -158,7 +160,8 @@ mod tests {
 
     #[test]
     fn a_browser_gets_what_it_takes_and_nothing_twice() {
-        for (accepts, coding) in [("gzip, deflate, br", "br"), ("gzip;q=1", "gzip"), ("br;q=0", ""), ("", "")] {
+        for (accepts, coding) in [("gzip, deflate, br", "br"), ("gzip;q=1", "gzip"), ("br;q=0", ""), ("", "")]
+        {
             let response = ask(2, &[("accept-encoding", accepts)]);
             assert_eq!(header(&response, "content-encoding"), coding, "{accepts}");
             let tag = header(&response, "etag");
@@ -179,7 +182,10 @@ mod tests {
             assert!(!PAGE.contains(inline), "{inline}");
         }
         for unsafe_way in ["innerHTML", "insertAdjacentHTML", "eval(", "document.write"] {
-            assert!(!SCRIPT.contains(unsafe_way), "{unsafe_way}: a name out of a configuration could be markup");
+            assert!(
+                !SCRIPT.contains(unsafe_way),
+                "{unsafe_way}: a name out of a configuration could be markup"
+            );
         }
     }
 

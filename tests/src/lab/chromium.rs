@@ -59,8 +59,7 @@ impl Chromium {
                 let _ = tell.send(told);
             }
         });
-        let mut browser =
-            Self { child, orders, answers, session: None, asked: 0, happened: Vec::new() };
+        let mut browser = Self { child, orders, answers, session: None, asked: 0, happened: Vec::new() };
         let page = browser.call("Target.createTarget", json!({ "url": "about:blank" }))?;
         let attach = json!({ "targetId": page["targetId"], "flatten": true });
         let session = browser.call("Target.attachToTarget", attach)?;

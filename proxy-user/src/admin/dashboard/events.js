@@ -10,7 +10,7 @@ function took(more) {
     events.list.push(event);
     events.last = event.id;
     // What is bad is said aloud to those who can't see it.
-    if (event.level === 'error' || event.kind === 'server_down' || event.kind === 'service_down') say(event.message);
+    if (events.live && (event.level === 'error' || event.kind === 'server_down' || event.kind === 'service_down')) say(event.message);
   }
   events.list = events.list.slice(-KEPT_EVENTS);
   showEvents();

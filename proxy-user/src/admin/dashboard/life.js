@@ -184,7 +184,7 @@ function begin() {
     if ((opened.get(service) ?? null) !== target.open) { opened.set(service, target.open); serviceList(life.view); }
   }, true);
   document.addEventListener('visibilitychange', () => { if (!document.hidden) life.now(); });
-  new ResizeObserver(drawWay).observe(byId('picture'));
+  new ResizeObserver(searched).observe(byId('picture'));
   listenToOrders();
   life.now();
   follow();

@@ -18,6 +18,17 @@ function tiles(view) {
     tile('dropped', 'Dropped', short(now.dropped), '/s', status.gate.state === 'on' ? 'packets at the gate' : 'connections at accept'));
 }
 
+let noticed = new Set();
+
+// Said aloud once, when it is new: seconds that count down in it would be said over and over.
+function showNotices(told) {
+  const keys = new Set(told.map((one) => one.dataset.key));
+  const news = told.filter((one) => !noticed.has(one.dataset.key)).map((one) => one.textContent);
+  if (news.length) say(news.join(' '));
+  noticed = keys;
+  show(byId('notices'), told);
+}
+
 function notices(view, fault) {
   const told = [];
   const tell = (key, kind, ...text) => told.push(h('p', { class: `notice ${kind}`, 'data-key': key }, dot(kind), h('span', {}, ...text)));
@@ -26,7 +37,7 @@ function notices(view, fault) {
       ? `${fault.message}. Press “Token” above.`
       : `No answer since ${view ? lasting((Date.now() - view.asked) / 1000) : 'the page was opened'}: ${fault.message}. ${view ? 'What you see is what was last known. ' : ''}Asking again …`);
   }
-  if (!view) return show(byId('notices'), told);
+  if (!view) return showNotices(told);
   const { status } = view;
   const { configuration } = status;
   if (status.draining) tell('draining', 'warn', status.host_drain ? `This host is drained by ${status.host_drain.who ?? status.host_drain.by}${status.host_drain.why ? `: ${status.host_drain.why}` : ''}. ` : 'This host ends. ', status.host_drain ? button('undrain-host', 'Undrain this host') : null);
@@ -41,7 +52,7 @@ function notices(view, fault) {
   for (const entrypoint of status.entrypoints.filter((one) => one.syn_flood)) tell(`flood ${entrypoint.name}`, 'warn', `A flood of SYNs at ${entrypoint.name}, for ${lasting(entrypoint.syn_flood.seconds)}: the gate answers with cookies.`);
   status.warnings.forEach((text, at) => tell(`warning ${at}`, 'warn', named(text)));
   if (status.access_log_dropped) tell('log', 'warn', `${plural(status.access_log_dropped, 'line')} of the access log ${status.access_log_dropped === 1 ? 'was' : 'were'} lost: the disk could not keep up.`);
-  show(byId('notices'), told);
+  return showNotices(told);
 }
 
 function standing(view) {

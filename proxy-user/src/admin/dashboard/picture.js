@@ -30,8 +30,13 @@ function graph(view, matches) {
   const link = (from, to, rate, state = '') => edges.push({ from, to, rate, state });
 
   const plain = status.services.filter((service) => !service.made_of?.length && matches(service));
-  const rank = (service) => ({ bad: 2e9, warn: 1e9, ok: 0 }[troubleOf(service)]) + view.rate(`s:${service.name}:requests`);
-  const shown = new Set([...plain].sort((one, other) => rank(other) - rank(one)).slice(0, MOST.services));
+  // Half of the room is for trouble, so that it never hides where the traffic goes.
+  const traffic = (service) => view.rate(`s:${service.name}:requests`);
+  const rank = (service) => ({ bad: 2e9, warn: 1e9, ok: 0 }[troubleOf(service)]) + traffic(service);
+  const troubled = plain.filter((service) => troubleOf(service) !== 'ok').sort((one, other) => rank(other) - rank(one));
+  const busy = [...plain].sort((one, other) => traffic(other) - traffic(one));
+  const shown = new Set(troubled.slice(0, MOST.services / 2));
+  for (const service of busy) if (shown.size < MOST.services) shown.add(service);
   const drawn = plain.filter((service) => shown.has(service));
   const isDrawn = (service) => shown.has(service);
 
@@ -67,7 +72,7 @@ function graph(view, matches) {
     const rate = view.rate(`s:${service.name}:requests`);
     const share = view.shares.get(service.name);
     put(3, `s:${service.name}`, service.name, {
-      sub: !service.can_answer ? 'no server answers' : share ?? millis(view.latency(service.name)?.p50), rate, state: troubleOf(service),
+      sub: !service.can_answer ? 'no server answers' : share ?? (view.latency(service.name)?.p50 ? `median ${millis(view.latency(service.name).p50)}` : 'no requests'), rate, state: troubleOf(service),
       tip: `${plural(service.servers.length, 'server')}`,
     });
     const order = [...service.servers].sort((one, other) => (stateOf(other) === 'bad') - (stateOf(one) === 'bad'));
@@ -170,7 +175,7 @@ function beside(whole, width) {
   layers[4].forEach((node, at) => place.set(node.id, { x: 4 * step, y: 6 + room / 2 + at * pitch }));
   for (const layer of [3, 2, 1, 0]) {
     put(layer, (node) => {
-      const ends = edges.filter((edge) => edge.from === node.id && place.has(edge.to)).map((edge) => place.get(edge.to).y - 6);
+      const ends = edges.filter((edge) => edge.from === node.id && edge.to !== 'page' && place.has(edge.to)).map((edge) => place.get(edge.to).y - 6);
       return ends.length ? sum(ends) / ends.length : null;
     });
   }

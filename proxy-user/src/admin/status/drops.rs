@@ -60,7 +60,8 @@ pub async fn document(state: &ControlState) -> Option<DropsDocument> {
     }
     let place = bpffs.clone();
     let heard = tokio::task::spawn_blocking(move || listen(&place)).await;
-    let (seconds, heard) = heard.unwrap_or_else(|_| (0.0, Err("the gate could not be listened to".to_owned())));
+    let (seconds, heard) =
+        heard.unwrap_or_else(|_| (0.0, Err("the gate could not be listened to".to_owned())));
     let (sources, why) = match heard {
         Ok(sources) => (sources, None),
         Err(why) => (Vec::new(), Some(why)),

@@ -5,17 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    interval::{Heard, Interval, Moment},
-};
+use super::interval::{Heard, Interval, Moment};
 use crate::{
     admin::status::StatusDocument,
     cli::{Failure, admin::AdminArgs},
-    kernel::{
-        meter,
-        sources::Sample,
-        watch::Watcher,
-    },
+    kernel::{meter, sources::Sample, watch::Watcher},
 };
 
 /// How often is looked whether to go on.
