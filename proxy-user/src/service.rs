@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, request};
+use http::{HeaderMap, StatusCode, request};
 
 use crate::{
     address::ServerAddr,
@@ -143,6 +143,18 @@ impl Turn {
 
     fn next(&self) -> usize {
         self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+// === impl ServiceCounters ===
+
+impl ServiceCounters {
+    /// A client gets an answer of its servers.
+    pub fn answered(&self, waited: Duration, status: StatusCode) {
+        self.waits.answered(waited);
+        if status.is_server_error() {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

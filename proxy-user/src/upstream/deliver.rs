@@ -299,13 +299,7 @@ impl<'a> Delivery<'a> {
     /// The answer that the client gets. That a single attempt brought it goes without saying.
     fn answered(&mut self, picked: Picked<'_>, since: Instant, answer: &Answer) {
         let exchange = &mut *self.exchange;
-        let waited = answer.at.duration_since(self.began);
-        exchange.server_took = Some(waited);
-        let counters = &self.service.counters;
-        counters.waits.answered(waited);
-        if answer.head.status.is_server_error() {
-            counters.errors.fetch_add(1, Ordering::Relaxed);
-        }
+        exchange.server_took = Some(answer.at.duration_since(self.began));
         if !exchange.attempts.is_empty() {
             let server = picked.server.label.clone();
             let took = answer.at.duration_since(since);
@@ -316,6 +310,7 @@ impl<'a> Delivery<'a> {
             });
             exchange.server = Some(server);
         }
+        self.service.counters.answered(answer.at.duration_since(self.began), answer.head.status);
     }
 }
 
