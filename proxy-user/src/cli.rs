@@ -12,6 +12,7 @@ mod doctor;
 mod drain;
 mod explain;
 mod generate;
+mod hand_over;
 mod hash_password;
 mod kernel;
 mod maintenance;
@@ -88,6 +89,8 @@ enum Command {
     Version(VersionArgs),
     /// Look at this host as the daemon will find it, and say what to mend
     Doctor(doctor::DoctorArgs),
+    /// Give Weir's own folders, and its pins, to the user that the daemon is going to run as
+    HandOver(hand_over::HandOverArgs),
     /// Print a script that completes commands in your shell
     Completions(generate::CompletionsArgs),
     /// Take a configuration on trial back where no daemon does; `weir apply --confirm` starts it
@@ -145,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::Version(args) => version(&args),
         Command::Docs(args) => docs::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::HandOver(args) => hand_over::run(&args),
         Command::Completions(args) => generate::completions(&args),
         Command::Manual(args) => generate::manual(&args),
     };

@@ -44,6 +44,7 @@ pub mod drain;
 // === The control side ===
 pub mod config;
 pub mod control;
+pub mod privileges;
 pub mod state_file;
 pub mod allowlists;
 pub mod acme;

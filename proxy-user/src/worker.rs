@@ -393,6 +393,7 @@ async fn tick(worker: Rc<Worker>) {
         ticks.tick().await;
         count = count.wrapping_add(1);
         let now = Moment::tick();
+        worker.crew.ticks(worker.number, now);
         worker.waiting.look(now);
         worker.patience.tick(now);
         if count.is_multiple_of(PATIENCE_TICKS) {

@@ -29,6 +29,7 @@ use crate::{
         state::{ControlState, Source},
     },
     kernel::{self, KernelStatus},
+    privileges::PrivilegeReport,
     snapshot::{Entrypoint, Snapshot},
 };
 
@@ -44,6 +45,9 @@ pub struct StatusDocument {
     pub generation: u64,
     pub configuration: ConfigurationStatus,
     pub gate: GateStatus,
+    /// As whom the daemon runs, and what it may do.
+    #[serde(default)]
+    pub privileges: PrivilegeReport,
     /// How many connections each worker has.
     #[serde(default)]
     pub workers: Vec<usize>,
@@ -200,6 +204,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
             }),
         },
         gate: gate(state.kernel()),
+        privileges: state.privileges.report(),
         workers: state.loads(),
         server_watch: services::watched(state.watched()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),

@@ -58,6 +58,11 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
     runtime.shutdown_background();
     ended.map_err(|fault| match fault {
         StartFault::Config(report) => Failure::BadConfig(report.render(colour_on_stderr())),
+        StartFault::NotForUser { user, report } => Failure::BadConfig(format!(
+            "{}\nroot can read all of this, but weir runs as `{user}` (process.user): give that user, or its group, the right to \
+             read it (`chgrp -R {user} /etc/weir && chmod -R g+rX /etc/weir`)",
+            report.render(colour_on_stderr())
+        )),
         other => Failure::Failed(other.to_string()),
     })
 }

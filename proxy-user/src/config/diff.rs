@@ -22,8 +22,8 @@ use super::{
     model::{
         AccessLog, AccessLogFormat, AccessLogTarget, Acme, AcmeChallenge, Admin, AdminAddr, Allowlist,
         AllowlistId, Cgroup, ClientIpSource, Condition, Config, Entrypoint, Fetch, HostMatch, Kernel,
-        KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Pool, ProxyProtocol, Rate,
-        Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies,
+        KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Pool, Process, ProxyProtocol,
+        Rate, Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies,
         SynCookiesMode, Timeouts, WhenAllDown,
     },
     value::{show, show_rate, show_size},
@@ -127,6 +127,7 @@ fn things(config: &Config) -> Things {
         kernel,
         admin,
         log,
+        process: Process { user, group, sandbox },
         shutdown: Shutdown { grace },
         state: StateFolder { dir },
         host,
@@ -147,6 +148,15 @@ fn things(config: &Config) -> Things {
     section("kernel", self::kernel(kernel));
     section("admin", [("bind", joined(bind.iter().map(admin_address)))].into());
     section("log", self::log(log));
+    section(
+        "process",
+        [
+            ("user", user.clone().unwrap_or_default()),
+            ("group", group.clone().unwrap_or_default()),
+            ("sandbox", sandbox.to_string()),
+        ]
+        .into(),
+    );
     section("shutdown", [("grace", show(*grace))].into());
     section("state", [("dir", dir.display().to_string())].into());
     section("host", balancing::host(host));
@@ -555,6 +565,11 @@ service = 'app'
             ),
             ("10.0.0.1:80", "10.0.0.2:80", &["Changed service app: servers 10.0.0.1:80 → 10.0.0.2:80"]),
             ("name = 'all'", "name = 'all'\npath = '/a'", &["Changed route all: path / → /a"]),
+            (
+                "[service.app]",
+                "[process]\nuser = 'weir'\nsandbox = false\n[service.app]",
+                &["Changed process : sandbox true → false", "Changed process : user  → weir"],
+            ),
             (
                 "[service.app]",
                 "[shutdown]\ngrace = '1m'\n[service.app]",

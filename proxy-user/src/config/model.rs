@@ -51,6 +51,7 @@ pub struct Config {
     pub kernel: Kernel,
     pub admin: Admin,
     pub log: Log,
+    pub process: Process,
     pub shutdown: Shutdown,
     pub state: StateFolder,
     pub host: Host,
@@ -140,6 +141,17 @@ pub enum AccessLogFormat {
     Json,
     /// The "combined" format of Apache and nginx.
     Combined,
+}
+
+/// `[process]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Whom a daemon that root has started goes on as, by name or number. Default: who has started it.
+    pub user: Option<String>,
+    /// Default: the user's own.
+    pub group: Option<String>,
+    /// Whether system calls and places to write are given up. Default true.
+    pub sandbox: bool,
 }
 
 /// `[shutdown]`

@@ -33,6 +33,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("kernel", "[kernel]"),
     ("admin", "[admin]"),
     ("log", "[log]"),
+    ("process", "[process]"),
     ("shutdown", "[shutdown]"),
     ("state", "[state]"),
     ("host", "[host]"),

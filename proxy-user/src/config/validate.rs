@@ -19,6 +19,7 @@ mod merge;
 mod middleware;
 mod pages;
 mod pool;
+mod process;
 mod retry;
 mod routes;
 mod scalar;
@@ -49,6 +50,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         kernel: globals::kernel(&written, findings),
         admin: globals::admin(&written, findings),
         log: globals::log(&written, findings),
+        process: process::process(&written, findings),
         shutdown: globals::shutdown(&written, findings),
         state: globals::state(&written, findings),
         host: balancing::host(&written, findings),

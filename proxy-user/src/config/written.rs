@@ -13,6 +13,7 @@ mod middleware;
 mod page;
 mod pattern;
 mod pool;
+mod process;
 mod retry;
 mod route;
 mod tls;
@@ -36,6 +37,7 @@ pub use middleware::{
 pub use page::{Page, StatusPages};
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
 pub use pool::Pool;
+pub use process::Process;
 pub use retry::{Hedge, Retry};
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
@@ -57,6 +59,8 @@ pub struct Written {
     pub admin: Option<At<Admin>>,
     /// What is written down about requests.
     pub log: Option<At<Log>>,
+    /// As whom the daemon runs, and what it gives up when it has started. `docs/security.md` tells of it.
+    pub process: Option<At<Process>>,
     /// How the daemon ends.
     pub shutdown: Option<At<Shutdown>>,
     /// What must outlive the daemon: the last good state of lists that are fetched.

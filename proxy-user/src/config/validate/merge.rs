@@ -11,7 +11,7 @@ use crate::config::{
     value,
     written::{
         Acme, Admin, Allowlist, At, Dns, Entrypoint, Host, Kernel, Log, Maintenance, Middleware, Name, Page,
-        Route, Service, Shutdown, State,
+        Process, Route, Service, Shutdown, State,
     },
 };
 
@@ -21,6 +21,7 @@ pub struct Merged<'a> {
     pub kernel: Option<(FileId, &'a At<Kernel>)>,
     pub admin: Option<(FileId, &'a At<Admin>)>,
     pub log: Option<(FileId, &'a At<Log>)>,
+    pub process: Option<(FileId, &'a At<Process>)>,
     pub shutdown: Option<(FileId, &'a At<Shutdown>)>,
     pub state: Option<(FileId, &'a At<State>)>,
     pub host: Option<(FileId, &'a At<Host>)>,
@@ -66,6 +67,7 @@ pub fn merge<'a>(documents: &'a [Document], findings: &mut Findings) -> Merged<'
         once(&mut merged.kernel, "kernel", file, written.kernel.as_ref(), findings);
         once(&mut merged.admin, "admin", file, written.admin.as_ref(), findings);
         once(&mut merged.log, "log", file, written.log.as_ref(), findings);
+        once(&mut merged.process, "process", file, written.process.as_ref(), findings);
         once(&mut merged.shutdown, "shutdown", file, written.shutdown.as_ref(), findings);
         once(&mut merged.state, "state", file, written.state.as_ref(), findings);
         once(&mut merged.host, "host", file, written.host.as_ref(), findings);
