@@ -71,10 +71,8 @@ fn strangers_stay_out(lab: &Lab) -> Done {
 #[test]
 fn a_daemon_that_root_starts_becomes_its_user_and_still_reloads_restarts_and_guards() -> Done {
     needs!(Need::Root, Need::Ebpf, Need::Weir);
-    let mut bad_place = String::new();
     let mut stand = Stand::up_with(|lab, toml| {
         close_bpffs(lab).unwrap_or_else(|why| panic!("{why:#}"));
-        bad_place = lab.folder().join("closed/access.log").display().to_string();
         format!("[process]\nuser = \"{NOBODY}\"\n{toml}")
     })?;
     let toml = fs::read_to_string(stand.weir.config())?;
@@ -105,8 +103,9 @@ fn a_daemon_that_root_starts_becomes_its_user_and_still_reloads_restarts_and_gua
     until_silent(&stand.lab.stranger, http, PATIENCE)?;
 
     // Elsewhere it doesn't write, and says why.
-    fs::create_dir(stand.lab.folder().join("closed"))?;
-    fs::set_permissions(stand.lab.folder().join("closed"), fs::Permissions::from_mode(0o777))?;
+    let elsewhere = tempfile::tempdir()?;
+    fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o777))?;
+    let bad_place = elsewhere.path().join("access.log").display().to_string();
     let log = stand.lab.folder().join("access.log").display().to_string();
     stand.weir.rewrite_config(&more.replace(&log, &bad_place))?;
     wait::until_true("the place is refused", PATIENCE, || {
