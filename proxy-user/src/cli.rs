@@ -14,6 +14,8 @@ mod explain;
 mod generate;
 mod hand_over;
 mod hash_password;
+mod import;
+mod init;
 mod kernel;
 mod maintenance;
 mod reload;
@@ -89,6 +91,10 @@ enum Command {
     Version(VersionArgs),
     /// Look at this host as the daemon will find it, and say what to mend
     Doctor(doctor::DoctorArgs),
+    /// Write a first configuration for this host
+    Init(init::InitArgs),
+    /// Make a configuration for Weir of one for nginx, HAProxy or Traefik
+    Import(import::ImportArgs),
     /// Give Weir's own folders, and its pins, to the user that the daemon is going to run as
     HandOver(hand_over::HandOverArgs),
     /// Print a script that completes commands in your shell
@@ -148,6 +154,8 @@ pub fn main() -> ExitCode {
         Command::Version(args) => version(&args),
         Command::Docs(args) => docs::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::HandOver(args) => hand_over::run(&args),
         Command::Completions(args) => generate::completions(&args),
         Command::Manual(args) => generate::manual(&args),

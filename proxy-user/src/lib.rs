@@ -45,6 +45,7 @@ pub mod drain;
 pub mod config;
 pub mod control;
 pub mod privileges;
+pub mod import;
 pub mod state_file;
 pub mod allowlists;
 pub mod acme;

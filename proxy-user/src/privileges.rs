@@ -103,6 +103,12 @@ impl InForce {
     }
 }
 
+/// Whether this host has a user of that name.
+#[must_use]
+pub fn host_has_user(name: &str) -> bool {
+    account::Tables::read().knows(name)
+}
+
 /// Of what is read at start alone, what a reload has changed.
 #[must_use]
 pub fn waits_for_a_restart(running: &Config, next: &Config) -> bool {

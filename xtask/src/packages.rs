@@ -32,6 +32,11 @@ pub const FOR_LABS: &[Program] = &[
     Program { name: "bpftool", package: "bpftool", purpose: "looking at the kernel's maps" },
     Program { name: "haproxy", package: "haproxy", purpose: "a server that reads the PROXY protocol" },
     Program { name: "ethtool", package: "ethtool", purpose: "frames that a veth takes as they are" },
+    Program { name: "systemd-analyze", package: "systemd", purpose: "checking the unit" },
+    Program { name: "dpkg-deb", package: "dpkg", purpose: "trying the package" },
+    Program { name: "adduser", package: "adduser", purpose: "trying the package" },
+    Program { name: "script", package: "bsdutils", purpose: "a terminal to ask at" },
+    Program { name: "setpriv", package: "util-linux", purpose: "a user with four capabilities" },
     Program { name: "tmux", package: "tmux", purpose: "a terminal" },
     Program { name: "jq", package: "jq", purpose: "what the README types" },
 ];

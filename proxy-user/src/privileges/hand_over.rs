@@ -117,7 +117,12 @@ fn file(path: &Path, to: &Account, done: &mut HandedOver) -> io::Result<()> {
 
 fn give_all(folder: &Path, to: &Account, depth: usize, done: &mut HandedOver) -> io::Result<()> {
     give(folder, to, done)?;
-    for entry in fs::read_dir(folder)? {
+    let entries = match fs::read_dir(folder) {
+        // Root without all of its capabilities: what can't be looked into was given away before.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
         let kind = entry.file_type()?;
         if kind.is_dir() && depth < DEEPEST {

@@ -3,10 +3,10 @@
 use std::{fmt, fs};
 
 use caps::{CapSet, Capability};
-use nix::unistd::{Gid, Uid, User, getegid, geteuid};
+use nix::unistd::{getegid, geteuid};
 use serde::{Deserialize, Serialize};
 
-use super::{capabilities::NEEDED, places::Places};
+use super::{account::Tables, capabilities::NEEDED, places::Places};
 
 /// For `weir status` and the admin API.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,9 +29,9 @@ pub(super) fn read(places: Option<&Places>) -> PrivilegeReport {
     let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     PrivilegeReport {
-        user: name_of(uid),
+        user: Tables::read().name_of(uid),
         uid: uid.as_raw(),
-        gid: Gid::as_raw(gid),
+        gid: gid.as_raw(),
         capabilities: capabilities(),
         no_new_privileges: field("NoNewPrivs:") == Some("1"),
         // 2: by a filter. It may be a container's, which is as good.
@@ -39,10 +39,6 @@ pub(super) fn read(places: Option<&Places>) -> PrivilegeReport {
         may_write: places
             .map(|places| places.folders.iter().map(|folder| folder.display().to_string()).collect()),
     }
-}
-
-fn name_of(uid: Uid) -> String {
-    User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 fn capabilities() -> Vec<String> {
