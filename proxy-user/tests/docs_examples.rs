@@ -1,5 +1,7 @@
 //! Every configuration that docs/ and packaging/ show is one that Weir takes.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::{
     fs,
     path::{Path, PathBuf},

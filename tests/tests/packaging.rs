@@ -13,7 +13,7 @@ use weir_lab::{lab::weir, needs, needs::Need};
 type Done = anyhow::Result<()>;
 
 /// How much of a service is exposed, by systemd's own measure, times ten. Less is better.
-const EXPOSED_AT_MOST: &str = "32";
+const EXPOSED_AT_MOST: &str = "20";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -34,7 +34,7 @@ fn the_unit_is_understood_and_as_closed_as_it_was() -> Done {
     let unit = fs::read_to_string(root().join("packaging/weir.service"))?;
     // The program that it names has to be there.
     let unit = unit.replace("/usr/bin/weir", &weir::program()?.display().to_string());
-    let unit = unit.replace("User=weir", "User=nobody").replace("Group=weir", "Group=nogroup");
+    let unit = unit.replace("User=weir", "User=daemon").replace("Group=weir", "Group=daemon");
     let file = folder.path().join("weir.service");
     fs::write(&file, unit)?;
     let verified = run(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file))?;
