@@ -32,6 +32,7 @@ pub mod maintenance;
 pub mod body;
 pub mod upgrade;
 pub mod access_log;
+pub mod trace;
 
 // === What both share ===
 pub mod address;

@@ -33,6 +33,8 @@ const SECTIONS: &[(&str, &str)] = &[
     ("kernel", "[kernel]"),
     ("admin", "[admin]"),
     ("log", "[log]"),
+    ("access_log", "[access_log.NAME]"),
+    ("tracing", "[tracing]"),
     ("shutdown", "[shutdown]"),
     ("state", "[state]"),
     ("host", "[host]"),

@@ -216,9 +216,7 @@ impl Fleet {
     }
 
     pub fn reopen_logs(&self) {
-        if let Some(log) = &self.running.load().access_log {
-            log.reopen();
-        }
+        self.running.load().access_logs.reopen();
     }
 
     /// Accepts no more, lets requests in flight end for up to `grace`, and ends the workers. Returns how many
@@ -233,8 +231,10 @@ impl Fleet {
         for worker in self.workers {
             worker.join();
         }
-        if let Some(log) = &self.running.load().access_log {
-            log.settle();
+        let running = self.running.load();
+        running.access_logs.settle();
+        if let Some(tracer) = &running.tracer {
+            tracer.settle();
         }
         cut_off
     }
