@@ -53,6 +53,7 @@ pub mod kernel;
 pub mod explain;
 pub mod admin;
 pub mod metrics;
+pub mod daemon_log;
 pub mod demonstration;
 pub mod allocator;
 pub mod cli;

@@ -5,7 +5,7 @@
 mod file;
 mod journald;
 mod stdout;
-mod syslog;
+pub mod syslog;
 
 use std::{
     io,
@@ -19,6 +19,10 @@ use std::{
 };
 
 use crate::config::model::{AccessLog, AccessLogTarget};
+
+/// Where the host's own daemons listen.
+pub const JOURNALD: &str = "/run/systemd/journal/socket";
+pub const SYSLOG: &str = "/dev/log";
 
 /// Chunks (of some 64 KiB) that may wait for their place: up to 8 MiB, then lines are dropped and counted.
 const QUEUE: usize = 128;

@@ -6,6 +6,7 @@ use rustls::pki_types::ServerName;
 
 use super::super::merge::Item;
 use crate::{
+    access_log::sink::{JOURNALD, SYSLOG},
     config::{
         code::Code,
         default,
@@ -17,9 +18,6 @@ use crate::{
     },
     tls::certificates::{self, ServerAuthorities},
 };
-
-const JOURNALD: &str = "/run/systemd/journal/socket";
-const SYSLOG: &str = "/dev/log";
 
 /// A place, before what else is written about it.
 #[derive(Debug)]
