@@ -7,6 +7,7 @@
 mod h2;
 mod hosts;
 pub mod peers;
+mod telemetry;
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +26,7 @@ use crate::lab::{
     weir,
 };
 use peers::{Cores, Peer};
+use telemetry::Telemetry;
 
 #[derive(Debug)]
 pub struct Options {
@@ -46,6 +48,8 @@ struct Runner {
     process: Process,
     /// What wrk does in the place of asking for one URL.
     script: Option<PathBuf>,
+    /// Of Weir; of the others it is as they usually have it.
+    telemetry: Telemetry,
 }
 
 /// CPU per request in µs: proxy and body → one value a round.
@@ -61,15 +65,23 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let island = Island::build()?;
     let cores = Cores::of_this_machine()?;
     let _server = peers::server(&island, &cores)?;
-    let plain = |name, port, process| Runner { name, port, process, script: None };
+    let plain = |name, port, process| {
+        let telemetry = Telemetry::Log;
+        Runner { name, port, process, script: None, telemetry }
+    };
     let mut runners = vec![
-        plain("weir", 8001, our_own(&island, &cores, 8001, 0)?),
+        plain("weir", 8001, our_own(&island, &cores, 8001, 0, Telemetry::Log)?),
         plain("nginx", 8002, peers::nginx(&island, &cores, 8002)?),
         plain("haproxy", 8003, peers::haproxy(&island, &cores, 8003)?),
     ];
     for ((name, hosts), port) in hosts::PAIR.into_iter().zip(8004..) {
-        let process = our_own(&island, &cores, port, hosts)?;
-        runners.push(Runner { name, port, process, script: Some(hosts::script(&island, hosts)?) });
+        let process = our_own(&island, &cores, port, hosts, Telemetry::Log)?;
+        let script = Some(hosts::script(&island, hosts)?);
+        runners.push(Runner { name, port, process, script, telemetry: Telemetry::Log });
+    }
+    for ((name, telemetry), port) in telemetry::PAIR.into_iter().zip(8006..) {
+        let process = our_own(&island, &cores, port, 0, telemetry)?;
+        runners.push(Runner { name, port, process, script: None, telemetry });
     }
     for runner in &runners {
         peers::wait_until_it_serves(&island, runner.port)
@@ -86,8 +98,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut results = Results::new();
     for round in 0..=options.rounds {
         for (body, path) in BODIES {
-            // How many routes there are has nothing to do with what comes back.
-            let wanted = |runner: &&Runner| runner.script.is_none() || body == "small";
+            // How many routes there are, and what is told, has nothing to do with what comes back.
+            let plain = |runner: &Runner| runner.script.is_none() && runner.telemetry == Telemetry::Log;
+            let wanted = |runner: &&Runner| plain(runner) || body == "small";
             for runner in runners.iter().filter(wanted) {
                 // Round 0 warms up: caches, pools, branch predictors.
                 let seconds = if round == 0 { 1 } else { options.seconds };
@@ -119,7 +132,11 @@ pub fn over_h2(options: &Options) -> anyhow::Result<()> {
 fn measure(island: &Island, cores: &Cores, runner: &Runner, path: &str, seconds: u64) -> anyhow::Result<f64> {
     let url = format!("http://127.0.0.1:{}{path}", runner.port);
     let before = cpu_of(runner.process.pid())?;
-    let requests = load(island, cores, &url, runner.script.as_deref(), seconds)?;
+    let load = || load(island, cores, &url, runner.script.as_deref(), seconds);
+    let requests = match runner.telemetry {
+        Telemetry::All => telemetry::while_scraped(island, runner.port + 2000, load)?,
+        Telemetry::Off | Telemetry::Log => load()?,
+    };
     let used = cpu_of(runner.process.pid())? - before;
     Ok(used.as_secs_f64() * 1e6 / requests as f64)
 }
@@ -153,7 +170,13 @@ fn load(
 }
 
 /// Weir with a route for each of so many hosts; with none, one route for all.
-fn our_own(island: &Island, cores: &Cores, port: u16, hosts: usize) -> anyhow::Result<Process> {
+fn our_own(
+    island: &Island,
+    cores: &Cores,
+    port: u16,
+    hosts: usize,
+    telemetry: Telemetry,
+) -> anyhow::Result<Process> {
     let folder = island.folder();
     // By itself: Weir watches the folder of its configuration, and in this one logs are written all the time.
     let watched = folder.join(format!("weir-{port}"));
@@ -168,9 +191,7 @@ mode = "off"
 [admin]
 bind = "127.0.0.1:{}"
 
-[log]
-access = "{}/weir-access-{port}.log"
-
+{}
 [entrypoint.http]
 bind = ["127.0.0.1:{port}"]
 
@@ -179,7 +200,7 @@ servers = ["127.0.0.1:{}"]
 
 {}"#,
             port + 2000,
-            folder.display(),
+            telemetry::written(telemetry, &format!("{}/weir-access-{port}.log", folder.display())),
             peers::SERVER_PORT,
             hosts::routes(hosts)
         ),
@@ -233,6 +254,11 @@ fn report(options: &Options, results: &Results, h2: &h2::Costs) -> anyhow::Resul
     let (one, many) = one.zip(many).context("weir wasn't measured with many hosts")?;
     ratios.insert("routes_10k_vs_1".to_owned(), rounded(many / one));
     say(options, &format!("weir with 10,000 hosts ÷ with one: {:.2}", many / one));
+    let [off, on] =
+        telemetry::PAIR.map(|(name, _)| results.get(&(name, "small")).map(|values| least(values)));
+    let (off, on) = off.zip(on).context("weir wasn't measured with and without telemetry")?;
+    ratios.insert("telemetry_on_vs_off".to_owned(), rounded(on / off));
+    say(options, &format!("weir with access log, scrapes and traces ÷ without: {:.2}", on / off));
     h2.report(options, &mut figures, &mut ratios)?;
     figures.insert("connections".to_owned(), CONNECTIONS.into());
     figures.insert("rounds".to_owned(), options.rounds.into());
