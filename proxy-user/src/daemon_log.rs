@@ -37,6 +37,10 @@ static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 /// What holds until a configuration says something else.
 const LEVEL: &str = "info";
 
+/// The libraries of protocols warn of whatever clients send, with the names that they send: a stranger must not fill the log.
+/// They are heard from `debug` on.
+const LIBRARIES: &str = "h2=error,h3=error,hyper=error,quinn_proto=error,rustls=error";
+
 /// Begins to log. Once per process.
 ///
 /// # Errors
@@ -44,7 +48,7 @@ const LEVEL: &str = "info";
 pub fn begin(to: To, format: Format, colours: bool) -> io::Result<()> {
     let of_environment = EnvFilter::try_from_default_env().ok();
     let is_fixed = of_environment.is_some();
-    let (filter, handle) = reload::Layer::new(of_environment.unwrap_or_else(|| EnvFilter::new(LEVEL)));
+    let (filter, handle) = reload::Layer::new(of_environment.unwrap_or_else(|| filter(LEVEL)));
     let stderr = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(colours && format == Format::Text)
@@ -65,9 +69,16 @@ pub fn begin(to: To, format: Format, colours: bool) -> io::Result<()> {
 /// From here on as much is told, unless `RUST_LOG` says how much.
 pub fn follow(level: &str) {
     if let Some(handle) = FILTER.get()
-        && handle.with_current(|filter| filter.to_string() != level).unwrap_or(false)
+        && handle.with_current(|known| known.to_string() != filter(level).to_string()).unwrap_or(false)
     {
         // Fails only when the subscriber is gone.
-        let _ = handle.reload(EnvFilter::new(level));
+        let _ = handle.reload(filter(level));
+    }
+}
+
+fn filter(level: &str) -> EnvFilter {
+    match level {
+        "debug" | "trace" => EnvFilter::new(level),
+        _ => EnvFilter::new(format!("{level},{LIBRARIES}")),
     }
 }

@@ -25,7 +25,7 @@ use crate::lab::{
     process::{Process, cpu_of},
     weir,
 };
-use peers::{Cores, Peer};
+use peers::{Cores, Fields, Peer};
 use telemetry::Telemetry;
 
 #[derive(Debug)]
@@ -48,8 +48,6 @@ struct Runner {
     process: Process,
     /// What wrk does in the place of asking for one URL.
     script: Option<PathBuf>,
-    /// Of Weir; of the others it is as they usually have it.
-    telemetry: Telemetry,
 }
 
 /// CPU per request in µs: proxy and body → one value a round.
@@ -65,23 +63,20 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let island = Island::build()?;
     let cores = Cores::of_this_machine()?;
     let _server = peers::server(&island, &cores)?;
-    let plain = |name, port, process| {
-        let telemetry = Telemetry::Log;
-        Runner { name, port, process, script: None, telemetry }
-    };
+    let plain = |name, port, process| Runner { name, port, process, script: None };
     let mut runners = vec![
-        plain("weir", 8001, our_own(&island, &cores, 8001, 0, Telemetry::Log)?),
-        plain("nginx", 8002, peers::nginx(&island, &cores, 8002)?),
+        plain("weir", 8001, our_own(&island, &cores, 8001, 0, Telemetry::Combined)?),
+        plain("nginx", 8002, peers::nginx(&island, &cores, 8002, Fields::Same)?),
         plain("haproxy", 8003, peers::haproxy(&island, &cores, 8003)?),
+        plain("weir_json", 8006, our_own(&island, &cores, 8006, 0, Telemetry::Json)?),
+        plain("nginx_few", 8007, peers::nginx(&island, &cores, 8007, Fields::Few)?),
     ];
     for ((name, hosts), port) in hosts::PAIR.into_iter().zip(8004..) {
-        let process = our_own(&island, &cores, port, hosts, Telemetry::Log)?;
-        let script = Some(hosts::script(&island, hosts)?);
-        runners.push(Runner { name, port, process, script, telemetry: Telemetry::Log });
+        let process = our_own(&island, &cores, port, hosts, Telemetry::Combined)?;
+        runners.push(Runner { name, port, process, script: Some(hosts::script(&island, hosts)?) });
     }
-    for ((name, telemetry), port) in telemetry::PAIR.into_iter().zip(8006..) {
-        let process = our_own(&island, &cores, port, 0, telemetry)?;
-        runners.push(Runner { name, port, process, script: None, telemetry });
+    for ((name, telemetry), port) in telemetry::PAIR.into_iter().zip(8008..) {
+        runners.push(plain(name, port, our_own(&island, &cores, port, 0, telemetry)?));
     }
     for runner in &runners {
         peers::wait_until_it_serves(&island, runner.port)
@@ -98,9 +93,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut results = Results::new();
     for round in 0..=options.rounds {
         for (body, path) in BODIES {
-            // How many routes there are, and what is told, has nothing to do with what comes back.
-            let plain = |runner: &Runner| runner.script.is_none() && runner.telemetry == Telemetry::Log;
-            let wanted = |runner: &&Runner| plain(runner) || body == "small";
+            // How many routes there are has nothing to do with what comes back.
+            let wanted =
+                |runner: &&Runner| body == "small" || (runner.script.is_none() && !runner.name.contains('_'));
             for runner in runners.iter().filter(wanted) {
                 // Round 0 warms up: caches, pools, branch predictors.
                 let seconds = if round == 0 { 1 } else { options.seconds };
@@ -133,9 +128,10 @@ fn measure(island: &Island, cores: &Cores, runner: &Runner, path: &str, seconds:
     let url = format!("http://127.0.0.1:{}{path}", runner.port);
     let before = cpu_of(runner.process.pid())?;
     let load = || load(island, cores, &url, runner.script.as_deref(), seconds);
-    let requests = match runner.telemetry {
-        Telemetry::All => telemetry::while_scraped(island, runner.port + 2000, load)?,
-        Telemetry::Off | Telemetry::Log => load()?,
+    let requests = if runner.name == telemetry::PAIR[1].0 {
+        telemetry::while_scraped(island, runner.port + 2000, load)?
+    } else {
+        load()?
     };
     let used = cpu_of(runner.process.pid())? - before;
     Ok(used.as_secs_f64() * 1e6 / requests as f64)
@@ -250,6 +246,12 @@ fn report(options: &Options, results: &Results, h2: &h2::Costs) -> anyhow::Resul
             say(options, &format!("weir ÷ {peer}, {body}: {:.2}", ours / theirs));
         }
     }
+    // As both are without a word: another line in the log here, fewer fields passed on there.
+    let [ours, theirs] =
+        ["weir_json", "nginx_few"].map(|name| results.get(&(name, "small")).map(|values| least(values)));
+    let (ours, theirs) = ours.zip(theirs).context("the other setting wasn't measured")?;
+    ratios.insert("cpu_json_vs_nginx_few_fields".to_owned(), rounded(ours / theirs));
+    say(options, &format!("weir with JSON ÷ nginx with fewer fields, small: {:.2}", ours / theirs));
     let [one, many] = hosts::PAIR.map(|(name, _)| results.get(&(name, "small")).map(|values| least(values)));
     let (one, many) = one.zip(many).context("weir wasn't measured with many hosts")?;
     ratios.insert("routes_10k_vs_1".to_owned(), rounded(many / one));

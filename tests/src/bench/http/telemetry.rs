@@ -9,13 +9,15 @@ use std::{
 use super::peers;
 use crate::lab::{Island, client::Browser};
 
-/// What is switched on.
+/// What is told of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Telemetry {
-    /// Nothing: no access log, nobody scrapes.
+    /// Nothing but what is counted.
     Off,
-    /// An access log in JSON: what the other figures are measured with.
-    Log,
+    /// An access log: the line that nginx and HAProxy write, with as much in it.
+    Combined,
+    /// An access log with Weir's own fields.
+    Json,
     /// That, a scrape of the metrics every second, and spans of one request in a hundred.
     All,
 }
@@ -29,13 +31,17 @@ const SCRAPE: Duration = Duration::from_secs(1);
 
 /// The part of Weir's configuration that is about it.
 pub fn written(telemetry: Telemetry, log: &str) -> String {
+    let access = |format: &str| format!("[log]\naccess = \"{log}\"\nformat = \"{format}\"\n");
     match telemetry {
         Telemetry::Off => "[log]\naccess = \"off\"\n".to_owned(),
-        Telemetry::Log => format!("[log]\naccess = \"{log}\"\n"),
-        Telemetry::All => format!(
-            "[log]\naccess = \"{log}\"\n\n[tracing]\nendpoint = \"http://127.0.0.1:{}\"\nprotocol = \"http\"\nsample = \"1%\"\n",
-            peers::SERVER_PORT
-        ),
+        Telemetry::Combined => access("combined"),
+        Telemetry::Json => access("json"),
+        Telemetry::All => {
+            let collector = format!("http://127.0.0.1:{}", peers::SERVER_PORT);
+            let tracing =
+                format!("[tracing]\nendpoint = \"{collector}\"\nprotocol = \"http\"\nsample = \"1%\"\n");
+            format!("{}\n{tracing}", access("json"))
+        }
     }
 }
 
