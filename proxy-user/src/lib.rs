@@ -32,6 +32,7 @@ pub mod maintenance;
 pub mod body;
 pub mod upgrade;
 pub mod access_log;
+pub mod trace;
 
 // === What both share ===
 pub mod address;
@@ -54,6 +55,7 @@ pub mod kernel;
 pub mod explain;
 pub mod admin;
 pub mod metrics;
+pub mod daemon_log;
 pub mod demonstration;
 pub mod allocator;
 pub mod cli;

@@ -270,7 +270,7 @@ async fn run(
         crew,
         number,
     });
-    worker.log.switch_to(worker.snapshot().access_log.clone());
+    worker.log.switch_to(&worker.snapshot().access_logs);
     let ticker = tokio::task::spawn_local(tick(worker.clone()));
     tokio::task::spawn_local(take_over(worker.clone(), passed));
     let mut listening: HashMap<(EntrypointAddr, Transport), watch::Sender<bool>> = HashMap::new();
@@ -302,7 +302,7 @@ async fn run(
                 }
             }
             Order::Renewed => {
-                worker.log.switch_to(worker.snapshot().access_log.clone());
+                worker.log.switch_to(&worker.snapshot().access_logs);
                 warm::keep(&worker.pool, &worker.snapshot());
             }
             Order::Drain { grace, done } => {
@@ -311,6 +311,7 @@ async fn run(
                 }
                 drain(&worker, &close, grace).await;
                 ticker.abort();
+                worker.log.cut();
                 worker.log.flush();
                 let _ = done.send(worker.connections());
                 return;

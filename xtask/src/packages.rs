@@ -37,6 +37,13 @@ pub const FOR_LABS: &[Program] = &[
     Program { name: "adduser", package: "adduser", purpose: "trying the package" },
     Program { name: "script", package: "bsdutils", purpose: "a terminal to ask at" },
     Program { name: "setpriv", package: "util-linux", purpose: "a user with four capabilities" },
+    Program { name: "rsyslogd", package: "rsyslog", purpose: "a syslog" },
+    // A library, in a folder that each architecture names otherwise: this file tells that it is there.
+    Program {
+        name: "/usr/share/doc/rsyslog-openssl/copyright",
+        package: "rsyslog-openssl",
+        purpose: "a syslog that speaks TLS",
+    },
     Program { name: "tmux", package: "tmux", purpose: "a terminal" },
     Program { name: "jq", package: "jq", purpose: "what the README types" },
 ];
@@ -61,7 +68,7 @@ pub const FOR_GATE_BENCH: &[Program] = &[
 ];
 
 /// Packages that start a service when they are installed.
-const SERVICES: [&str; 3] = ["nginx", "haproxy", "prometheus"];
+const SERVICES: [&str; 4] = ["nginx", "haproxy", "prometheus", "rsyslog"];
 
 /// The path of a program. System folders count even where the user's PATH leaves them out.
 pub fn find(program: &str) -> Option<PathBuf> {

@@ -4,6 +4,7 @@ pub mod allowlists;
 pub mod blocks;
 pub mod certificates;
 pub mod drains;
+pub mod logs;
 pub mod maintenance;
 pub mod services;
 pub mod splits;
@@ -67,8 +68,12 @@ pub struct StatusDocument {
     /// What should not stay as it is: certificates that are about to expire, servers that are not verified.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Lines of the access log that were dropped because the disk could not keep up.
+    /// Lines of all access logs that were dropped because their place could not keep up.
     pub access_log_dropped: u64,
+    #[serde(default)]
+    pub access_logs: Vec<logs::AccessLogStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<logs::TracingStatus>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -213,8 +218,10 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         maintenance: maintenance::document(&state.maintenance).maintenance,
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         certificates: certificates::of(&snapshot),
-        warnings: certificates::warnings(&snapshot),
-        access_log_dropped: snapshot.access_log.as_ref().map_or(0, |log| log.dropped()),
+        warnings: certificates::warnings(&snapshot).into_iter().chain(logs::warnings(&snapshot)).collect(),
+        access_log_dropped: snapshot.access_logs.outputs.iter().map(|log| log.sink.dropped()).sum(),
+        access_logs: logs::of(&snapshot),
+        tracing: logs::tracing(&snapshot),
     })
 }
 

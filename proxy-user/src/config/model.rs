@@ -8,6 +8,7 @@ mod acme;
 mod balancing;
 mod health;
 mod limits;
+mod log;
 mod maintenance;
 mod middleware;
 mod page;
@@ -15,6 +16,7 @@ mod pool;
 mod retry;
 mod route;
 mod tls;
+mod tracing;
 mod variants;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -40,8 +42,13 @@ pub use tls::{
 };
 
 pub use limits::Limits;
+pub use log::{
+    AccessLog, AccessLogFormat, AccessLogTarget, Facility, Filter, Log, LogPiece, LogTemplate, Redact,
+    Rotate, Syslog, SyslogFormat, Transport, Variable,
+};
 pub use maintenance::{Maintenance, Recurrence};
 pub use page::{LivePage, Page, StatusPages};
+pub use tracing::{ParentTrust, TraceProtocol, Tracing};
 pub use variants::{Judge, MadeOf, Mirror, Split};
 
 /// A whole configuration, valid in itself. Whether its ports are free and its interfaces exist only the host
@@ -52,6 +59,7 @@ pub struct Config {
     pub admin: Admin,
     pub log: Log,
     pub process: Process,
+    pub tracing: Option<Tracing>,
     pub shutdown: Shutdown,
     pub state: StateFolder,
     pub host: Host,
@@ -113,34 +121,6 @@ pub struct Admin {
 pub enum AdminAddr {
     Tcp(SocketAddr),
     Unix(PathBuf),
-}
-
-/// `[log]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
-    pub access: AccessLog,
-}
-
-/// `log.access = "stdout" | "off" | "/path"`, `log.format = "json" | "combined"`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccessLog {
-    pub to: AccessLogTarget,
-    pub format: AccessLogFormat,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccessLogTarget {
-    Off,
-    Stdout,
-    File(PathBuf),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccessLogFormat {
-    /// One JSON object a line. The default.
-    Json,
-    /// The "combined" format of Apache and nginx.
-    Combined,
 }
 
 /// `[process]`

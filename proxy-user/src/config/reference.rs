@@ -34,6 +34,8 @@ const SECTIONS: &[(&str, &str)] = &[
     ("admin", "[admin]"),
     ("log", "[log]"),
     ("process", "[process]"),
+    ("access_log", "[access_log.NAME]"),
+    ("tracing", "[tracing]"),
     ("shutdown", "[shutdown]"),
     ("state", "[state]"),
     ("host", "[host]"),

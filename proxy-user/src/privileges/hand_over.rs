@@ -17,7 +17,7 @@ use nix::{
 use proxy_common::names;
 
 use super::{PrivilegeFault, account::Account};
-use crate::config::model::{AccessLogTarget, AdminAddr, Config, KernelMode};
+use crate::config::model::{AdminAddr, Config, KernelMode};
 
 /// Folders of this name are taken for Weir's own, wherever they are.
 const OWN: &str = "weir";
@@ -58,7 +58,7 @@ pub(super) fn of(config: &Config, to: &Account) -> Result<HandedOver, PrivilegeF
             named(folder, to, &mut done).map_err(fault(folder))?;
         }
     }
-    if let AccessLogTarget::File(log) = &config.log.access.to {
+    for (_, log) in config.log.files() {
         if let Some(folder) = log.parent() {
             named(folder, to, &mut done).map_err(fault(folder))?;
         }

@@ -15,7 +15,7 @@ use super::PrivilegeFault;
 use crate::{
     config::{
         DEFAULT_PATH,
-        model::{AccessLogTarget, AdminAddr, Cgroup, Config, KernelMode},
+        model::{AdminAddr, Cgroup, Config, KernelMode},
     },
     control::state::Source,
 };
@@ -94,9 +94,7 @@ fn written(config: &Config) -> Vec<&Path> {
             AdminAddr::Tcp(_) => None,
         })
         .collect();
-    if let AccessLogTarget::File(path) = &config.log.access.to {
-        files.push(path);
-    }
+    files.extend(config.log.files().map(|(_, path)| path));
     files
 }
 
@@ -116,12 +114,12 @@ impl Places {
             place.is_none_or(|place| !self.folders.iter().any(|folder| place.starts_with(folder)))
         };
         // Not the sockets of `[admin]`: they stay what they were at the start.
-        let AccessLogTarget::File(log) = &next.log.access.to else { return Ok(()) };
-        if outside(log) {
+        if let Some((log, path)) = next.log.files().find(|(_, path)| outside(path)) {
             return Err(format!(
-                "log.access names {}, in a folder that nothing was written to when weir started, and the sandbox doesn't \
+                "the access log `{}` is {}, in a folder that nothing was written to when weir started, and the sandbox doesn't \
                  let it write there now: restart weir for it, or choose a file in one of: {}",
-                log.display(),
+                log.name,
+                path.display(),
                 self.folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
             ));
         }
