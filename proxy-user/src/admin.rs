@@ -1,8 +1,15 @@
 //! The admin API: what runs, for people, scripts and load balancers. On loopback and a unix socket by default.
 //!
-//! Every address can be read from; what changes something is in [`verbs`], and taken over sockets only.
+//! [`api`] has the whole table of what can be asked ([`read`], [`events`]) and ordered ([`verbs`]); [`access`] says by whom.
 
+pub mod access;
+pub mod api;
 pub mod client;
+pub mod events;
+pub mod problem;
+pub mod read;
+pub mod ready;
+mod serve;
 pub mod status;
 pub mod verbs;
 
@@ -17,25 +24,14 @@ use std::{
     sync::Arc,
 };
 
-use axum::{
-    Json, Router,
-    extract::{Query, State},
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::get,
-};
-use serde::Deserialize;
 use tokio::{
     net::{TcpListener, UnixListener},
     task::JoinSet,
 };
 
 use crate::{
-    admin::verbs::Peer,
     config::model::{Admin, AdminAddr},
-    control::{order::Desk, splits, state::ControlState},
-    explain::{self, Question},
-    metrics,
+    control::{order::Desk, state::ControlState},
 };
 
 /// Why the admin API can't be served.
@@ -86,122 +82,13 @@ pub fn bind(admin: &Admin) -> Result<Bound, AdminFault> {
 }
 
 /// Serves the API until the returned set is dropped. Orders go to `desk`.
-pub fn serve(bound: Bound, state: &Arc<ControlState>, desk: &Desk) -> JoinSet<io::Result<()>> {
+pub fn serve(bound: Bound, state: &Arc<ControlState>, desk: &Desk) -> JoinSet<()> {
     let mut serving = JoinSet::new();
+    let app = api::router(state.clone(), desk.clone());
     for listener in bound.0 {
-        let app = router(state.clone())
-            .merge(verbs::router(desk.clone()))
-            .into_make_service_with_connect_info::<Peer>();
-        match listener {
-            Listener::Tcp(listener) => serving.spawn(async move { axum::serve(listener, app).await }),
-            Listener::Unix(listener) => serving.spawn(async move { axum::serve(listener, app).await }),
-        };
+        serving.spawn(serve::at(listener, app.clone(), state.clone()));
     }
     serving
-}
-
-fn router(state: Arc<ControlState>) -> Router {
-    Router::new()
-        .route("/ping", get(ping))
-        .route("/api/v1/ping", get(ping))
-        .route("/metrics", get(metrics))
-        .route("/api/v1/status", get(status))
-        .route("/api/status", get(status))
-        .route("/api/v1/allowlists", get(allowlists))
-        .route("/api/v1/explain", get(explained))
-        .route("/api/v1/blocks", get(blocks))
-        .route("/api/v1/splits", get(shares))
-        .route("/api/v1/maintenance", get(maintenance))
-        .route("/api/v1/drains", get(drains))
-        .with_state(state)
-}
-
-/// For load balancers and container checks: 200 while this host takes traffic, 503 while it drains.
-async fn ping(State(state): State<Arc<ControlState>>) -> Response {
-    if state.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
-    } else {
-        "pong\n".into_response()
-    }
-}
-
-async fn status(State(state): State<Arc<ControlState>>) -> Response {
-    match status::of(&state).await {
-        Some(status) => Json(status).into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
-    }
-}
-
-async fn metrics(State(state): State<Arc<ControlState>>) -> Response {
-    match metrics::scrape(&state).await {
-        Some(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
-    }
-}
-
-/// `?prefixes=true` for who is on them too.
-#[derive(Debug, Default, Deserialize)]
-struct Wanted {
-    #[serde(default)]
-    prefixes: bool,
-}
-
-async fn allowlists(State(state): State<Arc<ControlState>>, Query(wanted): Query<Wanted>) -> Response {
-    match status::allowlists::document(&state, wanted.prefixes) {
-        Some(document) => Json(document).into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
-    }
-}
-
-/// `?question=…`: a [`Question`] as JSON.
-#[derive(Debug, Deserialize)]
-struct Asked {
-    question: String,
-}
-
-async fn explained(State(state): State<Arc<ControlState>>, Query(asked): Query<Asked>) -> Response {
-    let Some(running) = state.running() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response();
-    };
-    let snapshot = running.load_full();
-    let explained = serde_json::from_str::<Question>(&asked.question)
-        .map_err(|error| format!("the question is not understood: {error}"))
-        .and_then(|question| {
-            let mut explanation = explain::explain(&snapshot.config, Some(snapshot.generation), &question)?;
-            explain::pages::of_snapshot(&mut explanation, &snapshot, &question);
-            Ok(explanation.with_weights(|split, variant| splits::weight(&snapshot, split, variant)))
-        });
-    match explained {
-        Ok(explanation) => Json(explanation).into_response(),
-        Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
-    }
-}
-
-async fn blocks(State(state): State<Arc<ControlState>>) -> Response {
-    match status::blocks::document(&state).await {
-        Some(document) => Json(document).into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
-    }
-}
-
-async fn shares(State(state): State<Arc<ControlState>>) -> Response {
-    match status::splits::document(&state) {
-        Some(document) => Json(document).into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
-    }
-}
-
-async fn maintenance(
-    State(state): State<Arc<ControlState>>,
-) -> Json<status::maintenance::MaintenanceDocument> {
-    Json(status::maintenance::document(&state.maintenance))
-}
-
-async fn drains(State(state): State<Arc<ControlState>>) -> Response {
-    match status::drains::document(&state) {
-        Some(document) => Json(document).into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
-    }
 }
 
 /// `make_folder`: the folder of a socket is made if it is missing.

@@ -19,9 +19,10 @@ use serde::{Deserialize, Serialize};
 use crate::kernel::blocks::BlockedPrefix;
 
 /// One prefix that is blocked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Block {
+    #[schema(value_type = String)]
     pub prefix: IpNet,
     /// `None`: for ever.
     pub until: Option<Timestamp>,

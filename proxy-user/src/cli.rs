@@ -23,6 +23,7 @@ mod roll;
 mod run;
 mod split;
 mod status;
+mod table;
 mod top;
 mod watch;
 

@@ -7,6 +7,7 @@ mod code;
 mod default;
 pub mod diff;
 mod diagnostic;
+pub mod effective;
 mod findings;
 mod gather;
 pub mod model;

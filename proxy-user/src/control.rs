@@ -56,6 +56,7 @@ use crate::{
         state::{ControlState, Source},
     },
     demonstration,
+    journal::{self, Kind, Note},
     kernel::addresses,
     privileges::{self, PrivilegeFault},
 };
@@ -133,6 +134,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut trials = Trials::at_start(&source, &state);
     let (desk, mut orders) = order::desk();
     let _admin = admin::serve(admin, &state, &desk);
+    tokio::task::spawn_local(journal::watch::look_on(fleet.running()));
     tracing::info!("running on {workers} workers\n{}", summary::of(&source, &config, &fleet.kernel.state));
     notify(&[sd_notify::NotifyState::Ready]);
 
@@ -186,6 +188,8 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             changed = changed_addresses(&mut addresses) => {
                 if let Err(fault) = fleet.reconcile_kernel(changed).await {
                     tracing::error!(%fault, "this host's addresses or interfaces changed, and the gate could not follow");
+                    let message = "this host's addresses or interfaces changed, and the gate could not follow";
+                    Note::new(Kind::GateFailed, message).why(fault.to_string()).write();
                 }
                 state.kernel_is(&fleet.kernel.state);
             }
@@ -195,6 +199,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     notify(&[sd_notify::NotifyState::Stopping]);
     state.drains();
     let grace = if how == Asked::Drain { fleet.grace() } else { Duration::ZERO };
+    Note::new(Kind::Ending, "ending: no new connections, requests in flight may finish").write();
     tracing::info!(?grace, "ending: no new connections, requests in flight may finish");
     let cut_off = fleet.drain(grace).await;
     if cut_off > 0 {

@@ -27,7 +27,7 @@ use crate::{
 const NEARBY: usize = 5;
 
 /// What is asked. Serialized, it is what the admin API takes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
     /// `https://app.example.com/x?y`
@@ -38,6 +38,7 @@ pub struct Question {
     pub headers: Vec<(String, String)>,
     /// Without it, nobody in particular: 0.0.0.0.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub client: Option<IpAddr>,
     /// Without it, those that the URL's scheme and port lead to.
     #[serde(default)]
@@ -48,7 +49,7 @@ fn get() -> String {
     "GET".to_owned()
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Explanation {
     /// Of the configuration that was asked; `None`: of one that doesn't run.
     pub generation: Option<u64>,
@@ -57,7 +58,7 @@ pub struct Explanation {
 }
 
 /// The way of the request at one entrypoint.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Way {
     pub entrypoint: String,
     /// The route that takes it, and what it asks for.
@@ -85,7 +86,7 @@ pub struct Way {
 }
 
 /// A middleware on the way.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Stop {
     pub name: String,
     pub kind: String,
@@ -94,7 +95,7 @@ pub struct Stop {
 }
 
 /// Another route, and why it isn't taken.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Other {
     pub route: String,
     pub why: Vec<String>,

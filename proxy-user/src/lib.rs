@@ -53,6 +53,7 @@ pub mod acme;
 pub mod dns;
 pub mod kernel;
 pub mod explain;
+pub mod journal;
 pub mod admin;
 pub mod metrics;
 pub mod daemon_log;

@@ -58,7 +58,7 @@ pub struct Scope {
 }
 
 /// From the first moment to before the last.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Span {
     /// `None`: since ever.
     pub from: Option<Timestamp>,
@@ -83,7 +83,7 @@ pub struct Ordered {
 }
 
 /// What people are told of a window.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct About {
     /// By which it can be ended; `None`: it stands in the configuration.
     pub id: Option<u64>,

@@ -205,6 +205,7 @@ async fn answered(
         return Ok(refuse(Refusal::NoRoute, entrypoint, taste, exchange));
     };
     exchange.route = Some(destination.route.clone());
+    destination.requests.fetch_add(1, Ordering::Relaxed);
 
     // 3. What does the server get to see?
     let scheme = if caller.session.is_some() { Scheme::HTTPS } else { Scheme::HTTP };

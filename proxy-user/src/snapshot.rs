@@ -63,6 +63,8 @@ pub struct Snapshot {
     pub tracer: Option<Arc<Tracer>>,
     /// As in the configuration. Kept for what they count, which the next snapshot takes over.
     middleware: Vec<Arc<Step>>,
+    /// Requests that each route took; in the order of the configuration. The next snapshot takes them over by name.
+    pub route_requests: Vec<Arc<AtomicU64>>,
     /// Where certificates hang that were ordered, and challenges while they are.
     pub acme: Arc<Board>,
     /// One and the same for all snapshots.
@@ -120,6 +122,8 @@ pub struct Destination {
     pub service: Option<Arc<Service>>,
     /// In the place of a server's own answers; before those of the service.
     pub pages: Option<Arc<ByStatus>>,
+    /// Requests that took the route.
+    pub requests: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -176,9 +180,12 @@ impl Snapshot {
         let drains = before.map(|before| before.drains.clone()).unwrap_or_default();
         drains.mark(&services);
         let middleware = running_middleware(&config, &services, before);
+        let route_requests = route_requests(&config, before);
         let entrypoints = (0..config.entrypoints.len())
             .map(|index| {
-                running_entrypoint(&config, index, &services, &middleware, &pages, acme, before).map(Arc::new)
+                let routes =
+                    Routes { services: &services, middleware: &middleware, requests: &route_requests };
+                running_entrypoint(&config, index, &routes, &pages, acme, before).map(Arc::new)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let by_address = entrypoints
@@ -206,6 +213,7 @@ impl Snapshot {
             entrypoints,
             services,
             middleware,
+            route_requests,
             by_address,
         })
     }
@@ -240,11 +248,26 @@ fn prefixes(config: &Config, lists: &[AllowlistId]) -> PrefixSet {
     PrefixSet::new(lists.iter().flat_map(|list| &config.allowlists[list.0].prefixes))
 }
 
+/// What routes lead to and count with, each in the order of the configuration.
+struct Routes<'a> {
+    services: &'a [Arc<Service>],
+    middleware: &'a [Arc<Step>],
+    requests: &'a [Arc<AtomicU64>],
+}
+
+fn route_requests(config: &Config, before: Option<&Snapshot>) -> Vec<Arc<AtomicU64>> {
+    let known: HashMap<&Arc<str>, &Arc<AtomicU64>> = before
+        .iter()
+        .flat_map(|before| before.config.routes.iter().zip(&before.route_requests))
+        .map(|(route, requests)| (&route.name, requests))
+        .collect();
+    config.routes.iter().map(|route| known.get(&route.name).copied().cloned().unwrap_or_default()).collect()
+}
+
 fn running_entrypoint(
     config: &Config,
     index: usize,
-    services: &[Arc<Service>],
-    middleware: &[Arc<Step>],
+    Routes { services, middleware, requests }: &Routes<'_>,
     pages: &[Arc<Page>],
     acme: &Arc<Board>,
     before: Option<&Snapshot>,
@@ -270,8 +293,9 @@ fn running_entrypoint(
     let routes = config
         .routes
         .iter()
-        .filter(|route| route.entrypoints.is_empty() || route.entrypoints.contains(&id))
-        .flat_map(|route| {
+        .zip(*requests)
+        .filter(|(route, _)| route.entrypoints.is_empty() || route.entrypoints.contains(&id))
+        .flat_map(|(route, requests)| {
             let chain = entrypoint.middleware.iter().chain(&route.middleware);
             let chain = Chain::new(chain.map(|id| middleware[id.0].clone()));
             let chain = if chain.is_empty() { no_chain.clone() } else { Arc::new(chain) };
@@ -283,6 +307,7 @@ fn running_entrypoint(
                     chain,
                     service: route.service.map(|id| services[id.0].clone()),
                     pages: by_status(&route.pages, pages),
+                    requests: requests.clone(),
                 },
             )
         });

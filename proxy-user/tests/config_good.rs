@@ -404,10 +404,6 @@ fn what_is_odd_but_works_is_a_warning() {
         ["warning[W041]: weir.toml:1:13: no route applies to entrypoint `web`: every request gets 404"]
     );
     assert_eq!(
-        warnings(&format!("{LEAST}[admin]\nbind = '0.0.0.0:9190'")),
-        ["warning[W044]: weir.toml:8:8: the admin interface at `0.0.0.0:9190` is reachable from other hosts"]
-    );
-    assert_eq!(
         warnings(&LEAST.replace("servers", "tls = { server_name = 'a', insecure = true }\nservers")),
         ["warning[W043]: weir.toml:4:39: service `app`: the servers' certificates are not checked"]
     );

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::{Board, Standing, order, schedule, store::Store};
 use crate::config::model::{Acme, Config};
+use crate::journal::{Kind, Note};
 
 /// Certificates grow old while a machine sleeps, and clocks are set: nothing is waited for longer than this at once.
 const LOOK: Duration = Duration::from_secs(600);
@@ -129,6 +130,8 @@ impl Task {
         };
         if let Some(why) = &error {
             tracing::warn!(%name, "a certificate can't be ordered, and will be tried again: {why}");
+            let message = format!("the certificate of {name} can't be ordered, and will be tried again");
+            Note::new(Kind::CertificateOrderFailed, message).why(why).write();
         }
         self.board.stands(name, Standing { error, next: Timestamp::try_from(due).ok() });
         self.due.insert(name.clone(), (due, failures));
@@ -143,6 +146,8 @@ impl Task {
         let certificate = saved.map_err(|error| error.to_string())??;
         let validity = certificate.validity;
         tracing::info!(%name, until = validity.ends(), "a certificate was ordered");
+        let message = format!("the certificate of {name} was ordered; it is valid until {}", validity.ends());
+        Note::new(Kind::CertificateOrdered, message).write();
         self.board.pin(name, certificate);
         Ok(schedule::renewal(validity, fastrand::f64()).max(SystemTime::now() + schedule::least(validity)))
     }

@@ -3,9 +3,15 @@
 pub mod allowlists;
 pub mod blocks;
 pub mod certificates;
+pub mod configuration;
 pub mod drains;
+pub mod flows;
+pub mod kernel;
 pub mod logs;
 pub mod maintenance;
+pub mod overview;
+pub mod routes;
+pub mod servers;
 pub mod services;
 pub mod splits;
 
@@ -29,12 +35,12 @@ use crate::{
         kernel_side::State,
         state::{ControlState, Source},
     },
-    kernel::{self, KernelStatus},
+    kernel::{self as gate_pins, KernelStatus},
     privileges::PrivilegeReport,
     snapshot::{Entrypoint, Snapshot},
 };
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StatusDocument {
     pub version: String,
     pub started: String,
@@ -76,7 +82,7 @@ pub struct StatusDocument {
     pub tracing: Option<logs::TracingStatus>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ConfigurationStatus {
     /// `None`: the embedded default.
     pub path: Option<String>,
@@ -92,7 +98,7 @@ pub struct ConfigurationStatus {
     pub trial: Option<TrialStatus>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TrialStatus {
     /// The file that was applied, as the operator called it.
     pub name: String,
@@ -101,7 +107,7 @@ pub struct TrialStatus {
     pub failed: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum GateStatus {
     /// Nothing was asked of the kernel.
@@ -116,14 +122,23 @@ pub enum GateStatus {
     },
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct GateInterface {
     pub name: String,
     pub hook: String,
     pub why: String,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// The answer to `GET /api/v1/entrypoints`.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EntrypointsDocument {
+    pub generation: u64,
+    /// When this was read.
+    pub at: String,
+    pub entrypoints: Vec<EntrypointStatus>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EntrypointStatus {
     pub name: String,
     pub bind: Vec<String>,
@@ -156,7 +171,7 @@ pub struct EntrypointStatus {
 }
 
 /// A flood of SYNs that the gate answers with cookies.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SynFlood {
     pub seconds: f64,
     /// SYNs answered with a cookie since the gate counts, in this flood and in others.
@@ -164,7 +179,7 @@ pub struct SynFlood {
 }
 
 /// What a shadowed entrypoint lets pass.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ShadowStatus {
     /// Connections that would have been turned away at accept.
     pub would_turn_away: u64,
@@ -174,7 +189,7 @@ pub struct ShadowStatus {
     pub would_drop_from: Vec<ShadowSource>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ShadowSource {
     /// IPv4 by /24, IPv6 by /48.
     pub prefix: String,
@@ -182,32 +197,25 @@ pub struct ShadowSource {
     pub bytes: u64,
 }
 
+/// The entrypoints alone; `None` while the daemon starts.
+pub async fn of_entrypoints(state: &ControlState) -> Option<EntrypointsDocument> {
+    let snapshot = state.running()?.load_full();
+    let counted = counted(&snapshot, &state.kernel()).await;
+    let entrypoints = entrypoints(&snapshot, counted.as_ref());
+    Some(EntrypointsDocument { generation: snapshot.generation, at: now(), entrypoints })
+}
+
 /// The status now; `None` while the daemon starts.
 pub async fn of(state: &ControlState) -> Option<StatusDocument> {
     let snapshot = state.running()?.load_full();
     let counted = counted(&snapshot, &state.kernel()).await;
-    let reload = state.last_reload();
     Some(StatusDocument {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: text(state.started),
         draining: state.is_draining(),
         host_drain: drains::of_host(&snapshot),
         generation: snapshot.generation,
-        configuration: ConfigurationStatus {
-            path: match &state.source {
-                Source::Embedded => None,
-                Source::Path(path) => Some(path.display().to_string()),
-            },
-            place: install::place(&state.source).ok().map(|place| place.display().to_string()),
-            last_reload: text(reload.at),
-            last_reload_ok: reload.outcome.is_ok(),
-            last_reload_error: reload.outcome.err(),
-            trial: state.on_trial().map(|trial| TrialStatus {
-                name: trial.name,
-                seconds_left: trial.over.saturating_duration_since(Instant::now()).as_secs_f64(),
-                failed: trial.failed,
-            }),
-        },
+        configuration: configuration(state),
         gate: gate(state.kernel()),
         privileges: state.privileges.report(),
         workers: state.loads(),
@@ -223,6 +231,29 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         access_logs: logs::of(&snapshot),
         tracing: logs::tracing(&snapshot),
     })
+}
+
+fn configuration(state: &ControlState) -> ConfigurationStatus {
+    let reload = state.last_reload();
+    ConfigurationStatus {
+        path: match &state.source {
+            Source::Embedded => None,
+            Source::Path(path) => Some(path.display().to_string()),
+        },
+        place: install::place(&state.source).ok().map(|place| place.display().to_string()),
+        last_reload: text(reload.at),
+        last_reload_ok: reload.outcome.is_ok(),
+        last_reload_error: reload.outcome.err(),
+        trial: state.on_trial().map(|trial| TrialStatus {
+            name: trial.name,
+            seconds_left: trial.over.saturating_duration_since(Instant::now()).as_secs_f64(),
+            failed: trial.failed,
+        }),
+    }
+}
+
+fn now() -> String {
+    text(Timestamp::now())
 }
 
 /// RFC 3339, to the millisecond.
@@ -260,7 +291,7 @@ async fn counted(snapshot: &Snapshot, gate: &State) -> Option<KernelStatus> {
         return None;
     }
     let bpffs = snapshot.config.kernel.bpffs.clone();
-    match tokio::task::spawn_blocking(move || kernel::observe(&bpffs)).await {
+    match tokio::task::spawn_blocking(move || gate_pins::observe(&bpffs)).await {
         Ok(Ok(status)) => status,
         // No gate, or no right to look: what was turned away at accept is known all the same.
         Ok(Err(_)) | Err(_) => None,

@@ -24,6 +24,7 @@ use crate::config::{
     model::{Allowlist, AllowlistId, Config, Fetch},
     show_duration,
 };
+use crate::journal::{Kind, Note};
 
 /// A list that was fetched and is believed. Whoever gets it puts it into force, and answers.
 #[derive(Debug)]
@@ -237,11 +238,19 @@ impl Task {
         match outcome {
             // The same trouble once more is no news.
             Err(why) if last.as_ref() == Some(why) => tracing::debug!("allowlist `{}`: {why}", self.list),
-            Err(why) => tracing::warn!(
-                "allowlist `{}` could not be refreshed, the last good one stays in force: {why}",
-                self.list
-            ),
-            Ok(_) if last.is_some() => tracing::info!("allowlist `{}` is refreshed again", self.list),
+            Err(why) => {
+                let message = format!(
+                    "allowlist `{}` could not be refreshed, the last good one stays in force",
+                    self.list
+                );
+                tracing::warn!("{message}: {why}");
+                Note::new(Kind::AllowlistFailed, message).allowlist(&*self.list).why(why).write();
+            }
+            Ok(_) if last.is_some() => {
+                let message = format!("allowlist `{}` is refreshed again", self.list);
+                tracing::info!("{message}");
+                Note::new(Kind::AllowlistRecovered, message).allowlist(&*self.list).write();
+            }
             Ok(_) => {}
         }
         self.board.attempted(&self.list, now, outcome.as_ref().err().cloned(), next);

@@ -12,10 +12,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::{
-    admin::status::StatusDocument,
+    admin::{client::Address, status::StatusDocument},
     cli::{
         Failure,
-        admin::{AdminArgs, Unfollowed, admin_address},
+        admin::{AdminArgs, Unfollowed},
         block_on, complain, print,
     },
     config::{
@@ -73,15 +73,17 @@ pub struct WatchdogArgs {
     config: PathBuf,
     #[arg(long)]
     id: u64,
-    #[arg(long, value_parser = admin_address)]
-    admin: AdminAddr,
+    #[arg(long)]
+    admin: Address,
 }
 
 pub fn run(args: &ApplyArgs) -> Result<(), Failure> {
     let text = read(&args.file)?;
     let id = fastrand::u64(1..);
     // Before the order: whatever becomes of this session, somebody looks after the trial.
-    let watchdog = args.confirm.map(|_| start_watchdog(&args.admin, id)).transpose()?;
+    let here = args.admin.for_orders().local();
+    // A daemon on another host looks after its trials itself, and nobody here could do it for it.
+    let watchdog = args.confirm.and(here).map(|at| start_watchdog(&args.admin, &at, id)).transpose()?;
     let order = json!({
         "name": name(&args.file),
         "text": text,
@@ -165,7 +167,9 @@ pub fn watchdog(args: WatchdogArgs) -> Result<(), Failure> {
         Failure::Failed(format!("can't write {}: {error}", PathBuf::from(&log).display()))
     })?;
     print("watching\n")?;
-    let watch = Watch { config: args.config, id: args.id, admin: args.admin };
+    let admin =
+        args.admin.local().ok_or_else(|| Failure::Failed("the daemon is on another host".to_owned()))?;
+    let watch = Watch { config: args.config, id: args.id, admin };
     let outcome = block_on(watch.run(&log))?;
     if let Err(why) = outcome {
         let _ = writeln!(&log, "failed: {why}");
@@ -174,7 +178,7 @@ pub fn watchdog(args: WatchdogArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start_watchdog(admin: &AdminArgs, id: u64) -> Result<Child, Failure> {
+fn start_watchdog(admin: &AdminArgs, at: &AdminAddr, id: u64) -> Result<Child, Failure> {
     let failed =
         |why: String| Failure::Failed(format!("the watchdog can't be started, nothing was applied: {why}"));
     let (_, body) = admin.get_for_orders("/api/v1/status")?;
@@ -189,7 +193,7 @@ fn start_watchdog(admin: &AdminArgs, id: u64) -> Result<Child, Failure> {
     };
     let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
     let mut child = Command::new(program)
-        .args(["watchdog", "--config", &config, "--id", &id.to_string(), "--admin", &admin.for_orders()])
+        .args(["watchdog", "--config", &config, "--id", &id.to_string(), "--admin", &written(at)])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -206,6 +210,13 @@ fn start_watchdog(admin: &AdminArgs, id: u64) -> Result<Child, Failure> {
         return Err(failed(why.trim().to_owned()));
     }
     Ok(child)
+}
+
+fn written(at: &AdminAddr) -> String {
+    match at {
+        AdminAddr::Tcp(addr) => addr.to_string(),
+        AdminAddr::Unix(path) => format!("unix:{}", path.display()),
+    }
 }
 
 fn read(file: &Path) -> Result<String, Failure> {

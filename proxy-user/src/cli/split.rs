@@ -3,12 +3,16 @@
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use clap::Args;
-use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use serde_json::json;
 
 use crate::{
     admin::status::splits::{MirrorStatus, SplitStatus, SplitsDocument},
-    cli::{Failure, admin::AdminArgs, print},
+    cli::{
+        Failure,
+        admin::AdminArgs,
+        print,
+        table::{self, Cell, Table, Tone},
+    },
     config::{parse_duration, parse_share},
     variants::figures::Summary,
 };
@@ -159,7 +163,8 @@ fn text(document: &SplitsDocument) -> String {
     let mut text = String::new();
     for split in &document.splits {
         // Writing to a String can't fail.
-        let _ = writeln!(text, "{}{}\n", line(split), figures(split));
+        let width = table::width();
+        let _ = writeln!(text, "{}{}", table::fitted(&line(split), width), figures(split).text(width));
     }
     for mirror in &document.mirrors {
         let MirrorStatus { name, service, to, copies, dropped, too_long } = mirror;
@@ -174,9 +179,8 @@ fn text(document: &SplitsDocument) -> String {
 }
 
 fn figures(split: &SplitStatus) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["variant", "over", "requests", "5xx", "no answer", "errors", "p50 ms", "p99 ms", ""]);
+    let mut table =
+        Table::new(["variant", "over", "requests", "5xx", "no answer", "errors", "p50 ms", "p99 ms", ""]);
     for variant in &split.variants {
         let down = if variant.can_answer { "" } else { "NO SERVER UP" };
         let rows = [
@@ -188,16 +192,16 @@ fn figures(split: &SplitStatus) -> Table {
             let Summary { requests, errors_5xx, errors_connection, error_ratio, .. } = summary;
             let number =
                 |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.1}"));
-            table.add_row([
-                if nth == 0 { variant.name.clone() } else { String::new() },
-                span.to_owned(),
-                requests.to_string(),
-                errors_5xx.to_string(),
-                errors_connection.to_string(),
-                error_ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{:.2} %", ratio * 100.0)),
-                number(summary.latency_p50_ms),
-                number(summary.latency_p99_ms),
-                if nth == 0 { down.to_owned() } else { String::new() },
+            table.add([
+                if nth == 0 { variant.name.clone() } else { String::new() }.into(),
+                span.into(),
+                requests.to_string().into(),
+                errors_5xx.to_string().into(),
+                errors_connection.to_string().into(),
+                error_ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{:.2} %", ratio * 100.0)).into(),
+                number(summary.latency_p50_ms).into(),
+                number(summary.latency_p99_ms).into(),
+                Cell::toned(if nth == 0 { down } else { "" }, Tone::Bad),
             ]);
         }
     }

@@ -3,13 +3,21 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
 use crate::{
-    admin::status::{
-        EntrypointStatus, GateStatus, ServerStatus, ServerWatchStatus, ShadowStatus, StatusDocument, SynFlood,
+    admin::{
+        ready::{Check, ReadyDocument},
+        status::{
+            EntrypointStatus, GateStatus, ServerStatus, ServerWatchStatus, ShadowStatus, StatusDocument,
+            SynFlood,
+        },
     },
-    cli::{Failure, admin::AdminArgs, print},
+    cli::{
+        Failure,
+        admin::AdminArgs,
+        print,
+        table::{self, Cell, Table, Tone},
+    },
 };
 
 #[derive(Debug, Args)]
@@ -23,8 +31,14 @@ pub struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub struct PingArgs {
+    /// Also ask whether everything is in place: configuration, first probes, the gate
+    #[arg(long)]
+    ready: bool,
     #[command(flatten)]
     admin: AdminArgs,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(args: &StatusArgs) -> Result<(), Failure> {
@@ -38,10 +52,13 @@ pub fn run(args: &StatusArgs) -> Result<(), Failure> {
     let document: StatusDocument = serde_json::from_slice(&body).map_err(|error| {
         Failure::Failed(format!("the daemon's answer is not understood ({error}): is it another version?"))
     })?;
-    print(&text(&document))
+    print(&text(&document, table::width()))
 }
 
 pub fn ping(args: &PingArgs) -> Result<(), Failure> {
+    if args.ready || args.json {
+        return ready(args);
+    }
     let (status, body) = args.admin.get("/ping")?;
     if status.is_success() {
         print(&String::from_utf8_lossy(&body))
@@ -50,7 +67,25 @@ pub fn ping(args: &PingArgs) -> Result<(), Failure> {
     }
 }
 
-fn text(status: &StatusDocument) -> String {
+/// Without `--ready`, only what `/ping` asks counts, though all is told.
+fn ready(args: &PingArgs) -> Result<(), Failure> {
+    let (status, body) = args.admin.get("/ready")?;
+    let document: ReadyDocument = serde_json::from_slice(&body)
+        .map_err(|_| Failure::Failed(format!("the daemon answered {status}: is it another version?")))?;
+    if args.json {
+        print(&format!("{}\n", String::from_utf8_lossy(&body)))?;
+    }
+    let counts = |check: &&Check| !check.ok && (args.ready || check.name == "traffic");
+    let missing: Vec<_> =
+        document.checks.iter().filter(counts).map(|check| format!("{}: {}", check.name, check.why)).collect();
+    match (missing.is_empty(), args.json) {
+        (true, true) => Ok(()),
+        (true, false) => print("ready\n"),
+        (false, _) => Err(Failure::Failed(format!("not ready: {}", missing.join("; ")))),
+    }
+}
+
+fn text(status: &StatusDocument, width: Option<usize>) -> String {
     let mut text = String::new();
     let draining = if status.draining { ", draining" } else { "" };
     // Writing to a String can't fail.
@@ -158,8 +193,8 @@ fn text(status: &StatusDocument) -> String {
     for split in &status.splits {
         text.push_str(&super::split::line(split));
     }
-    let _ = writeln!(text, "\n{}\n\n{}", entrypoints(&status.entrypoints), servers(status));
-    text
+    let (entrypoints, servers) = (entrypoints(&status.entrypoints), servers(status));
+    format!("{}\n{}\n{}", table::fitted(&text, width), entrypoints.text(width), servers.text(width))
 }
 
 /// What a shadowed entrypoint lets pass.
@@ -178,36 +213,29 @@ fn rehearsal(name: &str, shadow: &ShadowStatus) -> String {
 }
 
 fn entrypoints(entrypoints: &[EntrypointStatus]) -> Table {
-    let mut table = plain_table([
-        "entrypoint",
-        "listens on",
-        "lets in",
-        "accepted",
-        "turned away",
-        "blocked",
-        "requests",
-    ]);
+    let mut table =
+        Table::new(["entrypoint", "listens on", "lets in", "accepted", "turned away", "blocked", "requests"]);
     for one in entrypoints {
         let lets_in = match (one.allow.is_empty(), &one.shadow) {
             (true, _) => "everybody".to_owned(),
             (false, None) => one.allow.join(", "),
             (false, Some(_)) => format!("everybody (SHADOW of {})", one.allow.join(", ")),
         };
-        table.add_row([
-            one.name.clone(),
-            one.bind.join("\n"),
-            lets_in,
-            one.accepted.to_string(),
-            one.not_listed.to_string(),
-            one.blocked.to_string(),
-            one.requests.to_string(),
+        table.add([
+            one.name.clone().into(),
+            one.bind.join("\n").into(),
+            lets_in.into(),
+            one.accepted.to_string().into(),
+            one.not_listed.to_string().into(),
+            one.blocked.to_string().into(),
+            one.requests.to_string().into(),
         ]);
     }
     table
 }
 
 fn servers(status: &StatusDocument) -> Table {
-    let mut table = plain_table([
+    let mut table = Table::new([
         "service", "balance", "server", "share", "status", "since", "why", "probe", "active", "requests",
         "failures",
     ]);
@@ -225,22 +253,32 @@ fn servers(status: &StatusDocument) -> Table {
                 .map(|drain| (format!("draining ({status})"), drain.since.clone(), drain.sentence()));
             let (status, since, why) =
                 drain.unwrap_or_else(|| (status, server.since.clone(), server.why.clone()));
-            table.add_row([
-                &service.name,
-                &service.balance,
-                &named(server),
-                &share(server),
-                &status,
-                &since,
-                &why,
-                &probe,
-                &server.active.to_string(),
-                &server.requests.to_string(),
-                &server.failures.to_string(),
+            table.add([
+                service.name.clone().into(),
+                service.balance.clone().into(),
+                named(server).into(),
+                share(server).into(),
+                Cell::toned(status, tone(server)),
+                since.into(),
+                why.into(),
+                probe.into(),
+                server.active.to_string().into(),
+                server.requests.to_string().into(),
+                server.failures.to_string().into(),
             ]);
         }
     }
     table
+}
+
+fn tone(server: &ServerStatus) -> Tone {
+    match server.status.as_str() {
+        "down" | "unresolved" => Tone::Bad,
+        "ejected" | "starting" => Tone::Odd,
+        _ if server.draining.is_some() => Tone::Odd,
+        "up" => Tone::Good,
+        _ => Tone::Plain,
+    }
 }
 
 /// The address, and the name that stands for it.
@@ -267,13 +305,6 @@ fn share(server: &ServerStatus) -> String {
         let _ = write!(share, ", {latency:.1} ms");
     }
     share
-}
-
-fn plain_table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(header);
-    table
 }
 
 fn indented(lines: &str) -> String {

@@ -164,8 +164,8 @@ codes! {
         "A warning, as long as `insecure = true` stands there. Whoever can answer on the server's address can read \
          and change everything. `ca` with the server's own authority is as easy and safe.";
     AdminExposed = 44, "the admin interface is reachable from other hosts",
-        "A warning. The admin interface asks for no password in this version. Bind it to loopback or to a Unix \
-         socket, or keep others away from that address.";
+        "A warning. Only who knows the token gets in there, but the token and all that is told can be read by whoever is \
+         on the way. `[admin] tls` keeps it to the two ends; or bind to loopback or to a Unix socket, and come by SSH.";
     PlainList = 46, "a list is fetched without TLS",
         "A warning. Whoever is on the way to the list's server can put any prefix on the list, and with it let anybody \
          in. Use `https://`; `ca` names the authority of a server of your own.";

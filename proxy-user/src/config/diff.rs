@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     model::{
-        Acme, AcmeChallenge, Admin, AdminAddr, Allowlist, AllowlistId, Cgroup, ClientIpSource, Condition,
-        Config, Entrypoint, Fetch, HostMatch, Kernel, KernelMode, Limits, ListSource, Middleware,
+        Acme, AcmeChallenge, Admin, AdminAddr, AdminTls, Allowlist, AllowlistId, Cgroup, ClientIpSource,
+        Condition, Config, Entrypoint, Fetch, HostMatch, Kernel, KernelMode, Limits, ListSource, Middleware,
         MiddlewareId, Network, Pool, Process, ProxyProtocol, Rate, Route, ServerProtocol, Service,
         ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies, SynCookiesMode, Timeouts, WhenAllDown,
     },
@@ -31,7 +31,7 @@ use super::{
 use crate::tls::certificates::ServerAuthorities;
 
 /// Something that is added, removed or changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Change {
     /// `entrypoint`, `allowlist`, `service`, `route`, `page`, or a section without names: `kernel` …
     pub section: String,
@@ -47,7 +47,7 @@ pub struct Change {
     pub prefixes_removed: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
     Added,
@@ -55,7 +55,7 @@ pub enum How {
     Changed,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Key {
     pub key: String,
     pub before: Option<String>,
@@ -122,7 +122,8 @@ fn list<'a>(config: &'a Config, name: &str) -> Option<&'a Allowlist> {
     config.allowlists.iter().find(|list| *list.name == *name)
 }
 
-fn things(config: &Config) -> Things {
+/// Everything that a configuration says.
+pub(super) fn things(config: &Config) -> Things {
     let Config {
         kernel,
         admin,
@@ -142,12 +143,10 @@ fn things(config: &Config) -> Things {
         middleware,
         routes,
     } = config;
-    // Nobody wrote it, and it says nothing that the addresses don't.
-    let Admin { bind, by_default: _ } = admin;
     let mut things = Things::new();
     let mut section = |name, keys| things.insert((name, String::new()), keys);
     section("kernel", self::kernel(kernel));
-    section("admin", [("bind", joined(bind.iter().map(admin_address)))].into());
+    section("admin", self::admin(admin));
     section("log", self::log::log(log));
     section(
         "process",
@@ -442,13 +441,24 @@ fn middleware(one: &Middleware) -> Keys {
     [(kind.key(), fingerprint(format!("{kind:?}").as_bytes()))].into()
 }
 
-fn shown(config: &Config, condition: &Condition) -> String {
+pub(super) fn shown(config: &Config, condition: &Condition) -> String {
     let Condition::Client(networks) = condition else { return condition.to_string() };
     let network = |network: &Network| match network {
         Network::List(id) => config.allowlists[id.0].name.to_string(),
         Network::Prefix(prefix) => prefix.to_string(),
     };
     format!("client in {}", joined(networks.iter().map(network)))
+}
+
+/// `by_default`: nobody wrote it, and it says nothing that the addresses don't.
+fn admin(Admin { bind, by_default: _, token, tls }: &Admin) -> Keys {
+    let mut keys = Keys::from([("bind", joined(bind.iter().map(admin_address)))]);
+    keys.extend(token.as_ref().map(|token| ("token_file", format!("a secret ({})", fingerprint(&token.0)))));
+    if let Some(AdminTls { certificates, clients }) = tls {
+        keys.insert("tls.certificates", joined(certificates.entries.iter().map(tls::certificate)));
+        keys.extend(clients.as_ref().map(|clients| ("tls.client_ca", roots(&clients.authorities.0))));
+    }
+    keys
 }
 
 fn admin_address(addr: &AdminAddr) -> String {

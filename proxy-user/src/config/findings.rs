@@ -46,6 +46,11 @@ impl Findings {
         Some(known.tls.as_ref()?.certificates.clone())
     }
 
+    /// Those that the admin interface uses now.
+    pub fn admin_certificates_before(&self) -> Option<Arc<Certificates>> {
+        Some(self.running.as_ref()?.admin.tls.as_ref()?.certificates.clone())
+    }
+
     pub fn error(
         &mut self,
         code: Code,

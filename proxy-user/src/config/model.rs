@@ -5,6 +5,7 @@
 //! [`crate::snapshot`] makes the running form of it.
 
 mod acme;
+mod admin;
 mod balancing;
 mod health;
 mod limits;
@@ -27,6 +28,7 @@ use ipnet::IpNet;
 use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
 
 pub use acme::{Acme, AcmeChallenge};
+pub use admin::{Admin, AdminAddr, AdminTls};
 pub use balancing::{BalanceWay, Balancing, Dns, HashKey, Host, SameSite, Secret, Server, ServerAt, Sticky};
 pub use health::{Ask, BodyMatch, Breaker, DrainOn, Eject, HealthCheck, HttpCheck, Slow, Step};
 pub use middleware::{
@@ -106,21 +108,6 @@ pub enum KernelMode {
     Tc,
     /// Allowlists are enforced at accept only.
     Off,
-}
-
-/// `[admin]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admin {
-    /// Default `127.0.0.1:9190` and `unix:/run/weir/admin.sock`.
-    pub bind: Vec<AdminAddr>,
-    /// Nobody wrote `bind`: the socket may then be missing, with a warning.
-    pub by_default: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AdminAddr {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
 }
 
 /// `[process]`

@@ -5,6 +5,7 @@
 //! get out: with a single error there is no [`Config`].
 
 mod acme;
+mod admin;
 mod allowlists;
 mod balancing;
 mod breaking;
@@ -50,7 +51,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
     variants::lead_somewhere(&written, &services, findings);
     let config = Config {
         kernel: globals::kernel(&written, findings),
-        admin: globals::admin(&written, findings),
+        admin: admin::admin(&written, findings),
         log: log::log(&written, &routes, findings),
         process: process::process(&written, findings),
         tracing: tracing::tracing(&written, findings),

@@ -5,6 +5,7 @@
 //! missing better than serde, and go on to the next fault.
 
 mod acme;
+mod admin;
 mod balancing;
 mod health;
 mod limits;
@@ -28,6 +29,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use acme::{Acme, AcmeChallenge};
+pub use admin::{Admin, AdminTls};
 pub use balancing::{Balance, Dns, Host, SameSite, Server, Servers, Short, Sticky, TextOrTable};
 pub use health::{Breaker, Eject, Health};
 pub use limits::Limits;
@@ -143,17 +145,6 @@ pub enum KernelMode {
     Tc,
     /// No eBPF: allowlists are enforced only when connections are accepted.
     Off,
-}
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Admin {
-    /// Addresses to listen on: `127.0.0.1:9190`, or `unix:` and the path of a socket. It asks for no password: keep it
-    /// on loopback or a socket. All of them can be read from; commands that change something (`weir apply`) are taken
-    /// on sockets only, from root and from the daemon's own user. The default's socket may be missing, with a warning,
-    /// where it can't be made; one that is written may not.
-    #[schemars(extend("default" = default::ADMIN_BIND), example = ["127.0.0.1:9190", "unix:/run/weir/admin.sock"])]
-    pub bind: Option<List>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     blocklist::{Block, Blocklist, Blocks, store},
     config::{model::Config, parse_prefix},
+    journal::{Kind, Note},
     kernel::blocks::BlockedPrefix,
 };
 
@@ -93,6 +94,7 @@ impl Blocking {
         let ended = list.expire(Timestamp::now());
         for block in &ended {
             tracing::info!(why = block.why, "the block of {} has ended", block.prefix);
+            Note::new(Kind::Unblocked, format!("the block of {} has ended", block.prefix)).write();
         }
         if ended.is_empty() {
             self.look_next();
@@ -133,6 +135,9 @@ impl Blocking {
         let before = list.add(block.clone());
         self.hold(list, fleet).await?;
         tracing::info!(why = block.why, until = %said(until), cdn = block.cdn, "{prefix} is blocked");
+        Note::new(Kind::Blocked, format!("{prefix} is blocked, until: {}", said(until)))
+            .why(&block.why)
+            .write();
         Ok(json!({ "block": block, "replaced": before }))
     }
 
@@ -152,6 +157,7 @@ impl Blocking {
         };
         self.hold(list, fleet).await?;
         tracing::info!(why = block.why, "{prefix} is not blocked any more");
+        Note::new(Kind::Unblocked, format!("{prefix} is not blocked any more")).write();
         Ok(json!({ "removed": block }))
     }
 

@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     config::model::{Config, EntrypointTls},
+    journal::{Kind, Note},
     tls::report,
 };
 
@@ -24,9 +25,11 @@ impl Reported {
         let holds: BTreeSet<String> = sentences(config, now).into_iter().collect();
         for new in holds.difference(&self.0) {
             tracing::warn!("{new}");
+            Note::new(Kind::CertificateWarning, new).write();
         }
         for gone in self.0.difference(&holds) {
             tracing::info!("no longer so: {gone}");
+            Note::new(Kind::CertificateWarningOver, format!("no longer so: {gone}")).write();
         }
         self.0 = holds;
     }

@@ -9,6 +9,7 @@ use super::order::{Answer, Drain, Refusal, Undrain};
 use crate::{
     config::{model::Config, nearest},
     drain::{By, DrainList, Drains, Name, Word, store},
+    journal::{Kind, Note},
     snapshot::Snapshot,
 };
 
@@ -83,12 +84,14 @@ impl Draining {
         self.hold(list, running)?;
         for name in &names {
             tracing::info!(by = word.by.name(), why = word.why, "{name} is drained: it gets no new work");
+            note(Kind::ServerDrained, format!("{name} is drained: it gets no new work"), Some(name), &word);
         }
         if wanted.host {
             tracing::warn!(
                 why = word.why,
                 "this host is drained: /ping says so, and connections are told to end"
             );
+            note(Kind::HostDrained, "this host is drained: /ping says so".to_owned(), None, &word);
         }
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         Ok(json!({ "drained": names, "already": already, "host": wanted.host, "host_already": host_already }))
@@ -109,9 +112,12 @@ impl Draining {
         self.hold(list, running)?;
         for name in &undrained {
             tracing::info!("{name} is not drained any more");
+            let message = format!("{name} is not drained any more");
+            Note::new(Kind::ServerUndrained, message).service(&name.service).server(&name.server).write();
         }
         if host {
             tracing::info!("this host is not drained any more");
+            Note::new(Kind::HostUndrained, "this host is not drained any more").write();
         }
         let said =
             |names: &mut dyn Iterator<Item = &Name>| names.map(ToString::to_string).collect::<Vec<_>>();
@@ -134,6 +140,16 @@ impl Draining {
         self.drains.set(list);
         self.drains.mark(&running.services);
         Ok(())
+    }
+}
+
+/// Into the journal, with who said so and why.
+fn note(kind: Kind, message: String, name: Option<&Name>, word: &Word) {
+    let who = word.who.as_ref().map(|who| format!(" (by {who})")).unwrap_or_default();
+    let note = Note::new(kind, message + &who).why(word.why.clone().unwrap_or_default());
+    match name {
+        Some(name) => note.service(&name.service).server(&name.server).write(),
+        None => note.write(),
     }
 }
 

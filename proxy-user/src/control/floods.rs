@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::control::kernel_side::KernelSide;
+use crate::journal::{Kind, Note};
 
 /// How late a beginning may be told.
 const EVERY: Duration = Duration::from_secs(1);
@@ -36,9 +37,15 @@ impl Floods {
                 %entrypoint,
                 "a flood of SYNs has begun: the gate has every new connection proved by a SYN cookie"
             );
+            let message = format!(
+                "a flood of SYNs has begun at `{entrypoint}`: new connections are proved by SYN cookies"
+            );
+            Note::new(Kind::SynFloodBegun, message).entrypoint(&**entrypoint).write();
         }
         for entrypoint in self.known.difference(&flooded) {
             tracing::info!(%entrypoint, "the flood of SYNs is over: new connections are passed on as they come");
+            let message = format!("the flood of SYNs at `{entrypoint}` is over");
+            Note::new(Kind::SynFloodOver, message).entrypoint(&**entrypoint).write();
         }
         self.known = flooded;
     }

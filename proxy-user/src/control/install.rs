@@ -22,6 +22,7 @@ use super::{
     trial::{self, Claimed, Trial},
 };
 use crate::config::{self, diff};
+use crate::journal::{Kind, Note};
 
 /// When taking a configuration back has failed, it is tried again after this.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -148,6 +149,8 @@ pub async fn apply(
     state.applied(fleet.generation(), &fleet.kernel.state);
     tracing::info!(generation = fleet.generation(), name = order.name, confirm = ?time, "configuration applied");
     if let Some(time) = time {
+        let message = format!("`{}` is on trial for {} s", order.name, time.as_secs());
+        Note::new(Kind::TrialBegun, message).write();
         trials.begin(place.clone(), order.name.clone(), time, state);
     }
     Ok(json!({
@@ -197,6 +200,7 @@ pub fn confirm(state: &ControlState, fleet: &Fleet, trials: &mut Trials) -> Answ
     trials.0 = None;
     state.set_trial(None);
     tracing::info!(name, "configuration confirmed");
+    Note::new(Kind::TrialConfirmed, format!("`{name}` was confirmed")).write();
     Ok(json!({ "confirmed": name, "generation": fleet.generation(), "seconds_left": left.as_secs_f64() }))
 }
 
@@ -236,6 +240,9 @@ pub async fn revert(
     state.set_trial(None);
     let kept = trial::reverted(&place);
     tracing::warn!(name, generation = fleet.generation(), kept = %kept.display(), "configuration taken back");
+    Note::new(Kind::TrialTakenBack, format!("`{name}` was taken back"))
+        .generation(fleet.generation())
+        .write();
     Ok(json!({ "reverted": name, "generation": fleet.generation(), "kept": kept }))
 }
 

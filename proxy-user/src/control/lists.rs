@@ -18,15 +18,16 @@ use crate::{
         order::{Answer, RefreshAllowlists, Refusal},
         state::ControlState,
     },
+    journal::{Kind, Note},
 };
 
 /// What came of a refresh that was ordered: the verb's answer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Refreshed {
     pub lists: Vec<RefreshedList>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RefreshedList {
     pub name: String,
     pub added: usize,
@@ -72,6 +73,8 @@ async fn apply(news: &News, fleet: &mut Fleet, state: &ControlState) -> Result<D
     fleet.replace(config).await.map_err(|fault| fault.to_string())?;
     state.kernel_is(&fleet.kernel.state);
     tracing::info!(generation = fleet.generation(), "allowlist `{}` changed: {diff}", news.list);
+    let message = format!("allowlist `{}` changed: {diff}", news.list);
+    Note::new(Kind::AllowlistChanged, message).allowlist(&*news.list).generation(fleet.generation()).write();
     Ok(diff)
 }
 

@@ -17,6 +17,7 @@ use crate::{
         model::{Config, Network, Recurrence},
         nearest, parse_host, parse_path, parse_prefix,
     },
+    journal::{Kind, Note},
     maintenance::{About, Maintenance, Ordered, Plan, Scope, Span, Window, store},
     snapshot::networks_of,
 };
@@ -90,6 +91,8 @@ impl Maintaining {
         self.hold(list, &running.config)?;
         let about = ordered.about();
         tracing::info!(why = about.why, "maintenance of {}: {}", about.scope(), about.time(now));
+        let message = format!("maintenance of {} was ordered: {}", about.scope(), about.time(now));
+        Note::new(Kind::MaintenanceOrdered, message).why(&about.why).write();
         Ok(
             json!({ "maintenance": about, "replaced": replaced.iter().map(Ordered::about).collect::<Vec<_>>() }),
         )

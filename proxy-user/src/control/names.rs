@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::control::{apply::Fleet, state::ControlState};
+use crate::journal::{Kind, Note};
 
 /// After a name was asked for. Most of the time nothing has changed.
 pub async fn take(fleet: &mut Fleet, state: &ControlState) {
@@ -18,6 +19,8 @@ pub async fn take(fleet: &mut Fleet, state: &ControlState) {
             state.kernel_is(&fleet.kernel.state);
             for moved in moved {
                 tracing::info!(generation = fleet.generation(), "servers changed by DNS: {moved}");
+                let message = format!("servers changed by DNS: {moved}");
+                Note::new(Kind::ServersResolved, message).generation(fleet.generation()).write();
             }
         }
         // The next answer tries it again.

@@ -53,11 +53,13 @@ pub enum Verb {
     Undrain(Undrain),
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[schema(as = ReloadOrder)]
 #[serde(deny_unknown_fields)]
 pub struct Reload {}
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = ApplyOrder)]
 #[serde(deny_unknown_fields)]
 pub struct Apply {
     /// What the operator calls the configuration: the path of a file.
@@ -78,22 +80,26 @@ pub struct Apply {
     pub ssh: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[schema(as = ConfirmOrder)]
 #[serde(deny_unknown_fields)]
 pub struct Confirm {}
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[schema(as = RevertOrder)]
 #[serde(deny_unknown_fields)]
 pub struct Revert {}
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = DiffOrder)]
 #[serde(deny_unknown_fields)]
 pub struct Diff {
     pub name: String,
     pub text: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[schema(as = RefreshAllowlistsOrder)]
 #[serde(deny_unknown_fields)]
 pub struct RefreshAllowlists {
     /// This one; without it, all that are fetched.
@@ -109,7 +115,8 @@ pub struct RefreshAllowlists {
     pub ssh: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = BlockOrder)]
 #[serde(deny_unknown_fields)]
 pub struct Block {
     /// An address or a prefix, as somebody wrote it.
@@ -131,13 +138,15 @@ pub struct Block {
     pub ssh: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = UnblockOrder)]
 #[serde(deny_unknown_fields)]
 pub struct Unblock {
     pub prefix: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = MaintainOrder)]
 #[serde(deny_unknown_fields)]
 pub struct Maintain {
     /// Names of routes. With no hosts either: everything.
@@ -168,7 +177,8 @@ fn maintenance_page() -> String {
 }
 
 /// Without anything: all that was ordered.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[schema(as = EndMaintenanceOrder)]
 #[serde(deny_unknown_fields)]
 pub struct EndMaintenance {
     #[serde(default)]
@@ -180,7 +190,8 @@ pub struct EndMaintenance {
     pub hosts: Vec<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[schema(as = DrainOrder)]
 #[serde(deny_unknown_fields)]
 pub struct Drain {
     /// `SERVICE/SERVER` or `SERVICE/*`, as somebody wrote it.
@@ -201,7 +212,8 @@ pub struct Drain {
     pub why: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[schema(as = UndrainOrder)]
 #[serde(deny_unknown_fields)]
 pub struct Undrain {
     #[serde(default)]
@@ -214,7 +226,8 @@ pub struct Undrain {
 }
 
 /// One of: weights, `reset`, `stop`, `judge`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = SplitOrder)]
 #[serde(deny_unknown_fields)]
 pub struct Split {
     pub name: String,
@@ -232,7 +245,7 @@ pub struct Split {
 }
 
 /// What is missing is as the configuration has it, or as by default. Percentages in hundredths of a percent.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeOrder {
     pub variant: Option<String>,

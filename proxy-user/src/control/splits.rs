@@ -16,6 +16,7 @@ use crate::{
         model::{self, ServiceId},
         steps_of_judge,
     },
+    journal::{Kind, Note},
     snapshot::Snapshot,
     variants::{
         MadeOf,
@@ -130,6 +131,8 @@ impl Splits {
             .map_err(|why| Refusal::Refused(format!("nothing was changed: {why} (`[state] dir`)")))?;
         split.set(chosen);
         tracing::info!("the weights of `{}` are {}", split.name, told(split));
+        let message = format!("the weights of `{}` are {}", split.name, told(split));
+        Note::new(Kind::SplitSet, message).service(&*split.name).write();
         self.look = Instant::now();
         self.look(fleet);
         Ok(serde_json::json!({ "split": splits::of(split, &snapshot, std::time::Instant::now()) }))
@@ -191,6 +194,7 @@ fn judge_all(snapshot: &Snapshot, now: Timestamp) -> Option<Duration> {
         let Some((split, new, old)) = variants else {
             judge.stop("the split is another one since the last reload", now);
             tracing::warn!("the judge of `{name}` {}", judge.told(now));
+            judged(&name, judge, now);
             keep(snapshot, &name, kept);
             continue;
         };
@@ -216,6 +220,7 @@ fn judge_all(snapshot: &Snapshot, now: Timestamp) -> Option<Duration> {
             }
             Decision::Finish => tracing::info!("the judge of `{name}` {}", judge.told(now)),
         }
+        judged(&name, judge, now);
         split.set(kept.weights.as_ref().and_then(|weights| running::fitting(split, weights)));
         if let Some(judge) = kept.judge.as_mut().filter(|judge| judge.is_running()) {
             // The step begins with what was counted before it.
@@ -226,6 +231,12 @@ fn judge_all(snapshot: &Snapshot, now: Timestamp) -> Option<Duration> {
         keep(snapshot, &name, kept);
     }
     next
+}
+
+/// Into the journal.
+fn judged(split: &str, judge: &Judge, now: Timestamp) {
+    let message = format!("the judge of `{split}`: {}", judge.told(now));
+    Note::new(Kind::SplitJudged, message).service(split).write();
 }
 
 fn earlier(one: Option<Duration>, other: Duration) -> Option<Duration> {

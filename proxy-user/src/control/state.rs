@@ -15,6 +15,7 @@ use crate::{
     allowlists::Board,
     clock::Moment,
     control::{guard::Guard, kernel_side::State, reports::Watched},
+    journal::{Kind, Note},
     maintenance::Maintenance,
     privileges::InForce,
     worker::{Running, crew::Crew},
@@ -98,6 +99,11 @@ impl ControlState {
         let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         changing.kernel = kernel.clone();
         changing.last_reload = Reload { at: Timestamp::now(), outcome: Ok(generation) };
+        drop(changing);
+        let kind = if generation == 1 { Kind::Started } else { Kind::Reloaded };
+        Note::new(kind, format!("configuration taken over as generation {generation}"))
+            .generation(generation)
+            .write();
     }
 
     /// The kernel side followed a change of the host.
@@ -108,7 +114,11 @@ impl ControlState {
     /// A configuration was refused; the one before runs on.
     pub fn refused(&self, why: String) {
         let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        changing.last_reload = Reload { at: Timestamp::now(), outcome: Err(why) };
+        changing.last_reload = Reload { at: Timestamp::now(), outcome: Err(why.clone()) };
+        drop(changing);
+        Note::new(Kind::ReloadRefused, "the configuration was not taken over, the running one stays")
+            .why(why)
+            .write();
     }
 
     pub fn set_trial(&self, trial: Option<OnTrial>) {

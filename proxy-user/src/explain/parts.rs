@@ -9,7 +9,7 @@ use crate::config::{
 };
 
 /// A service within a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Part {
     pub service: String,
     /// The one that it is a part of.

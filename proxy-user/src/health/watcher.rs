@@ -19,6 +19,7 @@ use crate::health::{
     probe::{self, Target},
     tracker::{Circumstances, Thresholds, Tracker, Transition},
 };
+use crate::journal::{Kind, Note};
 
 /// Probes under way that nobody waits for.
 const MOST_AT_A_TIME: usize = 256;
@@ -112,9 +113,17 @@ fn took(began: Instant) -> u32 {
 
 fn announce(service: &str, target: &Target, transition: &Transition) {
     let server = target.addr;
+    let note =
+        |kind, message| Note::new(kind, message).service(service).server(server).why(&transition.why).write();
     match transition.to {
-        Status::Up => tracing::info!(service, %server, why = transition.why, "server is up"),
-        Status::Down => tracing::warn!(service, %server, why = transition.why, "server is down"),
+        Status::Up => {
+            tracing::info!(service, %server, why = transition.why, "server is up");
+            note(Kind::ServerUp, format!("server {server} of `{service}` is up"));
+        }
+        Status::Down => {
+            tracing::warn!(service, %server, why = transition.why, "server is down");
+            note(Kind::ServerDown, format!("server {server} of `{service}` is down"));
+        }
         Status::Starting | Status::Unchecked | Status::Ejected => {}
     }
 }

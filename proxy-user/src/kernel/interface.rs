@@ -19,7 +19,7 @@ use super::{
 use crate::config::model::KernelMode;
 
 /// Where the gate hangs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Hook {
     /// In the driver, before the kernel has made anything of the packet.

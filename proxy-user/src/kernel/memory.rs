@@ -12,7 +12,7 @@ use super::{
 };
 
 /// In bytes, as the kernel reckons them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Memory {
     /// All that has a pin: counters, sources, blocks; the lists are not in it.
     pub maps: u64,

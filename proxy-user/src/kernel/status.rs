@@ -28,7 +28,7 @@ use super::{
     tables::{self, Tables},
 };
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct KernelStatus {
     /// The snapshot that is enforced. `None`: none yet.
     pub generation: Option<u64>,
@@ -37,7 +37,8 @@ pub struct KernelStatus {
     pub lists: Vec<ListStatus>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = GateInterfaceStatus)]
 pub struct InterfaceStatus {
     pub name: String,
     /// `None`: the pin is of no kind that Weir makes.
@@ -51,7 +52,7 @@ pub struct InterfaceStatus {
     pub others: Vec<OtherProgram>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct OtherProgram {
     pub hook: Hook,
     pub id: u32,
@@ -59,7 +60,8 @@ pub struct OtherProgram {
     pub name: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = GateEntrypointStatus)]
 pub struct EntrypointStatus {
     pub name: String,
     /// Its slot in the counters, as bpftool shows it.
@@ -72,10 +74,12 @@ pub struct EntrypointStatus {
     /// What is known of floods of SYNs there. `None`: nobody asks for cookies.
     pub syn_flood: Option<FloodStatus>,
     /// By the names of the reasons; all of them, also those that never occurred.
+    #[schema(value_type = BTreeMap<String, Tally>)]
     pub dropped: BTreeMap<&'static str, Tally>,
     /// Nothing is dropped here: what would be is counted below, and passes.
     pub shadow: bool,
     /// What would have been dropped while shadowed, now or earlier; by the names of the reasons.
+    #[schema(value_type = BTreeMap<String, Tally>)]
     pub would_drop: BTreeMap<&'static str, Tally>,
     /// SYNs that would have been answered with a cookie while shadowed.
     pub would_challenge: Tally,
@@ -84,9 +88,10 @@ pub struct EntrypointStatus {
 }
 
 /// A prefix whose packets would have been dropped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ShadowedSource {
     /// IPv4 by /24, IPv6 by /48.
+    #[schema(value_type = String)]
     pub prefix: IpNet,
     pub packets: u64,
     pub bytes: u64,
@@ -95,13 +100,14 @@ pub struct ShadowedSource {
 /// So many prefixes are shown of an entrypoint.
 pub(super) const SOURCES_SHOWN: usize = 10;
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Tally {
     pub packets: u64,
     pub bytes: u64,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = GateListStatus)]
 pub struct ListStatus {
     pub name: String,
     /// Its number, as it stands beside each prefix.
@@ -238,6 +244,13 @@ impl KernelStatus {
         let of =
             |entrypoint: &EntrypointStatus| entrypoint.dropped.get(reason.name()).map(|tally| tally.packets);
         self.entrypoints.iter().filter_map(of).sum()
+    }
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
     }
 }
 

@@ -29,7 +29,7 @@ const HELPERS: [BpfHelper; 4] = [
 ];
 
 /// What is known of floods of an entrypoint that has handshakes proved.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct FloodStatus {
     /// At any time, and not only during a flood.
     pub always: bool,

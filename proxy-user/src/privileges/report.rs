@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{account::Tables, capabilities::NEEDED, places::Places};
 
 /// For `weir status` and the admin API.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PrivilegeReport {
     pub user: String,
     pub uid: u32,

@@ -9,6 +9,7 @@ use crate::{
         breaker::{Admitted, Breaker, Turn},
         window::Ended,
     },
+    journal::{Kind, Note},
     service::{Picked, Service},
     upstream::attempt::{Answer, AttemptFault, Failed},
 };
@@ -81,6 +82,9 @@ impl<'a> Watch<'a> {
         if good {
             if ejection.succeeded(now) {
                 tracing::info!(%service, server = %server.addr, "the server that was ejected answers again");
+                let message =
+                    format!("server {} of `{service}`, which was ejected, answers again", server.addr);
+                Note::new(Kind::ServerReadmitted, message).service(&**service).server(server.addr).write();
             }
             return;
         }
@@ -92,6 +96,8 @@ impl<'a> Watch<'a> {
         if let Some(length) = ejector.eject(ejection, now, servers.len(), out, why) {
             let why = why();
             tracing::warn!(%service, server = %server.addr, why, "requests fail there: the server is ejected for {length} ms");
+            let message = format!("server {} of `{service}` is ejected for {length} ms", server.addr);
+            Note::new(Kind::ServerEjected, message).service(&**service).server(server.addr).why(why).write();
         }
     }
 }
@@ -106,14 +112,22 @@ impl Drop for Watch<'_> {
 
 fn tell(service: &Service, turn: Option<Turn>) {
     let service = &service.name;
+    let note = |kind, message| Note::new(kind, message).service(&**service);
     match turn {
         None => {}
         Some(Turn::Opened(why)) => {
             tracing::warn!(%service, why, "the breaker opens: the service gets no requests");
+            note(Kind::BreakerOpened, format!("the breaker of `{service}` opens: it gets no requests"))
+                .why(why)
+                .write();
         }
         Some(Turn::Recovering) => {
             tracing::info!(%service, "a request on trial was answered: the service gets more and more requests again");
+            note(Kind::BreakerRecovering, format!("`{service}` gets more and more requests again")).write();
         }
-        Some(Turn::Closed) => tracing::info!(%service, "the breaker is closed again"),
+        Some(Turn::Closed) => {
+            tracing::info!(%service, "the breaker is closed again");
+            note(Kind::BreakerClosed, format!("the breaker of `{service}` is closed again")).write();
+        }
     }
 }

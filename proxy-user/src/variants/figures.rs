@@ -57,7 +57,7 @@ pub struct Counted {
 }
 
 /// What was counted over some time, for people.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Summary {
     pub requests: u64,
     /// Answers with a status of 500 or more.

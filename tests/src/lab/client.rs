@@ -68,9 +68,16 @@ impl Browser {
         Ok(Self { target: Target::new(to, tls), station: Arc::new(Station::open(namespace)?) })
     }
 
+    /// One over TLS, as `tls` has it.
+    pub fn with_tls(namespace: &Namespace, to: SocketAddr, tls: Arc<ClientConfig>) -> anyhow::Result<Self> {
+        Ok(Self { target: Target::new(to, Some(tls)), station: Arc::new(Station::open(namespace)?) })
+    }
+
     /// One over plain HTTP.
     pub fn plain(namespace: &Namespace, to: SocketAddr) -> anyhow::Result<Self> {
-        Ok(Self { target: Target::new(to, None), station: Arc::new(Station::open(namespace)?) })
+        let browser = Self { target: Target::new(to, None), station: Arc::new(Station::open(namespace)?) };
+        // Whoever asks a namespace's own address means nobody's site: the admin address takes no other name.
+        Ok(if to.ip().is_loopback() { browser.with_host(&to.to_string()) } else { browser })
     }
 
     pub fn with_host(mut self, host: &str) -> Self {

@@ -15,13 +15,13 @@ use crate::{
 };
 
 /// The answer to `GET /api/v1/allowlists`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AllowlistsDocument {
     pub generation: u64,
     pub allowlists: Vec<AllowlistStatus>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AllowlistStatus {
     pub name: String,
     pub prefixes_v4: usize,
@@ -35,7 +35,7 @@ pub struct AllowlistStatus {
     pub prefixes: Option<Vec<String>>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FetchedStatus {
     pub urls: Vec<String>,
     /// What is in force: `fetched`, `kept` (from the disk; no fetch has succeeded since the start), `built-in` (no fetch

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{blocklist::Block, control::state::ControlState, kernel};
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct BlocksDocument {
     pub blocks: Vec<BlockStatus>,
     /// Connections that were turned away at accept since the daemon began.
     pub turned_away: u64,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct BlockStatus {
     #[serde(flatten)]
     pub block: Block,

@@ -12,9 +12,21 @@ use crate::{
     tls::certificates::{Certificate, ServerAuthorities},
 };
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// The answer to `GET /api/v1/certificates`.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CertificatesDocument {
+    pub generation: u64,
+    pub certificates: Vec<CertificateStatus>,
+    /// What is wrong with any, in sentences.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CertificateStatus {
     pub entrypoint: String,
+    /// `files`, or `acme`: it is ordered.
+    #[serde(default)]
+    pub source: String,
     pub file: String,
     pub names: Vec<String>,
     /// Seconds since 1970.
@@ -31,12 +43,20 @@ pub struct CertificateStatus {
 }
 
 /// How it stands with the orders for a name.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct OrderStatus {
     /// When the next order is due.
     pub next: Option<String>,
     /// Why the last one failed.
     pub error: Option<String>,
+}
+
+pub fn document(snapshot: &Snapshot) -> CertificatesDocument {
+    CertificatesDocument {
+        generation: snapshot.generation,
+        certificates: of(snapshot),
+        warnings: warnings(snapshot),
+    }
 }
 
 pub fn of(snapshot: &Snapshot) -> Vec<CertificateStatus> {
@@ -61,9 +81,12 @@ fn ordered(
     let standing = board.standing(host);
     let order = Some(OrderStatus { next: standing.next.map(|next| next.to_string()), error: standing.error });
     match board.certificate(host) {
-        Some(certificate) => CertificateStatus { order, ..one(entrypoint, tls, &certificate, now) },
+        Some(certificate) => {
+            CertificateStatus { source: "acme".to_owned(), order, ..one(entrypoint, tls, &certificate, now) }
+        }
         None => CertificateStatus {
             entrypoint: entrypoint.to_owned(),
+            source: "acme".to_owned(),
             file: String::new(),
             names: vec![host.to_owned()],
             not_before: 0,
@@ -78,6 +101,7 @@ fn ordered(
 fn one(entrypoint: &str, tls: &EntrypointTls, entry: &Certificate, now: SystemTime) -> CertificateStatus {
     CertificateStatus {
         entrypoint: entrypoint.to_owned(),
+        source: "files".to_owned(),
         file: entry.file.display().to_string(),
         names: entry.names.clone(),
         not_before: entry.validity.not_before,

@@ -13,7 +13,7 @@ use crate::{
     snapshot::Snapshot,
 };
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DrainsDocument {
     /// This host, if it is drained.
     pub host: Option<DrainStatus>,
@@ -25,7 +25,7 @@ pub struct DrainsDocument {
     pub absent: Vec<Absent>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ServerWork {
     pub service: String,
     pub server: String,
@@ -46,7 +46,7 @@ pub struct ServerWork {
     pub good_probes: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DrainStatus {
     /// `operator`, `roll`, or `health`: its own health answers ask for it.
     pub by: String,
@@ -57,7 +57,7 @@ pub struct DrainStatus {
     pub why: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Absent {
     pub service: String,
     pub server: String,

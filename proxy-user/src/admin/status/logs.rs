@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::snapshot::Snapshot;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AccessLogStatus {
     pub name: String,
     /// As it is written: `stdout`, a path, `syslog+tcp://…`.
@@ -16,7 +16,7 @@ pub struct AccessLogStatus {
     pub failing: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TracingStatus {
     pub endpoint: String,
     /// Requests.

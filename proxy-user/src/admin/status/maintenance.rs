@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::maintenance::{About, Maintenance};
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MaintenanceDocument {
     /// In the order in which they are asked.
     pub maintenance: Vec<MaintenanceStatus>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MaintenanceStatus {
     /// It holds now.
     pub on: bool,

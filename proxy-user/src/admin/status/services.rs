@@ -19,7 +19,7 @@ use crate::{
     snapshot::Snapshot,
 };
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ServiceStatus {
     pub name: String,
     pub requests: u64,
@@ -38,6 +38,9 @@ pub struct ServiceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<String>,
     pub servers: Vec<ServerStatus>,
+    /// One of its servers takes requests.
+    #[serde(default)]
+    pub can_answer: bool,
     /// Where its breaker stands, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerStatus>,
@@ -46,7 +49,7 @@ pub struct ServiceStatus {
     pub panics: bool,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ServerStatus {
     pub address: String,
     /// The name by which DNS told the address.
@@ -92,7 +95,7 @@ fn one() -> u32 {
 }
 
 /// Whether the kernel tells of what servers don't acknowledge.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum ServerWatchStatus {
     #[default]
@@ -106,7 +109,7 @@ pub enum ServerWatchStatus {
 }
 
 /// A service's breaker.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct BreakerStatus {
     /// `closed`, `open`, `trial` or `recovering`.
     pub state: String,
@@ -153,6 +156,7 @@ fn of_service(
             .map(|index| of_server(service, index, drained, now))
             .chain(unresolved)
             .collect(),
+        can_answer: service.can_answer(),
         breaker: service.breaker.as_ref().map(breaker),
         panics: service.panics(),
     }

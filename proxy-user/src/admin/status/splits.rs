@@ -19,13 +19,13 @@ use crate::{
     },
 };
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SplitsDocument {
     pub splits: Vec<SplitStatus>,
     pub mirrors: Vec<MirrorStatus>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SplitStatus {
     pub name: String,
     /// The weights were set at run time.
@@ -35,7 +35,7 @@ pub struct SplitStatus {
     pub judge: Option<JudgeStatus>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct VariantStatus {
     pub name: String,
     pub weight: u32,
@@ -50,7 +50,7 @@ pub struct VariantStatus {
     pub all: Summary,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct JudgeStatus {
     /// `running`, `finished`, `went_back` or `stopped`.
     pub state: String,
@@ -61,7 +61,7 @@ pub struct JudgeStatus {
     pub told: String,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MirrorStatus {
     pub name: String,
     pub service: String,

@@ -322,7 +322,8 @@ pub fn sticky_of_split(
     }
 }
 
-fn secret(file: FileId, what: &str, written: &At<String>, findings: &mut Findings) -> Option<Secret> {
+/// What a file of the operator's holds.
+pub fn secret(file: FileId, what: &str, written: &At<String>, findings: &mut Findings) -> Option<Secret> {
     let path = findings.sources.resolve(file, &written.value);
     findings.watch(&path);
     let content = match std::fs::read(&path) {

@@ -1,4 +1,4 @@
-//! `[kernel]`, `[admin]`, `[shutdown]` and `[state]`.
+//! `[kernel]`, `[shutdown]` and `[state]`.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::config::{
     code::Code,
     default,
     findings::Findings,
-    model::{Admin, AdminAddr, Cgroup, Kernel, KernelMode, Shutdown, StateFolder},
+    model::{Cgroup, Kernel, KernelMode, Shutdown, StateFolder},
     source::FileId,
     value::{self, quoted},
     written::{self, At},
@@ -61,54 +61,6 @@ pub fn kernel(written: &Merged<'_>, findings: &mut Findings) -> Kernel {
         };
     }
     kernel
-}
-
-pub fn admin(written: &Merged<'_>, findings: &mut Findings) -> Admin {
-    let list = written.admin.and_then(|(file, section)| Some((file, section.value.bind.as_ref()?)));
-    let Some((file, list)) = list else {
-        let tcp = default::ADMIN.parse().map(AdminAddr::Tcp);
-        let bind = tcp.into_iter().chain([AdminAddr::Unix(default::ADMIN_SOCKET.into())]).collect();
-        return Admin { bind, by_default: true };
-    };
-    if list.items.is_empty() && !findings.lost("admin.bind") {
-        let message = "admin.bind is an empty list: `weir status` could not reach the daemon";
-        findings
-            .error(Code::EmptyList, file, &list.span, message)
-            .hint(format!("leave the key out for `{}`", default::ADMIN_BIND.join("` and `")));
-    }
-    let mut bind = Vec::new();
-    for item in &list.items {
-        let Some(address) = admin_address(file, item, findings) else { continue };
-        if bind.contains(&address) {
-            let message = format!("admin.bind: {} is written twice", quoted(&item.value));
-            findings.error(Code::AddressTaken, file, &item.span, message).hint("keep one of the two");
-        }
-        bind.push(address);
-    }
-    Admin { bind, by_default: false }
-}
-
-fn admin_address(file: FileId, item: &At<String>, findings: &mut Findings) -> Option<AdminAddr> {
-    if let Some(path) = item.value.strip_prefix("unix:") {
-        let path = findings.sources.resolve(file, path);
-        // What the kernel takes in sun_path, with the zero at its end.
-        if path.as_os_str().len() > 107 || item.value.len() <= "unix:".len() {
-            let message = format!("admin.bind: {} is not a usable socket path", quoted(&item.value));
-            findings
-                .error(Code::BadAddress, file, &item.span, message)
-                .hint("a socket's path has 1 to 107 bytes: `unix:/run/weir/admin.sock`");
-            return None;
-        }
-        return Some(AdminAddr::Unix(path));
-    }
-    let address = listen_address(file, "admin.bind:", item, findings)?;
-    if !address.ip().is_loopback() {
-        let message = format!("the admin interface at `{address}` is reachable from other hosts");
-        findings
-            .warning(Code::AdminExposed, file, &item.span, message)
-            .hint("write `127.0.0.1` and the port, or `unix:/run/weir/admin.sock`");
-    }
-    Some(AdminAddr::Tcp(address))
 }
 
 /// An address to listen on.

@@ -17,6 +17,7 @@ use crate::{
     clock::Moment,
     config::model::{BodyMatch, DrainOn, HttpCheck},
     health::{Health, tracker::ProbeFault},
+    journal::{Kind, Note},
     worker::LocalExecutor,
 };
 
@@ -99,8 +100,16 @@ fn asks_to_drain(drain: &DrainOn, status: StatusCode, headers: &HeaderMap) -> Op
 fn tell_of_drain(target: &Target, health: &Health, asks: Option<String>) {
     let server = target.addr;
     match (asks.clone(), health.asked_to_drain(asks)) {
-        (Some(why), true) => tracing::info!(%server, why, "server asks to be drained: it gets no new work"),
-        (None, true) => tracing::info!(%server, "server does not ask to be drained any more"),
+        (Some(why), true) => {
+            tracing::info!(%server, why, "server asks to be drained: it gets no new work");
+            let message = format!("server {server} asks to be drained: it gets no new work");
+            Note::new(Kind::ServerDrained, message).server(server).why(why).write();
+        }
+        (None, true) => {
+            tracing::info!(%server, "server does not ask to be drained any more");
+            let message = format!("server {server} does not ask to be drained any more");
+            Note::new(Kind::ServerUndrained, message).server(server).write();
+        }
         (_, false) => {}
     }
 }

@@ -1,0 +1,161 @@
+//! Takes the admin connections and has them answered, on the control side's own thread. Bounded: what somebody opens and
+//! leaves lying costs no more than its place.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use rustls::ServerConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{Listener, access::Peer};
+use crate::{
+    acme::Board,
+    config::model::{AdminTls, Alpn, CipherSuites, EntrypointTls, TlsVersion, UnknownHost},
+    control::state::ControlState,
+    tls::{certificates::Certificates, entrypoint::Terminator},
+};
+
+/// So many connections at each address; more are closed at once.
+const MOST: usize = 512;
+
+/// A handshake or the head of a request may take so long.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// After an accept that failed: descriptors have run out, or memory.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// TLS as it is configured now.
+#[derive(Default)]
+struct Tls {
+    made_of: Option<Arc<Certificates>>,
+    acceptor: Option<TlsAcceptor>,
+}
+
+/// Serves what comes in at one address, for ever. Its connections end with it.
+pub(super) async fn at(listener: Listener, app: Router, state: Arc<ControlState>) {
+    let mut open = JoinSet::new();
+    let mut tls = Tls::default();
+    loop {
+        while open.try_join_next().is_some() {}
+        let accepted = match &listener {
+            Listener::Tcp(listener) => listener.accept().await.map(|(stream, from)| {
+                let exposed = listener.local_addr().is_ok_and(|at| !at.ip().is_loopback());
+                (Accepted::Tcp(stream, from), exposed)
+            }),
+            Listener::Unix(listener) => {
+                listener.accept().await.map(|(stream, _)| (Accepted::Unix(stream), false))
+            }
+        };
+        let (accepted, exposed) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!(%error, "an admin connection can't be accepted");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        if open.len() >= MOST {
+            continue;
+        }
+        let app = app.clone();
+        match accepted {
+            Accepted::Tcp(stream, from) if exposed => match tls.now(&state) {
+                Ok(acceptor) => drop(open.spawn(over_tcp(stream, from, acceptor, app))),
+                Err(error) => tracing::warn!(%error, "`[admin] tls` can't be used: a connection was closed"),
+            },
+            Accepted::Tcp(stream, from) => drop(open.spawn(over_tcp(stream, from, None, app))),
+            Accepted::Unix(stream) => {
+                let peer = Peer::Unix { uid: stream.peer_cred().ok().map(|peer| peer.uid()) };
+                open.spawn(answer(stream, peer, app));
+            }
+        }
+    }
+}
+
+enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(tokio::net::UnixStream),
+}
+
+async fn over_tcp(stream: TcpStream, from: SocketAddr, acceptor: Option<TlsAcceptor>, app: Router) {
+    let Some(acceptor) = acceptor else {
+        return answer(stream, Peer::Tcp { from, certificate: false }, app).await;
+    };
+    match timeout(PATIENCE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let certificate = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
+            answer(stream, Peer::Tcp { from, certificate }, app).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake at an admin address failed"),
+        Err(_) => {}
+    }
+}
+
+async fn answer<S>(stream: S, peer: Peer, app: Router)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let app = TowerToHyperService::new(app);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        let answered = app.call(request);
+        async move { answered.await as Result<Response<Body>, _> }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+        tracing::trace!(%error, "an admin connection ended early");
+    }
+}
+
+// === impl Tls ===
+
+impl Tls {
+    /// Made anew when the configuration has changed. `None`: there is none, and nobody gets in without the token then.
+    fn now(&mut self, state: &ControlState) -> io::Result<Option<TlsAcceptor>> {
+        let wanted = state.running().and_then(|running| running.load().config.admin.tls.clone());
+        let Some(wanted) = wanted else {
+            *self = Self::default();
+            return Ok(None);
+        };
+        let same = self.made_of.as_ref().is_some_and(|made_of| Arc::ptr_eq(made_of, &wanted.certificates));
+        if !same {
+            let config = config(&wanted).map_err(io::Error::other)?;
+            *self = Self { made_of: Some(wanted.certificates), acceptor: Some(TlsAcceptor::from(config)) };
+        }
+        Ok(self.acceptor.clone())
+    }
+}
+
+/// As at an entrypoint, with nothing but HTTP/1.1.
+fn config(tls: &AdminTls) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let tls = EntrypointTls {
+        certificates: tls.certificates.clone(),
+        acme: Vec::new(),
+        unknown_host: UnknownHost::Default,
+        expiry_warning: Duration::ZERO,
+        min_version: TlsVersion::V1_2,
+        ciphers: CipherSuites::Intermediate,
+        alpn: vec![Alpn::Http11],
+        clients: tls.clients.clone(),
+        client_headers: false,
+        hosts: Vec::new(),
+    };
+    Ok(Terminator::new(&tls, &Arc::<Board>::default(), None)?.everywhere().config.clone())
+}
