@@ -1,14 +1,20 @@
-//! The access log: one line for each request, written when the last byte of its answer is on its way.
+//! The access logs: a line for each request, written when the last byte of its answer is on its way.
 //!
-//! A request never waits for the log. Each worker formats into its own buffer ([`WorkerLog`]) and hands whole chunks
-//! to one [`sink`] thread; when that can't keep up, chunks are dropped and counted, not queued without bound.
+//! A request never waits for a log. Each worker formats into buffers of its own ([`WorkerLog`]), one for each of the
+//! [`outputs`], and hands whole chunks to the thread of its [`sink`]; when that can't keep up, chunks are dropped and
+//! counted, not queued without bound. What is written of a request is decided by its [`ending`] and by [`outputs::Output`];
+//! what must not be written is left out by [`redact`]. Whoever has records of another kind (connections, say) formats them
+//! itself, and uses the same sinks: they know nothing but lines.
 
 pub mod attempts;
+pub mod ending;
 pub mod format;
+pub mod outputs;
+pub mod redact;
 pub mod sink;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -17,11 +23,16 @@ use std::{
 use http::{HeaderValue, Method, StatusCode, Version, uri::PathAndQuery};
 
 use crate::{
-    access_log::{attempts::Attempted, format::Stamp, sink::Sink},
+    access_log::{
+        attempts::Attempted,
+        ending::{Ended, Flags, Timings},
+        format::Stamp,
+        outputs::{AccessLogs, Noted},
+    },
     body::Received,
-    hygiene::{Fault, link::Link},
-    middleware::{concurrency::Permit, reason::Reason},
-    page::why::Why,
+    hygiene::link::Link,
+    middleware::concurrency::Permit,
+    trace::Trace,
 };
 
 /// A buffer is handed over when it holds this much, or when the worker's ticker comes by.
@@ -56,6 +67,11 @@ pub struct Exchange {
     pub received: Rc<Received>,
     pub bytes_out: u64,
     pub flags: Flags,
+    pub timings: Timings,
+    /// Header fields that a log wants.
+    pub noted: Option<Box<Noted>>,
+    /// `None`: nobody traces.
+    pub trace: Option<Box<Trace>>,
     /// The client's connection, which knows why a client is let go.
     pub link: Rc<Link>,
     /// Places that it takes up until it is over.
@@ -69,29 +85,27 @@ pub fn unanswered() -> StatusCode {
     StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
-/// How a request ended, where that is not plain from its status.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Flags {
-    /// More servers than one were asked: so many attempts beyond the first.
-    pub retries: u8,
-    /// Weir answered with a page in a server's place.
-    pub page: Option<Why>,
-    /// The server broke off in the middle of its answer.
-    pub server_broke_off: bool,
-    /// The client left before it had the whole answer.
-    pub client_left: bool,
-    /// The client broke a rule or a limit, and was told so.
-    pub refused: Option<Fault>,
-    /// The route's middleware answered in the server's place.
-    pub halted: Option<Reason>,
+/// What is known of a request's own servers: see [`Exchange::set_aside`].
+#[derive(Debug)]
+pub struct Aside {
+    server: Option<Arc<str>>,
+    variant: Option<Arc<str>>,
+    server_took: Option<Duration>,
+    attempts: Vec<Attempted>,
+    timings: Timings,
+    retries: u8,
+    breaker: bool,
 }
 
-/// A worker's part of the access log.
+/// A worker's part of the access logs.
 #[derive(Debug, Default)]
 pub struct WorkerLog {
-    buffer: RefCell<Vec<u8>>,
+    logs: RefCell<Arc<AccessLogs>>,
+    /// One for each output.
+    buffers: RefCell<Vec<Vec<u8>>>,
     stamp: RefCell<Stamp>,
-    sink: RefCell<Option<Arc<Sink>>>,
+    /// The worker ends: what is under way now is cut off.
+    cutting: Cell<bool>,
 }
 
 // === impl Exchange ===
@@ -122,15 +136,58 @@ impl Exchange {
             received: Rc::default(),
             bytes_out: 0,
             flags: Flags::default(),
+            timings: Timings::default(),
+            noted: None,
+            trace: None,
             held: Vec::new(),
             finished: true,
+        }
+    }
+
+    /// Takes out what is known of servers, while the request asks some on the side.
+    pub fn set_aside(&mut self) -> Aside {
+        Aside {
+            server: self.server.take(),
+            variant: self.variant.take(),
+            server_took: self.server_took.take(),
+            attempts: std::mem::take(&mut self.attempts),
+            timings: std::mem::take(&mut self.timings),
+            retries: std::mem::take(&mut self.flags.retries),
+            breaker: std::mem::take(&mut self.flags.breaker),
+        }
+    }
+
+    /// Forgets those that were asked on the side.
+    pub fn restore(&mut self, aside: Aside) {
+        let Aside { server, variant, server_took, attempts, timings, retries, breaker } = aside;
+        (self.server, self.variant, self.server_took) = (server, variant, server_took);
+        (self.attempts, self.timings) = (attempts, timings);
+        (self.flags.retries, self.flags.breaker) = (retries, breaker);
+    }
+
+    /// The client doesn't get the rest of the answer: it has left, or is let go, or this host ends.
+    pub fn broken_off(&mut self) {
+        if self.log.cutting.get() {
+            self.flags.cut = true;
+        } else {
+            match self.link.why_let_go() {
+                None => self.flags.client_left = true,
+                fault => self.flags.refused = fault,
+            }
         }
     }
 
     /// The request is over: writes its line.
     pub fn finish(mut self: Box<Self>) {
         self.finished = true;
-        self.log.write(&self);
+        self.over();
+    }
+
+    fn over(&mut self) {
+        let Some(ended) = self.log.clone().write(self) else { return };
+        if let Some(trace) = self.trace.take() {
+            trace.over(self, &ended);
+        }
     }
 }
 
@@ -138,20 +195,8 @@ impl Drop for Exchange {
     /// A request that is let go in the middle: nobody waits for its answer any more.
     fn drop(&mut self) {
         if !self.finished {
-            self.flags.broken_off(&self.link);
-            self.log.write(self);
-        }
-    }
-}
-
-// === impl Flags ===
-
-impl Flags {
-    /// The client doesn't get the rest of the answer: it has left, or takes nothing and is let go.
-    pub fn broken_off(&mut self, link: &Link) {
-        match link.why_let_go() {
-            None => self.client_left = true,
-            fault => self.refused = fault,
+            self.broken_off();
+            self.over();
         }
     }
 }
@@ -159,33 +204,54 @@ impl Flags {
 // === impl WorkerLog ===
 
 impl WorkerLog {
-    /// Takes another sink; what the buffer holds goes to the old one.
-    pub fn switch_to(&self, sink: Option<Arc<Sink>>) {
+    /// Takes other outputs; what the buffers hold goes to the old ones.
+    pub fn switch_to(&self, logs: &Arc<AccessLogs>) {
         self.flush();
-        *self.sink.borrow_mut() = sink;
+        *self.buffers.borrow_mut() = vec![Vec::new(); logs.outputs.len()];
+        *self.logs.borrow_mut() = logs.clone();
     }
 
     /// Hands over what has gathered.
     pub fn flush(&self) {
-        let mut buffer = self.buffer.borrow_mut();
-        if buffer.is_empty() {
-            return;
-        }
-        let chunk = std::mem::replace(&mut *buffer, Vec::with_capacity(CHUNK + 1024));
-        if let Some(sink) = &*self.sink.borrow() {
-            sink.take(chunk);
+        let logs = self.logs.borrow();
+        for (buffer, output) in self.buffers.borrow_mut().iter_mut().zip(&logs.outputs) {
+            if !buffer.is_empty() {
+                hand_over(buffer, output);
+            }
         }
     }
 
-    fn write(&self, exchange: &Exchange) {
-        let Some(format) = self.sink.borrow().as_ref().map(|sink| sink.format) else { return };
-        let full = {
-            let mut buffer = self.buffer.borrow_mut();
-            format::line(format, exchange, &mut self.stamp.borrow_mut(), &mut buffer);
-            buffer.len() >= CHUNK
-        };
-        if full {
-            self.flush();
+    /// Whatever is under way from now on is cut off by this host.
+    pub fn cut(&self) {
+        self.cutting.set(true);
+    }
+
+    /// `None`: nobody wants to know.
+    fn write(&self, exchange: &Exchange) -> Option<Ended> {
+        let logs = self.logs.borrow();
+        if logs.outputs.is_empty() && exchange.trace.is_none() {
+            return None;
         }
+        let ended = Ended::of(exchange);
+        for (buffer, output) in self.buffers.borrow_mut().iter_mut().zip(&logs.outputs) {
+            if output.wants(exchange, &ended) {
+                output.line(exchange, &ended, &logs.redact, &mut self.stamp.borrow_mut(), buffer);
+                if buffer.len() >= CHUNK {
+                    hand_over(buffer, output);
+                }
+            }
+        }
+        Some(ended)
+    }
+}
+
+fn hand_over(buffer: &mut Vec<u8>, output: &outputs::Output) {
+    output.sink.take(std::mem::replace(buffer, Vec::with_capacity(CHUNK + 1024)));
+}
+
+impl Drop for WorkerLog {
+    /// The last requests end with the worker's runtime, after everything else.
+    fn drop(&mut self) {
+        self.flush();
     }
 }

@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -33,6 +34,8 @@ pub struct Received {
     pub most: Cell<Option<u64>>,
     /// There were more.
     pub too_large: Cell<bool>,
+    /// When its last byte was there.
+    pub ended: Cell<Option<Instant>>,
 }
 
 /// Why a request's body breaks off.
@@ -194,6 +197,17 @@ impl Body for ClientBody {
     }
 }
 
+// === impl Received ===
+
+impl Received {
+    /// There is no more to come; noted once.
+    fn over(&self) {
+        if self.ended.get().is_none() {
+            self.ended.set(Some(Instant::now()));
+        }
+    }
+}
+
 // === impl RequestBody ===
 
 impl RequestBody {
@@ -240,7 +254,7 @@ impl Body for RequestBody {
                 Poll::Ready(next.map(Ok))
             }
             Self::Streaming { incoming, received, stall } => {
-                let Poll::Ready(mut frame) = Pin::new(incoming).poll_frame(cx) else {
+                let Poll::Ready(mut frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
                     if !stall.is_over(cx) {
                         return Poll::Pending;
                     }
@@ -265,6 +279,9 @@ impl Body for RequestBody {
                         received.too_large.set(true);
                         return Poll::Ready(Some(Err(RequestFault::TooLarge)));
                     }
+                }
+                if frame.is_none() || incoming.is_end_stream() {
+                    received.over();
                 }
                 Poll::Ready(frame)
             }
@@ -383,7 +400,7 @@ impl Drop for ResponseBody {
                 _ => self.source_is_at_end(),
             };
             if !over {
-                exchange.flags.broken_off(&exchange.link);
+                exchange.broken_off();
             }
             exchange.finish();
         }

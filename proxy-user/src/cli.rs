@@ -12,7 +12,10 @@ mod doctor;
 mod drain;
 mod explain;
 mod generate;
+mod hand_over;
 mod hash_password;
+mod import;
+mod init;
 mod kernel;
 mod maintenance;
 mod reload;
@@ -89,6 +92,12 @@ enum Command {
     Version(VersionArgs),
     /// Look at this host as the daemon will find it, and say what to mend
     Doctor(doctor::DoctorArgs),
+    /// Write a first configuration for this host
+    Init(init::InitArgs),
+    /// Make a configuration for Weir of one for nginx, HAProxy or Traefik
+    Import(import::ImportArgs),
+    /// Give Weir's own folders, and its pins, to the user that the daemon is going to run as
+    HandOver(hand_over::HandOverArgs),
     /// Print a script that completes commands in your shell
     Completions(generate::CompletionsArgs),
     /// Take a configuration on trial back where no daemon does; `weir apply --confirm` starts it
@@ -146,6 +155,9 @@ pub fn main() -> ExitCode {
         Command::Version(args) => version(&args),
         Command::Docs(args) => docs::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::HandOver(args) => hand_over::run(&args),
         Command::Completions(args) => generate::completions(&args),
         Command::Manual(args) => generate::manual(&args),
     };

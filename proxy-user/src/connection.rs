@@ -6,7 +6,12 @@ pub mod http1;
 mod http2;
 pub mod http3;
 
-use std::{cell::Cell, rc::Rc, sync::atomic::Ordering, time::Duration};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use tokio::{net::TcpStream, time::timeout};
 
@@ -80,7 +85,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
 
     // 4. TLS, then HTTP.
     let tls = entrypoint.tls.clone();
-    let caller = |session| {
+    let caller = |session, handshake| {
         Rc::new(Caller {
             worker: worker.clone(),
             entrypoint: entrypoint.clone(),
@@ -91,6 +96,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
             link: Rc::default(),
             requests: Cell::new(0),
             place,
+            handshake,
         })
     };
     let Some(tls) = tls else {
@@ -100,19 +106,21 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
             () = worker.closing() => false,
         };
         if begins {
-            return Box::pin(http2::speak(stream, caller(None))).await;
+            return Box::pin(http2::speak(stream, caller(None, None))).await;
         }
-        return Box::pin(http1::speak(http1::Stream::Plain(stream), caller(None))).await;
+        return Box::pin(http1::speak(http1::Stream::Plain(stream), caller(None, None))).await;
     };
     // Each stage in a box of its own: an idle connection pays for what it is in, not for all that it went through.
+    let traced = worker.snapshot().tracer.is_some().then(Instant::now);
     match timeout(HANDSHAKE, Box::pin(tls.accept(stream))).await {
         Ok(Ok(None)) => {}
         Ok(Ok(Some((stream, session)))) => {
             let stream = Box::new(stream);
+            let took = traced.map(|begun| (begun, begun.elapsed()));
             if session.http2 {
-                Box::pin(http2::speak(stream, caller(Some(session)))).await;
+                Box::pin(http2::speak(stream, caller(Some(session), took))).await;
             } else {
-                Box::pin(http1::speak(http1::Stream::Tls(stream), caller(Some(session)))).await;
+                Box::pin(http1::speak(http1::Stream::Tls(stream), caller(Some(session), took))).await;
             }
         }
         failed @ (Ok(Err(_)) | Err(_)) => {

@@ -14,6 +14,7 @@ pub mod lists;
 pub mod maintenance;
 pub mod names;
 pub mod order;
+pub mod pulse;
 pub mod reports;
 pub mod splits;
 pub mod state;
@@ -49,6 +50,7 @@ use crate::{
         install::Trials,
         maintenance::Maintaining,
         order::{Answer, Order, Refusal, Verb},
+        pulse::Pulse,
         reports::Reports,
         splits::Splits,
         state::{ControlState, Source},
@@ -56,6 +58,7 @@ use crate::{
     demonstration,
     journal::{self, Kind, Note},
     kernel::addresses,
+    privileges::{self, PrivilegeFault},
 };
 
 /// How `weir run` was asked to run.
@@ -80,6 +83,11 @@ pub enum StartFault {
     LockOut(String),
     #[error(transparent)]
     Admin(#[from] AdminFault),
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeFault),
+    /// Root could read the configuration with all that it names, and who the daemon has become can't.
+    #[error("{report}")]
+    NotForUser { user: String, report: Report },
     #[error("the demonstration upstream can't listen on {addr}: {error}")]
     Demonstration { addr: std::net::SocketAddr, error: std::io::Error },
     #[error("the system gives no {what}: {error}")]
@@ -93,6 +101,11 @@ pub enum StartFault {
 pub async fn run(options: Options) -> Result<(), StartFault> {
     let source = options.path.clone().map_or(Source::Embedded, Source::Path);
     let mut loaded = first_load(&source).map_err(StartFault::Config)?;
+    let privileges = privileges::give_up(&loaded.config, &source)?;
+    if let Some(user) = &privileges.became {
+        // What can't be read any more would be missed at the first reload otherwise.
+        loaded = load(&source).map_err(|report| StartFault::NotForUser { user: user.clone(), report })?;
+    }
     warn(&loaded.warnings);
     let mut signals = Signals::new().map_err(|error| StartFault::System { what: "signal handler", error })?;
     let mut files = Files::start();
@@ -108,7 +121,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
 
     let guard = Guard::new(options.force, &config.admin.bind);
     guard.check(&config, None, Session::of_this_process()).map_err(StartFault::LockOut)?;
-    let state = Arc::new(ControlState::new(source.clone(), guard, lists));
+    let state = Arc::new(ControlState::new(source.clone(), guard, lists, privileges));
     let admin = admin::bind(&config.admin)?;
     let workers = options.workers.unwrap_or_else(cores);
     let (mut blocking, blocked) = Blocking::at_start(&config);
@@ -130,6 +143,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut hours = tokio::time::interval(certificates::LOOK);
     let mut floods = Floods::watch();
     let mut splits = Splits::at_start(&fleet);
+    let mut pulse = Pulse::as_asked();
     let how = loop {
         certificates.look(&fleet.running().load().config, SystemTime::now());
         blocking.keep_up(&mut fleet).await;
@@ -160,6 +174,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
                 perform(order, &source, &state, &mut fleet, &mut files, hands).await;
             }
             () = blocking.due() => blocking.look(&mut fleet).await,
+            () = pulse.due() => pulse.beat(&state),
             () = maintaining.due() => maintaining.look(&fleet),
             () = splits.due() => splits.look(&fleet),
             () = trials.over() => {
@@ -295,7 +310,12 @@ async fn reload_with(
     warn(&loaded.warnings);
     state.lists.fill(&mut loaded.config);
     let config = Arc::new(loaded.config);
-    let applied = match guard.check(&config, Some(&running.config), None) {
+    if privileges::waits_for_a_restart(&running.config, &config) {
+        tracing::warn!("[process] has changed: it is read at start, so this waits for a restart");
+    }
+    let possible =
+        guard.check(&config, Some(&running.config), None).and_then(|()| state.privileges.allows(&config));
+    let applied = match possible {
         Ok(()) => fleet.apply(config).await.map_err(|fault| fault.to_string()),
         Err(lock_out) => Err(lock_out),
     };

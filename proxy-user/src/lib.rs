@@ -32,6 +32,7 @@ pub mod maintenance;
 pub mod body;
 pub mod upgrade;
 pub mod access_log;
+pub mod trace;
 
 // === What both share ===
 pub mod address;
@@ -44,6 +45,8 @@ pub mod drain;
 // === The control side ===
 pub mod config;
 pub mod control;
+pub mod privileges;
+pub mod import;
 pub mod state_file;
 pub mod allowlists;
 pub mod acme;
@@ -53,6 +56,7 @@ pub mod explain;
 pub mod journal;
 pub mod admin;
 pub mod metrics;
+pub mod daemon_log;
 pub mod demonstration;
 pub mod allocator;
 pub mod cli;

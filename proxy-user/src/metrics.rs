@@ -7,6 +7,7 @@
 //! scrape is as long as the configuration and no longer.
 
 mod exposition;
+mod logs;
 mod process;
 mod splits;
 
@@ -78,12 +79,7 @@ fn of_daemon(out: &mut Exposition, status: &StatusDocument) {
     }
     out.family("weir_config_on_trial", Kind::Gauge, "1 while a configuration waits for `weir confirm`.")
         .sample(&[], flag(configuration.trial.is_some()));
-    out.family(
-        "weir_access_log_dropped_lines_total",
-        Kind::Counter,
-        "Lines that were dropped because the disk could not keep up.",
-    )
-    .sample(&[], status.access_log_dropped as f64);
+    logs::tell(out, status);
     out.family(
         "weir_warnings",
         Kind::Gauge,

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -17,7 +17,11 @@ use http::{
 };
 
 use crate::{
-    access_log::{self, Exchange, Flags, format::unix_millis},
+    access_log::{
+        self, Exchange,
+        ending::{Flags, Timings},
+        format::unix_millis,
+    },
     address::{ClientAddr, EntrypointAddr, PeerAddr},
     body::{ClientBody, RequestBody, ResponseBody},
     connection::crowd::Place,
@@ -65,6 +69,8 @@ pub struct Caller {
     pub requests: Cell<u64>,
     /// Kept until the last of its requests is over.
     pub place: Place,
+    /// Where somebody wants to know: when the TLS handshake began, and how long it took.
+    pub handshake: Option<(Instant, Duration)>,
 }
 
 impl Caller {
@@ -151,6 +157,9 @@ async fn answered(
         received: Rc::default(),
         bytes_out: 0,
         flags: Flags::default(),
+        timings: Timings::default(),
+        noted: snapshot.access_logs.note(&head.headers),
+        trace: snapshot.tracer.as_ref().map(|tracer| tracer.begin(&caller, trust, &head.headers)),
         link: caller.link.clone(),
         held: Vec::new(),
         finished: false,
@@ -211,6 +220,9 @@ async fn answered(
             request_id: &request_id,
         },
     );
+    if let Some(trace) = &exchange.trace {
+        trace.tell(&mut head.headers);
+    }
     https::tell_of_client(&caller, entrypoint, &mut head.headers);
     let listener = incoming.listener();
     let stall = |limit| Stall::new(caller.worker.patience.clone(), limit);
@@ -296,6 +308,7 @@ async fn answered(
         }
         Ok(answer) => {
             let Answer { mut head, lease, .. } = answer;
+            snapshot.access_logs.note_answer(&mut exchange.noted, &head.headers);
             let protocol = head.headers.get(header::UPGRADE).cloned();
             forwarding::towards_client(&mut head.headers, &request_id);
             exchange.status = head.status;
@@ -382,11 +395,17 @@ fn refuse(
         Refusal::ToHttps(status, to) => https::sent_on(page::plain(status, request_id), to),
         // Nobody is there any more to read it.
         Refusal::Undelivered(_, Undelivered::ClientLeft, _) => {
-            exchange.flags.broken_off(&exchange.link);
-            page::plain(StatusCode::BAD_REQUEST, request_id)
+            let response = page::plain(StatusCode::BAD_REQUEST, request_id);
+            exchange.broken_off();
+            response
         }
-        Refusal::Undelivered(_, Undelivered::NoTunnel, _) => plain(StatusCode::BAD_GATEWAY),
+        Refusal::Undelivered(_, fault @ Undelivered::NoTunnel, _) => {
+            let response = plain(StatusCode::BAD_GATEWAY);
+            exchange.flags.undelivered = Some(fault.name());
+            response
+        }
         Refusal::Undelivered(service, fault, page) => {
+            exchange.flags.undelivered = Some(fault.name());
             if matches!(fault, Undelivered::TooLate) {
                 exchange.flags.halted = Some(Reason::TimedOut);
                 entrypoint.counters.halts.count(Reason::TimedOut);

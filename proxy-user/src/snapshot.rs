@@ -16,7 +16,7 @@ use std::{
 use http::HeaderValue;
 
 use crate::{
-    access_log::sink::Sink,
+    access_log::outputs::AccessLogs,
     acme::Board,
     address::{EntrypointAddr, ServerAddr},
     admission::{Admission, PrefixSet},
@@ -42,6 +42,7 @@ use crate::{
         key::{self, OwnKey},
     },
     tls::{entrypoint::Terminator, server::ServerTls},
+    trace::Tracer,
     upstream::{hedge::Hedging, pool::PoolKey},
     variants::{self, memory::Memory},
 };
@@ -57,7 +58,9 @@ pub struct Snapshot {
     pub config: Arc<Config>,
     pub entrypoints: Vec<Arc<Entrypoint>>,
     pub services: Vec<Arc<Service>>,
-    pub access_log: Option<Arc<Sink>>,
+    pub access_logs: Arc<AccessLogs>,
+    /// Where spans go. `None`: nobody traces.
+    pub tracer: Option<Arc<Tracer>>,
     /// As in the configuration. Kept for what they count, which the next snapshot takes over.
     middleware: Vec<Arc<Step>>,
     /// Requests that each route took; in the order of the configuration. The next snapshot takes them over by name.
@@ -154,6 +157,8 @@ pub enum SnapshotFault {
         "the access log `{target}` can't be opened: {error}; does its folder exist, and may weir write there?"
     )]
     AccessLog { target: String, error: io::Error },
+    #[error("`[tracing]` can't be used: {0}")]
+    Tracing(io::Error),
 }
 
 // === impl Snapshot ===
@@ -190,7 +195,11 @@ impl Snapshot {
             .collect();
         Ok(Self {
             generation: before.map_or(1, |before| before.generation + 1),
-            access_log: access_log(&config, before)?,
+            access_logs: AccessLogs::open(&config.log, before.map(|before| &*before.access_logs))
+                .map(Arc::new)
+                .map_err(|(target, error)| SnapshotFault::AccessLog { target, error })?,
+            tracer: Tracer::of(&config, before.and_then(|before| before.tracer.as_ref()))
+                .map_err(SnapshotFault::Tracing)?,
             acme: acme.clone(),
             splits,
             blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
@@ -507,18 +516,4 @@ fn page_named(pages: &[Arc<Page>], name: &str) -> Arc<Page> {
 
 fn by_status(written: &model::StatusPages, pages: &[Arc<Page>]) -> Option<Arc<ByStatus>> {
     ByStatus::new(written.iter().map(|(range, page)| (range.clone(), pages[page.0].clone())))
-}
-
-fn access_log(config: &Config, before: Option<&Snapshot>) -> Result<Option<Arc<Sink>>, SnapshotFault> {
-    if let Some(before) = before.filter(|before| before.config.log.access == config.log.access) {
-        return Ok(before.access_log.clone());
-    }
-    let log = &config.log.access;
-    Sink::open(log).map(|sink| sink.map(Arc::new)).map_err(|error| SnapshotFault::AccessLog {
-        target: match &log.to {
-            model::AccessLogTarget::File(path) => path.display().to_string(),
-            other => format!("{other:?}"),
-        },
-        error,
-    })
 }

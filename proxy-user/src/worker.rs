@@ -270,7 +270,7 @@ async fn run(
         crew,
         number,
     });
-    worker.log.switch_to(worker.snapshot().access_log.clone());
+    worker.log.switch_to(&worker.snapshot().access_logs);
     let ticker = tokio::task::spawn_local(tick(worker.clone()));
     tokio::task::spawn_local(take_over(worker.clone(), passed));
     let mut listening: HashMap<(EntrypointAddr, Transport), watch::Sender<bool>> = HashMap::new();
@@ -302,7 +302,7 @@ async fn run(
                 }
             }
             Order::Renewed => {
-                worker.log.switch_to(worker.snapshot().access_log.clone());
+                worker.log.switch_to(&worker.snapshot().access_logs);
                 warm::keep(&worker.pool, &worker.snapshot());
             }
             Order::Drain { grace, done } => {
@@ -311,6 +311,7 @@ async fn run(
                 }
                 drain(&worker, &close, grace).await;
                 ticker.abort();
+                worker.log.cut();
                 worker.log.flush();
                 let _ = done.send(worker.connections());
                 return;
@@ -393,6 +394,7 @@ async fn tick(worker: Rc<Worker>) {
         ticks.tick().await;
         count = count.wrapping_add(1);
         let now = Moment::tick();
+        worker.crew.ticks(worker.number, now);
         worker.waiting.look(now);
         worker.patience.tick(now);
         if count.is_multiple_of(PATIENCE_TICKS) {

@@ -432,7 +432,7 @@ fn retries_are_checked() {
         ),
         (
             "methods = 'post'",
-            "error[W061]: weir.toml:3:21: service `more`: retry.methods: `post` is not a method",
+            "error[W028]: weir.toml:3:21: service `more`: retry.methods: `post` is not a method",
         ),
         (
             "statuses = ['503', '5xx']",
@@ -552,7 +552,7 @@ fn services_are_checked() {
         ),
         (
             "health = { path = '/', method = 'CONNECT' }",
-            "error[W061]: weir.toml:3:33: service `more`: health.method `CONNECT` is not a method for a probe",
+            "error[W028]: weir.toml:3:33: service `more`: health.method `CONNECT` is not a method for a probe",
         ),
         (
             "health = { path = '/', fast = '2s' }",
@@ -849,7 +849,7 @@ entrypoint = "wbe"
 fn what_a_route_asks_for_is_checked() {
     let route = |keys: &str| format!("[[route]]\nname = 'r'\nservice = 'app'\nhost = 'a'\n{keys}");
     for (keys, line) in [
-        ("method = 'get'", "error[W061]: weir.toml:5:10: route `r`: `get` is not a method"),
+        ("method = 'get'", "error[W028]: weir.toml:5:10: route `r`: `get` is not a method"),
         ("method = []", "error[W029]: weir.toml:5:10: route `r`: `method` is an empty list"),
         ("header = { 'X Y' = '1' }", "error[W028]: weir.toml:5:12: route `r`: `X Y` is not a header's name"),
         (
@@ -883,7 +883,7 @@ fn what_a_route_asks_for_is_checked() {
             "path = { exact = '/x', regex = '/y' }",
             "error[W005]: weir.toml:5:8: route: path doesn't say how it is meant",
         ),
-        ("not = { method = 'put' }", "error[W061]: weir.toml:5:18: route `r`: not: `put` is not a method"),
+        ("not = { method = 'put' }", "error[W028]: weir.toml:5:18: route `r`: not: `put` is not a method"),
         (
             "not = { path = ['/a', 'b'] }",
             "error[W026]: weir.toml:5:23: route `r`: not.path `b` doesn't begin with `/`",
@@ -1142,5 +1142,119 @@ fn maintenance_has_a_time_and_is_about_something() {
         ),
     ] {
         only(&format!("[[maintenance]]\n{case}"), expected);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_log_is_said_at_its_place() {
+    let log = |keys: &str| format!("[access_log.x]\n{keys}");
+    for (case, line) in [
+        (
+            "[log]\nformat = 'jason'".to_owned(),
+            "error[W005]: weir.toml:2:10: log.format is `jason`, which is neither `json` nor `combined` nor a text with variables",
+        ),
+        (
+            "[log]\nformat = '{statu}'".to_owned(),
+            "error[W005]: weir.toml:2:10: log.format: `{statu}` is no variable",
+        ),
+        (
+            "[log]\nformat = '{status'".to_owned(),
+            "error[W005]: weir.toml:2:10: log.format: `{{status}` is no variable",
+        ),
+        (
+            log("format = 'json'"),
+            "error[W016]: weir.toml:1:13: access_log `x` has no `to`: nobody knows where it goes",
+        ),
+        (
+            log("to = 'journal'"),
+            "error[W005]: weir.toml:2:6: access_log `x`: to is `journal`, which is neither `stdout` nor `journald` nor `syslog` nor a path",
+        ),
+        (
+            log("to = 'syslog+tcp://a.example'"),
+            "error[W009]: weir.toml:2:6: access_log `x`: to: `syslog+tcp://a.example` is no place for a syslog",
+        ),
+        (
+            log("to = 'stdout'\nrotate = { size = '1MiB' }"),
+            "error[W027]: weir.toml:3:10: access_log `x`: `rotate` is for a file, and this one doesn't go to a file",
+        ),
+        (
+            log("to = '/x'\nrotate = { keep = 3 }"),
+            "error[W016]: weir.toml:3:10: access_log `x`: rotate has neither `size` nor `age`",
+        ),
+        (
+            log("to = '/x'\nrotate = { size = '1KiB' }"),
+            "error[W039]: weir.toml:3:19: access_log `x`: rotate.size is `1KiB`, out of range",
+        ),
+        (
+            log("to = 'syslog'\nsyslog = { tag = 'a b' }"),
+            "error[W005]: weir.toml:3:18: access_log `x`: syslog.tag `a b` can't be a tag",
+        ),
+        (
+            log("to = 'syslog'\nsyslog = { ca = 'x' }"),
+            "error[W027]: weir.toml:3:17: access_log `x`: `syslog.ca` without `syslog+tls` does nothing",
+        ),
+        (
+            log("to = '/x'\nstatus = '5xx'"),
+            "error[W073]: weir.toml:3:10: access_log `x`: status: `5xx` is not a status",
+        ),
+        (
+            log("to = '/x'\nroutes = 'al'"),
+            "error[W087]: weir.toml:3:10: access_log `x` names route `al`, which does not exist",
+        ),
+        (
+            log("to = '/x'\npaths = 'api'"),
+            "error[W005]: weir.toml:3:9: access_log `x`: paths: `api` doesn't begin with `/`",
+        ),
+        (
+            log("to = '/x'\nsample = '101%'"),
+            "error[W082]: weir.toml:3:10: access_log `x`: sample is `101%`, out of range",
+        ),
+        (
+            log("to = '/x'\nformat = 'combined'\nrequest_headers = 'a'"),
+            "error[W027]: weir.toml:4:19: access_log `x`: `request_headers` has no place in this `format`",
+        ),
+        (
+            log("to = '/x'\n[log]\nformat = 'json'"),
+            "error[W027]: weir.toml:4:10: `log.format` is about `log.access`, which is off beside `[access_log.NAME]`",
+        ),
+        (
+            log("to = '/x'\n[access_log.y]\nto = '/x'"),
+            "error[W027]: weir.toml:4:6: access_log `y`: `/x` is written by the access log `x` already",
+        ),
+    ] {
+        only(&case, line);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_tracing_is_said_at_its_place() {
+    let tracing = |keys: &str| format!("[tracing]\n{keys}");
+    for (case, line) in [
+        (
+            tracing("sample = '1%'"),
+            "error[W016]: weir.toml:1:1: `[tracing]` has no `endpoint`: there is no collector",
+        ),
+        (
+            tracing("endpoint = 'a.example:4317'"),
+            "error[W035]: weir.toml:2:12: tracing.endpoint: `a.example:4317` is neither http nor https",
+        ),
+        (
+            tracing("endpoint = 'http://a.example/x'"),
+            "error[W035]: weir.toml:2:12: tracing.endpoint: `http://a.example/x` has a path, and gRPC has its own",
+        ),
+        (
+            tracing("endpoint = 'http://u:p@a.example'"),
+            "error[W035]: weir.toml:2:12: tracing.endpoint: `http://u:p@a.example` carries a user name",
+        ),
+        (
+            tracing("endpoint = 'http://a.example'\nca = 'x'"),
+            "error[W027]: weir.toml:3:6: `tracing.ca` without `https` does nothing",
+        ),
+        (
+            tracing("endpoint = 'http://a.example'\nheaders = { 'a b' = 'secret' }"),
+            "error[W028]: weir.toml:3:13: tracing.headers: `a b` has no usable name",
+        ),
+    ] {
+        only(&case, line);
     }
 }

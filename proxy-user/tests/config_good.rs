@@ -206,8 +206,9 @@ entrypoints = ["local", "web"]
     assert_eq!((config.kernel.mode, config.kernel.bpffs.as_path()), (KernelMode::Tc, Path::new("/run/bpf")));
     let socket = AdminAddr::Unix("/run/weir/admin.sock".into());
     assert_eq!(config.admin.bind, [AdminAddr::Tcp("127.0.0.1:9000".parse().unwrap()), socket]);
-    assert_eq!(config.log.access.to, AccessLogTarget::File("/etc/weir/access.log".into()));
-    assert_eq!(config.log.access.format, AccessLogFormat::Combined);
+    let [access] = &config.log.access[..] else { panic!("{:?}", config.log.access) };
+    assert_eq!(access.to, AccessLogTarget::File { path: "/etc/weir/access.log".into(), rotate: None });
+    assert_eq!(access.format, AccessLogFormat::Combined);
     assert_eq!(config.shutdown.grace, Duration::from_secs(5));
 
     let office = &config.allowlists[0];
@@ -297,8 +298,9 @@ fn what_isnt_written_has_its_default() {
         (config.kernel.mode, config.kernel.bpffs.as_path()),
         (KernelMode::Auto, Path::new("/sys/fs/bpf"))
     );
-    assert_eq!(config.log.access.to, AccessLogTarget::Stdout);
-    assert_eq!(config.log.access.format, AccessLogFormat::Json);
+    let [access] = &config.log.access[..] else { panic!("{:?}", config.log.access) };
+    assert_eq!((&access.to, &access.format), (&AccessLogTarget::Stdout, &AccessLogFormat::Json));
+    assert!(access.filter.takes_all() && config.log.level == "info" && config.tracing.is_none());
     assert_eq!(config.shutdown.grace, Duration::from_secs(30));
     let app = &config.services[0];
     let health = app.health.as_ref().unwrap();

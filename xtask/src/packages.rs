@@ -32,6 +32,18 @@ pub const FOR_LABS: &[Program] = &[
     Program { name: "bpftool", package: "bpftool", purpose: "looking at the kernel's maps" },
     Program { name: "haproxy", package: "haproxy", purpose: "a server that reads the PROXY protocol" },
     Program { name: "ethtool", package: "ethtool", purpose: "frames that a veth takes as they are" },
+    Program { name: "systemd-analyze", package: "systemd", purpose: "checking the unit" },
+    Program { name: "dpkg-deb", package: "dpkg", purpose: "trying the package" },
+    Program { name: "adduser", package: "adduser", purpose: "trying the package" },
+    Program { name: "script", package: "bsdutils", purpose: "a terminal to ask at" },
+    Program { name: "setpriv", package: "util-linux", purpose: "a user with four capabilities" },
+    Program { name: "rsyslogd", package: "rsyslog", purpose: "a syslog" },
+    // A library, in a folder that each architecture names otherwise: this file tells that it is there.
+    Program {
+        name: "/usr/share/doc/rsyslog-openssl/copyright",
+        package: "rsyslog-openssl",
+        purpose: "a syslog that speaks TLS",
+    },
     Program { name: "tmux", package: "tmux", purpose: "a terminal" },
     Program { name: "jq", package: "jq", purpose: "what the README types" },
 ];
@@ -56,7 +68,7 @@ pub const FOR_GATE_BENCH: &[Program] = &[
 ];
 
 /// Packages that start a service when they are installed.
-const SERVICES: [&str; 3] = ["nginx", "haproxy", "prometheus"];
+const SERVICES: [&str; 4] = ["nginx", "haproxy", "prometheus", "rsyslog"];
 
 /// The path of a program. System folders count even where the user's PATH leaves them out.
 pub fn find(program: &str) -> Option<PathBuf> {

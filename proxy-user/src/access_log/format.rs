@@ -1,17 +1,23 @@
-//! A line of the access log: as JSON, or in the "combined" format of Apache and nginx.
+//! A line of an access log: as JSON, in the "combined" format of Apache and nginx, or after a [`template`].
 //!
 //! Written by hand into the worker's buffer: this runs once per request, and a serializer costs several times as much.
+
+mod template;
 
 use std::{
     io::Write as _,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use http::{HeaderValue, Version};
+use http::{HeaderName, HeaderValue, Version};
 
 use crate::{
-    access_log::{Exchange, attempts},
-    config::model::AccessLogFormat,
+    access_log::{
+        Exchange, attempts,
+        ending::Ended,
+        redact::{REDACTED, Redaction},
+    },
+    config::model::{AccessLog, AccessLogFormat},
     hygiene::Fault,
     middleware::reason::Reason,
 };
@@ -24,92 +30,185 @@ pub struct Stamp {
     rfc3339: String,
     /// `21/Nov/2026:05:48:54 +0000`
     common: String,
+    /// Of the request that is written.
+    millis: u32,
 }
 
 /// Appends the line of `exchange`, with its line end.
-pub fn line(format: AccessLogFormat, exchange: &Exchange, stamp: &mut Stamp, out: &mut Vec<u8>) {
+pub fn line(
+    log: &AccessLog,
+    exchange: &Exchange,
+    ended: &Ended,
+    redact: &Redaction,
+    stamp: &mut Stamp,
+    out: &mut Vec<u8>,
+) {
     let since_epoch = exchange.began_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     stamp.renew(since_epoch.as_secs());
-    match format {
-        AccessLogFormat::Json => json(exchange, stamp, since_epoch.subsec_millis(), out),
-        AccessLogFormat::Combined => combined(exchange, stamp, out),
+    stamp.millis = since_epoch.subsec_millis();
+    match &log.format {
+        AccessLogFormat::Json => json(log, exchange, ended, redact, stamp, out),
+        AccessLogFormat::Combined => combined(exchange, redact, stamp, out),
+        AccessLogFormat::Template(template) => {
+            template::filled(&template.pieces, exchange, ended, redact, stamp, out);
+        }
     }
+    out.push(b'\n');
 }
 
-fn json(exchange: &Exchange, stamp: &Stamp, millis: u32, out: &mut Vec<u8>) {
+/// `,"name":`
+macro_rules! key {
+    ($out:expr, $name:literal) => {
+        $out.extend_from_slice(concat!(",\"", $name, "\":").as_bytes())
+    };
+}
+
+macro_rules! text {
+    ($out:expr, $name:literal, $value:expr) => {{
+        key!($out, $name);
+        string($out, $value);
+    }};
+}
+
+macro_rules! number {
+    ($out:expr, $name:literal, $value:expr) => {{
+        key!($out, $name);
+        $out.extend_from_slice(itoa::Buffer::new().format($value).as_bytes());
+    }};
+}
+
+fn json(
+    log: &AccessLog,
+    exchange: &Exchange,
+    ended: &Ended,
+    redact: &Redaction,
+    stamp: &Stamp,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(b"{\"ts\":\"");
-    out.extend_from_slice(stamp.rfc3339.as_bytes());
-    out.push(b'.');
-    // Three digits: a thousand more, and its first digit left out.
-    out.extend_from_slice(&itoa::Buffer::new().format(1000 + millis).as_bytes()[1..]);
-    out.extend_from_slice(b"Z\"");
-    field(out, "client_ip", exchange.client.as_bytes());
-    field(out, "entrypoint", exchange.entrypoint.as_bytes());
-    field(out, "method", exchange.method.as_str().as_bytes());
-    optional(out, "host", exchange.host.as_ref());
-    field(out, "path", path(exchange));
-    field(out, "protocol", protocol(exchange.version).as_bytes());
-    number(out, "status", exchange.status.as_u16());
-    number(out, "bytes_in", exchange.received.bytes.get());
-    number(out, "bytes_out", exchange.bytes_out);
-    number(out, "duration_us", exchange.began.elapsed().as_micros());
+    stamp.rfc3339(out);
+    out.push(b'"');
+    text!(out, "client_ip", exchange.client.as_bytes());
+    text!(out, "entrypoint", exchange.entrypoint.as_bytes());
+    text!(out, "method", exchange.method.as_str().as_bytes());
+    if let Some(host) = &exchange.host {
+        text!(out, "host", host.as_bytes());
+    }
+    key!(out, "path");
+    out.push(b'"');
+    redact.of_query(path(exchange), |piece| escaped(out, piece));
+    out.push(b'"');
+    text!(out, "protocol", protocol(exchange.version).as_bytes());
+    number!(out, "status", exchange.status.as_u16());
+    number!(out, "bytes_in", exchange.received.bytes.get());
+    number!(out, "bytes_out", exchange.bytes_out);
+    number!(out, "duration_us", micros(ended.took));
+    if let Some(body) = ended.split.body {
+        number!(out, "body_us", micros(body));
+    }
+    if let Some(wait) = ended.split.wait {
+        number!(out, "wait_us", micros(wait));
+    }
+    if let Some(connect) = ended.split.connect {
+        number!(out, "connect_us", micros(connect));
+    }
+    if let Some(first_byte) = ended.split.first_byte {
+        number!(out, "first_byte_us", micros(first_byte));
+    }
+    if let Some(answer) = ended.split.answer {
+        number!(out, "answer_us", micros(answer));
+    }
     if let Some(server) = &exchange.server {
-        field(out, "upstream", server.as_bytes());
+        text!(out, "upstream", server.as_bytes());
     }
     if let Some(took) = exchange.server_took {
-        number(out, "upstream_us", took.as_micros());
+        number!(out, "upstream_us", micros(took));
     }
     attempts::written(out, &exchange.attempts);
     if let Some(route) = &exchange.route {
-        field(out, "route", route.as_bytes());
+        text!(out, "route", route.as_bytes());
     }
     if let Some(variant) = &exchange.variant {
-        field(out, "variant", variant.as_bytes());
+        text!(out, "variant", variant.as_bytes());
     }
-    optional(out, "user_agent", exchange.user_agent.as_ref());
-    field(out, "request_id", exchange.request_id.as_bytes());
-    flags(exchange, out);
-    out.extend_from_slice(b"}\n");
+    if let Some(user_agent) = &exchange.user_agent {
+        text!(out, "user_agent", user_agent.as_bytes());
+    }
+    if let Some(noted) = &exchange.noted {
+        key!(out, "request_headers");
+        headers(&log.request_headers, |name| noted.of_request(name), redact, out);
+        key!(out, "response_headers");
+        headers(&log.response_headers, |name| noted.of_response(name), redact, out);
+    }
+    text!(out, "request_id", exchange.request_id.as_bytes());
+    if let Some(trace) = &exchange.trace {
+        text!(out, "trace_id", &trace.id_text());
+    }
+    if exchange.flags.none() && ended.blame.is_none() {
+        out.extend_from_slice(b",\"flags\":[]}");
+        return;
+    }
+    flags(exchange, ended, out);
+    out.push(b'}');
 }
 
-fn flags(exchange: &Exchange, out: &mut Vec<u8>) {
-    let flags = exchange.flags;
-    out.extend_from_slice(br#","flags":["#);
+fn headers<'a>(
+    wanted: &'a [HeaderName],
+    value: impl Fn(&HeaderName) -> Option<&'a HeaderValue>,
+    redact: &Redaction,
+    out: &mut Vec<u8>,
+) {
+    out.push(b'{');
     let start = out.len();
-    for (set, name) in [
-        (flags.retries > 0, "retried"),
-        (flags.page.is_some(), "page"),
-        (flags.server_broke_off, "server_broke_off"),
-        (flags.client_left, "client_left"),
-        (flags.refused.is_some() || flags.halted.is_some(), "refused"),
-    ] {
-        if set {
-            if out.len() > start {
-                out.push(b',');
-            }
-            string(out, name.as_bytes());
+    for name in wanted {
+        let Some(value) = value(name) else { continue };
+        if out.len() > start {
+            out.push(b',');
         }
+        string(out, name.as_str().as_bytes());
+        out.push(b':');
+        string(out, if redact.hides(name) { REDACTED.as_bytes() } else { value.as_bytes() });
+    }
+    out.push(b'}');
+}
+
+fn flags(exchange: &Exchange, ended: &Ended, out: &mut Vec<u8>) {
+    let flags = exchange.flags;
+    key!(out, "flags");
+    out.push(b'[');
+    let start = out.len();
+    for name in flags.names() {
+        if out.len() > start {
+            out.push(b',');
+        }
+        string(out, name.as_bytes());
     }
     out.push(b']');
+    if let Some(blame) = ended.blame {
+        text!(out, "fault", blame.name().as_bytes());
+    }
     if flags.retries > 0 {
-        number(out, "retries", flags.retries);
+        number!(out, "retries", flags.retries);
+    }
+    if let Some(why) = flags.undelivered {
+        text!(out, "undelivered", why.as_bytes());
     }
     if let Some(why) = flags.page {
-        field(out, "page", why.name().as_bytes());
+        text!(out, "page", why.name().as_bytes());
     }
     if let Some(why) = flags.refused.map(Fault::name).or(flags.halted.map(Reason::name)) {
-        field(out, "refused", why.as_bytes());
+        text!(out, "refused", why.as_bytes());
     }
 }
 
-fn combined(exchange: &Exchange, stamp: &Stamp, out: &mut Vec<u8>) {
+fn combined(exchange: &Exchange, redact: &Redaction, stamp: &Stamp, out: &mut Vec<u8>) {
     escaped(out, exchange.client.as_bytes());
     out.extend_from_slice(b" - - [");
     out.extend_from_slice(stamp.common.as_bytes());
     out.extend_from_slice(b"] \"");
     escaped(out, exchange.method.as_str().as_bytes());
     out.push(b' ');
-    escaped(out, path(exchange));
+    redact.of_query(path(exchange), |piece| escaped(out, piece));
     out.push(b' ');
     out.extend_from_slice(protocol(exchange.version).as_bytes());
     out.extend_from_slice(b"\" ");
@@ -117,35 +216,20 @@ fn combined(exchange: &Exchange, stamp: &Stamp, out: &mut Vec<u8>) {
     out.push(b' ');
     out.extend_from_slice(itoa::Buffer::new().format(exchange.bytes_out).as_bytes());
     out.extend_from_slice(b" \"");
-    escaped(out, exchange.referer.as_ref().map_or(&b"-"[..], HeaderValue::as_bytes));
+    let referer = exchange.referer.as_ref().map_or(&b"-"[..], HeaderValue::as_bytes);
+    redact.of_query(referer, |piece| escaped(out, piece));
     out.extend_from_slice(b"\" \"");
     escaped(out, exchange.user_agent.as_ref().map_or(&b"-"[..], HeaderValue::as_bytes));
-    out.extend_from_slice(b"\"\n");
+    out.push(b'"');
 }
 
 fn path(exchange: &Exchange) -> &[u8] {
     exchange.path.as_ref().map_or(&b""[..], |path| path.as_str().as_bytes())
 }
 
-fn number(out: &mut Vec<u8>, name: &str, value: impl itoa::Integer) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
-fn optional(out: &mut Vec<u8>, name: &str, value: Option<&HeaderValue>) {
-    if let Some(value) = value {
-        field(out, name, value.as_bytes());
-    }
-}
-
-/// `name` must need no escaping.
-fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
-    string(out, value);
+/// What fits in 64 bits is written faster.
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn string(out: &mut Vec<u8>, value: &[u8]) {
@@ -189,6 +273,14 @@ fn protocol(version: Version) -> &'static str {
 // === impl Stamp ===
 
 impl Stamp {
+    fn rfc3339(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.rfc3339.as_bytes());
+        out.push(b'.');
+        // Three digits: a thousand more, and its first digit left out.
+        out.extend_from_slice(&itoa::Buffer::new().format(1000 + self.millis).as_bytes()[1..]);
+        out.push(b'Z');
+    }
+
     fn renew(&mut self, second: u64) {
         if self.second == second && !self.rfc3339.is_empty() {
             return;
@@ -207,16 +299,21 @@ pub fn unix_millis(at: SystemTime) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::{
-        access_log::{Flags, WorkerLog},
+        access_log::{
+            WorkerLog,
+            ending::{Flags, Timings},
+            outputs::Noted,
+        },
+        config::model::{AccessLogTarget, Filter, Redact},
         page::why::Why,
     };
     use http::{Method, StatusCode};
     use std::{rc::Rc, time::Instant};
 
-    fn exchange() -> Exchange {
+    pub fn exchange() -> Exchange {
         Exchange {
             log: Rc::new(WorkerLog::default()),
             began: Instant::now(),
@@ -241,6 +338,9 @@ mod tests {
             link: Rc::default(),
             held: Vec::new(),
             finished: true,
+            timings: Timings::default(),
+            noted: None,
+            trace: None,
             flags: Flags {
                 retries: 2,
                 page: Some(Why::Status),
@@ -250,10 +350,66 @@ mod tests {
         }
     }
 
-    fn written(format: AccessLogFormat) -> String {
+    pub fn log(format: AccessLogFormat) -> AccessLog {
+        AccessLog {
+            name: "access".into(),
+            to: AccessLogTarget::Stdout,
+            format,
+            filter: Filter::default(),
+            request_headers: vec![HeaderName::from_static("x-a"), HeaderName::from_static("cookie")],
+            response_headers: vec![HeaderName::from_static("x-b")],
+        }
+    }
+
+    pub fn line_of(format: AccessLogFormat, exchange: &Exchange) -> String {
+        let redact = Redaction::new(&Redact {
+            query: vec!["token".into()],
+            headers: vec![HeaderName::from_static("cookie")],
+        });
         let mut out = Vec::new();
-        line(format, &exchange(), &mut Stamp::default(), &mut out);
+        line(&log(format), exchange, &Ended::of(exchange), &redact, &mut Stamp::default(), &mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    fn written(format: AccessLogFormat) -> String {
+        line_of(format, &exchange())
+    }
+
+    #[test]
+    fn json_tells_where_the_time_went_and_who_is_to_blame() {
+        let mut exchange = exchange();
+        let after = |ms| exchange.began + Duration::from_millis(ms);
+        exchange.timings = Timings {
+            asked: Some(after(10)),
+            connect: Some(Duration::from_millis(5)),
+            answered: Some(after(40)),
+        };
+        exchange.received.ended.set(Some(after(7)));
+        exchange.flags = Flags { undelivered: Some("silent"), breaker: true, ..Flags::default() };
+        let value: serde_json::Value =
+            serde_json::from_str(&line_of(AccessLogFormat::Json, &exchange)).unwrap();
+        for (field, expected) in
+            [("body_us", 7_000), ("wait_us", 10_000), ("connect_us", 5_000), ("first_byte_us", 25_000)]
+        {
+            assert_eq!(value[field], expected, "{field}");
+        }
+        assert!(value["answer_us"].is_u64());
+        assert_eq!(value["flags"], serde_json::json!(["undelivered", "breaker", "timeout"]));
+        assert_eq!((&value["fault"], &value["undelivered"]), (&"server".into(), &"silent".into()));
+    }
+
+    #[test]
+    fn header_fields_are_written_where_they_are_wanted_and_not_hidden() {
+        let mut exchange = exchange();
+        exchange.path = Some("/x?token=abc".parse().unwrap());
+        let mut noted = Noted::default();
+        noted.fill(&[("x-a", "1"), ("cookie", "secret"), ("x-other", "2")], &[]);
+        exchange.noted = Some(Box::new(noted));
+        let line = line_of(AccessLogFormat::Json, &exchange);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["request_headers"], serde_json::json!({ "x-a": "1", "cookie": "[redacted]" }));
+        assert_eq!(value["response_headers"], serde_json::json!({}));
+        assert_eq!(value["path"], "/x?token=[redacted]");
     }
 
     #[test]

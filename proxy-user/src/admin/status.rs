@@ -8,6 +8,7 @@ pub mod drains;
 pub mod drops;
 pub mod flows;
 pub mod kernel;
+pub mod logs;
 pub mod maintenance;
 pub mod overview;
 pub mod routes;
@@ -36,6 +37,7 @@ use crate::{
         state::{ControlState, Source},
     },
     kernel::{self as gate_pins, KernelStatus},
+    privileges::PrivilegeReport,
     snapshot::{Entrypoint, Snapshot},
 };
 
@@ -51,6 +53,9 @@ pub struct StatusDocument {
     pub generation: u64,
     pub configuration: ConfigurationStatus,
     pub gate: GateStatus,
+    /// As whom the daemon runs, and what it may do.
+    #[serde(default)]
+    pub privileges: PrivilegeReport,
     /// How many connections each worker has.
     #[serde(default)]
     pub workers: Vec<usize>,
@@ -70,8 +75,12 @@ pub struct StatusDocument {
     /// What should not stay as it is: certificates that are about to expire, servers that are not verified.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Lines of the access log that were dropped because the disk could not keep up.
+    /// Lines of all access logs that were dropped because their place could not keep up.
     pub access_log_dropped: u64,
+    #[serde(default)]
+    pub access_logs: Vec<logs::AccessLogStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<logs::TracingStatus>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -209,6 +218,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         generation: snapshot.generation,
         configuration: configuration(state),
         gate: gate(state.kernel()),
+        privileges: state.privileges.report(),
         workers: state.loads(),
         server_watch: services::watched(state.watched()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
@@ -217,8 +227,10 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         maintenance: maintenance::document(&state.maintenance).maintenance,
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         certificates: certificates::of(&snapshot),
-        warnings: certificates::warnings(&snapshot),
-        access_log_dropped: snapshot.access_log.as_ref().map_or(0, |log| log.dropped()),
+        warnings: certificates::warnings(&snapshot).into_iter().chain(logs::warnings(&snapshot)).collect(),
+        access_log_dropped: snapshot.access_logs.outputs.iter().map(|log| log.sink.dropped()).sum(),
+        access_logs: logs::of(&snapshot),
+        tracing: logs::tracing(&snapshot),
     })
 }
 

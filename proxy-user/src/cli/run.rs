@@ -2,16 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, LocalOptions};
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     allocator,
     cli::{Failure, colour_on_stderr, print},
     config::DEFAULT_PATH,
     control::{self, Options, StartFault},
+    daemon_log,
 };
 
 #[derive(Debug, Args)]
@@ -28,15 +28,12 @@ pub struct RunArgs {
     /// Without the lock-out guard, which refuses a configuration that would cut the operator off
     #[arg(long, env = "WEIR_FORCE", value_parser = clap::builder::FalseyValueParser::new())]
     force: bool,
-    /// How the daemon's own log (on stderr) is written; RUST_LOG filters it
-    #[arg(long, env = "WEIR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
+    /// How the daemon's own log is written on stderr; RUST_LOG, else `log.level`, says how much of it
+    #[arg(long, env = "WEIR_LOG_FORMAT", value_enum, default_value_t = daemon_log::Format::Text)]
+    log_format: daemon_log::Format,
+    /// Where the daemon's own log goes
+    #[arg(long, env = "WEIR_LOG_TO", value_enum, default_value_t = daemon_log::To::Stderr)]
+    log_to: daemon_log::To,
 }
 
 pub fn run(args: RunArgs) -> Result<(), Failure> {
@@ -45,7 +42,8 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
     }
     allocator::tune();
     raise_open_files();
-    log_to_stderr(args.log_format);
+    daemon_log::begin(args.log_to, args.log_format, colour_on_stderr())
+        .map_err(|error| Failure::Failed(format!("the daemon can't log: {error}")))?;
     let path =
         args.file.or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|path| Path::new(path).exists()));
     let options = Options { path, workers: args.workers.map(usize::from), force: args.force };
@@ -58,6 +56,11 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
     runtime.shutdown_background();
     ended.map_err(|fault| match fault {
         StartFault::Config(report) => Failure::BadConfig(report.render(colour_on_stderr())),
+        StartFault::NotForUser { user, report } => Failure::BadConfig(format!(
+            "{}\nroot can read all of this, but weir runs as `{user}` (process.user): give that user, or its group, the right to \
+             read it (`chgrp -R {user} /etc/weir && chmod -R g+rX /etc/weir`)",
+            report.render(colour_on_stderr())
+        )),
         other => Failure::Failed(other.to_string()),
     })
 }
@@ -69,23 +72,6 @@ fn raise_open_files() {
     {
         // Refused only where the limit may not be changed at all: then the one that was given has to do.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
-}
-
-/// What is logged unless RUST_LOG says otherwise. The libraries of protocols warn of whatever clients send, with the names that
-/// they send: a stranger must not fill the log.
-const LOGGED: &str = "info,h2=error,h3=error,hyper=error,quinn_proto=error,rustls=error";
-
-fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colour_on_stderr())
-        .with_target(false);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
     }
 }
 

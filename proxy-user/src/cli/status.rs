@@ -131,6 +131,7 @@ fn text(status: &StatusDocument, width: Option<usize>) -> String {
             writeln!(text, "gate: on {}", on.join(", "))
         }
     };
+    let _ = writeln!(text, "privileges: {}", status.privileges);
     let _ = match &status.server_watch {
         ServerWatchStatus::NotWanted => Ok(()),
         ServerWatchStatus::On { cgroup } => {

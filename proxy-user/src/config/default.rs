@@ -121,3 +121,10 @@ pub const CLOUDFLARE_PREFIXES: &[&str] = &[
     "2a06:98c0::/29",
     "2c0f:f248::/32",
 ];
+pub const REDACTED_HEADERS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "set-cookie"];
+pub const LOG_SAMPLE: &str = "100%";
+pub const LOG_KEEP: u32 = 7;
+pub const SYSLOG_TAG: &str = "weir";
+pub const TRACE_SAMPLE: &str = "1%";
+pub const TRACE_SERVICE: &str = "weir";
+pub const TRACE_TIMEOUT: &str = "10s";

@@ -6,6 +6,7 @@
 mod balancing;
 mod pages;
 mod health;
+mod log;
 mod retry;
 mod tls;
 mod variants;
@@ -20,11 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     model::{
-        AccessLog, AccessLogFormat, AccessLogTarget, Acme, AcmeChallenge, Admin, AdminAddr, AdminTls,
-        Allowlist, AllowlistId, Cgroup, ClientIpSource, Condition, Config, Entrypoint, Fetch, HostMatch,
-        Kernel, KernelMode, Limits, ListSource, Log, Middleware, MiddlewareId, Network, Pool, ProxyProtocol,
-        Rate, Route, ServerProtocol, Service, ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies,
-        SynCookiesMode, Timeouts, WhenAllDown,
+        Acme, AcmeChallenge, Admin, AdminAddr, AdminTls, Allowlist, AllowlistId, Cgroup, ClientIpSource,
+        Condition, Config, Entrypoint, Fetch, HostMatch, Kernel, KernelMode, Limits, ListSource, Middleware,
+        MiddlewareId, Network, Pool, Process, ProxyProtocol, Rate, Route, ServerProtocol, Service,
+        ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies, SynCookiesMode, Timeouts, WhenAllDown,
     },
     value::{show, show_rate, show_size},
 };
@@ -128,6 +128,8 @@ pub(super) fn things(config: &Config) -> Things {
         kernel,
         admin,
         log,
+        process: Process { user, group, sandbox },
+        tracing,
         shutdown: Shutdown { grace },
         state: StateFolder { dir },
         host,
@@ -145,11 +147,26 @@ pub(super) fn things(config: &Config) -> Things {
     let mut section = |name, keys| things.insert((name, String::new()), keys);
     section("kernel", self::kernel(kernel));
     section("admin", self::admin(admin));
-    section("log", self::log(log));
+    section("log", self::log::log(log));
+    section(
+        "process",
+        [
+            ("user", user.clone().unwrap_or_default()),
+            ("group", group.clone().unwrap_or_default()),
+            ("sandbox", sandbox.to_string()),
+        ]
+        .into(),
+    );
     section("shutdown", [("grace", show(*grace))].into());
     section("state", [("dir", dir.display().to_string())].into());
     section("host", balancing::host(host));
     section("dns", balancing::dns(dns));
+    for one in &log.access {
+        things.insert(("access_log", one.name.to_string()), self::log::access_log(one));
+    }
+    if let Some(tracing) = tracing {
+        things.insert(("tracing", String::new()), self::log::tracing(tracing));
+    }
     if let Some(acme) = acme {
         things.insert(("acme", String::new()), self::acme(acme));
     }
@@ -196,19 +213,6 @@ fn kernel(Kernel { interfaces, mode, bpffs, cgroup }: &Kernel) -> Keys {
         ("cgroup", cgroup),
     ]
     .into()
-}
-
-fn log(Log { access: AccessLog { to, format } }: &Log) -> Keys {
-    let access = match to {
-        AccessLogTarget::Off => "off".to_owned(),
-        AccessLogTarget::Stdout => "stdout".to_owned(),
-        AccessLogTarget::File(path) => path.display().to_string(),
-    };
-    let format = match format {
-        AccessLogFormat::Json => "json",
-        AccessLogFormat::Combined => "combined",
-    };
-    [("access", access), ("format", format.to_owned())].into()
 }
 
 fn acme(Acme { directory, contact, authorities: trusted, challenge }: &Acme) -> Keys {
@@ -565,6 +569,11 @@ service = 'app'
             ),
             ("10.0.0.1:80", "10.0.0.2:80", &["Changed service app: servers 10.0.0.1:80 → 10.0.0.2:80"]),
             ("name = 'all'", "name = 'all'\npath = '/a'", &["Changed route all: path / → /a"]),
+            (
+                "[service.app]",
+                "[process]\nuser = 'weir'\nsandbox = false\n[service.app]",
+                &["Changed process : sandbox true → false", "Changed process : user  → weir"],
+            ),
             (
                 "[service.app]",
                 "[shutdown]\ngrace = '1m'\n[service.app]",

@@ -9,6 +9,7 @@ mod admin;
 mod balancing;
 mod health;
 mod limits;
+mod log;
 mod maintenance;
 mod middleware;
 mod page;
@@ -16,6 +17,7 @@ mod pool;
 mod retry;
 mod route;
 mod tls;
+mod tracing;
 mod variants;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -42,8 +44,13 @@ pub use tls::{
 };
 
 pub use limits::Limits;
+pub use log::{
+    AccessLog, AccessLogFormat, AccessLogTarget, Facility, Filter, Log, LogPiece, LogTemplate, Redact,
+    Rotate, Syslog, SyslogFormat, Transport, Variable,
+};
 pub use maintenance::{Maintenance, Recurrence};
 pub use page::{LivePage, Page, StatusPages};
+pub use tracing::{ParentTrust, TraceProtocol, Tracing};
 pub use variants::{Judge, MadeOf, Mirror, Split};
 
 /// A whole configuration, valid in itself. Whether its ports are free and its interfaces exist only the host
@@ -53,6 +60,8 @@ pub struct Config {
     pub kernel: Kernel,
     pub admin: Admin,
     pub log: Log,
+    pub process: Process,
+    pub tracing: Option<Tracing>,
     pub shutdown: Shutdown,
     pub state: StateFolder,
     pub host: Host,
@@ -101,32 +110,15 @@ pub enum KernelMode {
     Off,
 }
 
-/// `[log]`
+/// `[process]`
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
-    pub access: AccessLog,
-}
-
-/// `log.access = "stdout" | "off" | "/path"`, `log.format = "json" | "combined"`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccessLog {
-    pub to: AccessLogTarget,
-    pub format: AccessLogFormat,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccessLogTarget {
-    Off,
-    Stdout,
-    File(PathBuf),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccessLogFormat {
-    /// One JSON object a line. The default.
-    Json,
-    /// The "combined" format of Apache and nginx.
-    Combined,
+pub struct Process {
+    /// Whom a daemon that root has started goes on as, by name or number. Default: who has started it.
+    pub user: Option<String>,
+    /// Default: the user's own.
+    pub group: Option<String>,
+    /// Whether system calls and places to write are given up. Default true.
+    pub sandbox: bool,
 }
 
 /// `[shutdown]`

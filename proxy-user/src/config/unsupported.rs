@@ -14,7 +14,6 @@ const ALL: &[Unsupported] = &[
     entry("", "provider", "one file, or one folder of files, is the whole configuration"),
     entry("", "include", "give a folder instead of a file: all its `*.toml` are merged"),
     entry("", "metrics", "counters are on the admin interface"),
-    entry("", "tracing", "take it out"),
     entry("kernel", "dry_run", "take it out; `allow` of an entrypoint drops at once"),
     entry("entrypoint.NAME", "http3", "take it out"),
     entry("entrypoint.NAME", "rate_limit", "`[middleware.NAME]` has `rate_limit`"),

@@ -15,11 +15,13 @@ mod globals;
 mod health;
 mod https;
 mod limits;
+mod log;
 mod maintenance;
 mod merge;
 mod middleware;
 mod pages;
 mod pool;
+mod process;
 mod retry;
 mod routes;
 mod scalar;
@@ -27,6 +29,7 @@ mod services;
 mod source_limit;
 mod syn_cookies;
 mod tls;
+mod tracing;
 mod unused;
 mod variants;
 
@@ -49,7 +52,9 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
     let config = Config {
         kernel: globals::kernel(&written, findings),
         admin: admin::admin(&written, findings),
-        log: globals::log(&written, findings),
+        log: log::log(&written, &routes, findings),
+        process: process::process(&written, findings),
+        tracing: tracing::tracing(&written, findings),
         shutdown: globals::shutdown(&written, findings),
         state: globals::state(&written, findings),
         host: balancing::host(&written, findings),

@@ -9,14 +9,17 @@ mod admin;
 mod balancing;
 mod health;
 mod limits;
+mod log;
 mod maintenance;
 mod middleware;
 mod page;
 mod pattern;
 mod pool;
+mod process;
 mod retry;
 mod route;
 mod tls;
+mod tracing;
 mod value;
 mod variants;
 
@@ -30,6 +33,7 @@ pub use admin::{Admin, AdminTls};
 pub use balancing::{Balance, Dns, Host, SameSite, Server, Servers, Short, Sticky, TextOrTable};
 pub use health::{Breaker, Eject, Health};
 pub use limits::Limits;
+pub use log::{AccessLog, Facility, Level, Log, Redact, Syslog, SyslogFormat};
 pub use maintenance::{Maintenance, Weekly};
 pub use middleware::{
     BasicAuth, Clients, Compress, ForwardAuth, HeaderChanges, Headers, Link, Links, Middleware, RateLimit,
@@ -38,9 +42,11 @@ pub use middleware::{
 pub use page::{Page, StatusPages};
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
 pub use pool::Pool;
+pub use process::Process;
 pub use retry::{Hedge, Retry};
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
+pub use tracing::{Parent, TraceProtocol, Tracing};
 pub use value::{At, List};
 pub use variants::{Judge, Mirror};
 
@@ -57,8 +63,17 @@ pub struct Written {
     pub kernel: Option<At<Kernel>>,
     /// The admin interface: state, health and control, for `weir status` and for machines.
     pub admin: Option<At<Admin>>,
-    /// What is written down about requests.
+    /// What is written down about requests, and how much the daemon says of itself. `docs/logs.md` tells of it.
     pub log: Option<At<Log>>,
+    /// As whom the daemon runs, and what it gives up when it has started. `docs/security.md` tells of it.
+    pub process: Option<At<Process>>,
+    /// More access logs, each with its own place, format, filter and sampling. With one of them, `log.access` is `off`
+    /// unless it is written.
+    #[serde(default)]
+    pub access_log: BTreeMap<Name, At<AccessLog>>,
+    /// Spans of requests, sent to a collector by OTLP. Without this section nothing is traced, and a client's `traceparent`
+    /// is passed on as it came.
+    pub tracing: Option<At<Tracing>>,
     /// How the daemon ends.
     pub shutdown: Option<At<Shutdown>>,
     /// What must outlive the daemon: the last good state of lists that are fetched.
@@ -130,26 +145,6 @@ pub enum KernelMode {
     Tc,
     /// No eBPF: allowlists are enforced only when connections are accepted.
     Off,
-}
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Log {
-    /// Where the access log goes: `stdout`, `off`, or the path of a file.
-    #[schemars(extend("default" = "stdout"), example = "/var/log/weir/access.log")]
-    pub access: Option<At<String>>,
-    /// How a line of the access log looks.
-    #[schemars(extend("default" = "json"))]
-    pub format: Option<At<LogFormat>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// The "combined" format of Apache and nginx.
-    Combined,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

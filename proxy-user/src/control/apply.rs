@@ -24,7 +24,7 @@ use crate::{
         kernel_side::{KernelSide, State},
         state::ControlState,
     },
-    dns,
+    daemon_log, dns,
     drain::Drains,
     health::{Status, probe::Target, watcher::Watcher},
     kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
@@ -128,6 +128,7 @@ impl Fleet {
             .map_err(ApplyFault::Worker)?;
         keeper.follow(&config);
         acme.follow(&config);
+        daemon_log::follow(running.load().config.log.level);
         let mut fleet = Self {
             running,
             workers: handles,
@@ -182,6 +183,7 @@ impl Fleet {
 
         let snapshot = Arc::new(snapshot);
         self.running.store(snapshot.clone());
+        daemon_log::follow(config.log.level);
         self.hand_out(opened);
         for worker in &self.workers {
             worker.renewed();
@@ -216,9 +218,7 @@ impl Fleet {
     }
 
     pub fn reopen_logs(&self) {
-        if let Some(log) = &self.running.load().access_log {
-            log.reopen();
-        }
+        self.running.load().access_logs.reopen();
     }
 
     /// Accepts no more, lets requests in flight end for up to `grace`, and ends the workers. Returns how many
@@ -233,8 +233,10 @@ impl Fleet {
         for worker in self.workers {
             worker.join();
         }
-        if let Some(log) = &self.running.load().access_log {
-            log.settle();
+        let running = self.running.load();
+        running.access_logs.settle();
+        if let Some(tracer) = &running.tracer {
+            tracer.settle();
         }
         cut_off
     }

@@ -13,9 +13,11 @@ use tokio::time::Instant;
 
 use crate::{
     allowlists::Board,
+    clock::Moment,
     control::{guard::Guard, kernel_side::State, reports::Watched},
     journal::{Kind, Note},
     maintenance::Maintenance,
+    privileges::InForce,
     worker::{Running, crew::Crew},
 };
 
@@ -37,6 +39,8 @@ pub struct ControlState {
     pub lists: Arc<Board>,
     /// What every snapshot looks at.
     pub maintenance: Arc<Maintenance>,
+    /// What was given up at the start.
+    pub privileges: InForce,
     draining: AtomicBool,
     running: OnceLock<(Running, Arc<Crew>)>,
     changing: Mutex<Changing>,
@@ -69,7 +73,7 @@ pub struct Reload {
 }
 
 impl ControlState {
-    pub fn new(source: Source, guard: Guard, lists: Arc<Board>) -> Self {
+    pub fn new(source: Source, guard: Guard, lists: Arc<Board>, privileges: InForce) -> Self {
         let started = Timestamp::now();
         let last_reload = Reload { at: started, outcome: Ok(0) };
         Self {
@@ -78,6 +82,7 @@ impl ControlState {
             guard,
             lists,
             maintenance: Arc::default(),
+            privileges,
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             changing: Mutex::new(Changing {
@@ -145,6 +150,11 @@ impl ControlState {
     /// How many connections each worker has.
     pub fn loads(&self) -> Vec<usize> {
         self.running.get().map_or_else(Vec::new, |(_, crew)| crew.loads())
+    }
+
+    /// When each worker ticked last.
+    pub fn beats(&self) -> Vec<Moment> {
+        self.running.get().map_or_else(Vec::new, |(_, crew)| crew.beats())
     }
 
     pub fn drains(&self) {

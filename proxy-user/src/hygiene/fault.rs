@@ -69,6 +69,11 @@ impl Fault {
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }
+
+    /// Whether the client took too long for something.
+    pub fn is_timeout(self) -> bool {
+        matches!(self, Self::HeadTimeout | Self::BodyTimeout | Self::AnswerTimeout | Self::StreamTimeout)
+    }
 }
 
 /// How often each fault was met.

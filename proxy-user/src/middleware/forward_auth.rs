@@ -31,15 +31,12 @@ impl ForwardAuth {
     pub async fn admit(&self, passage: &mut Passage<'_>) -> Result<(), Halt> {
         let question = question(&self.settings, passage);
         let mut service = &self.service;
+        // What the log tells is about the servers of the request itself.
+        let own = passage.exchange.set_aside();
         let asked =
             deliver(passage.means, None, &mut service, &question, RequestBody::Empty, passage.exchange);
         let answer = timeout(self.settings.timeout, asked).await;
-        // What the log tells is about the servers of the request itself.
-        passage.exchange.server = None;
-        passage.exchange.server_took = None;
-        passage.exchange.variant = None;
-        passage.exchange.flags.retries = 0;
-        passage.exchange.attempts.clear();
+        passage.exchange.restore(own);
         let Ok(Ok(answer)) = answer else { return Err(Halt::AuthUnavailable) };
         if !answer.head.status.is_success() {
             let whole = timeout(self.settings.timeout, whole(answer)).await.ok().flatten();

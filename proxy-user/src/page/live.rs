@@ -50,16 +50,14 @@ impl Live {
         let mut service = snapshot.services.get(self.service.0)?;
         let question = self.question(reader, Told::of(exchange), why);
         // What the log tells is about the servers of the request itself.
-        let (server, variant) = (exchange.server.take(), exchange.variant.take());
-        let (took, retries) = (exchange.server_took, exchange.flags.retries);
+        let own = exchange.set_aside();
         let answer = timeout(self.timeout, async {
             let delivery = deliver(means, None, &mut service, &question, RequestBody::Empty, exchange);
             let answer = delivery.await.ok()?;
             if answer.head.status != http::StatusCode::OK { None } else { whole(answer).await }
         });
         let answer = answer.await.ok().flatten();
-        (exchange.server, exchange.variant) = (server, variant);
-        (exchange.server_took, exchange.flags.retries) = (took, retries);
+        exchange.restore(own);
         answer
     }
 

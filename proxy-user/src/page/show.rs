@@ -1,6 +1,6 @@
 //! A page takes the place of a server's answer: from its service where it has one that answers, else from memory.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, header};
@@ -39,6 +39,23 @@ pub async fn show(
     exchange: &mut Exchange,
 ) -> Response<Bytes> {
     exchange.flags.page = Some(why);
+    let begun = exchange.trace.as_ref().filter(|trace| trace.is_sampled()).map(|_| Instant::now());
+    let response = shown(page, why, occasion, snapshot, means, reader, exchange).await;
+    if let (Some(begun), Some(trace)) = (begun, &mut exchange.trace) {
+        trace.page(begun, why);
+    }
+    response
+}
+
+async fn shown(
+    page: &Page,
+    why: Why,
+    occasion: Occasion,
+    snapshot: &Snapshot,
+    means: Means<'_>,
+    reader: &Reader,
+    exchange: &mut Exchange,
+) -> Response<Bytes> {
     let from_memory = |exchange: &Exchange| page.answer(reader, Told::of(exchange), occasion);
     let Some(live) = page.live.as_ref().filter(|_| matches!(reader.taste(), Taste::Html | Taste::Any)) else {
         return from_memory(exchange);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
@@ -86,6 +86,16 @@ impl ServerTls {
             ServerProtocol::Auto => &self.auto,
         };
         connector.connect(self.name.clone(), stream).await
+    }
+
+    /// A session for who drives it without tokio, and speaks no HTTP in it.
+    ///
+    /// # Errors
+    /// When rustls refuses the settings.
+    pub fn session(&self) -> Result<ClientConnection, rustls::Error> {
+        let mut config = ClientConfig::clone(self.auto.config());
+        config.alpn_protocols.clear();
+        ClientConnection::new(Arc::new(config), self.name.clone())
     }
 
     /// The name, as a Host field carries it.

@@ -34,6 +34,8 @@ pub struct Answer {
     pub head: response::Parts,
     /// When it came.
     pub at: Instant,
+    /// A connection was opened for it, in that time.
+    pub connect: Option<Duration>,
     pub lease: Lease,
 }
 
@@ -112,10 +114,10 @@ pub async fn attempt(
     // Only where somebody wants to know: a look at the clock costs something.
     let began = service.balancer.measures().then(Instant::now);
     match ask(means, service, picked, terms, head, body).await {
-        Ok(Answer { head: mut answer, at, lease }) => {
+        Ok(Answer { head: mut answer, at, connect, lease }) => {
             let took = began.map(|began| at.duration_since(began));
             service.answered(picked, took, &head.headers, &mut answer.headers);
-            Ok(Answer { head: answer, at, lease: lease.counts(under_way) })
+            Ok(Answer { head: answer, at, connect, lease: lease.counts(under_way) })
         }
         Err(failed) => {
             if !matches!(failed.fault, AttemptFault::ClientBroke(_)) {
@@ -161,10 +163,15 @@ async fn ask(
     }
     let limit = service.timeouts.connect;
     // Boxed, since it is large and most requests go over a connection that is open.
+    let begun = Instant::now();
     let opening = Box::pin(open(means.pool, service, server, Some(means.ends), http1));
     let opened = timeout(limit, opening).await;
     match opened.unwrap_or(Err(ConnectFault::Timeout(limit))) {
-        Ok(carrier) => exchange(means, service, picked, carrier, terms, head, body).await,
+        Ok(carrier) => {
+            let connect = Some(begun.elapsed());
+            let answer = exchange(means, service, picked, carrier, terms, head, body).await?;
+            Ok(Answer { connect, ..answer })
+        }
         Err(fault) => {
             server.health.suspect();
             let fault = AttemptFault::Connect(fault);
@@ -240,7 +247,7 @@ async fn exchange(
             server.health.heard(Moment::of(at));
             let keep = service.send_proxy.is_none().then_some(service.pool);
             let lease = Lease::new(server.pool_key, means.pool.clone(), carrier, server.health.clone(), keep);
-            Ok(Answer { head, at, lease })
+            Ok(Answer { head, at, connect: None, lease })
         }
         Ok(Err(fault @ (Fault::Client(_) | Fault::ClientOverHttp2(_) | Fault::WrongLength))) => Err(Failed {
             fault: AttemptFault::ClientBroke(fault),

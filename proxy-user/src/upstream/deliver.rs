@@ -16,6 +16,7 @@ use crate::{
     access_log::{
         Exchange,
         attempts::{Attempted, Outcome},
+        ending::Timings,
     },
     balance::Tried,
     body::RequestBody,
@@ -23,6 +24,7 @@ use crate::{
     config::model::ServerProtocol,
     health::Status,
     service::{Picked, Server, Service, balancer::Wanted},
+    trace::span::Attempt,
     upstream::{
         attempt::{Answer, AttemptFault, Connections, Failed, Means, Terms, attempt},
         budget::Retrying,
@@ -55,6 +57,20 @@ pub enum Undelivered {
     TooLate,
     #[error("the client left before its request was whole")]
     ClientLeft,
+}
+
+impl Undelivered {
+    /// In a word, for logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NoServer => "no_server",
+            Self::BreakerOpen => "breaker_open",
+            Self::Failed(fault) => fault.name(),
+            Self::NoTunnel => "no_tunnel",
+            Self::TooLate => "too_late",
+            Self::ClientLeft => "client_left",
+        }
+    }
 }
 
 /// How far a request has come.
@@ -96,6 +112,7 @@ pub async fn deliver_or_return(
     let watch = match Watch::begin(service, began) {
         Ok(watch) => watch,
         Err(Broken) => {
+            exchange.flags.breaker = true;
             *unspent = Some(body);
             return Err(Undelivered::BreakerOpen);
         }
@@ -139,7 +156,9 @@ impl<'a> Delivery<'a> {
             && let Some(body) = self.parcel.body()
         {
             let since = if self.asked == 0 { self.began } else { Instant::now() };
+            self.exchange.timings = Timings { asked: Some(since), ..Timings::default() };
             let (picked, answered) = self.ask(picked, body).await;
+            self.end_span(picked, &answered);
             self.watch.saw(picked, &answered);
             match answered {
                 Ok(answer) => {
@@ -190,6 +209,7 @@ impl<'a> Delivery<'a> {
         if let Some((picked, answer)) = held {
             self.exchange.server = Some(picked.server.label.clone());
             self.exchange.server_took = Some(answer.at.duration_since(self.began));
+            self.exchange.timings.answered = Some(answer.at);
             return Ok(answer);
         }
         *unspent = if elsewhere { self.parcel.body() } else { None };
@@ -208,14 +228,16 @@ impl<'a> Delivery<'a> {
         let server = picked.server;
         server.counters.requests.fetch_add(1, Ordering::Relaxed);
         self.exchange.server = Some(server.label.clone());
+        let again = self.begin_span(picked);
+        let head = again.as_deref().unwrap_or(self.head);
         match &self.service.hedging {
             // What becomes a connection of its own is opened once.
             Some(hedging) if self.repeatable && !self.head.headers.contains_key(header::UPGRADE) => {
-                Box::pin(self.race(hedging, picked, body)).await
+                Box::pin(self.race(hedging, picked, head, body)).await
             }
             _ => {
                 let terms = self.terms();
-                (picked, attempt(self.means, self.service, picked, terms, self.head, body).await)
+                (picked, attempt(self.means, self.service, picked, terms, head, body).await)
             }
         }
     }
@@ -290,6 +312,45 @@ impl<'a> Delivery<'a> {
         }
     }
 
+    /// An attempt begins, and with it a span where the request is traced. Then another one than the first has a head of its
+    /// own, that names its span; boxed, since that is rare.
+    pub(super) fn begin_span(&mut self, picked: Picked<'_>) -> Option<Box<request::Parts>> {
+        let trace = self.exchange.trace.as_mut().filter(|trace| trace.is_sampled())?;
+        trace.begin_attempt(Attempt {
+            begun: Instant::now(),
+            ended: None,
+            connect: None,
+            outcome: None,
+            server: picked.server.addr,
+            service: self.service.name.clone(),
+            encrypted: self.service.tls.is_some(),
+            method: self.head.method.clone(),
+            host: self.head.headers.get(header::HOST).cloned(),
+            target: self.head.uri.path_and_query().cloned(),
+            resends: u32::try_from(self.asked.saturating_sub(1)).unwrap_or(u32::MAX),
+        });
+        trace.is_told_anew().then(|| {
+            let mut head = Box::new(self.head.clone());
+            trace.tell(&mut head.headers);
+            head
+        })
+    }
+
+    /// And ends.
+    fn end_span(&mut self, picked: Picked<'_>, answered: &Result<Answer, Failed>) {
+        let Some(trace) = self.exchange.trace.as_mut().filter(|trace| trace.is_sampled()) else { return };
+        match answered {
+            Ok(answer) => {
+                let outcome = Outcome::Answered(answer.head.status);
+                trace.end_attempt(picked.server.addr, answer.at, answer.connect, outcome);
+            }
+            Err(failed) => {
+                let outcome = Outcome::Failed(failed.fault.name());
+                trace.end_attempt(picked.server.addr, Instant::now(), None, outcome);
+            }
+        }
+    }
+
     /// An attempt that brought no answer for the client.
     pub(super) fn note(&mut self, picked: Picked<'_>, since: Instant, outcome: Outcome) {
         let (server, took) = (picked.server.label.clone(), since.elapsed());
@@ -300,6 +361,8 @@ impl<'a> Delivery<'a> {
     fn answered(&mut self, picked: Picked<'_>, since: Instant, answer: &Answer) {
         let exchange = &mut *self.exchange;
         exchange.server_took = Some(answer.at.duration_since(self.began));
+        exchange.timings.connect = answer.connect;
+        exchange.timings.answered = Some(answer.at);
         if !exchange.attempts.is_empty() {
             let server = picked.server.label.clone();
             let took = answer.at.duration_since(since);

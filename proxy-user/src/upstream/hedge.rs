@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::request;
 use tokio::time::sleep;
 
 use crate::{
@@ -116,9 +117,10 @@ impl<'a> Delivery<'a> {
         &mut self,
         hedging: &Hedging,
         first: Picked<'a>,
+        head: &request::Parts,
         body: RequestBody,
     ) -> (Picked<'a>, Result<Answer, Failed>) {
-        let (means, service, head, terms) = (self.means, self.service, self.head, self.terms());
+        let (means, service, terms) = (self.means, self.service, self.terms());
         let begun = Instant::now();
         hedging.earn();
         let mut asked = pin!(attempt(means, service, first, terms, head, body));
@@ -146,7 +148,9 @@ impl<'a> Delivery<'a> {
         second.server.counters.requests.fetch_add(1, Ordering::Relaxed);
         hedging.learnt.hedged.fetch_add(1, Ordering::Relaxed);
         let begun_too = Instant::now();
-        let mut asked_too = pin!(attempt(means, service, second, self.terms(), head, body));
+        let again = self.begin_span(second);
+        let head_too = again.as_deref().unwrap_or(head);
+        let mut asked_too = pin!(attempt(means, service, second, self.terms(), head_too, body));
         let (first_spoke, answered) = tokio::select! {
             biased;
             answered = &mut asked => (true, answered),

@@ -8,7 +8,7 @@ use std::{
     net::TcpStream as StdTcpStream,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -16,6 +16,7 @@ use tokio::{net::TcpStream, sync::mpsc};
 
 use crate::{
     address::{EntrypointAddr, PeerAddr},
+    clock::Moment,
     connection::Accepted,
 };
 
@@ -28,6 +29,8 @@ pub struct Crew(Box<[Member]>);
 #[repr(align(64))]
 struct Member {
     connections: AtomicUsize,
+    /// The moment of its last tick.
+    beat: AtomicU64,
     door: mpsc::UnboundedSender<Passed>,
 }
 
@@ -55,7 +58,10 @@ impl Crew {
         let (members, doors) = (0..workers)
             .map(|_| {
                 let (door, passed) = mpsc::unbounded_channel();
-                (Member { connections: AtomicUsize::new(0), door }, passed)
+                (
+                    Member { connections: AtomicUsize::new(0), beat: AtomicU64::new(Moment::now().0), door },
+                    passed,
+                )
             })
             .unzip::<_, _, Vec<_>, _>();
         (Arc::new(Self(members.into())), doors)
@@ -64,6 +70,16 @@ impl Crew {
     /// How many connections each of them has.
     pub fn loads(&self) -> Vec<usize> {
         (0..self.0.len()).map(|worker| self.load(worker)).collect()
+    }
+
+    /// A worker ticks.
+    pub fn ticks(&self, worker: usize, now: Moment) {
+        self.0[worker].beat.store(now.0, Ordering::Relaxed);
+    }
+
+    /// When each of them ticked last.
+    pub fn beats(&self) -> Vec<Moment> {
+        self.0.iter().map(|member| Moment(member.beat.load(Ordering::Relaxed))).collect()
     }
 
     pub fn load(&self, worker: usize) -> usize {

@@ -7,6 +7,7 @@
 mod h2;
 mod hosts;
 pub mod peers;
+mod telemetry;
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +26,7 @@ use crate::lab::{
     weir,
 };
 use peers::{Cores, Fields, Peer};
+use telemetry::Telemetry;
 
 #[derive(Debug)]
 pub struct Options {
@@ -38,15 +40,6 @@ const CONNECTIONS: usize = 64;
 
 /// What is asked for.
 const BODIES: [(&str, &str); 2] = [("small", "/small"), ("64k", "/64k")];
-
-/// What Weir writes of a request.
-#[derive(Debug, Clone, Copy)]
-enum LogLine {
-    /// The line that nginx writes, too.
-    Combined,
-    /// Its default, which tells more.
-    Json,
-}
 
 /// The proxy that runs, and where.
 struct Runner {
@@ -72,15 +65,18 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let _server = peers::server(&island, &cores)?;
     let plain = |name, port, process| Runner { name, port, process, script: None };
     let mut runners = vec![
-        plain("weir", 8001, our_own(&island, &cores, 8001, 0, LogLine::Combined)?),
+        plain("weir", 8001, our_own(&island, &cores, 8001, 0, Telemetry::Combined)?),
         plain("nginx", 8002, peers::nginx(&island, &cores, 8002, Fields::Same)?),
         plain("haproxy", 8003, peers::haproxy(&island, &cores, 8003)?),
-        plain("weir_json", 8006, our_own(&island, &cores, 8006, 0, LogLine::Json)?),
+        plain("weir_json", 8006, our_own(&island, &cores, 8006, 0, Telemetry::Json)?),
         plain("nginx_few", 8007, peers::nginx(&island, &cores, 8007, Fields::Few)?),
     ];
     for ((name, hosts), port) in hosts::PAIR.into_iter().zip(8004..) {
-        let process = our_own(&island, &cores, port, hosts, LogLine::Combined)?;
+        let process = our_own(&island, &cores, port, hosts, Telemetry::Combined)?;
         runners.push(Runner { name, port, process, script: Some(hosts::script(&island, hosts)?) });
+    }
+    for ((name, telemetry), port) in telemetry::PAIR.into_iter().zip(8008..) {
+        runners.push(plain(name, port, our_own(&island, &cores, port, 0, telemetry)?));
     }
     for runner in &runners {
         peers::wait_until_it_serves(&island, runner.port)
@@ -131,7 +127,12 @@ pub fn over_h2(options: &Options) -> anyhow::Result<()> {
 fn measure(island: &Island, cores: &Cores, runner: &Runner, path: &str, seconds: u64) -> anyhow::Result<f64> {
     let url = format!("http://127.0.0.1:{}{path}", runner.port);
     let before = cpu_of(runner.process.pid())?;
-    let requests = load(island, cores, &url, runner.script.as_deref(), seconds)?;
+    let load = || load(island, cores, &url, runner.script.as_deref(), seconds);
+    let requests = if runner.name == telemetry::PAIR[1].0 {
+        telemetry::while_scraped(island, runner.port + 2000, load)?
+    } else {
+        load()?
+    };
     let used = cpu_of(runner.process.pid())? - before;
     Ok(used.as_secs_f64() * 1e6 / requests as f64)
 }
@@ -165,11 +166,13 @@ fn load(
 }
 
 /// Weir with a route for each of so many hosts; with none, one route for all.
-fn our_own(island: &Island, cores: &Cores, port: u16, hosts: usize, log: LogLine) -> anyhow::Result<Process> {
-    let format = match log {
-        LogLine::Combined => "combined",
-        LogLine::Json => "json",
-    };
+fn our_own(
+    island: &Island,
+    cores: &Cores,
+    port: u16,
+    hosts: usize,
+    telemetry: Telemetry,
+) -> anyhow::Result<Process> {
     let folder = island.folder();
     // By itself: Weir watches the folder of its configuration, and in this one logs are written all the time.
     let watched = folder.join(format!("weir-{port}"));
@@ -184,10 +187,7 @@ mode = "off"
 [admin]
 bind = "127.0.0.1:{}"
 
-[log]
-access = "{}/weir-access-{port}.log"
-format = "{format}"
-
+{}
 [entrypoint.http]
 bind = ["127.0.0.1:{port}"]
 
@@ -196,7 +196,7 @@ servers = ["127.0.0.1:{}"]
 
 {}"#,
             port + 2000,
-            folder.display(),
+            telemetry::written(telemetry, &format!("{}/weir-access-{port}.log", folder.display())),
             peers::SERVER_PORT,
             hosts::routes(hosts)
         ),
@@ -256,6 +256,11 @@ fn report(options: &Options, results: &Results, h2: &h2::Costs) -> anyhow::Resul
     let (one, many) = one.zip(many).context("weir wasn't measured with many hosts")?;
     ratios.insert("routes_10k_vs_1".to_owned(), rounded(many / one));
     say(options, &format!("weir with 10,000 hosts ÷ with one: {:.2}", many / one));
+    let [off, on] =
+        telemetry::PAIR.map(|(name, _)| results.get(&(name, "small")).map(|values| least(values)));
+    let (off, on) = off.zip(on).context("weir wasn't measured with and without telemetry")?;
+    ratios.insert("telemetry_on_vs_off".to_owned(), rounded(on / off));
+    say(options, &format!("weir with access log, scrapes and traces ÷ without: {:.2}", on / off));
     h2.report(options, &mut figures, &mut ratios)?;
     figures.insert("connections".to_owned(), CONNECTIONS.into());
     figures.insert("rounds".to_owned(), options.rounds.into());

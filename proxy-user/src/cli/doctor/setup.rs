@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    fs, io,
     net::{SocketAddr, TcpListener},
     path::Path,
 };
@@ -15,7 +15,7 @@ use crate::{
         Loaded, Report,
         model::{AdminAddr, Config, KernelMode},
     },
-    kernel,
+    kernel, privileges,
 };
 
 /// The smallest packets that IPv6 asks of a link (RFC 8200 §5).
@@ -42,6 +42,7 @@ pub fn configuration(file: &Path, loaded: &Result<Loaded, Report>) -> Finding {
 
 pub fn look(config: &Config) -> Vec<Finding> {
     let mut findings = interfaces(config);
+    findings.extend([user(config), sandbox(config)]);
     let running = runs(config);
     if running {
         findings.push(Finding::well("daemon", "one runs, so its ports are not tried"));
@@ -49,6 +50,36 @@ pub fn look(config: &Config) -> Vec<Finding> {
         findings.extend(ports(config));
     }
     findings
+}
+
+fn user(config: &Config) -> Finding {
+    match &config.process.user {
+        None => Finding::well("user", "who starts it (`[process] user` makes root somebody else)"),
+        Some(user) if user.parse::<u32>().is_ok() || privileges::host_has_user(user) => {
+            Finding::well("user", format!("{user}, with four capabilities"))
+        }
+        Some(user) => Finding::ill(
+            "user",
+            format!("this host has no user `{user}` (process.user)"),
+            format!("adduser --system --group --no-create-home {user}"),
+        ),
+    }
+}
+
+fn sandbox(config: &Config) -> Finding {
+    let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    match (config.process.sandbox, modules.as_str()) {
+        (false, _) => Finding::poor("sandbox", "off (process.sandbox)", "take the key out"),
+        (true, "") => Finding::well("sandbox", "on; `weir status` says what the kernel has of it"),
+        (true, modules) if modules.trim().split(',').any(|module| module == "landlock") => {
+            Finding::well("sandbox", "seccomp and Landlock")
+        }
+        (true, _) => Finding::poor(
+            "sandbox",
+            "seccomp alone: this kernel has no Landlock",
+            "add `landlock` to the kernel's `lsm=`",
+        ),
+    }
 }
 
 fn interfaces(config: &Config) -> Vec<Finding> {

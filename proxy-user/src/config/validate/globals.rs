@@ -1,4 +1,4 @@
-//! `[kernel]`, `[log]`, `[shutdown]` and `[state]`.
+//! `[kernel]`, `[shutdown]` and `[state]`.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -10,11 +10,9 @@ use crate::config::{
     code::Code,
     default,
     findings::Findings,
-    model::{
-        AccessLog, AccessLogFormat, AccessLogTarget, Cgroup, Kernel, KernelMode, Log, Shutdown, StateFolder,
-    },
+    model::{Cgroup, Kernel, KernelMode, Shutdown, StateFolder},
     source::FileId,
-    value::{self, nearest, quoted},
+    value::{self, quoted},
     written::{self, At},
 };
 
@@ -85,33 +83,6 @@ pub fn listen_address(
             None
         }
     }
-}
-
-pub fn log(written: &Merged<'_>, findings: &mut Findings) -> Log {
-    let mut access = AccessLog { to: AccessLogTarget::Stdout, format: AccessLogFormat::Json };
-    let Some((file, section)) = written.log else { return Log { access } };
-    if let Some(to) = &section.value.access {
-        access.to = match &*to.value {
-            "stdout" => AccessLogTarget::Stdout,
-            "off" => AccessLogTarget::Off,
-            // A bare word is a typing error rather than a file's name.
-            word if !word.contains('/') => {
-                let message =
-                    format!("log.access is {}, which is neither `stdout` nor `off` nor a path", quoted(word));
-                let finding = findings.error(Code::WrongValue, file, &to.span, message);
-                match nearest(word, ["stdout", "off"]) {
-                    Some(near) => finding.suggest(Some(near)),
-                    None => finding.hint(format!("for a file beside this one, write `./{word}`")),
-                };
-                AccessLogTarget::Off
-            }
-            path => AccessLogTarget::File(findings.sources.resolve(file, path)),
-        };
-    }
-    if let Some(written::LogFormat::Combined) = section.value.format.as_ref().map(|format| format.value) {
-        access.format = AccessLogFormat::Combined;
-    }
-    Log { access }
 }
 
 pub fn shutdown(written: &Merged<'_>, findings: &mut Findings) -> Shutdown {

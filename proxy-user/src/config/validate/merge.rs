@@ -10,8 +10,8 @@ use crate::config::{
     source::FileId,
     value,
     written::{
-        Acme, Admin, Allowlist, At, Dns, Entrypoint, Host, Kernel, Log, Maintenance, Middleware, Name, Page,
-        Route, Service, Shutdown, State,
+        AccessLog, Acme, Admin, Allowlist, At, Dns, Entrypoint, Host, Kernel, Log, Maintenance, Middleware,
+        Name, Page, Process, Route, Service, Shutdown, State, Tracing,
     },
 };
 
@@ -21,11 +21,14 @@ pub struct Merged<'a> {
     pub kernel: Option<(FileId, &'a At<Kernel>)>,
     pub admin: Option<(FileId, &'a At<Admin>)>,
     pub log: Option<(FileId, &'a At<Log>)>,
+    pub process: Option<(FileId, &'a At<Process>)>,
+    pub tracing: Option<(FileId, &'a At<Tracing>)>,
     pub shutdown: Option<(FileId, &'a At<Shutdown>)>,
     pub state: Option<(FileId, &'a At<State>)>,
     pub host: Option<(FileId, &'a At<Host>)>,
     pub dns: Option<(FileId, &'a At<Dns>)>,
     pub acme: Option<(FileId, &'a At<Acme>)>,
+    pub access_logs: Named<'a, AccessLog>,
     pub allowlists: Named<'a, Allowlist>,
     pub entrypoints: Named<'a, Entrypoint>,
     pub services: Named<'a, Service>,
@@ -54,6 +57,7 @@ pub struct Item<'a, T> {
 
 pub fn merge<'a>(documents: &'a [Document], findings: &mut Findings) -> Merged<'a> {
     let mut merged = Merged {
+        access_logs: Named::new("access_log", &[]),
         allowlists: Named::new("allowlist", &[default::CLOUDFLARE]),
         entrypoints: Named::new("entrypoint", &[]),
         services: Named::new("service", &[]),
@@ -66,11 +70,14 @@ pub fn merge<'a>(documents: &'a [Document], findings: &mut Findings) -> Merged<'
         once(&mut merged.kernel, "kernel", file, written.kernel.as_ref(), findings);
         once(&mut merged.admin, "admin", file, written.admin.as_ref(), findings);
         once(&mut merged.log, "log", file, written.log.as_ref(), findings);
+        once(&mut merged.process, "process", file, written.process.as_ref(), findings);
+        once(&mut merged.tracing, "tracing", file, written.tracing.as_ref(), findings);
         once(&mut merged.shutdown, "shutdown", file, written.shutdown.as_ref(), findings);
         once(&mut merged.state, "state", file, written.state.as_ref(), findings);
         once(&mut merged.host, "host", file, written.host.as_ref(), findings);
         once(&mut merged.dns, "dns", file, written.dns.as_ref(), findings);
         once(&mut merged.acme, "acme", file, written.acme.as_ref(), findings);
+        merged.access_logs.add(file, &written.access_log, findings);
         merged.allowlists.add(file, &written.allowlist, findings);
         merged.entrypoints.add(file, &written.entrypoint, findings);
         merged.services.add(file, &written.service, findings);

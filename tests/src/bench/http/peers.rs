@@ -114,7 +114,9 @@ pub fn server(island: &Island, cores: &Cores) -> anyhow::Result<Process> {
         "access_log off;
          sendfile on;
          open_file_cache max=10;
-         server {{ listen 127.0.0.1:{SERVER_PORT} backlog=1024; root {}; }}",
+         client_body_buffer_size 1m;
+         server {{ listen 127.0.0.1:{SERVER_PORT} backlog=1024; root {};
+             location = /v1/traces {{ return 200; }} }}",
         www.display()
     );
     let process = start_nginx(island, "server", cores.aside, &http)?;

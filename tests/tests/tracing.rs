@@ -1,0 +1,169 @@
+//! Traces, as a collector gets them: OTLP over gRPC and over HTTP, read by OpenTelemetry's own definitions.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use serde_json::Value;
+use weir_lab::{
+    lab::{
+        SITE,
+        client::{Reply, nothing},
+        process::Process,
+        stand::{PATIENCE, Stand},
+        wait,
+    },
+    needs,
+    needs::Need,
+    upstream::Mood,
+};
+
+type Done = anyhow::Result<()>;
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00f067aa0ba902b7";
+
+/// A receiver in the edge, and what it has received.
+struct Collector {
+    #[expect(dead_code, reason = "runs as long as it is held")]
+    process: Process,
+    file: PathBuf,
+}
+
+impl Collector {
+    fn start(stand: &Stand) -> anyhow::Result<Self> {
+        let file = stand.lab.folder().join("spans");
+        let mut python = stand.lab.edge.command(needs::python())?;
+        python.args(["-c", include_str!("support/otlp.py"), "127.0.0.1:4317", "127.0.0.1:4318"]).arg(&file);
+        let log = stand.lab.folder().join("collector.log");
+        let process =
+            Process::start_and_wait_for_a_line("the collector", python, &log, Duration::from_secs(20))?;
+        Ok(Self { process, file })
+    }
+
+    fn spans(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The spans of the trace of which one is about this path.
+    fn trace_of(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+        wait::until(&format!("the trace of {path} arrives"), PATIENCE, || {
+            let spans = self.spans();
+            let request = spans.iter().find(|span| span["attributes"]["url.path"] == path);
+            let trace = request.map(|span| span["trace"].clone());
+            Ok(trace.map(|trace| spans.into_iter().filter(|span| span["trace"] == trace).collect()))
+        })
+    }
+}
+
+fn ask(stand: &Stand, path: &str, fields: &[(&str, &str)]) -> anyhow::Result<Reply> {
+    let mut request = stand.visitor.request("GET", path);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    stand.visitor.send(request.body(nothing())?)
+}
+
+fn named<'a>(spans: &'a [Value], name: &str) -> anyhow::Result<&'a Value> {
+    let found = spans.iter().find(|span| span["name"] == name);
+    found.with_context(|| format!("no span `{name}` among {spans:#?}"))
+}
+
+#[test]
+fn a_collector_sees_what_became_of_a_request() -> Done {
+    needs!(Need::Root, Need::Weir, Need::Ebpf, Need::PythonPackage("grpc, opentelemetry.proto.trace.v1"));
+    let tracing = |protocol: &str, port: u16, sample: &str| {
+        format!(
+            "[tracing]\nendpoint = \"http://127.0.0.1:{port}\"\nprotocol = \"{protocol}\"\nsample = \"{sample}\"\n\
+             parent = \"always\"\nservice = \"edge\"\nattributes = {{ \"deployment.environment.name\" = \"lab\" }}\n\
+             headers = {{ x-api-key = \"secret\" }}\n"
+        )
+    };
+    let mut standard = String::new();
+    let mut stand = Stand::up_with(|_, toml| {
+        standard = toml.replace("[state]", "redact = { query = [\"token\"] }\n\n[state]");
+        format!("{}\n{standard}", tracing("grpc", 4317, "0%"))
+    })?;
+    let collector = Collector::start(&stand)?;
+
+    // Sampling is the caller's decision, and its trace goes on to the server.
+    let traceparent = |flags: &str| format!("00-{TRACE}-{PARENT}-{flags}");
+    let unsampled = ask(&stand, "/headers", &[("traceparent", &traceparent("00"))])?.json()?;
+    let told = unsampled["traceparent"][0].as_str().context("no traceparent at the server")?.to_owned();
+    assert!(told.starts_with(&format!("00-{TRACE}-")) && told.ends_with("-00"), "{told}");
+    assert!(!told.contains(PARENT), "{told}");
+
+    let fields = [("traceparent", &*traceparent("01")), ("tracestate", "a=1")];
+    let reply = ask(&stand, "/headers?token=abc&id=7", &fields)?;
+    let seen = reply.json()?;
+    assert_eq!(seen["tracestate"][0], "a=1");
+    let spans = collector.trace_of("/headers")?;
+    let (request, attempt) = (named(&spans, &format!("GET {SITE}"))?, named(&spans, "GET")?);
+    assert_eq!((&request["trace"], &request["parent"]), (&TRACE.into(), &PARENT.into()));
+    assert_eq!(
+        (&request["kind"], &attempt["kind"]),
+        (&"SPAN_KIND_SERVER".into(), &"SPAN_KIND_CLIENT".into())
+    );
+    assert_eq!(attempt["parent"], request["id"]);
+    let told = format!("00-{TRACE}-{}-01", attempt["id"].as_str().unwrap_or_default());
+    assert_eq!(seen["traceparent"][0], told, "the server's parent is the attempt");
+    assert_eq!((&request["over"], &request["key"]), (&"grpc".into(), &"secret".into()));
+    assert_eq!(request["resource"]["service.name"], "edge");
+    assert_eq!(request["resource"]["deployment.environment.name"], "lab");
+    let of = |span: &Value, name: &str| span["attributes"][name].clone();
+    for (name, expected) in [
+        ("http.request.method", Value::from("GET")),
+        ("http.response.status_code", 200.into()),
+        ("http.route", SITE.into()),
+        ("url.query", "token=[redacted]&id=7".into()),
+        ("url.scheme", "https".into()),
+        ("server.address", SITE.into()),
+        ("server.port", 443.into()),
+        ("client.address", "173.245.48.10".into()),
+        ("network.protocol.version", "1.1".into()),
+        ("weir.entrypoint", "https".into()),
+        ("weir.request_id", reply.header("x-request-id").unwrap_or_default().into()),
+    ] {
+        assert_eq!(of(request, name), expected, "{name}");
+    }
+    assert_eq!(of(attempt, "url.full"), format!("http://{SITE}/headers?token=[redacted]&id=7"));
+    assert_eq!(of(attempt, "weir.service"), "app");
+    assert!(attempt["took"].as_i64() <= request["took"].as_i64(), "{spans:#?}");
+    let log = stand.lab.folder().join("access.log");
+    wait::until_true("the access log names the trace", PATIENCE, || {
+        Ok(std::fs::read_to_string(&log)?.contains(&format!("\"trace_id\":\"{TRACE}\"")))
+    })?;
+
+    // Every request, over HTTP, with what goes wrong.
+    stand.weir.rewrite_config(&format!("{}\n{standard}", tracing("http", 4318, "100%")))?;
+    stand.one.be(&stand.lab, Mood::Reset)?;
+    let mut asked = 0;
+    let retried = wait::until("a request is tried again", PATIENCE, || {
+        asked += 1;
+        assert_eq!(ask(&stand, &format!("/again/{asked}"), &[])?.status, 200);
+        let spans = collector.spans();
+        Ok(spans.into_iter().find(|span| span["attributes"]["http.request.resend_count"] == 1))
+    })?;
+    assert_eq!(retried["over"], "http");
+    let all = collector.spans();
+    let first = all.iter().find(|span| span["parent"] == retried["parent"] && span["id"] != retried["id"]);
+    let first = first.context("no first attempt")?;
+    assert_eq!(
+        (&first["attributes"]["error.type"], &first["status"]),
+        (&"broke".into(), &"STATUS_CODE_ERROR".into())
+    );
+    assert!(all.iter().any(|span| span["name"] == "tls handshake"), "{all:#?}");
+    assert!(all.iter().any(|span| span["name"] == "connect" && span["parent"] != ""), "{all:#?}");
+
+    stand.one.kill()?;
+    stand.two.kill()?;
+    let page = wait::until("a page is traced", PATIENCE, || {
+        ask(&stand, "/page", &[])?;
+        Ok(collector.spans().into_iter().find(|span| span["name"] == "page"))
+    })?;
+    assert_eq!(page["attributes"]["weir.page"], "all_down");
+    let status = stand.weir.status()?;
+    assert!(status["tracing"]["exported"].as_u64() > Some(0), "{status:#}");
+    assert_eq!(status["tracing"]["dropped"], 0);
+    Ok(())
+}
