@@ -51,7 +51,7 @@ function notices(view, fault) {
   if (held.length) tell('maintenance', 'warn', `${plural(held.length, 'window')} of maintenance ${held.length === 1 ? 'holds' : 'hold'}: visitors of ${held.map(about).join('; ')} get the page.`);
   for (const entrypoint of status.entrypoints.filter((one) => one.syn_flood)) tell(`flood ${entrypoint.name}`, 'warn', `A flood of SYNs at ${entrypoint.name}, for ${lasting(entrypoint.syn_flood.seconds)}: the gate answers with cookies.`);
   status.warnings.forEach((text, at) => tell(`warning ${at}`, 'warn', named(text)));
-  if (status.access_log_dropped) tell('log', 'warn', `${plural(status.access_log_dropped, 'line')} of the access log ${status.access_log_dropped === 1 ? 'was' : 'were'} lost: the disk could not keep up.`);
+  if (status.access_log_dropped) tell('log', 'warn', `${plural(status.access_log_dropped, 'line')} of the access log ${status.access_log_dropped === 1 ? 'was' : 'were'} lost: where they go could not keep up.`);
   return showNotices(told);
 }
 
