@@ -53,6 +53,9 @@ impl Edge {
         for (name, family) in [("ipv4/ip_forward", forwards), ("ipv6/conf/all/forwarding", forwards)] {
             std::fs::write(Path::new("/proc/sys/net").join(name), if family { "1" } else { "0" }).unwrap();
         }
+        // Whom the packets of the table are addressed to.
+        ip("link set out0 address 02:00:00:00:00:01");
+        ip("link set in0 address 02:00:00:00:00:01");
         ip("address add 203.0.113.1/24 dev out0");
         ip("address add 2001:db8:e::1/64 dev out0 nodad");
         ip("address add 10.0.0.1/24 dev in0");

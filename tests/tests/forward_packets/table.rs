@@ -410,6 +410,18 @@ fn of_ipv4() -> Vec<Case> {
         case("IPv4, a packet that ends before its ports", &[], changed(&|frame| frame[17] = 22), Untouched),
         case("IPv4, a header length below the least", &[], changed(&|frame| frame[14] = 0x44), Untouched),
         case("IPv4, a frame cut short", &[], changed(&|frame| frame.truncate(40)), Untouched),
+        case("IPv4, a frame for another host", &[], changed(&|frame| frame[5] = 9), Untouched),
+        case("IPv4, a frame for everybody", &[], changed(&|frame| frame[..6].fill(0xff)), Untouched),
+        case(
+            "IPv4, a server's first fragment",
+            &[(Client, &syn)],
+            {
+                let mut frame = tcp(SERVER, NAT, ACK).frame();
+                frame[20] |= 0x20;
+                (Server, frame)
+            },
+            Dropped(Fragment),
+        ),
         case(
             "IPv4 in a VLAN",
             &[],
@@ -470,6 +482,8 @@ fn of_ipv6() -> Vec<Case> {
             }),
             Untouched,
         ),
+        case("IPv6, from a group", &[], (Client, udp("[ff02::1]:1", SERVICE6, b"").frame()), Untouched),
+        case("IPv6, from ourselves", &[], (Client, udp("[::1]:1", SERVICE6, b"").frame()), Untouched),
         case("IPv6, from a group", &[], (Client, udp("[ff02::1]:1", SERVICE6, b"").frame()), Untouched),
         case("IPv6, from ourselves", &[], (Client, udp("[::1]:1", SERVICE6, b"").frame()), Untouched),
         case(
