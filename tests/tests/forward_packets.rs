@@ -118,6 +118,16 @@ fn a_host_that_does_not_forward_carries_the_same() {
     });
 }
 
+#[test]
+fn the_documentation_names_every_reason_and_state() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/kernel-passthrough.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let names = StopReason::ALL.map(StopReason::name).into_iter().chain(State::ALL.map(State::name));
+    for name in names {
+        assert!(page.contains(&format!("`{name}`")), "docs/kernel-passthrough.md doesn't name `{name}`");
+    }
+}
+
 fn run(edge: &mut Edge, from: Side, packet: &[u8]) -> Outcome {
     match from {
         Side::Client => edge.from_client(packet),
