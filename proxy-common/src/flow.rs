@@ -21,6 +21,9 @@ pub const MAX_FLOWS: usize = 262_144;
 /// A reply's entry is made before its flow's. Found without one when it is older than this (in nanoseconds), it is left over.
 pub const HALF_MADE: u64 = 1_000_000_000;
 
+/// For how long (in nanoseconds) a flow that may give way is left alone.
+pub const GIVES_WAY: u64 = 1_000_000_000;
+
 const SECOND: u64 = 1_000_000_000;
 
 /// A packet's way, as it comes in. IPv4 addresses in their IPv6 form, ports in the host's order.
@@ -297,6 +300,20 @@ impl Flow {
         let silent = now.saturating_sub(self.last_packet);
         let lived = now.saturating_sub(self.began);
         silent > self.patience(timeouts) || (self.lifetime != 0 && lived > self.lifetime as u64 * SECOND)
+    }
+
+    /// Whether its port may be taken when there is hardly another: it isn't over, but has hardly begun, or was reset. In a flood
+    /// of SYNs those are nearly all.
+    #[inline(always)]
+    #[must_use]
+    pub const fn gives_way(&self, now: u64) -> bool {
+        let may = matches!(
+            State::of_number(self.state),
+            Some(
+                State::Opening | State::Unanswered | State::ResetByClient | State::ResetByServer | State::Cut
+            )
+        );
+        may && now.saturating_sub(self.last_packet) > GIVES_WAY
     }
 
     /// For how long it may be silent.

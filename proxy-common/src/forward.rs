@@ -292,7 +292,7 @@ impl Timeouts {
             half_closed: 300 * SECOND,
             closing: 60 * SECOND,
             time_wait: 61 * SECOND,
-            closed: SECOND,
+            closed: SECOND / 4,
             reset: 10 * SECOND,
             unanswered: 30 * SECOND,
         }

@@ -152,6 +152,19 @@ fn a_flow_is_over_when_it_was_silent_for_too_long() {
 }
 
 #[test]
+fn only_what_has_hardly_begun_or_was_reset_gives_way() {
+    for state in State::ALL {
+        let flow = Flow { state: state as u16, last_packet: 5, ..Flow::default() };
+        let may = matches!(
+            state,
+            State::Opening | State::Unanswered | State::ResetByClient | State::ResetByServer | State::Cut
+        );
+        assert_eq!(flow.gives_way(6 + GIVES_WAY), may, "{state:?}");
+        assert!(!flow.gives_way(5 + GIVES_WAY), "{state:?}");
+    }
+}
+
+#[test]
 fn a_lifetime_ends_also_what_is_busy() {
     let flow = Flow {
         state: State::Open as u16,

@@ -85,9 +85,19 @@ fn a_port_is_used_again_only_when_its_flow_is_over() {
         assert_eq!(edge.stopped(&before), [StopReason::NoPort]);
         assert_eq!((edge.flows().len(), edge.replies().len()), (PORTS.into(), PORTS.into()));
 
-        // A reset one isn't over at once, and a server in TIME_WAIT remembers for longer than that.
-        edge.change_flows(|flow| flow.state = State::TimeWait as u16);
+        // A server in TIME_WAIT remembers; what has hardly begun gives way after a second.
+        edge.change_flows(|flow| {
+            let earlier = flow.last_packet.saturating_sub(2_000_000_000);
+            (flow.state, flow.last_packet) = (State::TimeWait as u16, earlier);
+        });
         assert_eq!(open(&mut edge, 2001), Outcome::Dropped);
+        edge.change_flows(|flow| {
+            if flow.source_port == FIRST_PORT + 1 {
+                flow.state = State::Opening as u16;
+            }
+        });
+        assert_eq!(sent(&open(&mut edge, 2005)).source.1, FIRST_PORT + 1);
+        assert_eq!(open(&mut edge, 2006), Outcome::Dropped, "not so soon again");
         edge.change_flows(|flow| {
             if flow.source_port == FIRST_PORT + 2 {
                 flow.last_packet = ENDED_LONG_AGO;
