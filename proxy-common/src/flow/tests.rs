@@ -37,7 +37,8 @@ fn a_handshake_opens() {
 
 #[test]
 fn whom_the_server_forgets_and_whom_it_remembers() {
-    let cases: [(&str, &[(Side, Segment)], State); 12] = [
+    type Case<'a> = (&'a str, &'a [(Side, Segment)], State);
+    let cases: [Case<'_>; 12] = [
         ("half closed by the client", &[(Client, fin(102, 501))], State::ClientClosed),
         ("half closed by the server", &[(Server, fin(502, 101))], State::ServerClosed),
         (
