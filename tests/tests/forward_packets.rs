@@ -130,8 +130,8 @@ fn every_reason_and_state_is_in_the_documentation_too() {
 
 fn run(edge: &mut Edge, from: Side, packet: &[u8]) -> Outcome {
     match from {
-        Side::Client => edge.from_client(packet),
-        Side::Server => edge.from_server(packet),
+        Side::Client => edge.client_sends(packet),
+        Side::Server => edge.server_sends(packet),
     }
 }
 
