@@ -15,5 +15,7 @@ pub mod frame;
 pub mod gate;
 pub mod handshake;
 pub mod headers;
+pub mod segment;
+pub mod sum;
 pub mod syn_ack;
 pub mod word;
