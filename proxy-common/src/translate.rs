@@ -22,6 +22,12 @@ pub mod stage {
     pub const JOINED: u32 = 2;
 }
 
+/// Who sends what goes in a flow's direction.
+pub mod side {
+    pub const CLIENT: u8 = 1;
+    pub const SERVER: u8 = 2;
+}
+
 /// What has been seen of a flow.
 pub mod seen {
     /// This side has announced its end.
@@ -32,6 +38,10 @@ pub mod seen {
     pub const PEER_FIN_ACKED: u32 = 1 << 2;
     /// A reset was the last that was seen of the connection.
     pub const RESET: u32 = 1 << 3;
+    /// It came from this side.
+    pub const SENT_RESET: u32 = 1 << 4;
+    /// This side announced its end before the other did.
+    pub const ENDED_FIRST: u32 = 1 << 5;
 }
 
 /// A direction of a connection, as its packets name it. IPv4 addresses are mapped (`::ffff:a.b.c.d`).
@@ -74,7 +84,9 @@ pub struct Flow {
     pub scale_from: u8,
     /// And by how much the other side shifts them.
     pub scale_to: u8,
-    pub reserved: [u8; 6],
+    /// One of [`side`]: whose packets these are.
+    pub side: u8,
+    pub reserved: [u8; 5],
     /// By the monotonic clock.
     pub begun: u64,
     pub last: u64,
@@ -92,6 +104,8 @@ pub struct Seen {
     pub has_time: u32,
     /// The interface that it came by.
     pub interface: u32,
+    /// The longest segment that it takes, without options. 0: it didn't say.
+    pub longest: u32,
 }
 
 /// What the program counts, for all flows together.
@@ -114,7 +128,7 @@ pub struct Tally {
 
 const _: () = assert!(size_of::<FlowKey>() == 16 + 16 + 4);
 const _: () = assert!(size_of::<Flow>() == 16 + 16 + 4 + 4 + 4 + 4 + 4 * 4 + 4 + 4 + 8 + 4 * 8);
-const _: () = assert!(size_of::<Seen>() == 12);
+const _: () = assert!(size_of::<Seen>() == 16);
 const _: () = assert!(size_of::<Tally>() == 6 * 8);
 
 impl FlowKey {

@@ -15,6 +15,7 @@ const MOST_OPTIONS: u32 = 20;
 mod option {
     pub const END: u8 = 0;
     pub const NOTHING: u8 = 1;
+    pub const LONGEST: u8 = 2;
     pub const SELECTIVE: u8 = 5;
     pub const TIME: u8 = 8;
     pub const TIME_LENGTH: u32 = 10;
@@ -93,18 +94,24 @@ pub fn shift(header: &mut Header, length: u32, by: &Shift) -> Result<Shifted, Un
     Ok(Shifted { difference: sum.difference(), selective })
 }
 
-/// The timestamp of a header that is so many bytes long, if it has one.
+/// What a SYN says of who sent it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Opening {
+    pub time: Option<u32>,
+    /// The longest segment that it takes.
+    pub longest: u32,
+}
+
+/// What stands in the options of a header that is so many bytes long.
 #[inline(always)]
-pub fn time(header: &mut Header, length: u32) -> Option<u32> {
-    let mut time = None;
-    header
-        .options(length, |header, kind, at, length| {
-            if kind == option::TIME && length == option::TIME_LENGTH {
-                time = Some(header.word(at + 2));
-            }
-        })
-        .ok()?;
-    time
+pub fn opening(header: &mut Header, length: u32) -> Result<Opening, Unreadable> {
+    let mut opening = Opening::default();
+    header.options(length, |header, kind, at, length| match kind {
+        option::TIME if length == option::TIME_LENGTH => opening.time = Some(header.word(at + 2)),
+        option::LONGEST if length == 4 => opening.longest = header.half(at + 2),
+        _ => {}
+    })?;
+    Ok(opening)
 }
 
 // === impl Header ===

@@ -23,7 +23,7 @@ use proxy_common::translate::{
 use proxy_ebpf::{
     frame::{Frame, read},
     headers::{Ipv4, Ipv6, Tcp, ether_type},
-    segment::{self, Header, LONGEST, SHORTEST, Shift, Shifted},
+    segment::{self, Header, LONGEST, Opening, SHORTEST, Shift, Shifted, opening},
     sum::Sum,
 };
 
@@ -124,6 +124,7 @@ pub fn translate(ctx: &TcContext) -> Passage {
     // 2. A new connection in the place of one that has ended. In the place of one that has not, it goes on like any other
     //    packet: then the other side says whether it is.
     if packet.flags & (Tcp::SYN | Tcp::ACK) == Tcp::SYN && forgets_ended(entry) {
+        let _ = TRANSLATE_FLOWS.remove(&packet.key);
         remember(ctx, &packet);
         return Passage::Stays;
     }
@@ -287,10 +288,10 @@ fn remember(ctx: &TcContext, packet: &Packet) {
         return;
     }
     let Some(header) = header(ctx, packet) else { return };
-    let time = segment::time(header, packet.header);
+    let Ok(Opening { time, longest }) = opening(header, packet.header) else { return };
     // SAFETY: a field of the context.
     let interface = unsafe { (*ctx.skb.skb).ifindex };
-    let seen = Seen { time: time.unwrap_or(0), has_time: time.is_some().into(), interface };
+    let seen = Seen { time: time.unwrap_or(0), has_time: time.is_some().into(), interface, longest };
     // Without it the connection can't be handed over, and that is all.
     let _ = TRANSLATE_SEEN.insert(&packet.key, &seen, 0);
 }
@@ -348,7 +349,7 @@ fn note(flow: &mut Flow, header: &Header, flags: u8, payload: u32, now: u64) {
     }
     let is_reset = flags & Tcp::RST != 0;
     if !is_reset {
-        flow.seen &= !seen::RESET;
+        flow.seen &= !(seen::RESET | seen::SENT_RESET);
         if flags & Tcp::FIN == 0 {
             return;
         }
@@ -362,20 +363,23 @@ fn note(flow: &mut Flow, header: &Header, flags: u8, payload: u32, now: u64) {
     if is_reset {
         // Whoever guesses at it can't end a connection with it: the other side's stack looks closer, and goes on.
         if sequence.wrapping_sub(other.acked) < IN_WINDOW {
-            flow.seen |= seen::RESET;
+            flow.seen |= seen::RESET | seen::SENT_RESET;
             other.seen |= seen::RESET;
         }
         return;
     }
     let end = sequence.wrapping_add(payload).wrapping_add(1);
     if (end.wrapping_sub(other.acked) as i32) >= 0 {
+        if flow.seen & (seen::FIN | seen::PEER_FIN) == 0 {
+            flow.seen |= seen::ENDED_FIRST;
+        }
         flow.seen |= seen::FIN;
         other.peer_end = end;
         other.seen |= seen::PEER_FIN;
     }
 }
 
-/// Forgets a flow that both sides have ended, knowing of each other's end.
+/// Whether both sides have ended a flow and know of each other's end. Then the other side is forgotten.
 #[inline(never)]
 fn forgets_ended(flow: &Flow) -> bool {
     let other_side = flow.other_side();
@@ -386,11 +390,6 @@ fn forgets_ended(flow: &Flow) -> bool {
     };
     if !(flow.is_done() && other_is_done) {
         return false;
-    }
-    if let Some(other) = TRANSLATE_FLOWS.get_ptr(&other_side) {
-        // SAFETY: as for other elements.
-        let this_side = unsafe { (*other).other_side() };
-        let _ = TRANSLATE_FLOWS.remove(&this_side);
     }
     let _ = TRANSLATE_FLOWS.remove(&other_side);
     true

@@ -33,10 +33,12 @@ mod object;
 mod pins;
 mod plan;
 mod privileges;
+pub mod route;
 pub mod status;
 pub mod syn_cookies;
 mod sys;
 mod tables;
+pub mod translate;
 pub mod upstream;
 pub mod watch;
 

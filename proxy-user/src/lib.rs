@@ -11,6 +11,7 @@ pub mod connection;
 pub mod admission;
 pub mod blocklist;
 pub mod proxy_protocol;
+pub mod handover;
 pub mod hygiene;
 pub mod tls;
 

@@ -108,15 +108,16 @@ fn options_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn a_timestamp_is_found_in_a_syn() {
+fn what_a_syn_says_is_found() {
     let options = [&[2, 4, 5, 180, 4, 2][..], &time_option(77, 0), &[NOP, 3, 3, 7]].concat();
     let bytes = tcp(Tcp::SYN, &options);
     let mut header = Header::empty();
     header.bytes[..bytes.len()].copy_from_slice(&bytes);
-    assert_eq!(time(&mut header, bytes.len() as u32), Some(77));
+    let said = Opening { time: Some(77), longest: 1460 };
+    assert_eq!(opening(&mut header, bytes.len() as u32), Ok(said));
     let mut bare = Header::empty();
     bare.bytes[..20].copy_from_slice(&tcp(Tcp::SYN, &[]));
-    assert_eq!(time(&mut bare, 20), None);
+    assert_eq!(opening(&mut bare, 20), Ok(Opening::default()));
 }
 
 /// The whole sum over a header, its checksum field included.

@@ -66,6 +66,9 @@ pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
     }
     // Those belong to another program of the object, which isn't loaded here; the loader makes them all the same.
     loader.map_max_entries(names::UPSTREAM_SERVERS, 1).map_max_entries(names::UPSTREAM_REPORTS, 4096);
+    for name in names::TRANSLATE_MAPS {
+        loader.map_max_entries(name, 1);
+    }
     let mut ebpf = loader.load(object).map_err(|error| not_loaded(&error))?;
 
     let xdp: &mut Xdp = program(&mut ebpf, names::GATE_XDP)?;
@@ -202,11 +205,11 @@ fn check_inner(pins: &Pins, path: &Path, slots: usize, inner: &Table) -> Result<
     }
 }
 
-struct Shape {
-    kind: MapType,
-    key: usize,
-    value: usize,
-    entries: usize,
+pub(super) struct Shape {
+    pub kind: MapType,
+    pub key: usize,
+    pub value: usize,
+    pub entries: usize,
 }
 
 /// What this binary's programs expect of pinned maps.
@@ -282,7 +285,7 @@ fn shapes() -> [(&'static str, Shape); names::GATE_MAPS.len()] {
 }
 
 /// aya takes a pinned map for what the object says it is. A map of another shape would be read as garbage.
-fn check_shape(path: &Path, wanted: &Shape) -> Result<(), KernelFault> {
+pub(super) fn check_shape(path: &Path, wanted: &Shape) -> Result<(), KernelFault> {
     if !path.exists() {
         return Ok(());
     }
@@ -301,7 +304,7 @@ fn check_shape(path: &Path, wanted: &Shape) -> Result<(), KernelFault> {
     Err(KernelFault::Layout { path: path.to_owned(), why })
 }
 
-fn not_loaded(error: &EbpfError) -> KernelFault {
+pub(super) fn not_loaded(error: &EbpfError) -> KernelFault {
     match error {
         EbpfError::BtfError(_) | EbpfError::NoBTF => KernelFault::Unsupported {
             why: format!(

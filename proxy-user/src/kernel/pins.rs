@@ -74,6 +74,27 @@ impl Pins {
         self.links().join(interface.replace('.', ":") + INCOMING)
     }
 
+    /// The folder of the links of `translate_tc`.
+    pub(super) fn translate_links(&self) -> PathBuf {
+        self.root.join(names::TRANSLATE_LINKS)
+    }
+
+    /// The folders that `translate_tc` needs. Whoever looks after the gate's has the lock for these too.
+    pub(super) fn ensure_translate(&self) -> Result<(), KernelFault> {
+        self.check_mounted()?;
+        for folder in [names::MAPS, names::PROGRAMS, names::TRANSLATE_LINKS] {
+            let folder = self.root.join(folder);
+            fs::create_dir_all(&folder)
+                .map_err(|error| KernelFault::system(format!("make {}", folder.display()), error))?;
+        }
+        Ok(())
+    }
+
+    /// Interfaces that have a link of `translate_tc` pinned.
+    pub(super) fn translate_linked(&self) -> Result<Vec<String>, KernelFault> {
+        Ok(names_in(&self.translate_links())?.iter().map(|name| name.replace(':', ".")).collect())
+    }
+
     /// Interfaces that have a link pinned.
     pub(super) fn linked(&self) -> Result<Vec<String>, KernelFault> {
         let names = names_in(&self.links())?;
@@ -172,6 +193,13 @@ impl Pins {
             filter.delete().map_err(failed)?;
             unloaded.interfaces.push(name);
         }
+        let translating = clsact::all_of(clsact::Role::Translate)
+            .map_err(|error| KernelFault::system("read the filters at clsact", error))?;
+        for (name, filter) in translating {
+            let failed =
+                |error| KernelFault::system(format!("delete the filter at clsact of `{name}`"), error);
+            filter.delete().map_err(failed)?;
+        }
         unloaded.interfaces.sort_unstable();
         unloaded.interfaces.dedup();
         for layout in &layouts {
@@ -192,6 +220,7 @@ impl Pins {
     /// The pins of this layout alone. Says how many programs and maps there were.
     pub(super) fn remove_layout(&self) -> Result<(usize, usize), KernelFault> {
         remove_all_in(&self.links())?;
+        remove_all_in(&self.translate_links())?;
         let programs = remove_all_in(&self.root.join(names::PROGRAMS))?;
         let maps = remove_all_in(&self.root.join(names::MAPS))?;
         remove_folder(&self.root)?;

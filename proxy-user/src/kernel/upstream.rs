@@ -57,6 +57,9 @@ impl ServerWatch {
         for name in names::GATE_MAPS {
             loader.map_max_entries(name, if name == names::GATE_EVENTS { 4096 } else { 1 });
         }
+        for name in names::TRANSLATE_MAPS {
+            loader.map_max_entries(name, 1);
+        }
         let mut ebpf = loader
             .load(object)
             .map_err(|error| KernelFault::aya("make the maps for watching servers", &error))?;

@@ -34,9 +34,14 @@ const TCA_BPF_FLAG_ACT_DIRECT: u32 = 1;
 
 /// "weir"
 const HANDLE: u32 = 0x7765_6972;
-const NAME: &[u8] = b"weir_gate\0";
-/// Lower ones are asked first. Where one is taken by filters of another kind, the next is tried.
-const PRIORITIES: std::ops::RangeInclusive<u32> = 1..=8;
+
+/// What a filter of ours is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Gate,
+    /// Behind the gate.
+    Translate,
+}
 
 /// A filter that holds a BPF program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +49,29 @@ pub struct Filter {
     pub interface: u32,
     pub program_id: u32,
     priority: u32,
+    /// The gate's.
     pub ours: bool,
+    /// `None`: somebody else's.
+    role: Option<Role>,
+}
+
+impl Role {
+    const ALL: [Self; 2] = [Self::Gate, Self::Translate];
+
+    const fn name(self) -> &'static [u8] {
+        match self {
+            Self::Gate => b"weir_gate\0",
+            Self::Translate => b"weir_translate\0",
+        }
+    }
+
+    /// Lower ones are asked first. Where one is taken by filters of another kind, the next is tried.
+    const fn priorities(self) -> std::ops::RangeInclusive<u32> {
+        match self {
+            Self::Gate => 1..=8,
+            Self::Translate => 25..=32,
+        }
+    }
 }
 
 /// The BPF filters of incoming packets, in the order in which they are asked.
@@ -65,37 +92,54 @@ fn filter(interface: u32, answer: &Message) -> Option<Filter> {
     let options = answer.attribute(TCMSG, TCA_OPTIONS)?;
     let program_id = word(attribute(options, TCA_BPF_ID)?, 0)?;
     let name = attribute(options, TCA_BPF_NAME).unwrap_or_default();
-    let ours = answer.word(HANDLE_AT)? == HANDLE && name == NAME;
-    Some(Filter { interface, program_id, priority: answer.word(INFO_AT)? >> 16, ours })
+    let is_named = answer.word(HANDLE_AT)? == HANDLE;
+    let role = Role::ALL.into_iter().find(|role| is_named && name == role.name());
+    let ours = role == Some(Role::Gate);
+    Some(Filter { interface, program_id, priority: answer.word(INFO_AT)? >> 16, ours, role })
 }
 
-/// Ours on an interface.
+/// The gate's on an interface.
 pub fn ours(interface: u32) -> io::Result<Option<Filter>> {
-    Ok(filters(interface)?.into_iter().find(|filter| filter.ours))
+    of(Role::Gate, interface)
 }
 
-/// Ours on all interfaces, with their names.
+/// Ours on an interface, in this role.
+pub fn of(role: Role, interface: u32) -> io::Result<Option<Filter>> {
+    Ok(filters(interface)?.into_iter().find(|filter| filter.role == Some(role)))
+}
+
+/// The gate's on all interfaces, with their names.
 pub fn all_ours() -> io::Result<Vec<(String, Filter)>> {
+    all_of(Role::Gate)
+}
+
+/// Ours on all interfaces in this role, with their names.
+pub fn all_of(role: Role) -> io::Result<Vec<(String, Filter)>> {
     let mut found = Vec::new();
     for interface in &if_nameindex()? {
-        let Some(filter) = ours(interface.index())? else { continue };
+        let Some(filter) = of(role, interface.index())? else { continue };
         found.push((interface.name().to_string_lossy().into_owned(), filter));
     }
     Ok(found)
 }
 
-/// Attaches where none of ours is yet.
+/// Attaches the gate where none of ours is yet.
 pub fn create(interface: u32, program: BorrowedFd<'_>) -> io::Result<Filter> {
+    create_as(Role::Gate, interface, program)
+}
+
+/// Attaches in this role where none of ours is yet.
+pub fn create_as(role: Role, interface: u32, program: BorrowedFd<'_>) -> io::Result<Filter> {
     let qdisc = Message::new(&tcmsg(interface, QDISC_HANDLE, QDISC_PARENT, 0)).with(TCA_KIND, b"clsact\0");
     match netlink::call(libc::RTM_NEWQDISC, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &qdisc) {
         Err(error) if error.raw_os_error() != Some(libc::EEXIST) => return Err(error),
         _ => {}
     }
     let mut refused = io::Error::from_raw_os_error(libc::EBUSY);
-    for priority in PRIORITIES {
-        match set(interface, priority, program, libc::NLM_F_CREATE | libc::NLM_F_EXCL) {
+    for priority in role.priorities() {
+        match set(role, interface, priority, program, libc::NLM_F_CREATE | libc::NLM_F_EXCL) {
             Ok(()) => {
-                let found = ours(interface)?;
+                let found = of(role, interface)?;
                 return found.ok_or_else(|| io::Error::other("the filter that was just made is not there"));
             }
             // Filters of another kind are there.
@@ -109,7 +153,8 @@ pub fn create(interface: u32, program: BorrowedFd<'_>) -> io::Result<Filter> {
 impl Filter {
     /// From one packet to the next, without a moment in which none runs.
     pub fn replace_program(&self, program: BorrowedFd<'_>) -> io::Result<()> {
-        set(self.interface, self.priority, program, 0)
+        let role = self.role.unwrap_or(Role::Gate);
+        set(role, self.interface, self.priority, program, 0)
     }
 
     /// The qdisc stays: others may use it, and without filters it does nothing.
@@ -127,10 +172,10 @@ impl Filter {
     }
 }
 
-fn set(interface: u32, priority: u32, program: BorrowedFd<'_>, flags: i32) -> io::Result<()> {
+fn set(role: Role, interface: u32, priority: u32, program: BorrowedFd<'_>, flags: i32) -> io::Result<()> {
     let options = Message::default()
         .with(TCA_BPF_FD, &program.as_raw_fd().to_ne_bytes())
-        .with(TCA_BPF_NAME, NAME)
+        .with(TCA_BPF_NAME, role.name())
         .with(TCA_BPF_FLAGS, &TCA_BPF_FLAG_ACT_DIRECT.to_ne_bytes());
     let request = Message::new(&tcmsg(interface, HANDLE, INGRESS, info(priority)))
         .with(TCA_KIND, b"bpf\0")
