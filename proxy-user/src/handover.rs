@@ -101,7 +101,7 @@ pub struct ServerSide {
 }
 
 /// A port, given back when this goes.
-struct Lease {
+pub struct Lease {
     keeper: Weak<Keeper>,
     server: SocketAddr,
     port: u16,
@@ -389,6 +389,16 @@ fn send(server: &TcpStream, first: &[u8]) -> io::Result<usize> {
 fn now() -> u64 {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
     now.map_or(0, |now| now.tv_sec().unsigned_abs() * 1_000_000_000 + now.tv_nsec().unsigned_abs())
+}
+
+// === impl ServerSide ===
+
+impl ServerSide {
+    /// The connection, and what keeps its port from being used again: to be kept for as long.
+    #[must_use]
+    pub fn into_parts(self) -> (TcpStream, Lease) {
+        (self.stream, self.lease)
+    }
 }
 
 // === impl Lease ===
