@@ -4,29 +4,32 @@
 //!
 //! The order below has no moment in which a byte could be lost or seen twice:
 //!
-//! 1. The client's first bytes are read and a connection to the server is made, from a port that nobody else uses.
+//! 1. The client's first bytes are looked at and a connection to the server is made, from a port that nobody else uses.
 //! 2. The client's direction is held: the kernel drops what comes with payload, which the client will send again.
-//! 3. What had arrived until then is read. Both sockets tell how far they are.
+//! 3. What had arrived until then is copied. Both sockets tell how far they are.
 //! 4. Both directions are written down as if the first bytes had been sent to the server already.
 //! 5. They are sent. From here on packets pass by both sockets.
 //! 6. The client's socket is closed without a word; the server's stays until the server has acknowledged those bytes, since it
 //!    is what would send them again.
 //!
 //! Absent here: which connections are worth it (the route's business), and what is written about them (the caller's, who is
-//! called back at the end).
+//! told of the end).
 
 use std::{
     fmt, io,
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use nix::libc;
 use proxy_common::translate::{Flow, stage};
 use socket2::SockRef;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    sync::oneshot,
+};
 
 use crate::kernel::{
     KernelFault, route,
@@ -82,22 +85,18 @@ pub enum Why {
     Changed,
 }
 
-/// A connection that wasn't handed over, for whoever relays it.
+/// A connection that wasn't handed over, whole: nothing of it was read or sent.
 pub struct Refused {
     pub why: Why,
     pub client: TcpStream,
-    /// A connection to the server, if there is one. Nothing was sent on it.
+    /// `None`: it broke meanwhile.
     pub server: Option<ServerSide>,
-    /// What the client sent and nobody has passed on.
-    pub first: Vec<u8>,
-    /// Why there is no connection to the server, where that is it.
-    pub unreachable: Option<io::Error>,
 }
 
 /// The edge's connection to a server. Its port is in use as long as this is.
 pub struct ServerSide {
     pub stream: TcpStream,
-    lease: Lease,
+    pub lease: Lease,
 }
 
 /// A port, given back when this goes.
@@ -107,72 +106,78 @@ pub struct Lease {
     port: u16,
 }
 
-/// A connection that is to be handed over.
-pub struct Candidate {
-    pub client: TcpStream,
-    pub server: SocketAddr,
-    /// What the server gets first: a PROXY protocol header, if it wants one, and what was read of the client.
-    pub first: Vec<u8>,
-    /// How long to try to connect.
-    pub patience: Duration,
-    pub limits: Limits,
-    /// Called with how it ended, once.
-    pub at_end: Box<dyn FnOnce(Ended) + Send>,
+/// Why there is no connection to a server.
+#[derive(Debug)]
+pub enum NotConnected {
+    /// It could not be handed over: connect as always, and relay.
+    Refused(Why),
+    /// The server's doing.
+    Unreachable(io::Error),
 }
 
-/// Hands a connection over, or gives it back.
+/// Connects to a server in the way that is needed to hand the connection over later. How long is the caller's to say.
+///
+/// # Errors
+/// When it could not be handed over, as far as that is known before; and when the server can't be reached.
+pub async fn connect(
+    keeper: &Arc<Keeper>,
+    client: &TcpStream,
+    server: SocketAddr,
+) -> Result<ServerSide, NotConnected> {
+    let asked = about_client(keeper, client, server);
+    let refused = |why| {
+        keeper.count_refused(why);
+        NotConnected::Refused(why)
+    };
+    let longest = asked.map_err(refused)?.longest;
+    for _ in 0..TRIES {
+        let lease = Lease::take(keeper, server).ok_or_else(|| refused(Why::NoPort))?;
+        let socket = match socket_from(lease.port, server, longest) {
+            Ok(socket) => socket,
+            // Somebody else has it, on whatever address.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => continue,
+            Err(error) => return Err(NotConnected::Unreachable(error)),
+        };
+        let stream = socket.connect(server).await.map_err(NotConnected::Unreachable)?;
+        return Ok(ServerSide { stream, lease });
+    }
+    Err(refused(Why::NoPort))
+}
+
+/// Hands a connection over, or gives it back. What the client has sent must not have been read, but looked at; what it
+/// sends from here on goes to the server. How it ends comes by the receiver.
 ///
 /// # Errors
 /// With the reason, and everything that the relay needs to go on.
-pub async fn hand_over(keeper: &Arc<Keeper>, candidate: Candidate) -> Result<(), Box<Refused>> {
-    let Candidate { client, server, mut first, patience, limits, at_end } = candidate;
-    let refused = |why, client, server, first| {
-        keeper.count_refused(why);
-        Err(Box::new(Refused { why, client, server, first, unreachable: None }))
-    };
-
-    // 1. What can be known before the server is bothered; then a connection to it.
-    let asked = about_client(keeper, &client, server, first.len());
-    let asked = match asked {
-        Ok(asked) => asked,
-        Err(why) => return refused(why, client, None, first),
-    };
-    let server_side = match connect(keeper, server, asked.longest, patience).await {
-        Ok(server_side) => server_side,
-        Err(Failed::NoPort) => return refused(Why::NoPort, client, None, first),
-        Err(Failed::Unreachable(error)) => {
-            keeper.count_refused(Why::Unreachable);
-            let (why, unreachable) = (Why::Unreachable, Some(error));
-            return Err(Box::new(Refused { why, client, server: None, first, unreachable }));
+pub fn hand_over(
+    keeper: &Arc<Keeper>,
+    client: TcpStream,
+    server: ServerSide,
+    limits: Limits,
+) -> Result<oneshot::Receiver<Ended>, Box<Refused>> {
+    let joined = match join(keeper, &client, &server.stream) {
+        Ok(joined) => joined,
+        Err(why) => {
+            keeper.count_refused(why);
+            // Part of the first bytes may be at the server: they can't be sent on this connection once more.
+            let server = Some(server).filter(|_| why != Why::ServerEnded);
+            return Err(Box::new(Refused { why, client, server }));
         }
     };
-
-    // 2. to 5. Nothing waits from here on.
-    match join(keeper, &client, asked, &server_side.stream, &mut first) {
-        Ok(joined) => {
-            let now = Instant::now();
-            let known = Known {
-                server: joined.server_key,
-                lease: Some(server_side.lease),
-                limits,
-                at_end: Some(at_end),
-            };
-            keeper.keep(joined.client_key, known);
-            keeper.settle_later(Pending {
-                client: joined.client_key,
-                server: joined.server_key,
-                end: joined.end,
-                since: now,
-                _socket: server_side.stream,
-            });
-            // 6. It is silent.
-            drop(client);
-            Ok(())
-        }
-        // Part of the first bytes is at the server: they can't be sent on this connection once more.
-        Err(Why::ServerEnded) => refused(Why::ServerEnded, client, None, first),
-        Err(why) => refused(why, client, Some(server_side), first),
-    }
+    let Joined { client_key, server_key, end } = joined;
+    let (at_end, ended) = oneshot::channel();
+    let lease = Some(server.lease);
+    keeper.keep(client_key, Known { server: server_key, lease, limits, at_end: Some(at_end) });
+    keeper.settle_later(Pending {
+        client: client_key,
+        server: server_key,
+        end,
+        since: Instant::now(),
+        _socket: server.stream,
+    });
+    // 6. It is silent.
+    drop(client);
+    Ok(ended)
 }
 
 struct Asked {
@@ -184,7 +189,7 @@ struct Asked {
     interface: u32,
 }
 
-fn about_client(keeper: &Keeper, client: &TcpStream, server: SocketAddr, first: usize) -> Result<Asked, Why> {
+fn about_client(keeper: &Keeper, client: &TcpStream, server: SocketAddr) -> Result<Asked, Why> {
     let ends = client.local_addr().and_then(|local| Ok((local, client.peer_addr()?)));
     let (local, peer) = ends.map_err(|_| Why::ClientEnded)?;
     let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
@@ -193,7 +198,8 @@ fn about_client(keeper: &Keeper, client: &TcpStream, server: SocketAddr, first: 
         return Err(Why::Families);
     }
     let info = endpoint::info(client.as_fd()).map_err(|_| Why::ClientEnded)?;
-    let seen = judge::client(&info, keeper.kernel().seen(&key(peer, local)), first)?;
+    let waiting = endpoint::unread(client.as_fd()).map_err(|_| Why::ClientEnded)?;
+    let seen = judge::client(&info, keeper.kernel().seen(&key(peer, local)), waiting as usize)?;
     let interface = way(local, peer)?;
     Ok(Asked { longest: judge::longest(&seen, info.path, peer), local, peer, seen, interface })
 }
@@ -205,42 +211,8 @@ fn way(local: SocketAddr, peer: SocketAddr) -> Result<u32, Why> {
     }
 }
 
-enum Failed {
-    NoPort,
-    Unreachable(io::Error),
-}
-
 /// How many ports are tried that somebody else turns out to have.
 const TRIES: usize = 8;
-
-/// Connects from a port of ours. The server is told what the client takes, so that it sends nothing longer.
-async fn connect(
-    keeper: &Arc<Keeper>,
-    server: SocketAddr,
-    longest: u32,
-    patience: Duration,
-) -> Result<ServerSide, Failed> {
-    let mut taken = None;
-    for _ in 0..TRIES {
-        let lease = Lease::take(keeper, server).ok_or(Failed::NoPort)?;
-        let socket = socket_from(lease.port, server, longest);
-        match socket {
-            Ok(socket) => {
-                taken = Some((lease, socket));
-                break;
-            }
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-            Err(error) => return Err(Failed::Unreachable(error)),
-        }
-    }
-    let Some((lease, socket)) = taken else { return Err(Failed::NoPort) };
-    let connected = tokio::time::timeout(patience, socket.connect(server)).await;
-    match connected {
-        Ok(Ok(stream)) => Ok(ServerSide { stream, lease }),
-        Ok(Err(error)) => Err(Failed::Unreachable(error)),
-        Err(_) => Err(Failed::Unreachable(io::ErrorKind::TimedOut.into())),
-    }
-}
 
 fn socket_from(port: u16, server: SocketAddr, longest: u32) -> io::Result<TcpSocket> {
     let (socket, any): (_, SocketAddr) = if server.is_ipv4() {
@@ -285,16 +257,11 @@ impl Drop for Attempt<'_> {
 }
 
 /// Reads how far both are, writes it down, and sends the first bytes.
-fn join(
-    keeper: &Keeper,
-    client: &TcpStream,
-    asked: Asked,
-    server: &TcpStream,
-    first: &mut Vec<u8>,
-) -> Result<Joined, Why> {
+fn join(keeper: &Keeper, client: &TcpStream, server: &TcpStream) -> Result<Joined, Why> {
+    let peer = server.peer_addr().map_err(|_| Why::ServerEnded)?;
+    let asked = about_client(keeper, client, peer)?;
     let kernel = keeper.kernel();
     let local = server.local_addr().map_err(|_| Why::ServerEnded)?;
-    let peer = server.peer_addr().map_err(|_| Why::ServerEnded)?;
     let (client_key, server_key) = (key(asked.peer, asked.local), key(peer, local));
     let seen = kernel.seen(&server_key).ok_or(Why::Unseen)?;
     let interface = way(local, peer)?;
@@ -305,8 +272,8 @@ fn join(
     let held = Flow { stage: stage::HELD, begun: now, last: now, ..Flow::default() };
     kernel.set(&client_key, &held).map_err(|fault| table_full(&fault))?;
 
-    // 3. What is in it belongs to the first bytes.
-    drain(client, first)?;
+    // 3. What is in it are the first bytes. They stay there: if this doesn't go well, the relay reads them.
+    let first = look(client)?;
     for socket in [client.as_fd(), server.as_fd()] {
         endpoint::silence(socket).map_err(|_| Why::NotPermitted)?;
         attempt.silent.push(socket);
@@ -341,7 +308,7 @@ fn join(
 
     // 5. The first bytes. If this process is killed after that, nothing is said by the socket that sends them again.
     endpoint::wake(server.as_fd()).map_err(unread)?;
-    let sent = send(server, first);
+    let sent = send(server, &first);
     endpoint::silence(server.as_fd()).map_err(unread)?;
     match sent {
         Ok(sent) if sent == first.len() => {}
@@ -358,24 +325,20 @@ fn table_full(fault: &KernelFault) -> Why {
     Why::TableFull
 }
 
-/// Reads all that there is.
-fn drain(client: &TcpStream, first: &mut Vec<u8>) -> Result<(), Why> {
-    loop {
-        let mut chunk = [0_u8; 4096];
-        // SAFETY: the kernel writes at most as many bytes as there are.
-        let read = unsafe {
-            libc::recv(client.as_raw_fd(), chunk.as_mut_ptr().cast(), chunk.len(), libc::MSG_DONTWAIT)
-        };
-        match usize::try_from(read) {
-            Ok(0) => return Err(Why::ClientEnded),
-            Ok(read) => first.extend_from_slice(&chunk[..read]),
-            Err(_) => match io::Error::last_os_error().kind() {
-                io::ErrorKind::WouldBlock => return Ok(()),
-                io::ErrorKind::Interrupted => {}
-                _ => return Err(Why::ClientEnded),
-            },
-        }
+/// All that the client has sent, without taking it.
+fn look(client: &TcpStream) -> Result<Vec<u8>, Why> {
+    let waiting = endpoint::unread(client.as_fd()).map_err(|_| Why::ClientEnded)?;
+    let mut first = vec![0; waiting as usize + 1];
+    let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
+    // SAFETY: the kernel writes at most as many bytes as there are.
+    let read = unsafe { libc::recv(client.as_raw_fd(), first.as_mut_ptr().cast(), first.len(), flags) };
+    match usize::try_from(read) {
+        Ok(read) if read == waiting as usize && read > 0 => first.truncate(read),
+        // More came in between, from what was on its way to the socket already; or none at all, which is nothing to begin with.
+        Ok(_) => return Err(Why::Changed),
+        Err(_) => return Err(Why::ClientEnded),
     }
+    Ok(first)
 }
 
 fn send(server: &TcpStream, first: &[u8]) -> io::Result<usize> {
@@ -389,16 +352,6 @@ fn send(server: &TcpStream, first: &[u8]) -> io::Result<usize> {
 fn now() -> u64 {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
     now.map_or(0, |now| now.tv_sec().unsigned_abs() * 1_000_000_000 + now.tv_nsec().unsigned_abs())
-}
-
-// === impl ServerSide ===
-
-impl ServerSide {
-    /// The connection, and what keeps its port from being used again: to be kept for as long.
-    #[must_use]
-    pub fn into_parts(self) -> (TcpStream, Lease) {
-        (self.stream, self.lease)
-    }
 }
 
 // === impl Lease ===
@@ -420,9 +373,6 @@ impl Drop for Lease {
 
 impl fmt::Debug for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refused")
-            .field("why", &self.why)
-            .field("first", &self.first.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Refused").field("why", &self.why).finish_non_exhaustive()
     }
 }

@@ -16,11 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxy_user::handover::{Candidate, Ended, How, Keeper, Limits, Refused, Standing, Who, hand_over};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
-    net::TcpStream,
+use proxy_user::handover::{
+    Ended, How, Keeper, Limits, Refused, ServerSide, Standing, Who, connect, hand_over,
 };
+use tokio::{io::copy_bidirectional, net::TcpStream};
 
 #[path = "support/scratch.rs"]
 mod scratch;
@@ -31,7 +30,6 @@ use scratch::{Neighbour, Scratch, in_scratch, ip};
 use transfer::{HEAD, Manner, Wish, transfer};
 
 const ENTRY: u16 = 443;
-const SERVER: u16 = 8443;
 const LIMITS: Limits =
     Limits { idle: Duration::from_secs(60), lifetime: None, linger: Duration::from_millis(300) };
 
@@ -185,36 +183,46 @@ impl Drop for Edge {
 
 type Serving = (Arc<Keeper>, Arc<AtomicUsize>, Arc<Mutex<Vec<Ended>>>);
 
-async fn carry(mut client: TcpStream, server: SocketAddr, (keeper, relayed, ended): Serving) {
-    let mut first = vec![0; HEAD];
-    if client.read_exact(&mut first).await.is_err() {
-        return;
-    }
-    let wish = Wish::read(first[..].try_into().unwrap());
-    while first.len() < HEAD + wish.hello as usize {
-        let mut chunk = [0; 4096];
-        match client.read(&mut chunk).await {
+async fn carry(client: TcpStream, server: SocketAddr, (keeper, relayed, ended): Serving) {
+    // As of a hello: looked at until it is there, and not taken.
+    let mut seen = vec![0; 32 << 10];
+    let mut known = 0;
+    loop {
+        known = match client.peek(&mut seen).await {
             Ok(0) | Err(_) => return,
-            Ok(read) => first.extend_from_slice(&chunk[..read]),
-        }
-    }
-    let at_end = Box::new(move |one| ended.lock().unwrap().push(one));
-    let candidate =
-        Candidate { client, server, first, patience: Duration::from_secs(5), limits: LIMITS, at_end };
-    if let Err(refused) = hand_over(&keeper, candidate).await {
-        relayed.fetch_add(1, Ordering::Relaxed);
-        let Refused { mut client, server: connected, first, .. } = *refused;
-        let (mut upstream, _lease) = match connected {
-            Some(side) => {
-                let (stream, lease) = side.into_parts();
-                (stream, Some(lease))
+            Ok(peeked) if peeked > known => peeked,
+            Ok(same) => {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                same
             }
-            None => (TcpStream::connect(server).await.unwrap(), None),
         };
-        if upstream.write_all(&first).await.is_ok() {
-            let _ = copy_bidirectional(&mut client, &mut upstream).await;
+        if known >= HEAD && known - HEAD >= Wish::read(seen[..HEAD].try_into().unwrap()).hello as usize {
+            break;
         }
     }
+    let side = match connect(&keeper, &client, server).await {
+        Ok(side) => side,
+        Err(_) => {
+            relayed.fetch_add(1, Ordering::Relaxed);
+            return relay(client, TcpStream::connect(server).await.unwrap()).await;
+        }
+    };
+    match hand_over(&keeper, client, side, LIMITS) {
+        Ok(end) => {
+            let how = end.await.ok();
+            ended.lock().unwrap().extend(how);
+        }
+        Err(refused) => {
+            relayed.fetch_add(1, Ordering::Relaxed);
+            let Refused { client, server: side, .. } = *refused;
+            let ServerSide { stream, lease: _lease } = side.unwrap();
+            relay(client, stream).await;
+        }
+    }
+}
+
+async fn relay(mut client: TcpStream, mut server: TcpStream) {
+    let _ = copy_bidirectional(&mut client, &mut server).await;
 }
 
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -238,10 +246,11 @@ fn many() -> Vec<(bool, Wish, Manner)> {
             for (upload, download) in [(0, 1), (1, 0), (1_000, 100_000), (70_000, 20), (2_000_000, 3_000_000)]
             {
                 seed += 1;
-                let pieces = [None, Some(500)][seed as usize % 2];
-                let manner = Manner { pieces, closes_first: seed.is_multiple_of(3) };
-                // More than the server takes at once can't be among what comes before it is known.
-                let upload = if hello == 13_000 { 0 } else { upload };
+                let manner = Manner {
+                    pieces: [None, Some(500)][seed as usize % 2],
+                    is_early: upload <= 1_000 && hello < 13_000,
+                    closes_first: upload > 1_000 && seed.is_multiple_of(3),
+                };
                 all.push((v6, wish(seed, hello, upload, download), manner));
             }
         }
@@ -258,6 +267,12 @@ fn transfers_of_many_sizes_arrive_as_they_were_sent() {
     in_scratch("transfers_of_many_sizes_arrive_as_they_were_sent", |scratch| {
         let lab = Lab::new(scratch);
         let edge = Edge::new(&scratch.bpffs);
+        if weir_lab::needs::find_program("ethtool").is_none() {
+            return scratch::skip(
+                "transfers_of_many_sizes_arrive_as_they_were_sent",
+                "ethtool (the package ethtool) isn't installed",
+            );
+        }
         none(&lab.transfers(many()));
         let standing = edge.standing();
         println!("{standing:?}, {} relayed", edge.relayed());
@@ -279,5 +294,101 @@ fn transfers_of_many_sizes_arrive_as_they_were_sent() {
         assert!(edge.ended.lock().unwrap().iter().all(|one| matches!(one.how, How::Closed(_))));
         assert!(edge.ended.lock().unwrap().iter().any(|one| one.how == How::Closed(Who::Client)));
         assert!(edge.ended.lock().unwrap().iter().any(|one| one.how == How::Closed(Who::Server)));
+    });
+}
+
+#[test]
+fn nothing_is_corrupted_or_broken_by_loss_or_by_the_end_of_the_daemon() {
+    in_scratch("nothing_is_corrupted_or_broken_by_loss_or_by_the_end_of_the_daemon", |scratch| {
+        if weir_lab::needs::find_program("nft").is_none() {
+            return scratch::skip(
+                "nothing_is_corrupted_or_broken_by_loss_or_by_the_end_of_the_daemon",
+                "nft (the package nftables) isn't installed",
+            );
+        }
+        let lab = Lab::new(scratch);
+        let edge = Edge::new(&scratch.bpffs);
+        lab.lose(100);
+        let lossy = (0..16).map(|seed| {
+            let manner = Manner { closes_first: seed % 2 == 0, ..Manner::default() };
+            (seed % 2 == 0, wish(seed + 500, 200, 3_000_000, 3_000_000), manner)
+        });
+        none(&lab.transfers(lossy.collect()));
+        let standing = edge.standing();
+        println!("{standing:?}, {} relayed", edge.relayed());
+        assert!(standing.handed_over >= 10 && standing.selective > 0, "{standing:?}");
+        lab.lose_nothing();
+        edge.is_empty();
+
+        // The daemon goes while bytes are on their way, and another one comes.
+        let running = thread::scope(|threads| {
+            let long = (0..6).map(|seed| {
+                (seed % 2 == 0, wish(seed + 900, 200, 150_000_000, 150_000_000), Manner::default())
+            });
+            let before = edge.standing().handed_over;
+            let transfers = threads.spawn(|| lab.transfers(long.collect()));
+            until("all are handed over", || edge.standing().handed_over == before + 6);
+            drop(edge);
+            let next = Edge::new(&scratch.bpffs);
+            let adopted = next.standing().carried;
+            println!("{adopted} adopted");
+            none(&transfers.join().unwrap());
+            next.is_empty();
+            adopted
+        });
+        assert!(running > 0, "none was running any more");
+    });
+}
+
+#[test]
+fn what_cannot_be_handed_over_is_relayed_whole() {
+    in_scratch("what_cannot_be_handed_over_is_relayed_whole", |scratch| {
+        let lab = Lab::new(scratch);
+        let edge = Edge::new(&scratch.bpffs);
+        let usual = |seed| (false, wish(seed, 200, 50_000, 50_000), Manner::default());
+        let refused = |why: &str, wishes| {
+            let relayed = edge.relayed();
+            none(&lab.transfers(wishes));
+            let standing = edge.standing();
+            assert!(edge.relayed() > relayed, "{why}: {standing:?}");
+            assert!(standing.refused.iter().any(|(said, _)| said.contains(why)), "{why}: {standing:?}");
+        };
+
+        // A hello that is larger than what a server takes at once.
+        refused("more at first", vec![(true, wish(1, 20_000, 10, 100_000), Manner::default())]);
+
+        // A server that doesn't use timestamps.
+        lab.server.run(|| std::fs::write("/proc/sys/net/ipv4/tcp_timestamps", "0").unwrap());
+        refused("same TCP options", vec![usual(2)]);
+        lab.server.run(|| std::fs::write("/proc/sys/net/ipv4/tcp_timestamps", "1").unwrap());
+
+        // A server behind a smaller MTU, of which the client doesn't know.
+        lab.server.run(|| ip("link set edge mtu 1400"));
+        refused("longer segments", vec![usual(3)]);
+        lab.server.run(|| ip("link set edge mtu 1500"));
+
+        // A client behind a smaller MTU: the server is told.
+        let before = edge.standing().handed_over;
+        lab.client.run(|| ip("link set edge mtu 1400"));
+        ip("link set clients mtu 1400");
+        none(&lab.transfers(vec![usual(4), (true, wish(5, 1_700, 500_000, 500_000), Manner::default())]));
+        assert_eq!(edge.standing().handed_over, before + 2, "{:?}", edge.standing());
+        edge.is_empty();
+
+        // A client that goes without a word of parting.
+        let reset = lab.client.run(|| {
+            let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            client.connect(&entry(false).into()).unwrap();
+            let hello = wish(7, 0, 10_000_000, 0);
+            client.send(&hello.bytes()).unwrap();
+            client
+        });
+        until("it is handed over", || edge.standing().handed_over == before + 3);
+        reset.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(reset);
+        edge.is_empty();
+        until("it is told", || {
+            edge.ended.lock().unwrap().iter().any(|one| one.how == How::Reset(Who::Client))
+        });
     });
 }

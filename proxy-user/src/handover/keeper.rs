@@ -15,7 +15,10 @@ use std::{
 
 use proxy_common::translate::{Flow, FlowKey, HELD_FOR, Tally, seen, side, stage};
 use serde::Serialize;
-use tokio::{net::TcpStream, sync::Notify};
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, oneshot},
+};
 
 use super::{
     Lease, Limits, Why,
@@ -86,7 +89,8 @@ pub(super) struct Known {
     /// `None` for what a predecessor has handed over: its port is noted all the same.
     pub lease: Option<Lease>,
     pub limits: Limits,
-    pub at_end: Option<Box<dyn FnOnce(Ended) + Send>>,
+    /// Who waits for the end, if it is this process's.
+    pub at_end: Option<oneshot::Sender<Ended>>,
 }
 
 /// A server's connection whose socket may have to send the first bytes again.
@@ -290,7 +294,8 @@ impl Keeper {
             lasted: Duration::from_nanos(last.saturating_sub(up.begun)),
         };
         if let Some(at_end) = known.at_end {
-            at_end(ended);
+            // Who handed it over may be gone.
+            let _ = at_end.send(ended);
         }
     }
 

@@ -15,6 +15,9 @@ use std::{
 
 pub const HEAD: usize = 32;
 
+/// What the server says to the beginning.
+const READY: u8 = 7;
+
 /// What a client wants.
 #[derive(Debug, Clone, Copy)]
 pub struct Wish {
@@ -103,7 +106,9 @@ fn serve_one(mut stream: TcpStream) -> io::Result<()> {
     let mut head = [0; HEAD];
     stream.read_exact(&mut head)?;
     let wish = Wish::read(&head);
-    let outcome = check(&mut stream, wish.seed, wish.hello)
+    let hello = check(&mut stream, wish.seed, wish.hello);
+    stream.write_all(&[READY])?;
+    let outcome = hello
         .and_then(|()| check(&mut stream, wish.seed ^ 2, wish.upload))
         .map_or_else(|error| u8::from(error.kind() == io::ErrorKind::InvalidData) + 1, |()| 0);
     stream.write_all(&[outcome])?;
@@ -118,6 +123,8 @@ fn serve_one(mut stream: TcpStream) -> io::Result<()> {
 pub struct Manner {
     /// Sends the beginning in pieces of so many bytes, each in a packet of its own.
     pub pieces: Option<usize>,
+    /// Doesn't wait for the server's first word before it uploads.
+    pub is_early: bool,
     /// Says that it has nothing more to send before it reads the answer.
     pub closes_first: bool,
 }
@@ -139,9 +146,24 @@ pub fn transfer(to: SocketAddr, wish: Wish, manner: Manner) -> io::Result<()> {
         }
         None => stream.write_all(&hello)?,
     }
+    let ready = |stream: &mut TcpStream| -> io::Result<()> {
+        let mut word = [0];
+        stream.read_exact(&mut word)?;
+        if word == [READY] {
+            Ok(())
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "CORRUPTED word"))
+        }
+    };
+    if !manner.is_early {
+        ready(&mut stream)?;
+    }
     pour(&mut stream, wish.seed ^ 2, wish.upload)?;
     if manner.closes_first {
         stream.shutdown(Shutdown::Write)?;
+    }
+    if manner.is_early {
+        ready(&mut stream)?;
     }
     let mut outcome = [9];
     stream.read_exact(&mut outcome)?;
