@@ -21,7 +21,7 @@ use crate::{
     address::{EntrypointAddr, ServerAddr},
     admission::{Admission, PrefixSet},
     blocklist::Blocks,
-    config::model::{self, AllowlistId, Config, Limits, Network, RedirectToHttps},
+    config::model::{self, AllowlistId, Carries, Config, Limits, Network, RedirectToHttps},
     connection::{crowd::Crowd, http3::settings::Http3},
     dns::Board as Names,
     drain::Drains,
@@ -179,6 +179,8 @@ impl Snapshot {
         let by_address = entrypoints
             .iter()
             .enumerate()
+            // Nobody listens there; the same port may be somebody's over TCP.
+            .filter(|(index, _)| config.entrypoints[*index].carries != Carries::Udp)
             .flat_map(|(index, entrypoint)| entrypoint.bind.iter().map(move |addr| (*addr, index)))
             .collect();
         Ok(Self {

@@ -39,6 +39,7 @@ pub const BREAKER_RECOVER: &str = "10s";
 pub const PANIC: &str = "0%";
 pub const UNACKNOWLEDGED: &str = "30s";
 pub const CGROUP: &str = "auto";
+pub const NAT_PORTS: &str = "20000-29999";
 pub const CONNECT: &str = "300ms";
 pub const FIRST_BYTE: &str = "60s";
 pub const RETRY_ATTEMPTS: u32 = 3;

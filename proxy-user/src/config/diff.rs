@@ -178,7 +178,7 @@ fn things(config: &Config) -> Things {
     things
 }
 
-fn kernel(Kernel { interfaces, mode, bpffs, cgroup }: &Kernel) -> Keys {
+fn kernel(Kernel { interfaces, mode, bpffs, cgroup, nat_ports }: &Kernel) -> Keys {
     let mode = match mode {
         KernelMode::Auto => "auto",
         KernelMode::Xdp => "xdp",
@@ -195,6 +195,7 @@ fn kernel(Kernel { interfaces, mode, bpffs, cgroup }: &Kernel) -> Keys {
         ("mode", mode.to_owned()),
         ("bpffs", bpffs.display().to_string()),
         ("cgroup", cgroup),
+        ("nat_ports", nat_ports.to_string()),
     ]
     .into()
 }
@@ -252,6 +253,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
     let Entrypoint {
         name: _,
         bind,
+        carries,
         allow,
         shadow,
         source_limit,
@@ -266,7 +268,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
         middleware,
     } = one;
     let lists = |ids: &[AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
-    let mut keys = Keys::from([("bind", joined(bind))]);
+    let mut keys = Keys::from([("bind", joined(bind)), ("protocol", carries.name().to_owned())]);
     keys.insert("allow", if allow.is_empty() { "everybody".to_owned() } else { lists(allow) });
     keys.insert("shadow", shadow.to_string());
     if let Some(SourceLimit { packets, connections, cdn }) = source_limit {
@@ -336,6 +338,8 @@ fn service(config: &Config, one: &Service) -> Keys {
         tls,
         protocol,
         send_proxy,
+        offload,
+        source,
         health: check,
         eject,
         breaker,
@@ -375,6 +379,8 @@ fn service(config: &Config, one: &Service) -> Keys {
         ServerProtocol::Auto => "auto",
     };
     keys.insert("protocol", protocol.to_owned());
+    keys.insert("offload", offload.name().to_owned());
+    keys.insert("source", source.name().to_owned());
     if let Some(version) = send_proxy {
         keys.insert("send_proxy", format!("{version:?}").to_lowercase());
     }

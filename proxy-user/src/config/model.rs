@@ -11,6 +11,7 @@ mod limits;
 mod maintenance;
 mod middleware;
 mod page;
+mod passthrough;
 mod pool;
 mod retry;
 mod route;
@@ -31,6 +32,7 @@ pub use middleware::{
     BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
     RateLimit, Redirect, ReplacePath, Template,
 };
+pub use passthrough::{Carries, NatPorts, Offload, SourceAddress};
 pub use pool::Pool;
 pub use retry::{Hedge, HedgeAfter, Retry};
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
@@ -75,6 +77,8 @@ pub struct Kernel {
     pub bpffs: PathBuf,
     /// Where the connections to servers are watched from.
     pub cgroup: Cgroup,
+    /// Default `20000-29999`.
+    pub nat_ports: NatPorts,
 }
 
 /// `kernel.cgroup = "auto" | "off" | "/path"`
@@ -218,6 +222,8 @@ pub struct Entrypoint {
     pub name: Arc<str>,
     /// At least one; no address and port appears in two entrypoints.
     pub bind: Vec<SocketAddr>,
+    /// Default `Http`. What isn't has no settings of HTTP.
+    pub carries: Carries,
     /// Who may come in. Empty: anybody.
     pub allow: Vec<AllowlistId>,
     /// A rehearsal: everybody comes in, and those who otherwise wouldn't are counted. Default false; never without
@@ -315,6 +321,8 @@ pub struct Service {
     pub protocol: ServerProtocol,
     /// Tells the servers with the PROXY protocol who the client is.
     pub send_proxy: Option<proxy_protocol::Version>,
+    pub offload: Offload,
+    pub source: SourceAddress,
     pub health: Option<HealthCheck>,
     pub eject: Option<Eject>,
     pub breaker: Option<Breaker>,

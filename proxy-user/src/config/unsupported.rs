@@ -18,7 +18,6 @@ const ALL: &[Unsupported] = &[
     entry("kernel", "dry_run", "take it out; `allow` of an entrypoint drops at once"),
     entry("entrypoint.NAME", "http3", "take it out"),
     entry("entrypoint.NAME", "rate_limit", "`[middleware.NAME]` has `rate_limit`"),
-    entry("entrypoint.NAME", "protocol", "an entrypoint speaks HTTP, and with `tls` HTTPS"),
     entry(
         "service.NAME",
         "weights",

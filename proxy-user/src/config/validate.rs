@@ -18,6 +18,7 @@ mod maintenance;
 mod merge;
 mod middleware;
 mod pages;
+mod passthrough;
 mod pool;
 mod retry;
 mod routes;
