@@ -100,11 +100,15 @@ pub async fn pass(worker: &Rc<Worker>, entrypoint: &Entrypoint, routes: &Routes,
     let named = hello.and_then(|hello| hello.name.as_deref()).and_then(|name| routes.find(name));
     let route = named.filter(|_| !is_for_us(terminator, hello)).or(routes.others.as_ref());
     let Some(route) = route.filter(|_| !matches!(looked, Some(Looked::Closed))) else {
+        if terminator.is_some() && matches!(looked, Some(Looked::Late)) {
+            entrypoint.counters.handshake_failures.fetch_add(1, Ordering::Relaxed);
+            return Onward::Over;
+        }
         if terminator.is_some() {
             // A hello of no use there is none here either, and answered as it always was.
-            record.forget();
             return Onward::Terminate(came, None);
         }
+        record.counts();
         if let Some(why) = lost(looked.as_ref()) {
             entrypoint.counters.hellos.count(why);
         }
@@ -113,6 +117,7 @@ pub async fn pass(worker: &Rc<Worker>, entrypoint: &Entrypoint, routes: &Routes,
         turn_away(came.stream, looked.as_ref(), Alert::UnrecognizedName).await;
         return Onward::Over;
     };
+    record.counts();
     record.sni = hello.and_then(|hello| hello.name.clone());
     record.route = Some(route.name.clone());
 

@@ -78,7 +78,7 @@ offload = "off"
 [service.bytes]
 servers = ["{BYTES}"]
 offload = "off"
-timeouts = {{ idle = "1s" }}
+timeouts = {{ idle = "4s" }}
 [service.proxied]
 servers = ["{BYTES}"]
 offload = "off"

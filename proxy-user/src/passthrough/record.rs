@@ -33,7 +33,7 @@ pub struct Record {
     pub carried: Carried,
     /// `None`: it isn't over.
     end: Option<(End, By)>,
-    is_none: bool,
+    is_told: bool,
 }
 
 impl Record {
@@ -52,7 +52,7 @@ impl Record {
             attempts: Vec::new(),
             carried: Carried::default(),
             end: None,
-            is_none: false,
+            is_told: false,
         }
     }
 
@@ -62,9 +62,9 @@ impl Record {
         self.upstream_us = u64::try_from(reached.took.as_micros()).ok();
     }
 
-    /// It is no connection that is carried: nothing is written of it.
-    pub fn forget(mut self) {
-        self.is_none = true;
+    /// It is one that is told of: a route takes it, or nobody else would.
+    pub fn counts(&mut self) {
+        self.is_told = true;
     }
 
     /// It is over: writes its line.
@@ -90,7 +90,7 @@ fn by(side: Side) -> By {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if self.is_none {
+        if !self.is_told {
             return;
         }
         // Let go in the middle: the worker ends.
