@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, uri::PathAndQuery};
 
 use super::{
+    breaking,
     merge::Item,
     scalar::{self, HOUR, MILLISECOND},
 };
