@@ -9,6 +9,7 @@ pub mod lists;
 pub mod memory;
 pub mod reload;
 mod sending;
+pub mod sni_relay;
 mod terminators;
 pub mod tls;
 

@@ -1,0 +1,434 @@
+//! Port passthrough in the kernel: what is forwarded, to which servers, and what came of it.
+//!
+//! User space writes services, servers and tables; `forward_tc` reads them. Whoever is to be reached behind an address and
+//! port is a [`Service`]; which server gets a new flow stands in its [`Lookup`], by a hash of who asks. Flows
+//! themselves are in `flow.rs`.
+//!
+//! A service is changed by replacing its table: one update of the outer map, and no packet sees half of it. A server keeps
+//! its slot as long as flows may refer to it; a slot that is given to another server gets another `incarnation`, so that
+//! flows of the one before don't take it for theirs.
+
+use core::ops::AddAssign;
+
+use crate::{counters::Tally, scope::ScopeKey};
+
+/// Keys of services: a service has one for each of its addresses.
+pub const MAX_SERVICE_KEYS: usize = 1024;
+/// Slots of services, the reserved one included: of counters, names and tables.
+pub const MAX_SERVICES: usize = 256;
+/// Slots of servers, the reserved one included.
+pub const MAX_SERVERS: usize = 4096;
+/// Places in a table. A prime, so that each server's order of preference meets every place.
+pub const PLACES: usize = 4093;
+
+/// In a table: nobody. As a slot of services: what can't be said to be for one.
+pub const NONE: u16 = 0;
+
+/// An address, protocol and port that is forwarded, as the gate's scope has them.
+pub type ServiceKey = ScopeKey;
+
+/// What is reached there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// The snapshot from which this came.
+    pub generation: u64,
+    /// Slot of its table, counters and name.
+    pub slot: u16,
+    /// Flags of [`service`].
+    pub flags: u16,
+    /// In seconds: after so long without a packet an open flow is over.
+    pub idle: u32,
+    /// In seconds: flows end after so long. 0: never.
+    pub lifetime: u32,
+    pub reserved: u32,
+}
+
+/// Flags of [`Service`].
+pub mod service {
+    /// Servers see the client's own address, and answer by way of us.
+    pub const KEEP_SOURCE: u16 = 1;
+    /// All flows of a client's address go to one server.
+    pub const STICKY: u16 = 2;
+}
+
+/// Which server gets a new flow: the one that stands at the place of its hash.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Lookup {
+    pub generation: u64,
+    /// Slots of servers, or [`NONE`].
+    pub servers: [u16; PLACES],
+    pub reserved: [u16; 3],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Server {
+    /// IPv4 as `::ffff:a.b.c.d`.
+    pub address: [u8; 16],
+    /// Our own address towards it, of the same family. Not used where the client's is kept.
+    pub source: [u8; 16],
+    /// In the host's order.
+    pub port: u16,
+    /// A [`ServerState`].
+    pub state: u16,
+    /// Another one for each server that has had this slot.
+    pub incarnation: u32,
+    /// By which interface it is reached, where the host itself doesn't forward and so can't be asked.
+    pub interface: u32,
+    pub reserved: u32,
+}
+
+#[repr(u16)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerState {
+    /// Nobody has this slot.
+    Vacant = 0,
+    /// New flows are for the tables to decide; those that are there stay.
+    Serving = 1,
+    /// It is dead: the next packet of a client is answered by a reset, and UDP flows find another server.
+    Dead = 2,
+}
+
+/// What holds for all services.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    pub generation: u64,
+    /// In nanoseconds.
+    pub timeouts: Timeouts,
+    /// The first of our own source ports, and how many there are. 0: nothing is forwarded unless the source is kept.
+    pub first_port: u16,
+    pub ports: u16,
+    /// MSS options that ask for more are lowered to this. 0: only to what the interfaces carry.
+    pub longest_segment: u16,
+    pub reserved: u16,
+}
+
+/// After how long without a packet a flow is over, in nanoseconds. Open ones have their service's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// The handshake isn't done.
+    pub opening: u64,
+    /// One side has closed.
+    pub half_closed: u64,
+    /// Both have, and the last acknowledgement is outstanding.
+    pub closing: u64,
+    /// Both have, the server first: it remembers the flow, and takes nothing new from the same port (TIME_WAIT).
+    pub time_wait: u64,
+    /// Both have, the client first: the server has forgotten it.
+    pub closed: u64,
+    /// One side has reset it. Not at once: a stranger may have sent that, and then the flow goes on.
+    pub reset: u64,
+    /// UDP: the server hasn't answered.
+    pub unanswered: u64,
+}
+
+/// Our own source ports are tried one after the other, beginning here; by server.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    pub next: u64,
+}
+
+/// One CPU's share of what was done for a service.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceCounters {
+    /// Flows.
+    pub opened: u64,
+    /// From clients to servers.
+    pub sent: Tally,
+    /// From servers to clients.
+    pub received: Tally,
+    pub no_server: Tally,
+    pub no_flow: Tally,
+    pub no_port: Tally,
+    pub table_full: Tally,
+    pub fragment: Tally,
+    pub malformed: Tally,
+    pub hops: Tally,
+    pub no_route: Tally,
+    pub too_big: Tally,
+    pub wrong_interface: Tally,
+    pub reset: Tally,
+}
+
+/// One CPU's share of what was done for a server.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerCounters {
+    /// Flows.
+    pub opened: u64,
+    pub sent: Tally,
+    pub received: Tally,
+    /// Packets of clients that were answered by a reset, because the server is dead.
+    pub reset: u64,
+}
+
+const _: () = assert!(size_of::<Service>() == 8 + 2 + 2 + 4 + 4 + 4);
+const _: () = assert!(size_of::<Lookup>() == 8 + (PLACES + 3) * 2);
+const _: () = assert!(size_of::<Server>() == 32 + 2 + 2 + 4 + 4 + 4);
+const _: () = assert!(size_of::<Timeouts>() == 7 * 8);
+const _: () = assert!(size_of::<Settings>() == 8 + 7 * 8 + 8);
+const _: () = assert!(size_of::<Cursor>() == 8);
+const _: () = assert!(size_of::<ServiceCounters>() == 8 + (2 + StopReason::ALL.len()) * size_of::<Tally>());
+const _: () = assert!(size_of::<ServerCounters>() == 8 + 2 * size_of::<Tally>() + 8);
+
+/// Why a packet for a service, or of a flow, wasn't forwarded. The numbers go on where those of [`crate::verdict`] may grow
+/// to, and are never reused.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StopReason {
+    /// No server takes new flows. It goes to the stack, which refuses it at once.
+    NoServer = 101,
+    /// A TCP segment that opens no flow and belongs to none. It goes to the stack, which answers with a reset.
+    NoFlow = 102,
+    /// All of our own source ports that were tried are in use. Dropped.
+    NoPort = 103,
+    /// There is no room for more flows. Dropped.
+    TableFull = 104,
+    /// It is a fragment. Dropped.
+    Fragment = 105,
+    /// A header in it has a length that no header has, or it ends before its headers do. Dropped.
+    Malformed = 106,
+    /// It has come too far to be sent on. Dropped.
+    Hops = 107,
+    /// No way leads to where it should go. Dropped.
+    NoRoute = 108,
+    /// It is too long for the next interface. Answered by an ICMP error that says how long it may be.
+    TooBig = 109,
+    /// It comes from a server's address by an interface that doesn't lead to that. Dropped.
+    WrongInterface = 110,
+    /// Its server is dead. Answered by a reset.
+    Reset = 111,
+}
+
+// === impl Service ===
+
+impl Service {
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+// === impl Lookup ===
+
+impl Lookup {
+    pub const EMPTY: Self = Self { generation: 0, servers: [NONE; PLACES], reserved: [0; 3] };
+
+    /// The place of a hash.
+    #[inline(always)]
+    #[must_use]
+    pub const fn place(hash: u32) -> usize {
+        // Of the whole range of hashes an equal share each, without a division.
+        ((hash as u64 * PLACES as u64) >> u32::BITS) as usize
+    }
+}
+
+/// Which of a client's flows this is, as a number. The same on every edge host.
+///
+/// `client` holds the address's bytes in their order. Without the port where the service asks that all flows of an
+/// address go to one server.
+#[inline(always)]
+#[must_use]
+pub const fn hash(client: [u32; 4], port: u16) -> u32 {
+    let mut mixed = 0x9e37_79b9_7f4a_7c15_u64 ^ port as u64;
+    let mut at = 0;
+    while at < 4 {
+        mixed = (mixed ^ u32::from_be(client[at]) as u64).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        mixed ^= mixed >> 32;
+        at += 1;
+    }
+    (mixed.wrapping_mul(0xc4ce_b9fe_1a85_ec53) >> 32) as u32
+}
+
+// === impl Settings ===
+
+impl Timeouts {
+    pub const DEFAULT: Self = {
+        const SECOND: u64 = 1_000_000_000;
+        Self {
+            opening: 10 * SECOND,
+            half_closed: 300 * SECOND,
+            closing: 60 * SECOND,
+            time_wait: 61 * SECOND,
+            closed: SECOND,
+            reset: 10 * SECOND,
+            unanswered: 30 * SECOND,
+        }
+    };
+}
+
+// === impl StopReason ===
+
+impl StopReason {
+    pub const ALL: [Self; 11] = [
+        Self::NoServer,
+        Self::NoFlow,
+        Self::NoPort,
+        Self::TableFull,
+        Self::Fragment,
+        Self::Malformed,
+        Self::Hops,
+        Self::NoRoute,
+        Self::TooBig,
+        Self::WrongInterface,
+        Self::Reset,
+    ];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoServer => "no_server",
+            Self::NoFlow => "no_flow",
+            Self::NoPort => "no_port",
+            Self::TableFull => "table_full",
+            Self::Fragment => "fragment",
+            Self::Malformed => "malformed",
+            Self::Hops => "hops",
+            Self::NoRoute => "no_route",
+            Self::TooBig => "too_big",
+            Self::WrongInterface => "wrong_interface",
+            Self::Reset => "reset",
+        }
+    }
+
+    /// What became of the packet, and why.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::NoServer => "refused: no server takes new flows",
+            Self::NoFlow => "refused: it opens no flow and belongs to none",
+            Self::NoPort => "dropped: all ports of `nat_ports` are in use towards its server",
+            Self::TableFull => "dropped: there is no room for more flows",
+            Self::Fragment => "dropped: it is a fragment",
+            Self::Malformed => "dropped: a header in it has a length that no header has, or ends early",
+            Self::Hops => "dropped: it has come too far to be sent on",
+            Self::NoRoute => "dropped: no route leads to where it should go",
+            Self::TooBig => "answered: it is too long for the next interface",
+            Self::WrongInterface => "dropped: it claims to be a server's, and comes by another way",
+            Self::Reset => "answered by a reset: its server is dead",
+        }
+    }
+}
+
+// === impl ServiceCounters ===
+
+impl ServiceCounters {
+    #[inline(always)]
+    #[must_use]
+    pub const fn stopped(&self, reason: StopReason) -> &Tally {
+        match reason {
+            StopReason::NoServer => &self.no_server,
+            StopReason::NoFlow => &self.no_flow,
+            StopReason::NoPort => &self.no_port,
+            StopReason::TableFull => &self.table_full,
+            StopReason::Fragment => &self.fragment,
+            StopReason::Malformed => &self.malformed,
+            StopReason::Hops => &self.hops,
+            StopReason::NoRoute => &self.no_route,
+            StopReason::TooBig => &self.too_big,
+            StopReason::WrongInterface => &self.wrong_interface,
+            StopReason::Reset => &self.reset,
+        }
+    }
+
+    #[inline(always)]
+    pub const fn stopped_mut(&mut self, reason: StopReason) -> &mut Tally {
+        match reason {
+            StopReason::NoServer => &mut self.no_server,
+            StopReason::NoFlow => &mut self.no_flow,
+            StopReason::NoPort => &mut self.no_port,
+            StopReason::TableFull => &mut self.table_full,
+            StopReason::Fragment => &mut self.fragment,
+            StopReason::Malformed => &mut self.malformed,
+            StopReason::Hops => &mut self.hops,
+            StopReason::NoRoute => &mut self.no_route,
+            StopReason::TooBig => &mut self.too_big,
+            StopReason::WrongInterface => &mut self.wrong_interface,
+            StopReason::Reset => &mut self.reset,
+        }
+    }
+}
+
+/// Sums the shares of several CPUs.
+impl AddAssign for ServiceCounters {
+    fn add_assign(&mut self, other: Self) {
+        self.opened = self.opened.wrapping_add(other.opened);
+        self.sent += other.sent;
+        self.received += other.received;
+        for reason in StopReason::ALL {
+            *self.stopped_mut(reason) += *other.stopped(reason);
+        }
+    }
+}
+
+// === impl ServerCounters ===
+
+impl AddAssign for ServerCounters {
+    fn add_assign(&mut self, other: Self) {
+        self.opened = self.opened.wrapping_add(other.opened);
+        self.sent += other.sent;
+        self.received += other.received;
+        self.reset = self.reset.wrapping_add(other.reset);
+    }
+}
+
+// SAFETY: all of these are `repr(C)`, of integers and byte arrays only; the sizes asserted above show that nothing is
+// padding, and every bit pattern is valid.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Service {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Lookup {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Server {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Settings {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Cursor {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for ServiceCounters {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for ServerCounters {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_hash_has_a_place_and_all_places_are_reached() {
+        assert_eq!(Lookup::place(0), 0);
+        assert_eq!(Lookup::place(u32::MAX), PLACES - 1);
+    }
+
+    #[test]
+    fn clients_beside_each_other_are_spread() {
+        let mut places = [0_u32; 8];
+        for last in 0..8192_u32 {
+            let client = [0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), (0xc000_0200 + last).to_be()];
+            places[Lookup::place(hash(client, 0)) * 8 / PLACES] += 1;
+        }
+        assert!(places.iter().all(|count| (900..1150).contains(count)), "{places:?}");
+    }
+
+    #[test]
+    fn ports_of_one_client_are_spread() {
+        let client = [0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), 0xc000_0201_u32.to_be()];
+        let mut places = [0_u32; 8];
+        for port in 32_768..40_960_u16 {
+            places[Lookup::place(hash(client, port)) * 8 / PLACES] += 1;
+        }
+        assert!(places.iter().all(|count| (900..1150).contains(count)), "{places:?}");
+    }
+}
