@@ -12,6 +12,7 @@ pub mod admission;
 pub mod blocklist;
 pub mod proxy_protocol;
 pub mod hygiene;
+pub mod passthrough;
 pub mod tls;
 
 // === The way of a request: identity → route → forwarding → middleware → server, or page ===

@@ -42,6 +42,7 @@ pub const CGROUP: &str = "auto";
 pub const NAT_PORTS: &str = "20000-29999";
 pub const CONNECT: &str = "300ms";
 pub const FIRST_BYTE: &str = "60s";
+pub const PASSTHROUGH_IDLE: &str = "1h";
 pub const RETRY_ATTEMPTS: u32 = 3;
 pub const RETRY_WITHIN: &str = "30s";
 pub const RETRY_BUFFER: &str = "64KiB";

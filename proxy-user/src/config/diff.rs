@@ -4,6 +4,7 @@
 //! left out with a reason.
 
 mod balancing;
+mod carried;
 mod pages;
 mod health;
 mod retry;
@@ -139,6 +140,7 @@ fn things(config: &Config) -> Things {
         maintenance,
         middleware,
         routes,
+        carried,
     } = config;
     // Nobody wrote it, and it says nothing that the addresses don't.
     let Admin { bind, by_default: _ } = admin;
@@ -174,6 +176,9 @@ fn things(config: &Config) -> Things {
     }
     for one in routes {
         things.insert(("route", one.name.to_string()), route(config, one));
+    }
+    for one in carried {
+        things.insert(("route", one.name.to_string()), self::carried::route(config, one));
     }
     things
 }
@@ -354,13 +359,15 @@ fn service(config: &Config, one: &Service) -> Keys {
     if let Some(made_of) = made_of {
         return variants::made_of(config, made_of);
     }
-    let Timeouts { connect, first_byte, unacknowledged } = timeouts;
+    let Timeouts { connect, first_byte, unacknowledged, idle, lifetime } = timeouts;
     let mut keys = Keys::from([
         ("servers", joined(servers)),
         ("timeouts.connect", show(*connect)),
         ("timeouts.first_byte", show(*first_byte)),
         ("timeouts.unacknowledged", show(*unacknowledged)),
+        ("timeouts.idle", show(*idle)),
     ]);
+    keys.extend(lifetime.map(|lifetime| ("timeouts.lifetime", show(lifetime))));
     self::retry::service(retry, hedge.as_ref(), &mut keys);
     let Pool { warm, idle, idle_timeout } = pool;
     keys.insert("pool.warm", warm.to_string());

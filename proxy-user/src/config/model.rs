@@ -6,6 +6,7 @@
 
 mod acme;
 mod balancing;
+mod carried;
 mod health;
 mod limits;
 mod maintenance;
@@ -27,6 +28,7 @@ use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
 
 pub use acme::{Acme, AcmeChallenge};
 pub use balancing::{BalanceWay, Balancing, Dns, HashKey, Host, SameSite, Secret, Server, ServerAt, Sticky};
+pub use carried::CarriedRoute;
 pub use health::{Ask, BodyMatch, Breaker, DrainOn, Eject, HealthCheck, HttpCheck, Slow, Step};
 pub use middleware::{
     BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
@@ -65,6 +67,8 @@ pub struct Config {
     pub maintenance: Vec<Maintenance>,
     pub middleware: Vec<Middleware>,
     pub routes: Vec<Route>,
+    /// The routes that carry connections untouched.
+    pub carried: Vec<CarriedRoute>,
 }
 
 /// `[kernel]`
@@ -348,7 +352,7 @@ pub enum ServerProtocol {
     Auto,
 }
 
-/// `timeouts = { connect = "300ms", first_byte = "60s", unacknowledged = "30s" }`
+/// `timeouts = { connect = "300ms", first_byte = "60s", unacknowledged = "30s", idle = "1h", lifetime = "24h" }`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
     /// Default 300 ms.
@@ -357,6 +361,10 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// TCP_USER_TIMEOUT. Default 30 s.
     pub unacknowledged: Duration,
+    /// Of passthrough: without a byte in either direction. Default 1 h.
+    pub idle: Duration,
+    /// Of passthrough. Default none.
+    pub lifetime: Option<Duration>,
 }
 
 /// `when_all_down = "page:maintenance" | "try"`

@@ -26,9 +26,6 @@ const ALL: &[Unsupported] = &[
     entry("service.NAME", "start", "take it out"),
     entry("service.NAME", "retry", "a request that no server has seen goes to another one by itself"),
     entry("page.NAME", "json", "take it out"),
-    entry("route", "sni", "TLS ends at the entrypoint; match with `host`"),
-    entry("route", "passthrough", "TLS ends at the entrypoint; send to a `service`"),
-    entry("route", "on_outage", "a service's `when_all_down` names the page for when no server is left"),
     entry("route", "shadow", "take it out"),
     entry("route", "middleware", "take it out"),
 ];

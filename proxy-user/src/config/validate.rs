@@ -42,10 +42,12 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
     let mut chains = middleware::Chains::new(&written, findings);
     let entrypoints = entrypoints::all(&written, &mut chains, findings);
     let mut of_routes = variants::OfRoutes::new(&written);
-    let routes = routes::all(&written, &mut chains, &mut of_routes, findings);
+    let carried = routes::carried::all(&written, findings);
+    let routes = routes::all(&written, &mut chains, &mut of_routes, &carried, findings);
     let mut services = services::all(&written, findings);
     services.extend(of_routes.into_all());
     variants::lead_somewhere(&written, &services, findings);
+    routes::carried::services_carry(&carried, &services, findings);
     let config = Config {
         kernel: globals::kernel(&written, findings),
         admin: globals::admin(&written, findings),
@@ -61,6 +63,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         maintenance: maintenance::all(&written, &routes, findings),
         entrypoints,
         routes,
+        carried: carried.into_iter().map(|placed| placed.route).collect(),
         middleware: chains.into_all(),
     };
     let lost = findings.lost("entrypoint") || findings.lost_within("entrypoint");

@@ -476,4 +476,11 @@ pub struct Timeouts {
     /// up (TCP_USER_TIMEOUT): a duration, 1s to 1h.
     #[schemars(extend("default" = default::UNACKNOWLEDGED))]
     pub unacknowledged: Option<At<String>>,
+    /// Passthrough: a connection over which nothing goes in either direction for so long is closed: a duration, 1s to 30d.
+    #[schemars(extend("default" = default::PASSTHROUGH_IDLE))]
+    pub idle: Option<At<String>>,
+    /// Passthrough: no connection lasts longer than this, whatever goes over it: a duration, 1s to 365d. Without it, as long
+    /// as its ends want.
+    #[schemars(example = "24h")]
+    pub lifetime: Option<At<String>>,
 }

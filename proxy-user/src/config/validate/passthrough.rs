@@ -58,7 +58,7 @@ pub fn carries(item: &Item<'_, written::Entrypoint>, findings: &mut Findings) ->
     carries
 }
 
-fn link(link: &written::Link) -> &Range<usize> {
+pub fn link(link: &written::Link) -> &Range<usize> {
     match link {
         written::Link::Name(name) => &name.span,
         written::Link::Inline(span, _) => span,

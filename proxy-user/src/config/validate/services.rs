@@ -79,6 +79,8 @@ fn timeouts(item: &Item<'_, written::Service>, findings: &mut Findings) -> Timeo
     let connect = written.and_then(|timeouts| timeouts.connect.as_ref());
     let first_byte = written.and_then(|timeouts| timeouts.first_byte.as_ref());
     let unacknowledged = written.and_then(|timeouts| timeouts.unacknowledged.as_ref());
+    let idle = written.and_then(|timeouts| timeouts.idle.as_ref());
+    let lifetime = written.and_then(|timeouts| timeouts.lifetime.as_ref());
     let what = |key: &str| format!("service `{}`: timeouts.{key}", item.name.value);
     let file = item.file;
     Timeouts {
@@ -106,6 +108,19 @@ fn timeouts(item: &Item<'_, written::Service>, findings: &mut Findings) -> Timeo
             SECOND..=HOUR,
             findings,
         ),
+        idle: scalar::duration(
+            file,
+            &what("idle"),
+            idle,
+            default::PASSTHROUGH_IDLE,
+            SECOND..=30 * DAY,
+            findings,
+        ),
+        lifetime: lifetime.map(|_| {
+            // It has no default: what is refused stops the rest anyway.
+            let range = SECOND..=365 * DAY;
+            scalar::duration(file, &what("lifetime"), lifetime, default::PASSTHROUGH_IDLE, range, findings)
+        }),
     }
 }
 

@@ -478,6 +478,8 @@ impl<'w, 'a> OfRoutes<'w, 'a> {
                 connect: timeout(default::CONNECT),
                 first_byte: timeout(default::FIRST_BYTE),
                 unacknowledged: timeout(default::UNACKNOWLEDGED),
+                idle: timeout(default::PASSTHROUGH_IDLE),
+                lifetime: None,
             },
             retry: retry::by_default(),
             hedge: None,

@@ -1,0 +1,3 @@
+//! Connections that are carried to a server untouched: nothing is decrypted, nothing is changed.
+
+pub mod client_hello;
