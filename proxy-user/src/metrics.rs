@@ -7,6 +7,7 @@
 //! scrape is as long as the configuration and no longer.
 
 mod exposition;
+mod forwarding;
 mod process;
 mod splits;
 
@@ -40,6 +41,7 @@ pub async fn scrape(state: &ControlState) -> Option<String> {
     of_gate(&mut out, &status.gate, kernel.as_ref());
     of_entrypoints(&mut out, &status.entrypoints);
     of_services(&mut out, &status.services);
+    forwarding::tell(&mut out, &status.forwarding);
     splits::tell(&mut out, &status.splits);
     out.family("weir_maintenance", Kind::Gauge, "Windows of maintenance that hold now (`weir maintenance`).")
         .sample(&[], status.maintenance.iter().filter(|one| one.on).count() as f64);

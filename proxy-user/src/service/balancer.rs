@@ -100,6 +100,10 @@ impl Balancer {
         }
     }
 
+    pub fn slow_start(&self) -> Duration {
+        self.slow_start
+    }
+
     /// Whether it goes by how long servers take.
     pub fn measures(&self) -> bool {
         matches!(self.way, Way::Latency)
