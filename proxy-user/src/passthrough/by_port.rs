@@ -262,3 +262,127 @@ fn in_steps(service: &Service, index: usize, now: Moment) -> f32 {
 pub fn member(addr: SocketAddr, share: u32) -> Member {
     Member { identity: hash::of(addr.to_string().as_bytes()), weight: share }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{acme::Board, config};
+
+    const ENTRYPOINTS: &str = "[entrypoint.smtp]\nbind = '192.0.2.1:25'\nprotocol = 'tcp'\n\
+                               [[route]]\nentrypoint = 'smtp'\npassthrough = 'mail'\n";
+
+    fn snapshot(services: &str) -> Snapshot {
+        let text = format!("{services}\n{ENTRYPOINTS}");
+        let loaded =
+            config::load_text(Path::new("weir.toml"), &text).unwrap_or_else(|report| panic!("{report}"));
+        Snapshot::new(loaded.config.into(), &Board::default().into(), None).unwrap()
+    }
+
+    fn wanted(snapshot: &Snapshot) -> Wanted {
+        match all(snapshot, Moment(0)).remove(0).way {
+            Way::Kernel(wanted) => wanted,
+            Way::Relay(why) => panic!("{why}"),
+        }
+    }
+
+    /// In percent, by the last byte of the address.
+    fn shares(snapshot: &Snapshot) -> Vec<(u8, u32)> {
+        let percent = |target: &Target| (f64::from(target.share) / WHOLE * 100.0).round() as u32;
+        let last = |target: &Target| match target.addr.ip() {
+            std::net::IpAddr::V4(ip) => ip.octets()[3],
+            std::net::IpAddr::V6(_) => panic!("{target:?}"),
+        };
+        wanted(snapshot).targets.iter().map(|target| (last(target), percent(target))).collect()
+    }
+
+    fn set(snapshot: &Snapshot, service: &str, index: usize, status: Status) {
+        let service = snapshot.services.iter().find(|known| *known.name == *service).unwrap();
+        service.servers[index].health.change(status, false, String::new());
+    }
+
+    const THREE: &str = "[service.mail]\nhealth = { tcp = true }\nservers = ['10.0.0.1:25', \
+                         { address = '10.0.0.2:25', weight = 2 }, { address = '10.0.0.3:25', tier = 2 }]";
+
+    #[test]
+    fn new_flows_go_by_weight_to_who_is_well_in_the_first_tier() {
+        let snapshot = snapshot(THREE);
+        assert_eq!(shares(&snapshot), [(1, 0), (2, 0), (3, 0)], "nobody is known to be well");
+        for index in 0..3 {
+            set(&snapshot, "mail", index, Status::Up);
+        }
+        assert_eq!(shares(&snapshot), [(1, 33), (2, 67), (3, 0)]);
+        set(&snapshot, "mail", 1, Status::Down);
+        assert_eq!(shares(&snapshot), [(1, 100), (2, 0), (3, 0)]);
+        set(&snapshot, "mail", 0, Status::Down);
+        assert_eq!(shares(&snapshot), [(1, 0), (2, 0), (3, 100)]);
+    }
+
+    #[test]
+    fn a_server_that_drains_gets_nothing_new_and_keeps_what_it_has() {
+        let snapshot = snapshot(THREE);
+        (0..3).for_each(|index| set(&snapshot, "mail", index, Status::Up));
+        snapshot.services[0].servers[0].health.drained_by_word(true);
+        assert_eq!(shares(&snapshot), [(1, 0), (2, 100), (3, 0)]);
+        assert!(wanted(&snapshot).targets.iter().all(|target| !target.dead));
+        set(&snapshot, "mail", 0, Status::Down);
+        let dead: Vec<_> = wanted(&snapshot).targets.iter().map(|target| target.dead).collect();
+        assert_eq!(dead, [true, false, false], "probes say so");
+    }
+
+    #[test]
+    fn checks_that_nobody_believes_cut_no_flows() {
+        let snapshot = snapshot(&THREE.replacen("health", "when_all_down = 'try'\nhealth", 1));
+        (0..3).for_each(|index| set(&snapshot, "mail", index, Status::Down));
+        let wanted = wanted(&snapshot);
+        assert!(wanted.targets.iter().all(|target| !target.dead), "{wanted:?}");
+        assert!(wanted.targets.iter().any(|target| target.share > 0), "{wanted:?}");
+    }
+
+    #[test]
+    fn splits_and_failovers_share_out_what_their_services_can_take() {
+        let snapshot = snapshot(
+            "[service.new]\nhealth = { tcp = true }\nservers = ['10.0.0.1:25', '10.0.0.2:25']\n\
+             [service.old]\nhealth = { tcp = true }\nservers = '10.0.0.3:25'\n\
+             [service.spare]\nservers = '10.0.0.4:25'\n\
+             [service.both]\nsplit = { new = 20, old = 80 }\n\
+             [service.mail]\nfailover = ['both', 'spare']",
+        );
+        set(&snapshot, "new", 0, Status::Up);
+        set(&snapshot, "new", 1, Status::Up);
+        set(&snapshot, "old", 0, Status::Up);
+        assert_eq!(shares(&snapshot), [(1, 10), (2, 10), (3, 80), (4, 0)]);
+        assert!(wanted(&snapshot).sticky, "a client stays with its variant");
+        set(&snapshot, "old", 0, Status::Down);
+        assert_eq!(shares(&snapshot), [(1, 50), (2, 50), (3, 0), (4, 0)]);
+        set(&snapshot, "new", 0, Status::Down);
+        set(&snapshot, "new", 1, Status::Down);
+        assert_eq!(shares(&snapshot), [(1, 0), (2, 0), (3, 0), (4, 100)]);
+    }
+
+    #[test]
+    fn what_the_kernel_cannot_do_is_relayed() {
+        for (service, why) in [
+            ("offload = 'off'", "`offload` of service `mail` is `off`"),
+            ("send_proxy = 'v2'", "service `mail` wants the PROXY protocol (`send_proxy`)"),
+        ] {
+            let snapshot = snapshot(&format!("[service.mail]\nservers = '10.0.0.1:25'\n{service}"));
+            match &all(&snapshot, Moment(0))[0].way {
+                Way::Relay(told) => assert_eq!(told.to_string(), why),
+                Way::Kernel(_) => panic!("{service}"),
+            }
+        }
+    }
+
+    #[test]
+    fn hosts_that_know_the_same_servers_choose_alike() {
+        let addresses = ["10.0.0.1:25", "10.0.0.2:25", "10.0.0.3:25"].map(|text| text.parse().unwrap());
+        let table = |order: &[usize]| {
+            let members: Vec<_> = order.iter().map(|index| member(addresses[*index], 1)).collect();
+            let table = crate::balance::maglev::Maglev::of_size(&members, 4093);
+            table.slots().iter().map(|slot| addresses[order[usize::from(*slot)]]).collect::<Vec<_>>()
+        };
+        assert_eq!(table(&[0, 1, 2]), table(&[2, 0, 1]));
+    }
+}
