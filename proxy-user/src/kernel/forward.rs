@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use proxy_common::flow::State;
 use serde::Serialize;
 
 use super::{KernelFault, Protocol, addresses, pins::Pins};
@@ -26,6 +27,7 @@ mod attach;
 pub mod flows;
 mod host;
 mod maps;
+mod nudge;
 pub mod status;
 mod sweep;
 mod written;
@@ -84,6 +86,7 @@ pub struct Forwarder {
     /// Slots that flows referred to when they were last looked through.
     held: sweep::Held,
     swept: Swept,
+    nudger: nudge::Nudger,
 }
 
 const _: () = {
@@ -102,7 +105,7 @@ impl Forwarder {
         let program = Program::load(&pins)?;
         let maps = Maps::open(&pins)?;
         let (written, held) = (Written::default(), sweep::Held::default());
-        Ok(Self { pins, maps, program, written, held, swept: Swept::default() })
+        Ok(Self { pins, maps, program, written, held, swept: Swept::default(), nudger: nudge::Nudger::default() })
     }
 
     /// Makes the kernel carry what is wanted and can be. On a fault nothing of it is worse than before.
@@ -137,6 +140,9 @@ impl Forwarder {
         } else {
             self.program.attach(&self.pins, &interfaces, !self.held.is_empty())?
         };
+        if std::mem::take(&mut self.written.died) {
+            self.reset_clients_of_the_dead()?;
+        }
         applied.interfaces = attached;
         applied.carried = entries
             .iter()
@@ -152,7 +158,25 @@ impl Forwarder {
     /// Removes flows that are over, and gives slots back that nothing refers to. Says what is left.
     pub fn sweep(&mut self) -> Result<Swept, KernelFault> {
         self.swept = sweep::sweep(&mut self.maps, &mut self.written, &mut self.held)?;
+        self.reset_clients_of_the_dead()?;
         Ok(self.swept.clone())
+    }
+
+    /// Those that send something meet their reset anyway; the others are brought to do so.
+    fn reset_clients_of_the_dead(&mut self) -> Result<(), KernelFault> {
+        let dead = self.written.dead();
+        if dead.is_empty() {
+            return Ok(());
+        }
+        let nudger = &mut self.nudger;
+        self.maps.flows(|key, flow| {
+            let is_dead = dead.get(&flow.server_slot) == Some(&flow.incarnation);
+            let ended = State::of_number(flow.state).is_none_or(State::has_ended);
+            if is_dead && !ended && key.is_tcp() {
+                let entrypoint = written::address(key.destination, key.destination_port);
+                nudger.nudge(entrypoint, written::address(key.source, key.source_port));
+            }
+        })
     }
 }
 

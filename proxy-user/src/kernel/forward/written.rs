@@ -30,6 +30,8 @@ pub struct Written {
     /// Slots that the last configuration refers to.
     pub wanted_services: BTreeSet<u16>,
     pub wanted_servers: BTreeSet<u16>,
+    /// A server has been found dead since this was last looked at.
+    pub died: bool,
 }
 
 impl Written {
@@ -171,6 +173,7 @@ impl Written {
             maps.reset_server(index)?;
         }
         if before != next {
+            self.died |= dead && before.state == ServerState::Serving as u16;
             maps.set_server(index, next)?;
             self.servers[slot] = next;
         }
@@ -217,6 +220,13 @@ impl Written {
         maps.set_table(slot, &lookup)?;
         self.tables.insert(slot, shares);
         Ok(())
+    }
+
+    /// The dead servers' slots, with their incarnations.
+    pub fn dead(&self) -> BTreeMap<u16, u32> {
+        let servers = (0u16..).zip(&self.servers);
+        let dead = servers.filter(|(_, server)| server.state == ServerState::Dead as u16);
+        dead.map(|(slot, server)| (slot, server.incarnation)).collect()
     }
 
     /// Gives slots back that neither the configuration nor any flow refers to.
