@@ -4,7 +4,6 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
-    time::Duration,
 };
 
 use anyhow::{Context, ensure};
@@ -28,8 +27,8 @@ type Done = anyhow::Result<()>;
 
 const PORT: u16 = 7000;
 const SERVER: u16 = 9000;
-const ONE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x11);
-const TWO_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x12);
+const ONE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 0x11);
+const TWO_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 0x12);
 const SIZES: [(u64, u64); 7] =
     [(0, 0), (1, 1), (1447, 1449), (0, 65_537), (65_537, 0), (300_000, 1_000_000), (1_000_000, 3)];
 
@@ -50,12 +49,11 @@ impl Scene {
         for (namespace, script) in [
             (
                 &lab.edge,
-                "address add fd00::1/128 dev lo nodad
-                 route add fd00::11 dev one src fd00::1
-                 route add fd00::12 dev two src fd00::1",
+                "address add fd00:1::1/64 dev one nodad
+                 address add fd00:2::1/64 dev two nodad",
             ),
-            (&lab.one, "address add fd00::11/128 dev edge nodad\nroute add fd00::1 dev edge"),
-            (&lab.two, "address add fd00::12/128 dev edge nodad\nroute add fd00::1 dev edge"),
+            (&lab.one, "address add fd00:1::11/64 dev edge nodad"),
+            (&lab.two, "address add fd00:2::12/64 dev edge nodad"),
         ] {
             ip(&["-n", namespace.name(), "-batch", "-"], script)?;
         }
@@ -340,10 +338,10 @@ fn health_and_drain_decide_who_gets_new_flows_and_a_dead_servers_clients_are_res
 fn servers_may_see_the_client_itself_over_narrow_links_and_vlans() -> Done {
     needs!(Need::Root, Need::Ebpf, Need::Weir);
     let scene = Scene::up("source = \"keep\"")?;
-    for namespace in [&scene.lab.one, &scene.lab.two] {
+    for (namespace, edge) in [(&scene.lab.one, "fd00:1::1"), (&scene.lab.two, "fd00:2::1")] {
         ip(
             &["-n", namespace.name(), "-batch", "-"],
-            "route add default via 10.0.0.1 dev edge onlink\nroute add default via fd00::1 dev edge onlink",
+            &format!("route add default via 10.0.0.1 dev edge onlink\nroute add default via {edge} dev edge"),
         )?;
     }
     let seen = scene.lab.visitor.run(|| exchange(at(EDGE), 3, 200_000, 200_000))??;

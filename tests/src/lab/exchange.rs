@@ -45,8 +45,6 @@ pub struct Exchange {
 pub struct Seen {
     /// As the server saw the client.
     pub client: SocketAddr,
-    /// The server's own address.
-    pub server: SocketAddr,
 }
 
 impl Exchange {
@@ -136,8 +134,7 @@ pub fn exchange_over(stream: &TcpStream, seed: u64, up: u64, down: u64) -> anyho
     let (sound, client) = read_report(&said)?;
     ensure!(sound, "the server got other bytes than were sent");
     ensure!((&*stream).read(&mut [0])? == 0, "something comes behind the end");
-    let server = stream.peer_addr()?;
-    Ok(Seen { client, server })
+    Ok(Seen { client })
 }
 
 /// Sends a datagram and waits for it to come back, once. To be called inside of the client's namespace.
