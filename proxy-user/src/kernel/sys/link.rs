@@ -18,8 +18,6 @@ const BPF_LINK_TYPE_TCX: u32 = 11;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 /// Without anything to be before: before everybody.
 const BPF_F_BEFORE: u32 = 1 << 3;
-/// Likewise: after everybody.
-const BPF_F_AFTER: u32 = 1 << 4;
 
 /// Where a program hangs on an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +66,9 @@ impl Link {
         Self::create_with(program, interface, kind, flags)
     }
 
-    /// At tcx, behind all that are there: the gate comes first.
+    /// At tcx, behind all that are there: the gate is asked before.
     pub fn create_last(program: BorrowedFd<'_>, interface: u32) -> io::Result<Self> {
-        Self::create_with(program, interface, LinkKind::TcxIngress, BPF_F_AFTER)
+        Self::create_with(program, interface, LinkKind::TcxIngress, 0)
     }
 
     fn create_with(program: BorrowedFd<'_>, interface: u32, kind: LinkKind, flags: u32) -> io::Result<Self> {

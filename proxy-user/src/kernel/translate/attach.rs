@@ -15,7 +15,7 @@ use crate::kernel::{
     object,
     pins::{self, Pins},
     sys::{
-        clsact::{self, Role},
+        clsact,
         link::{self, Link, LinkKind},
     },
 };
@@ -80,7 +80,7 @@ pub(super) fn reconcile(
     }
     let failed = |error| KernelFault::system("look after the filters at clsact", error);
     if program.hook == Tc::Clsact {
-        for (name, filter) in clsact::all_of(Role::Translate).map_err(failed)? {
+        for (name, filter) in clsact::all(clsact::TRANSLATE).map_err(failed)? {
             if !is_needed(&name) {
                 filter.delete().map_err(failed)?;
             }
@@ -106,8 +106,8 @@ fn by_link(path: &Path, program: &Program, interface: u32) -> io::Result<()> {
 }
 
 fn by_filter(program: &Program, interface: u32) -> io::Result<()> {
-    match clsact::of(Role::Translate, interface)? {
+    match clsact::one(clsact::TRANSLATE, interface)? {
         Some(filter) => filter.replace_program(program.descriptor.as_fd()),
-        None => clsact::create_as(Role::Translate, interface, program.descriptor.as_fd()).map(drop),
+        None => clsact::create(clsact::TRANSLATE, interface, program.descriptor.as_fd()).map(drop),
     }
 }

@@ -21,11 +21,7 @@ pub(super) fn onto(pins: &Pins) -> Result<Ebpf, KernelFault> {
     for name in names::TRANSLATE_MAPS {
         loader.map_pin_path(name, pins.map(name));
     }
-    // The other programs' maps are in the same object, and the loader makes all of them.
-    for name in names::GATE_MAPS {
-        loader.map_max_entries(name, if name == names::GATE_EVENTS { 4096 } else { 1 });
-    }
-    loader.map_max_entries(names::UPSTREAM_SERVERS, 1).map_max_entries(names::UPSTREAM_REPORTS, 4096);
+    object::make_small(&mut loader, &names::TRANSLATE_MAPS);
     let mut ebpf = loader.load(object).map_err(|error| object::not_loaded(&error))?;
     let program: &mut SchedClassifier = object::program(&mut ebpf, names::TRANSLATE_TC)?;
     program.load().map_err(|error| object::refused(names::TRANSLATE_TC, error))?;
