@@ -8,6 +8,7 @@ pub mod drains;
 pub mod files;
 pub mod floods;
 pub mod forwarding;
+mod handovers;
 pub mod guard;
 pub mod install;
 pub mod kernel_side;
@@ -48,6 +49,7 @@ use crate::{
         floods::Floods,
         forwarding::Forwarding,
         guard::{Guard, Session},
+        handovers::Handovers,
         install::Trials,
         maintenance::Maintaining,
         order::{Answer, Order, Refusal, Verb},
@@ -131,6 +133,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut floods = Floods::watch();
     let mut splits = Splits::at_start(&fleet);
     let mut forwarding = Forwarding::new(state.forwarding.clone());
+    let mut handovers = Handovers::default();
     let how = loop {
         certificates.look(&fleet.running().load().config, SystemTime::now());
         blocking.keep_up(&mut fleet).await;
@@ -138,6 +141,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
         splits.keep_up(&fleet);
         maintaining.keep_up(&fleet);
         forwarding.keep_up(&fleet).await;
+        handovers.keep_up(&fleet).await;
         tokio::select! {
             signal = signals.next() => match signal {
                 Asked::Reload => {

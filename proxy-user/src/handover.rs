@@ -23,6 +23,7 @@ use std::{
     time::Instant,
 };
 
+use arc_swap::ArcSwapOption;
 use nix::libc;
 use proxy_common::translate::{Flow, stage};
 use socket2::SockRef;
@@ -47,6 +48,20 @@ pub use keeper::{Ended, Keeper, Standing};
 
 use judge::Side;
 use keeper::{Known, Pending};
+
+/// The kernel has one table of them, so a process has one who looks after it. Workers ask for each connection.
+static KEEPER: ArcSwapOption<Keeper> = ArcSwapOption::const_empty();
+
+/// Whoever looks after handed-over connections now. `None`: no service asks for it, or it can't be had here.
+#[must_use]
+pub fn keeper() -> Option<Arc<Keeper>> {
+    KEEPER.load_full()
+}
+
+/// From now on this one does.
+pub fn appoint(keeper: Arc<Keeper>) {
+    KEEPER.store(Some(keeper));
+}
 
 /// Why a connection stays with the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
@@ -368,6 +383,15 @@ impl Drop for Lease {
         if let Some(keeper) = self.keeper.upgrade() {
             keeper.give_port_back(self.server, self.port);
         }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("server", &self.server)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
     }
 }
 

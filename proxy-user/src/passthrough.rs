@@ -39,6 +39,7 @@ use crate::{
     address::PeerAddr,
     clock::Moment,
     connection::crowd::Place,
+    handover::{self, Limits, Refused, ServerSide, ending::LINGER},
     hygiene::patience::Stall,
     page::Page,
     service::Service,
@@ -123,7 +124,7 @@ pub async fn pass(worker: &Rc<Worker>, entrypoint: &Entrypoint, routes: &Routes,
     record.route = Some(route.name.clone());
 
     // 3. Who takes it?
-    let asking = Asking { peer: came.peer, local: came.local };
+    let asking = Asking { client: &came.stream, peer: came.peer, local: came.local };
     let Some(reached) = reach(&route.service, asking, &mut record.attempts).await else {
         tracing::debug!(route = %route.name, "no server can be reached");
         return match outage(terminator, route, hello) {
@@ -140,8 +141,10 @@ pub async fn pass(worker: &Rc<Worker>, entrypoint: &Entrypoint, routes: &Routes,
     };
     record.reached(&reached);
 
-    // 4. Bytes go both ways.
-    carry(worker, came, reached, record).await;
+    // 4. Bytes go both ways: in the kernel, where that is asked for and can be.
+    if let Some((came, reached, record)) = hand_over(came, reached, record).await {
+        carry(worker, came, reached, record).await;
+    }
     Onward::Over
 }
 
@@ -183,6 +186,46 @@ async fn turn_away(stream: TcpStream, looked: Option<&Looked>, why: Alert) {
             alert(stream, Alert::DecodeError).await;
         }
         Some(Looked::Other(Unreadable::NotTls) | Looked::Closed | Looked::Late) | None => reset(&stream),
+    }
+}
+
+/// Hands it to the kernel and waits for its end; gives it back if that can't be.
+async fn hand_over(came: Came, mut reached: Reached, mut record: Record) -> Option<(Came, Reached, Record)> {
+    let (Some(keeper), Some(lease)) = (handover::keeper(), reached.lease.take()) else {
+        return Some((came, reached, record));
+    };
+    let timeouts = &reached.service.timeouts;
+    let limits = Limits { idle: timeouts.idle, lifetime: timeouts.lifetime, linger: LINGER };
+    let Came { stream, peer, local, place } = came;
+    let Reached { stream: server, service, index, took, open, under_way, .. } = reached;
+    match handover::hand_over(&keeper, stream, ServerSide { stream: server, lease }, limits) {
+        Ok(end) => {
+            record.handed_over();
+            // The flow goes on when this is given up: then it is the next daemon's.
+            if let Ok(ended) = end.await {
+                let counters = open.counters();
+                counters.to_server.fetch_add(ended.bytes_from_client, Ordering::Relaxed);
+                counters.to_client.fetch_add(ended.bytes_from_server, Ordering::Relaxed);
+                record.ended_in_the_kernel(&ended);
+            }
+            drop((place, under_way));
+            None
+        }
+        Err(refused) => {
+            let Refused { why, client: stream, server } = *refused;
+            tracing::debug!(%why, "a connection stays with the relay");
+            let Some(ServerSide { stream: server, lease }) = server else {
+                reset(&stream);
+                record.over(End::Reset, By::Server);
+                return None;
+            };
+            let came = Came { stream, peer, local, place };
+            Some((
+                came,
+                Reached { stream: server, service, index, took, open, lease: Some(lease), under_way },
+                record,
+            ))
+        }
     }
 }
 

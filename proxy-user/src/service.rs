@@ -17,7 +17,7 @@ use crate::{
     address::ServerAddr,
     balance::{self, Ask, Tried, Way, ewma::Ewma},
     clock::Moment,
-    config::model::{HealthCheck, Pool, Retry, ServerProtocol, Timeouts},
+    config::model::{HealthCheck, Offload, Pool, Retry, ServerProtocol, Timeouts},
     health::{Health, breaker::Breaker, ejection::Ejector},
     page::{Page, by_status::ByStatus},
     passthrough::counters::Carrying,
@@ -36,6 +36,8 @@ pub struct Service {
     pub protocol: ServerProtocol,
     /// Connections begin with a header that names the client, and serve one request.
     pub send_proxy: Option<proxy_protocol::Version>,
+    /// What of passthrough the kernel carries.
+    pub offload: Offload,
     pub check: Option<HealthCheck>,
     pub eject: Option<Ejector>,
     pub breaker: Option<Breaker>,

@@ -410,6 +410,7 @@ fn running_service(
         balancer,
         protocol: service.protocol,
         send_proxy: service.send_proxy,
+        offload: service.offload,
         check: service.health.clone(),
         eject: service.eject.clone().map(Ejector::new),
         breaker: service

@@ -197,7 +197,7 @@ impl Forwarding {
             generation,
             interfaces: config.kernel.interfaces.clone(),
             mode: config.kernel.mode,
-            nat_ports: config.kernel.nat_ports,
+            nat_ports: config.kernel.nat_ports.by_port(),
             ports,
         };
         let (forwarder, applied) = blocking(move || {

@@ -114,7 +114,7 @@ impl Keeper {
         ports: RangeInclusive<u16>,
         limits: Limits,
     ) -> Result<Arc<Self>, KernelFault> {
-        let mut kernel = Translation::open(bpffs)?;
+        let kernel = Translation::open(bpffs)?;
         let mut known = HashMap::new();
         let mut pool = Ports::of(ports);
         // What was held by a predecessor that died over it is the stack's.
@@ -144,6 +144,15 @@ impl Keeper {
             ended: AtomicU64::new(0),
             refused: Mutex::default(),
         }))
+    }
+
+    /// Follows a new configuration: these interfaces, these ports of clients' connections besides those that are in use.
+    pub fn follow(&self, interfaces: &[&str], entries: &[u16]) -> Result<(), KernelFault> {
+        let known: Vec<_> = lock(&self.known).iter().map(|(client, known)| (*client, known.server)).collect();
+        let in_use = known.iter().flat_map(|(client, server)| [ends(client).1.port(), ends(server).1.port()]);
+        let own = lock(&self.ports).range().clone();
+        self.kernel.watch(own.chain(entries.iter().copied()).chain(in_use))?;
+        self.kernel.attach(interfaces)
     }
 
     /// Looks after them for as long as it is polled.

@@ -16,15 +16,32 @@ const RTN_UNICAST: u8 = 1;
 
 /// The interface on the way from one address to another. `None`: there is no way that leaves this host.
 pub fn interface(from: IpAddr, to: IpAddr) -> io::Result<Option<u32>> {
-    let (family, from, to) = match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => (libc::AF_INET, from.octets().to_vec(), to.octets().to_vec()),
-        (IpAddr::V6(from), IpAddr::V6(to)) => (libc::AF_INET6, from.octets().to_vec(), to.octets().to_vec()),
-        _ => return Ok(None),
+    if from.is_ipv4() != to.is_ipv4() {
+        return Ok(None);
+    }
+    ask(Some(from), to)
+}
+
+/// The interface on the way to an address, from whichever of this host's suits it.
+pub fn interface_towards(to: IpAddr) -> io::Result<Option<u32>> {
+    ask(None, to)
+}
+
+fn ask(from: Option<IpAddr>, to: IpAddr) -> io::Result<Option<u32>> {
+    let bytes = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
     };
+    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let to = bytes(to);
     let mut fixed = [0; RTMSG];
     let bits = (to.len() * 8) as u8;
-    [fixed[0], fixed[1], fixed[2]] = [family as u8, bits, bits];
-    let request = Message::new(&fixed).with(RTA_DST, &to).with(RTA_SRC, &from);
+    [fixed[0], fixed[1]] = [family as u8, bits];
+    let mut request = Message::new(&fixed).with(RTA_DST, &to);
+    if let Some(from) = from {
+        fixed[2] = bits;
+        request = Message::new(&fixed).with(RTA_DST, &to).with(RTA_SRC, &bytes(from));
+    }
     let answers = match netlink::call(libc::RTM_GETROUTE, 0, &request) {
         Err(error)
             if matches!(

@@ -26,7 +26,7 @@ use attach::Program;
 /// The loaded program and its maps.
 pub struct Translation {
     pins: Pins,
-    program: Program,
+    program: Mutex<Program>,
     flows: Mutex<HashMap<MapData, FlowKey, Flow>>,
     seen: Mutex<HashMap<MapData, FlowKey, Seen>>,
     ports: Mutex<Array<MapData, u64>>,
@@ -54,16 +54,16 @@ impl Translation {
             seen: Mutex::new(HashMap::try_from(seen).map_err(opened)?),
             ports: Mutex::new(Array::try_from(ports).map_err(opened)?),
             tally: PerCpuArray::try_from(tally).map_err(opened)?,
-            program: Program::new(ebpf)?,
+            program: Mutex::new(Program::new(ebpf)?),
             pins,
         })
     }
 
     /// Has these interfaces run this process's program; it takes the place of a predecessor's. Others keep what they have
     /// while flows leave by them.
-    pub fn attach(&mut self, interfaces: &[&str]) -> Result<(), KernelFault> {
+    pub fn attach(&self, interfaces: &[&str]) -> Result<(), KernelFault> {
         let in_use = self.flows()?.into_iter().map(|(_, flow)| flow.interface).collect();
-        attach::reconcile(&self.pins, &mut self.program, interfaces, &in_use)
+        attach::reconcile(&self.pins, &mut lock(&self.program), interfaces, &in_use)
     }
 
     /// Exactly these local ports are looked at.

@@ -18,6 +18,8 @@ use crate::{
     address::PeerAddr,
     balance::{Tried, key},
     clock::Moment,
+    config::model::Offload,
+    handover::{self, Lease, NotConnected, ServerSide},
     proxy_protocol::{self, Ends},
     service::{Server, Service, UnderWay},
     upstream::outcome::Watch,
@@ -26,7 +28,8 @@ use crate::{
 
 /// Whose connection wants to get there.
 #[derive(Debug, Clone, Copy)]
-pub struct Asking {
+pub struct Asking<'x> {
+    pub client: &'x TcpStream,
     pub peer: PeerAddr,
     pub local: SocketAddr,
 }
@@ -41,8 +44,10 @@ pub struct Reached {
     /// To connect.
     pub took: Duration,
     pub open: Open,
-    #[expect(dead_code, reason = "counts as long as it is held")]
-    under_way: UnderWay,
+    /// The port, if the connection was made so that it can be handed to the kernel.
+    pub lease: Option<Lease>,
+    /// Counts as long as it is held.
+    pub under_way: UnderWay,
 }
 
 /// A server that could not be reached.
@@ -57,7 +62,11 @@ pub struct Attempt {
 type Reaching<'x> = Pin<Box<dyn Future<Output = Option<Reached>> + 'x>>;
 
 /// `None`: no server can be reached.
-pub fn reach<'x>(service: &'x Arc<Service>, asking: Asking, attempts: &'x mut Vec<Attempt>) -> Reaching<'x> {
+pub fn reach<'x>(
+    service: &'x Arc<Service>,
+    asking: Asking<'x>,
+    attempts: &'x mut Vec<Attempt>,
+) -> Reaching<'x> {
     match &service.made_of {
         None => Box::pin(among_servers(service, asking, attempts)),
         Some(MadeOf::Split(split)) => Box::pin(through_split(split, asking, attempts)),
@@ -67,7 +76,7 @@ pub fn reach<'x>(service: &'x Arc<Service>, asking: Asking, attempts: &'x mut Ve
     }
 }
 
-async fn through_split(split: &Split, asking: Asking, attempts: &mut Vec<Attempt>) -> Option<Reached> {
+async fn through_split(split: &Split, asking: Asking<'_>, attempts: &mut Vec<Attempt>) -> Option<Reached> {
     let weights = split.weights();
     let client = key::of_client(asking.peer.ip());
     let pick = |may: &dyn Fn(usize) -> bool| {
@@ -98,7 +107,7 @@ async fn through_split(split: &Split, asking: Asking, attempts: &mut Vec<Attempt
 
 async fn through_failover(
     parts: &[Arc<Service>],
-    asking: Asking,
+    asking: Asking<'_>,
     attempts: &mut Vec<Attempt>,
 ) -> Option<Reached> {
     let mut asked = false;
@@ -115,7 +124,7 @@ async fn through_failover(
 
 async fn among_servers(
     service: &Arc<Service>,
-    asking: Asking,
+    asking: Asking<'_>,
     attempts: &mut Vec<Attempt>,
 ) -> Option<Reached> {
     let mut watch = Watch::begin(service, Instant::now()).ok()?;
@@ -131,12 +140,12 @@ async fn among_servers(
         let connected = timeout(limit, connect(service, server, asking)).await;
         let took = began.elapsed();
         let failed = match connected {
-            Ok(Ok(stream)) => {
+            Ok(Ok((stream, lease))) => {
                 server.health.heard(Moment::of(Instant::now()));
                 watch.reached(picked, None);
                 let open = Open::begin(&server.counters.carrying);
                 let service = service.clone();
-                return Some(Reached { stream, service, index: picked.index, took, open, under_way });
+                return Some(Reached { stream, service, index: picked.index, took, open, lease, under_way });
             }
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => "refused",
             Ok(Err(_)) => "unreachable",
@@ -151,8 +160,15 @@ async fn among_servers(
     None
 }
 
-async fn connect(service: &Service, server: &Server, asking: Asking) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(server.addr.0).await?;
+async fn connect(
+    service: &Service,
+    server: &Server,
+    asking: Asking<'_>,
+) -> io::Result<(TcpStream, Option<Lease>)> {
+    let (mut stream, lease) = match to_hand_over(service, server, asking).await? {
+        Some(ServerSide { stream, lease }) => (stream, Some(lease)),
+        None => (TcpStream::connect(server.addr.0).await?, None),
+    };
     // What comes is sent on as it comes: whoever wants fuller segments has made them.
     stream.set_nodelay(true)?;
     SockRef::from(&stream).set_tcp_user_timeout(Some(service.timeouts.unacknowledged))?;
@@ -160,7 +176,26 @@ async fn connect(service: &Service, server: &Server, asking: Asking) -> io::Resu
         let ends = Ends { source: asking.peer.0, destination: asking.local };
         stream.write_all(&proxy_protocol::written(version, Some(ends))).await?;
     }
-    Ok(stream)
+    Ok((stream, lease))
+}
+
+/// `None`: not asked for, or not possible.
+async fn to_hand_over(
+    service: &Service,
+    server: &Server,
+    asking: Asking<'_>,
+) -> io::Result<Option<ServerSide>> {
+    let Some(keeper) = handover::keeper().filter(|_| service.offload == Offload::SpliceKernel) else {
+        return Ok(None);
+    };
+    match handover::connect(&keeper, asking.client, server.addr.0).await {
+        Ok(side) => Ok(Some(side)),
+        Err(NotConnected::Refused(why)) => {
+            tracing::debug!(%why, "a connection stays with the relay");
+            Ok(None)
+        }
+        Err(NotConnected::Unreachable(error)) => Err(error),
+    }
 }
 
 impl Reached {

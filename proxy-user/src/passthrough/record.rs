@@ -12,9 +12,12 @@ use super::{
     reach::{Attempt, Reached},
     relay::{Carried, Ended, Side},
 };
-use crate::access_log::{
-    WorkerLog,
-    connections::{By, Connection, End},
+use crate::{
+    access_log::{
+        WorkerLog,
+        connections::{By, Connection, End},
+    },
+    handover::{self, How, Who},
 };
 
 #[derive(Debug)]
@@ -70,6 +73,28 @@ impl Record {
     /// It is over: writes its line.
     pub fn over(mut self, end: End, by: By) {
         self.end = Some((end, by));
+    }
+
+    /// The kernel carries it on, also when this host's daemon ends.
+    pub fn handed_over(&mut self) {
+        self.end = Some((End::HandedOver, By::Weir));
+    }
+
+    /// The kernel has carried it to its end. Bytes are those since it was handed over.
+    pub fn ended_in_the_kernel(self, ended: &handover::Ended) {
+        self.carried.to_server.set(self.carried.to_server.get() + ended.bytes_from_client);
+        self.carried.to_client.set(self.carried.to_client.get() + ended.bytes_from_server);
+        let by = |who| match who {
+            Who::Client => By::Client,
+            Who::Server => By::Server,
+        };
+        match ended.how {
+            How::Closed(who) => self.over(End::Closed, by(who)),
+            How::Reset(who) => self.over(End::Reset, by(who)),
+            How::Unanswered => self.over(End::Reset, By::Server),
+            How::Idle => self.over(End::Idle, By::Weir),
+            How::Lifetime => self.over(End::Lifetime, By::Weir),
+        }
     }
 
     /// It was carried to its end.

@@ -83,6 +83,16 @@ impl NatPorts {
         self.first <= port && port <= self.last
     }
 
+    /// Those of connections that are forwarded by port: all but the last quarter.
+    pub const fn by_port(self) -> Self {
+        Self { first: self.first, last: self.last - (self.count() / 4) as u16 }
+    }
+
+    /// Those of connections that are handed over by name: the last quarter.
+    pub const fn by_name(self) -> Self {
+        Self { first: self.by_port().last + 1, last: self.last }
+    }
+
     pub const fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }
