@@ -142,7 +142,7 @@ pub async fn pass(worker: &Rc<Worker>, entrypoint: &Entrypoint, routes: &Routes,
     record.reached(&reached);
 
     // 4. Bytes go both ways: in the kernel, where that is asked for and can be.
-    if let Some((came, reached, record)) = hand_over(came, reached, record).await {
+    if let Some((came, reached, record)) = hand_over(worker, came, reached, record).await {
         carry(worker, came, reached, record).await;
     }
     Onward::Over
@@ -190,7 +190,12 @@ async fn turn_away(stream: TcpStream, looked: Option<&Looked>, why: Alert) {
 }
 
 /// Hands it to the kernel and waits for its end; gives it back if that can't be.
-async fn hand_over(came: Came, mut reached: Reached, mut record: Record) -> Option<(Came, Reached, Record)> {
+async fn hand_over(
+    worker: &Worker,
+    came: Came,
+    mut reached: Reached,
+    mut record: Record,
+) -> Option<(Came, Reached, Record)> {
     let (Some(keeper), Some(lease)) = (handover::keeper(), reached.lease.take()) else {
         return Some((came, reached, record));
     };
@@ -201,8 +206,12 @@ async fn hand_over(came: Came, mut reached: Reached, mut record: Record) -> Opti
     match handover::hand_over(&keeper, stream, ServerSide { stream: server, lease }, limits) {
         Ok(end) => {
             record.handed_over();
-            // The flow goes on when this is given up: then it is the next daemon's.
-            if let Ok(ended) = end.await {
+            // When this host's daemon ends, nobody has to wait: the flow goes on, and is the next one's.
+            let ended = tokio::select! {
+                ended = end => ended.ok(),
+                () = worker.closing() => None,
+            };
+            if let Some(ended) = ended {
                 let counters = open.counters();
                 counters.to_server.fetch_add(ended.bytes_from_client, Ordering::Relaxed);
                 counters.to_client.fetch_add(ended.bytes_from_server, Ordering::Relaxed);

@@ -121,7 +121,8 @@ pub struct Kernel {
     /// within 1024 to 65535, at least 256 ports. Each server's connections have all of them to themselves, and one that a
     /// server closed is used again after a minute. The range must hold no port that an entrypoint listens on, and none
     /// that the host takes for connections of its own: `net.ipv4.ip_local_port_range` (32768-60999 unless changed), except
-    /// for those in `net.ipv4.ip_local_reserved_ports`.
+    /// for those in `net.ipv4.ip_local_reserved_ports`. The last quarter is for connections that are handed over by name
+    /// (`offload = "splice-kernel"`), the rest for passthrough by port.
     #[schemars(extend("default" = default::NAT_PORTS), example = "10000-31999")]
     pub nat_ports: Option<At<String>>,
 }
