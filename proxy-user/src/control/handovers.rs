@@ -91,8 +91,7 @@ fn keep(known: Option<Arc<Keeper>>, wanted: &Wanted) -> Result<Arc<Keeper>, Kern
 /// The gate's interfaces, and those by which servers are reached.
 fn wanted(snapshot: &Snapshot) -> Wanted {
     let config = &snapshot.config;
-    let mut interfaces: BTreeSet<String> =
-        config.kernel.interfaces.iter().map(|name| name.to_string()).collect();
+    let mut interfaces: BTreeSet<String> = config.kernel.interfaces.iter().map(ToString::to_string).collect();
     let services = snapshot.services.iter().filter(|service| service.offload == Offload::SpliceKernel);
     for server in services.flat_map(|service| &service.servers) {
         let towards = route::interface_towards(server.addr.0.ip()).ok().flatten();
@@ -101,7 +100,7 @@ fn wanted(snapshot: &Snapshot) -> Wanted {
     }
     let by_tcp = config.entrypoints.iter().filter(|entrypoint| entrypoint.carries != Carries::Udp);
     let entries: BTreeSet<u16> =
-        by_tcp.flat_map(|entrypoint| &entrypoint.bind).map(|bind| bind.port()).collect();
+        by_tcp.flat_map(|entrypoint| &entrypoint.bind).map(std::net::SocketAddr::port).collect();
     let ports = config.kernel.nat_ports.by_name();
     Wanted {
         bpffs: config.kernel.bpffs.clone(),
