@@ -18,6 +18,8 @@ pub const MAX_SERVICE_KEYS: usize = 1024;
 pub const MAX_SERVICES: usize = 256;
 /// Slots of servers, the reserved one included.
 pub const MAX_SERVERS: usize = 4096;
+/// Slots of tables, the reserved one included.
+pub const MAX_TABLES: usize = 2 * MAX_SERVICES;
 /// Places in a table. A prime, so that each server's order of preference meets every place.
 pub const PLACES: usize = 4093;
 
@@ -33,15 +35,17 @@ pub type ServiceKey = ScopeKey;
 pub struct Service {
     /// The snapshot from which this came.
     pub generation: u64,
-    /// Slot of its table, counters and name.
+    /// Slot of its counters and name.
     pub slot: u16,
+    /// Slot of its table. Another one for IPv6 than for IPv4: a server's address is of the same family as its client's.
+    pub table: u16,
     /// Flags of [`service`].
     pub flags: u16,
+    pub reserved: u16,
     /// In seconds: after so long without a packet an open flow is over.
     pub idle: u32,
     /// In seconds: flows end after so long. 0: never.
     pub lifetime: u32,
-    pub reserved: u32,
 }
 
 /// Flags of [`Service`].
@@ -50,6 +54,9 @@ pub mod service {
     pub const KEEP_SOURCE: u16 = 1;
     /// All flows of a client's address go to one server.
     pub const STICKY: u16 = 2;
+    /// It takes no new flows, which go to the stack; those that are there stay. For a service that is no longer
+    /// forwarded, until it has none left.
+    pub const RETIRED: u16 = 4;
 }
 
 /// Which server gets a new flow: the one that stands at the place of its hash.
@@ -103,7 +110,18 @@ pub struct Settings {
     pub ports: u16,
     /// MSS options that ask for more are lowered to this. 0: only to what the interfaces carry.
     pub longest_segment: u16,
-    pub reserved: u16,
+    /// Flags of [`settings`].
+    pub flags: u16,
+}
+
+/// Flags of [`Settings`].
+pub mod settings {
+    /// Replies come in not only to our own source ports: a service keeps its clients' addresses, or flows are left that
+    /// began with other ports. Otherwise packets for other ports aren't looked up among them.
+    pub const REPLIES_ANYWHERE: u16 = 1;
+    /// A server's packets are taken only by the interface that the route to it leads out of. Only where each interface that
+    /// the program is attached to is one that routes name: no port of a bond or a bridge.
+    pub const STRICT_PATH: u16 = 2;
 }
 
 /// After how long without a packet a flow is over, in nanoseconds. Open ones have their service's.
@@ -168,7 +186,7 @@ pub struct ServerCounters {
     pub reset: u64,
 }
 
-const _: () = assert!(size_of::<Service>() == 8 + 2 + 2 + 4 + 4 + 4);
+const _: () = assert!(size_of::<Service>() == 8 + 4 * 2 + 2 * 4);
 const _: () = assert!(size_of::<Lookup>() == 8 + (PLACES + 3) * 2);
 const _: () = assert!(size_of::<Server>() == 32 + 2 + 2 + 4 + 4 + 4);
 const _: () = assert!(size_of::<Timeouts>() == 7 * 8);
@@ -216,6 +234,23 @@ impl Service {
     }
 }
 
+// === impl Settings ===
+
+impl Settings {
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Whether a port is one of our own source ports.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_ours(&self, port: u16) -> bool {
+        port.wrapping_sub(self.first_port) < self.ports
+    }
+}
+
 // === impl Lookup ===
 
 impl Lookup {
@@ -247,7 +282,7 @@ pub const fn hash(client: [u32; 4], port: u16) -> u32 {
     (mixed.wrapping_mul(0xc4ce_b9fe_1a85_ec53) >> 32) as u32
 }
 
-// === impl Settings ===
+// === impl Timeouts ===
 
 impl Timeouts {
     pub const DEFAULT: Self = {

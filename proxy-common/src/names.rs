@@ -100,7 +100,7 @@ pub const GATE_MAPS: [&str; 24] = [
 pub const FORWARD_SETTINGS: &str = "FORWARD_SETTINGS";
 /// By address, protocol and port: what is forwarded.
 pub const FORWARD_SERVICES: &str = "FORWARD_SERVICES";
-/// By service slot: which server gets a new flow.
+/// By table slot: which server gets a new flow.
 pub const FORWARD_TABLES: &str = "FORWARD_TABLES";
 /// By server slot: where it is, and whether it is alive.
 pub const FORWARD_SERVERS: &str = "FORWARD_SERVERS";

@@ -10,6 +10,8 @@ mod events;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod passthrough;
+#[cfg(target_arch = "bpf")]
 mod upstream;
 
 #[cfg(target_arch = "bpf")]
@@ -24,6 +26,7 @@ mod programs {
     use proxy_common::{
         answer::{Answer, Outcome},
         flood,
+        forward::StopReason,
         syn_flood::Unproved,
         verdict::DropReason,
     };
@@ -36,7 +39,7 @@ mod programs {
         challenge::{Proof, Segment, prove},
         events::{self, Decided, Packet},
         maps::{GateMaps, handed_over, prove_next, report},
-        upstream,
+        passthrough, upstream,
     };
 
     /// How much of a packet is made readable when its headers don't lie in one piece: more than the deepest
@@ -73,6 +76,32 @@ mod programs {
             // Not TC_ACT_OK: whoever is attached behind us is asked as well.
             Verdict::Pass => TC_ACT_UNSPEC,
             Verdict::Drop => TC_ACT_SHOT,
+        }
+    }
+
+    /// Port passthrough, behind the gate and in front of the stack.
+    #[classifier]
+    pub fn forward_tc(ctx: TcContext) -> i32 {
+        let bytes = u64::from(ctx.len());
+        match passthrough::forward(&ctx) {
+            Ok(sent) => sent,
+            Err(passthrough::Stop::NotOurs) => TC_ACT_UNSPEC,
+            Err(passthrough::Stop::Refused { service, reason }) => {
+                passthrough::stopped(service, reason, bytes);
+                match reason {
+                    // The stack refuses it: nobody listens there.
+                    StopReason::NoServer | StopReason::NoFlow => TC_ACT_UNSPEC,
+                    StopReason::Reset => passthrough::reset(&ctx),
+                    StopReason::TooBig => passthrough::too_big(&ctx),
+                    StopReason::NoPort
+                    | StopReason::TableFull
+                    | StopReason::Fragment
+                    | StopReason::Malformed
+                    | StopReason::Hops
+                    | StopReason::NoRoute
+                    | StopReason::WrongInterface => TC_ACT_SHOT,
+                }
+            }
         }
     }
 

@@ -113,6 +113,7 @@ fn router(state: Arc<ControlState>) -> Router {
         .route("/api/v1/splits", get(shares))
         .route("/api/v1/maintenance", get(maintenance))
         .route("/api/v1/drains", get(drains))
+        .route("/api/v1/flows", get(flows))
         .with_state(state)
 }
 
@@ -144,6 +145,20 @@ async fn metrics(State(state): State<Arc<ControlState>>) -> Response {
 struct Wanted {
     #[serde(default)]
     prefixes: bool,
+}
+
+/// `?service=NAME&most=100`
+#[derive(Debug, Default, Deserialize)]
+struct WantedFlows {
+    service: Option<String>,
+    most: Option<usize>,
+}
+
+async fn flows(State(state): State<Arc<ControlState>>, Query(wanted): Query<WantedFlows>) -> Response {
+    match status::forwarding::flows(&state, wanted.service, wanted.most).await {
+        Ok(flows) => Json(flows).into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
 }
 
 async fn allowlists(State(state): State<Arc<ControlState>>, Query(wanted): Query<Wanted>) -> Response {

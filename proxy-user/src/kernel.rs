@@ -25,6 +25,7 @@ mod cdn;
 mod cgroup;
 pub mod explain;
 pub mod fault;
+pub mod forward;
 mod interface;
 mod lookup;
 pub mod memory;
@@ -152,6 +153,14 @@ impl Protocol {
         match self {
             Self::Tcp => scope::TCP,
             Self::Udp => scope::UDP,
+        }
+    }
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
         }
     }
 

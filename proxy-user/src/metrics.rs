@@ -8,6 +8,7 @@
 
 mod carried;
 mod exposition;
+mod forwarding;
 mod process;
 mod splits;
 
@@ -42,6 +43,7 @@ pub async fn scrape(state: &ControlState) -> Option<String> {
     of_entrypoints(&mut out, &status.entrypoints);
     of_services(&mut out, &status.services);
     carried::tell(&mut out, &status.entrypoints, &status.services);
+    forwarding::tell(&mut out, &status.forwarding);
     splits::tell(&mut out, &status.splits);
     out.family("weir_maintenance", Kind::Gauge, "Windows of maintenance that hold now (`weir maintenance`).")
         .sample(&[], status.maintenance.iter().filter(|one| one.on).count() as f64);

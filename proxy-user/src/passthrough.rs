@@ -3,6 +3,7 @@
 //! [`pass`] is the whole way of one: its name is looked at where names decide, its route found, a server reached, and bytes are
 //! carried both ways until it ends. What no route takes is given back as it came, where there is TLS to end.
 
+pub mod by_port;
 pub mod client_hello;
 pub mod counters;
 pub mod peek;

@@ -5,6 +5,7 @@ pub mod blocks;
 pub mod carried;
 pub mod certificates;
 pub mod drains;
+pub mod forwarding;
 pub mod maintenance;
 pub mod services;
 pub mod splits;
@@ -52,6 +53,9 @@ pub struct StatusDocument {
     pub server_watch: ServerWatchStatus,
     pub entrypoints: Vec<EntrypointStatus>,
     pub services: Vec<ServiceStatus>,
+    /// What the kernel carries by port.
+    #[serde(default)]
+    pub forwarding: forwarding::ForwardingStatus,
     /// How requests are shared out between services.
     #[serde(default)]
     pub splits: Vec<SplitStatus>,
@@ -208,6 +212,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         server_watch: services::watched(state.watched()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
         services: services::of(&snapshot, Moment::now()),
+        forwarding: forwarding::of(state).await,
         splits: splits::all(&snapshot, std::time::Instant::now()),
         maintenance: maintenance::document(&state.maintenance).maintenance,
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),

@@ -156,6 +156,7 @@ fn text(status: &StatusDocument) -> String {
             );
         }
     }
+    text.push_str(&super::flows::lines(&status.forwarding));
     for split in &status.splits {
         text.push_str(&super::split::line(split));
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     allowlists::Board,
-    control::{guard::Guard, kernel_side::State, reports::Watched},
+    control::{forwarding, guard::Guard, kernel_side::State, reports::Watched},
     maintenance::Maintenance,
     worker::{Running, crew::Crew},
 };
@@ -36,6 +36,8 @@ pub struct ControlState {
     pub lists: Arc<Board>,
     /// What every snapshot looks at.
     pub maintenance: Arc<Maintenance>,
+    /// What the kernel carries by port.
+    pub forwarding: Arc<forwarding::Board>,
     draining: AtomicBool,
     running: OnceLock<(Running, Arc<Crew>)>,
     changing: Mutex<Changing>,
@@ -77,6 +79,7 @@ impl ControlState {
             guard,
             lists,
             maintenance: Arc::default(),
+            forwarding: Arc::default(),
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             changing: Mutex::new(Changing {
