@@ -4,6 +4,7 @@
 //! to one [`sink`] thread; when that can't keep up, chunks are dropped and counted, not queued without bound.
 
 pub mod attempts;
+pub mod connections;
 pub mod format;
 pub mod sink;
 
@@ -177,6 +178,19 @@ impl WorkerLog {
         }
     }
 
+    /// A connection that was carried untouched is over.
+    pub fn connection(&self, connection: &connections::Connection<'_>) {
+        let Some(format) = self.sink.borrow().as_ref().map(|sink| sink.format) else { return };
+        let full = {
+            let mut buffer = self.buffer.borrow_mut();
+            connections::line(connections::is_json(format), connection, &mut buffer);
+            buffer.len() >= CHUNK
+        };
+        if full {
+            self.flush();
+        }
+    }
+
     fn write(&self, exchange: &Exchange) {
         let Some(format) = self.sink.borrow().as_ref().map(|sink| sink.format) else { return };
         let full = {
@@ -187,5 +201,12 @@ impl WorkerLog {
         if full {
             self.flush();
         }
+    }
+}
+
+impl Drop for WorkerLog {
+    /// The last connections end with the worker's runtime, after everything else.
+    fn drop(&mut self) {
+        self.flush();
     }
 }

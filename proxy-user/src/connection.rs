@@ -14,6 +14,7 @@ use crate::{
     address::{EntrypointAddr, PeerAddr},
     hygiene::Fault,
     identity::{Trust, TrustedSource, spell_peer},
+    passthrough::{self, Came, Onward},
     proxy_protocol,
     request::Caller,
     worker::Worker,
@@ -78,7 +79,17 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     };
     let local = if at.0.ip().is_unspecified() { stream.local_addr().unwrap_or(at.0) } else { at.0 };
 
-    // 4. TLS, then HTTP.
+    // 4. Does it go on untouched?
+    let (mut place, mut outage) = (place, None);
+    if let Some(routes) = &entrypoint.carried {
+        let came = Came { stream, peer, local, place };
+        match Box::pin(passthrough::pass(&worker, &entrypoint, routes, came)).await {
+            Onward::Over => return,
+            Onward::Terminate(came, page) => (stream, place, outage) = (came.stream, came.place, page),
+        }
+    }
+
+    // 5. TLS, then HTTP.
     let tls = entrypoint.tls.clone();
     let caller = |session| {
         Rc::new(Caller {
@@ -91,6 +102,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
             link: Rc::default(),
             requests: Cell::new(0),
             place,
+            outage,
         })
     };
     let Some(tls) = tls else {

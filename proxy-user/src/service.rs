@@ -20,6 +20,7 @@ use crate::{
     config::model::{HealthCheck, Pool, Retry, ServerProtocol, Timeouts},
     health::{Health, breaker::Breaker, ejection::Ejector},
     page::{Page, by_status::ByStatus},
+    passthrough::counters::Carrying,
     proxy_protocol,
     service::balancer::{Balancer, Wanted},
     tls::server::ServerTls,
@@ -107,6 +108,8 @@ pub struct ServerCounters {
     doubted: AtomicU64,
     /// How long it takes to the first byte of an answer, where its service goes by that.
     pub latency: Ewma,
+    /// Connections that are carried there untouched.
+    pub carrying: Arc<Carrying>,
 }
 
 /// An answer makes a server suspect no more often, in milliseconds: one page that is always out of order must not have the

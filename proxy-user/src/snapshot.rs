@@ -31,6 +31,7 @@ use crate::{
     maintenance::Maintenance,
     middleware::{Chain, Step, reason::Tally},
     page::{Page, assets::Assets, by_status::ByStatus, why},
+    passthrough::{counters::Hellos, routes::Routes},
     routing::{
         Router,
         order::Order,
@@ -93,6 +94,8 @@ pub struct Entrypoint {
     pub http3: Option<Http3>,
     pub redirect: Option<RedirectToHttps>,
     pub router: Router<Destination>,
+    /// The routes that carry connections untouched. `None`: none does here.
+    pub carried: Option<Routes>,
     /// For what is refused here.
     pub error_page: Arc<Page>,
     pub limits: Limits,
@@ -137,6 +140,8 @@ pub struct EntrypointCounters {
     pub halts: Tally,
     /// Requests that a page answered.
     pub pages: why::Tally,
+    /// Connections that came to no route that carries them.
+    pub hellos: Hellos,
 }
 
 /// A configuration that is valid in itself, but can't run here.
@@ -296,6 +301,7 @@ fn running_entrypoint(
         http3,
         redirect: entrypoint.redirect.clone(),
         router: Router::new(routes),
+        carried: Routes::of(config, id, services, pages),
         error_page: page_named(pages, ERROR),
         limits: entrypoint.limits.clone(),
         proxies: entrypoint

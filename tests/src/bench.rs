@@ -10,6 +10,7 @@ pub mod memory;
 pub mod passthrough;
 pub mod reload;
 mod sending;
+pub mod sni_relay;
 mod terminators;
 pub mod tls;
 

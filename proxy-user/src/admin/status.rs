@@ -2,6 +2,7 @@
 
 pub mod allowlists;
 pub mod blocks;
+pub mod carried;
 pub mod certificates;
 pub mod drains;
 pub mod forwarding;
@@ -148,6 +149,9 @@ pub struct EntrypointStatus {
     /// Requests that a page answered, by its reason (docs/pages.md).
     #[serde(default)]
     pub pages: BTreeMap<String, u64>,
+    /// Connections that came to no route that carries them, or told no name, by reason (docs/passthrough.md).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_carried: BTreeMap<String, u64>,
 }
 
 /// A flood of SYNs that the gate answers with cookies.
@@ -307,6 +311,7 @@ fn entrypoints(snapshot: &Snapshot, kernel: Option<&KernelStatus>) -> Vec<Entryp
                 refused
             },
             pages: entrypoint.counters.pages.counted(),
+            not_carried: entrypoint.counters.hellos.counted(),
         })
         .collect()
 }

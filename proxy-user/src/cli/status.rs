@@ -1,5 +1,7 @@
 //! `weir status` and `weir ping`
 
+mod carried;
+
 use std::fmt::Write as _;
 
 use clap::Args;
@@ -159,6 +161,9 @@ fn text(status: &StatusDocument) -> String {
         text.push_str(&super::split::line(split));
     }
     let _ = writeln!(text, "\n{}\n\n{}", entrypoints(&status.entrypoints), servers(status));
+    if let Some(carried) = carried::table(&status.services) {
+        let _ = writeln!(text, "\n{carried}");
+    }
     text
 }
 

@@ -69,6 +69,10 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = caller.has_its_page() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
         () = caller.worker.closing() => {
             connection.as_mut().graceful_shutdown();
             connection.await

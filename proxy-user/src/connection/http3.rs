@@ -198,6 +198,7 @@ async fn serve(worker: Rc<Worker>, door: &Door, arrival: Arrival) {
         link: Rc::default(),
         requests: Cell::new(0),
         place,
+        outage: None,
     });
     speak(connection, caller, door.stopped.clone()).await;
     // What the client is told at the end is on its way when the connection's own task has run.

@@ -83,15 +83,19 @@ impl Reader {
                     return hello(whole).map(Read::Whole);
                 }
                 if self.left > 0 {
-                    return self.wait_for(self.left);
+                    return Ok(Read::More(self.left));
                 }
                 continue;
+            }
+            // Whether it is too long depends on what its records say, and not on how it is cut.
+            if self.looked + 5 > LONGEST {
+                return Err(Unreadable::TooLong);
             }
             let [kind, major, _, high, low, ..] = *new else {
                 // What can't become a record is told at its first bytes: whoever speaks another protocol waits for an answer.
                 let known = [HANDSHAKE, 3];
                 let begins_well = new.iter().zip(known).all(|(byte, known)| *byte == known);
-                return if begins_well { self.wait_for(5 - new.len()) } else { Err(self.no_record()) };
+                return if begins_well { Ok(Read::More(5 - new.len())) } else { Err(self.no_record()) };
             };
             if (kind, major) != (HANDSHAKE, 3) {
                 return Err(self.no_record());
@@ -101,6 +105,9 @@ impl Reader {
             if length == 0 || length > LONGEST_RECORD {
                 return Err(self.no_record());
             }
+            if self.looked + 5 + length > LONGEST {
+                return Err(Unreadable::TooLong);
+            }
             self.looked += 5;
             self.left = length;
         }
@@ -109,10 +116,6 @@ impl Reader {
     /// Within a hello it is a broken one; at the very beginning it is something else.
     fn no_record(&self) -> Unreadable {
         if self.looked == 0 { Unreadable::NotTls } else { Unreadable::Malformed }
-    }
-
-    fn wait_for(&self, more: usize) -> Result<Read, Unreadable> {
-        if self.looked + more > LONGEST { Err(Unreadable::TooLong) } else { Ok(Read::More(more)) }
     }
 }
 
