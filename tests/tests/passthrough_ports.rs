@@ -178,13 +178,7 @@ passthrough = "pool"
 
 #[test]
 fn every_byte_arrives_by_tcp_and_udp_whatever_happens_to_the_daemon() -> Done {
-    needs!(
-        Need::Root,
-        Need::Ebpf,
-        Need::Weir,
-        Need::Program("ethtool"),
-        Need::Program("nft")
-    );
+    needs!(Need::Root, Need::Ebpf, Need::Weir, Need::Program("ethtool"), Need::Program("nft"));
     let mut scene = Scene::up("")?;
 
     // 1. All sizes; the servers see the edge, at one of its own ports.
@@ -199,7 +193,9 @@ fn every_byte_arrives_by_tcp_and_udp_whatever_happens_to_the_daemon() -> Done {
             socket.connect(to)?;
             let mut froms = Vec::new();
             for length in [0, 1, 2, 511, 1200, 1400] {
-                froms.push(echo(&socket, length as u64 + 1, length).with_context(|| format!("{length} by {to}"))?);
+                froms.push(
+                    echo(&socket, length as u64 + 1, length).with_context(|| format!("{length} by {to}"))?,
+                );
             }
             froms.dedup();
             ensure!(froms.len() == 1, "one flow has one source: {froms:?}");
@@ -259,7 +255,10 @@ fn every_byte_arrives_by_tcp_and_udp_whatever_happens_to_the_daemon() -> Done {
         })();
         stop.store(true, Ordering::Relaxed);
         for client in clients {
-            client.join().unwrap_or_else(|_| anyhow::bail!("a client panicked")).context("an exchange broke")?;
+            client
+                .join()
+                .unwrap_or_else(|_| anyhow::bail!("a client panicked"))
+                .context("an exchange broke")?;
         }
         happened
     })?;
@@ -278,11 +277,14 @@ fn health_and_drain_decide_who_gets_new_flows_and_a_dead_servers_clients_are_res
     let scene = Scene::up("")?;
     let count = || scene.servers.iter().map(Exchange::served).collect::<Vec<_>>();
     // Connections that stay: some at each server.
-    let connect = || scene.lab.visitor.run(|| TcpStream::connect_timeout(&at(EDGE), PATIENCE))?.context("no connection");
+    let connect = || {
+        scene.lab.visitor.run(|| TcpStream::connect_timeout(&at(EDGE), PATIENCE))?.context("no connection")
+    };
     let held = (0..8).map(|_| connect()).collect::<anyhow::Result<Vec<_>>>()?;
     let flows = wait::until("all are told of", PATIENCE, || {
         let flows = scene.flows()?;
-        let open = flows["flows"].as_array().context("no list")?.iter().filter(|flow| flow["state"] == "open");
+        let open =
+            flows["flows"].as_array().context("no list")?.iter().filter(|flow| flow["state"] == "open");
         let open: Vec<Value> = open.cloned().collect();
         Ok((open.len() == held.len()).then_some(open))
     })?;
@@ -300,7 +302,10 @@ fn health_and_drain_decide_who_gets_new_flows_and_a_dead_servers_clients_are_res
     ensure!(drained.code == 0, "{}", drained.stderr);
     wait::until_true("the kernel knows of the drain", PATIENCE, || {
         let before = count();
-        scene.lab.visitor.run(|| (0..8).try_for_each(|seed| exchange(at(EDGE), seed + 1, 10, 10).map(drop)))??;
+        scene
+            .lab
+            .visitor
+            .run(|| (0..8).try_for_each(|seed| exchange(at(EDGE), seed + 1, 10, 10).map(drop)))??;
         Ok(count()[0] == before[0])
     })?;
     let stays = held.iter().find(at_one).context("nobody is at one")?;
@@ -325,12 +330,17 @@ fn health_and_drain_decide_who_gets_new_flows_and_a_dead_servers_clients_are_res
             let mut stream = stream;
             match stream.read(&mut [0]) {
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(()),
-                other => stream.write_all(b"x").and_then(|()| Err(std::io::Error::other(format!("{other:?}")))),
+                other => {
+                    stream.write_all(b"x").and_then(|()| Err(std::io::Error::other(format!("{other:?}"))))
+                }
             }
         })?;
         told.context("a client of the dead server is not reset")?;
     }
-    scene.lab.visitor.run(|| (0..20).try_for_each(|seed| exchange(at(EDGE), seed + 1, 10, 10).map(drop)))??;
+    scene
+        .lab
+        .visitor
+        .run(|| (0..20).try_for_each(|seed| exchange(at(EDGE), seed + 1, 10, 10).map(drop)))??;
     Ok(())
 }
 
@@ -348,9 +358,11 @@ fn servers_may_see_the_client_itself_over_narrow_links_and_vlans() -> Done {
     ensure!(seen.client.ip() == IpAddr::V4(VISITOR), "{seen:?}");
     scene.exchange_all(1)?;
     // A narrower way to the servers than to the client.
-    for (namespace, interfaces) in
-        [(&scene.lab.edge, ["one", "two"]), (&scene.lab.one, ["edge", "edge"]), (&scene.lab.two, ["edge", "edge"])]
-    {
+    for (namespace, interfaces) in [
+        (&scene.lab.edge, ["one", "two"]),
+        (&scene.lab.one, ["edge", "edge"]),
+        (&scene.lab.two, ["edge", "edge"]),
+    ] {
         let script = interfaces.map(|name| format!("link set {name} mtu 1300")).join("\n");
         ip(&["-n", namespace.name(), "-batch", "-"], &script)?;
     }

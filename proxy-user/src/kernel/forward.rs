@@ -105,7 +105,15 @@ impl Forwarder {
         let program = Program::load(&pins)?;
         let maps = Maps::open(&pins)?;
         let (written, held) = (Written::default(), sweep::Held::default());
-        Ok(Self { pins, maps, program, written, held, swept: Swept::default(), nudger: nudge::Nudger::default() })
+        Ok(Self {
+            pins,
+            maps,
+            program,
+            written,
+            held,
+            swept: Swept::default(),
+            nudger: nudge::Nudger::default(),
+        })
     }
 
     /// Makes the kernel carry what is wanted and can be. On a fault nothing of it is worse than before.

@@ -36,7 +36,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     for round in 0..=options.rounds {
         for work in Work::ALL {
             for way in Way::ALL {
-                let cost = stage.measure(way, work, round == 0).with_context(|| format!("{way:?}, {work:?}"))?;
+                let cost =
+                    stage.measure(way, work, round == 0).with_context(|| format!("{way:?}, {work:?}"))?;
                 // Round 0 warms up.
                 if round > 0 {
                     results.entry((way, work)).or_default().push(cost);

@@ -50,9 +50,8 @@ pub struct Seen {
 impl Exchange {
     /// Over TCP.
     pub fn serve(namespace: &Namespace, addr: SocketAddr) -> anyhow::Result<Self> {
-        let listener = namespace
-            .run(|| TcpListener::bind(addr))?
-            .with_context(|| format!("can't listen on {addr}"))?;
+        let listener =
+            namespace.run(|| TcpListener::bind(addr))?.with_context(|| format!("can't listen on {addr}"))?;
         setsockopt(&listener, sockopt::ReceiveTimeout, &TimeVal::new(0, LOOK_EVERY))?;
         let exchange = Self::new(addr);
         let (wanted, served) = (exchange.wanted.clone(), exchange.served.clone());
@@ -71,7 +70,8 @@ impl Exchange {
 
     /// Over UDP: each datagram comes back with its receiver's and its sender's address behind it.
     pub fn serve_datagrams(namespace: &Namespace, addr: SocketAddr) -> anyhow::Result<Self> {
-        let socket = namespace.run(|| UdpSocket::bind(addr))?.with_context(|| format!("can't bind {addr}"))?;
+        let socket =
+            namespace.run(|| UdpSocket::bind(addr))?.with_context(|| format!("can't bind {addr}"))?;
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(0, LOOK_EVERY))?;
         let exchange = Self::new(addr);
         let (wanted, served) = (exchange.wanted.clone(), exchange.served.clone());

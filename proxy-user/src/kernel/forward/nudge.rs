@@ -38,7 +38,12 @@ impl Nudger {
         let family = if client.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         if place.is_none() {
             // Of IPPROTO_RAW: whoever sends writes the IP header too.
-            match socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, SockProtocol::Raw) {
+            match socket(
+                family,
+                SockType::Raw,
+                SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+                SockProtocol::Raw,
+            ) {
                 Ok(socket) => *place = Some(socket),
                 Err(error) => {
                     tracing::info!(%error, "clients of a dead server are reset only when they send something");
@@ -122,7 +127,8 @@ fn pseudo(from: IpAddr, to: IpAddr) -> Vec<u8> {
 /// RFC 1071, of an even number of bytes.
 fn checksum(bytes: impl Iterator<Item = u8>) -> u16 {
     let bytes: Vec<u8> = bytes.collect();
-    let sum = bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum::<u32>();
+    let sum =
+        bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum::<u32>();
     let folded = (sum & 0xffff) + (sum >> 16);
     !((folded & 0xffff) + (folded >> 16)) as u16
 }

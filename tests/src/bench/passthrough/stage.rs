@@ -57,18 +57,24 @@ impl Stage {
                 &lab.internet,
                 format!(
                     "route add 10.0.0.0/24 via {EDGE}\n{}",
-                    (0..CLIENTS).map(|nth| format!("address add 198.51.100.{}/24 dev edge\n", 100 + nth)).collect::<String>()
+                    (0..CLIENTS)
+                        .map(|nth| format!("address add 198.51.100.{}/24 dev edge\n", 100 + nth))
+                        .collect::<String>()
                 ),
             ),
             (
                 &lab.edge,
-                (0..SERVERS).map(|nth| format!("route add 10.0.0.{} dev one src 10.0.0.1\n", 20 + nth)).collect(),
+                (0..SERVERS)
+                    .map(|nth| format!("route add 10.0.0.{} dev one src 10.0.0.1\n", 20 + nth))
+                    .collect(),
             ),
             (
                 &lab.one,
                 format!(
                     "route add 198.51.100.0/24 via 10.0.0.1 dev edge onlink\n{}",
-                    (0..SERVERS).map(|nth| format!("address add 10.0.0.{}/32 dev edge\n", 20 + nth)).collect::<String>()
+                    (0..SERVERS)
+                        .map(|nth| format!("address add 10.0.0.{}/32 dev edge\n", 20 + nth))
+                        .collect::<String>()
                 ),
             ),
         ] {
@@ -85,7 +91,8 @@ impl Stage {
         let stage = Self { haproxy, weir, lab };
         wait::until_true("the kernel carries connections", PATIENCE, || {
             let status = stage.weir.status()?;
-            let entrypoints = status["forwarding"]["entrypoints"].as_array().context("no entrypoints")?.clone();
+            let entrypoints =
+                status["forwarding"]["entrypoints"].as_array().context("no entrypoints")?.clone();
             Ok(!entrypoints.is_empty() && entrypoints.iter().all(|one| one.get("why_not").is_none()))
         })
         .with_context(|| stage.weir.log_text())?;

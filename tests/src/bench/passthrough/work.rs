@@ -45,7 +45,13 @@ impl Work {
     }
 
     /// Does it from a namespace, and says what it cost.
-    pub fn measure(self, client: &Namespace, to: SocketAddr, proxy: Option<u32>, short: bool) -> anyhow::Result<f64> {
+    pub fn measure(
+        self,
+        client: &Namespace,
+        to: SocketAddr,
+        proxy: Option<u32>,
+        short: bool,
+    ) -> anyhow::Result<f64> {
         let part = if short { 10 } else { 1 };
         let before = cpu(proxy)?;
         let used = || -> anyhow::Result<f64> { Ok((cpu(proxy)? - before).as_secs_f64()) };
@@ -69,7 +75,8 @@ impl Work {
 fn cpu(proxy: Option<u32>) -> anyhow::Result<Duration> {
     let own = getrusage(UsageWho::RUSAGE_SELF)?;
     let time = |value: nix::sys::time::TimeVal| {
-        Duration::from_secs(value.tv_sec().unsigned_abs()) + Duration::from_micros(value.tv_usec().unsigned_abs())
+        Duration::from_secs(value.tv_sec().unsigned_abs())
+            + Duration::from_micros(value.tv_usec().unsigned_abs())
     };
     let own = time(own.user_time()) + time(own.system_time());
     Ok(own + proxy.map(cpu_of).transpose()?.unwrap_or_default())
