@@ -100,13 +100,13 @@ impl Balancer {
         }
     }
 
+    pub fn slow_start(&self) -> Duration {
+        self.slow_start
+    }
+
     /// Likewise of a connection that nothing is known of but where it comes from.
     pub fn wanted_of_connection(&self, client: IpAddr) -> Wanted {
         Wanted { hash: self.hash_by.as_ref().map_or(0, |_| key::of_client(client)), known: None }
-    }
-
-    pub fn slow_start(&self) -> Duration {
-        self.slow_start
     }
 
     /// Whether it goes by how long servers take.
