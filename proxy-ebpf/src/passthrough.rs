@@ -84,7 +84,7 @@ pub fn forward(ctx: &TcContext) -> Result<i32, Stop> {
     let settings = settings().ok_or(Stop::NotOurs)?;
     let room = room().ok_or(Stop::NotOurs)?;
     let skb = Skb::of(ctx);
-    if skb.is_of_a_vlan() {
+    if !skb.is_for_us() || skb.is_of_a_vlan() {
         return Err(Stop::NotOurs);
     }
     let mut seen = look(ctx, &mut room.packet, &mut room.quote);
@@ -112,9 +112,6 @@ fn packet(skb: Skb, settings: &Settings, room: &mut Room) -> Result<i32, Stop> {
     let flow = unsafe { &mut *flow };
     let service = flow.service;
     let refused = |reason| Stop::Refused { service, reason };
-    if let Some(fault) = room.packet.fault.reason() {
-        return Err(refused(fault));
-    }
     if room.packet.hops <= 1 {
         return Err(refused(StopReason::Hops));
     }

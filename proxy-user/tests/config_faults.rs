@@ -1192,6 +1192,21 @@ fn what_is_said_of_passthrough_by_port_is_checked() {
             ],
         ),
         (
+            "[entrypoint.u]\nbind = '127.0.0.1:53'\nprotocol = 'udp'\n[[route]]\nentrypoint = 'u'\npassthrough = 'app'",
+            &[
+                "[W027]: weir.toml:6:15: route `u`: only the kernel carries UDP, as entrypoint `u` has it, and `kernel.interfaces` \
+               names none",
+            ],
+        ),
+        (
+            "[entrypoint.u]\nbind = '127.0.0.1:53'\nprotocol = 'udp'\n[[route]]\nentrypoint = 'u'\npassthrough = 'x'\n\
+             [service.x]\nservers = '10.0.0.2:53'\noffload = 'off'\n[kernel]\ninterfaces = 'eth0'",
+            &[
+                "[W027]: weir.toml:6:15: route `u`: only the kernel carries UDP, as entrypoint `u` has it, and `offload` of service \
+               `x` is `off`",
+            ],
+        ),
+        (
             "[service.x]\nservers = '10.0.0.2:25'\nsource = 'keep'\noffload = 'off'\nsend_proxy = 'v2'",
             &[
                 "[W027]: weir.toml:3:10: service `x`: `source = \"keep\"` and `offload = \"off\"`: only the kernel keeps the client's \

@@ -38,6 +38,9 @@ fn ipv4(frame: &impl Frame, packet: &mut Packet, quote: &mut Quote) -> Result<Se
     let transport = NETWORK + header;
     let (source, destination) = (mapped(ip.source.read()), mapped(ip.destination.read()));
     let fragment = ip.has_more_fragments();
+    if !is_one_v4(source) {
+        return Ok(Seen::Other);
+    }
     match ip.protocol {
         protocol @ (TCP | UDP) => {
             packet.is_v6 = false;
@@ -66,8 +69,8 @@ fn ipv6(frame: &impl Frame, packet: &mut Packet, quote: &mut Quote) -> Result<Se
     }
     let length = ip.payload_length().saturating_add(HEADER);
     let (source, destination) = (ip.source.read(), ip.destination.read());
-    // They would be taken for IPv4's. The stack throws them away.
-    if is_mapped(source) || is_mapped(destination) {
+    // Such a destination would be taken for IPv4's. The stack throws both away.
+    if !is_one_v6(source) || is_mapped(destination) {
         return Ok(Seen::Other);
     }
     match ip.next_header {
@@ -286,6 +289,24 @@ const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
 #[inline(always)]
 fn mapped([address]: [u32; 1]) -> Address {
     [0, 0, MAPPED, address]
+}
+
+/// Whether an address can be one other host's. What comes from anywhere else, the stack throws away.
+#[inline(always)]
+fn is_one_v4(source: Address) -> bool {
+    const LOOPBACK: u8 = 127;
+    const MULTICAST: u8 = 224;
+    let [first, ..] = source[3].to_ne_bytes();
+    first != 0 && first != LOOPBACK && first < MULTICAST
+}
+
+/// As [`is_one_v4`].
+#[inline(always)]
+fn is_one_v6(source: Address) -> bool {
+    const MULTICAST: u8 = 0xff;
+    let [first, ..] = source[0].to_ne_bytes();
+    // What begins with zeros is nobody, ourselves, or IPv4 in disguise.
+    first != MULTICAST && (source[0] | source[1]) != 0
 }
 
 /// Whether an address is IPv4's.

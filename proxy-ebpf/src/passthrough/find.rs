@@ -29,8 +29,12 @@ pub fn of_packet(skb: Skb, settings: &Settings, room: &mut Room, now: u64) -> Re
     if (settings.is_ours(port) || settings.has(settings::REPLIES_ANYWHERE))
         && let Some(flow) = of_reply(&room.packet.key, &mut room.client)
     {
-        let known = Known { flow, side: Side::Server };
-        return alive(known, room.packet.is_tcp());
+        // SAFETY: an element of a map; what is read is never changed.
+        let service = unsafe { (*flow).service };
+        if let Some(fault) = room.packet.fault.reason() {
+            return Err(Stop::Refused { service, reason: fault });
+        }
+        return alive(Known { flow, side: Side::Server }, room.packet.is_tcp());
     }
 
     // 2. A client's?

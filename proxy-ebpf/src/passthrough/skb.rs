@@ -43,6 +43,14 @@ impl Skb {
         u64::from(unsafe { (*self.0).len })
     }
 
+    /// Whether the frame is addressed to the host. Others are seen too, while somebody listens in on the interface.
+    #[inline(always)]
+    pub fn is_for_us(self) -> bool {
+        const PACKET_HOST: u32 = 0;
+        // SAFETY: as above.
+        unsafe { (*self.0).pkt_type == PACKET_HOST }
+    }
+
     /// Whether it has a tag that names a VLAN: then it is for that VLAN's interface.
     #[inline(always)]
     pub fn is_of_a_vlan(self) -> bool {

@@ -63,7 +63,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         maintenance: maintenance::all(&written, &routes, findings),
         entrypoints,
         routes,
-        carried: carried.into_iter().map(|placed| placed.route).collect(),
+        carried: carried.iter().map(|placed| placed.route.clone()).collect(),
         middleware: chains.into_all(),
     };
     let lost = findings.lost("entrypoint") || findings.lost_within("entrypoint");
@@ -74,6 +74,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
             .error_without_place(Code::NoEntrypoint, Some(&first), message)
             .hint("add one: `[entrypoint.http]` with `bind = \"0.0.0.0:80\"`");
     }
+    passthrough::datagrams(&carried, &config, findings);
     acme::warn(&written, &config, findings);
     source_limit::that_never_apply(&written, &config, findings);
     unused::warn(&written, &config, findings);

@@ -140,7 +140,7 @@ pub fn exchange_over(stream: &TcpStream, seed: u64, up: u64, down: u64) -> anyho
 /// Sends a datagram and waits for it to come back, once. To be called inside of the client's namespace.
 pub fn echo(socket: &UdpSocket, seed: u64, length: usize) -> anyhow::Result<SocketAddr> {
     socket.set_read_timeout(Some(PATIENCE))?;
-    let mut stream = Stream(seed);
+    let mut stream = Stream::of(seed);
     let mut datagram = vec![0; length];
     stream.fill(&mut datagram);
     socket.send(&datagram).context("can't send")?;
@@ -172,7 +172,7 @@ fn serve_one(stream: &TcpStream) -> anyhow::Result<()> {
 }
 
 fn send(mut stream: &TcpStream, seed: u64, mut left: u64) -> anyhow::Result<()> {
-    let mut bytes = Stream(seed);
+    let mut bytes = Stream::of(seed);
     let mut piece = vec![0; PIECE];
     while left > 0 {
         let length = left.min(PIECE as u64) as usize;
@@ -184,7 +184,7 @@ fn send(mut stream: &TcpStream, seed: u64, mut left: u64) -> anyhow::Result<()> 
 }
 
 fn take(mut stream: &TcpStream, seed: u64, mut left: u64) -> anyhow::Result<()> {
-    let mut bytes = Stream(seed);
+    let mut bytes = Stream::of(seed);
     let (mut piece, mut wanted) = (vec![0; PIECE], vec![0; PIECE]);
     while left > 0 {
         let most = left.min(PIECE as u64) as usize;
@@ -217,16 +217,37 @@ fn read_report(said: &[u8]) -> anyhow::Result<(bool, SocketAddr)> {
     Ok((said[0] == SOUND, SocketAddr::new(IpAddr::from(octets).to_canonical(), port)))
 }
 
-/// Bytes that follow from a seed, whatever the pieces in which they are made: those of an xorshift.
-struct Stream(u64);
+/// Bytes that follow from a seed, whatever the pieces in which they are made. They repeat after a length that no segment and
+/// no buffer has a multiple of.
+struct Stream {
+    pattern: Vec<u8>,
+    at: usize,
+}
+
+/// A prime.
+const PERIOD: usize = 65_521;
 
 impl Stream {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for byte in bytes {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            *byte = (self.0 >> 24) as u8;
+    fn of(seed: u64) -> Self {
+        let mut state = seed | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_be_bytes()
+        };
+        let mut pattern: Vec<u8> = (0..PERIOD.div_ceil(8)).flat_map(|_| next()).collect();
+        pattern.truncate(PERIOD);
+        Self { pattern, at: 0 }
+    }
+
+    fn fill(&mut self, mut bytes: &mut [u8]) {
+        while !bytes.is_empty() {
+            let length = bytes.len().min(PERIOD - self.at);
+            let (now, rest) = bytes.split_at_mut(length);
+            now.copy_from_slice(&self.pattern[self.at..self.at + length]);
+            self.at = (self.at + length) % PERIOD;
+            bytes = rest;
         }
     }
 }

@@ -46,10 +46,11 @@ impl Forwarder {
     pub fn status(&self) -> Result<ForwardStatus, KernelFault> {
         let swept = &self.swept;
         let mut services: BTreeMap<String, ServiceFigures> = BTreeMap::new();
-        for (slot, name) in (0u16..).zip(self.maps.service_names()?) {
+        // Known here: only counters have to be asked for.
+        for (slot, name) in (0u16..).zip(self.written.names()) {
             let Some(name) = name else { continue };
             let counted = self.maps.service_counters(slot)?;
-            let service = name.as_str();
+            let service = &**name;
             let figures = services.entry(service.to_owned()).or_insert_with(|| ServiceFigures {
                 service: service.to_owned(),
                 ..ServiceFigures::default()
@@ -68,7 +69,7 @@ impl Forwarder {
             }
         }
         let mut servers = Vec::new();
-        for (slot, server) in (0u16..).zip(self.maps.servers()?).skip(1) {
+        for (slot, server) in (0u16..).zip(self.written.servers()).skip(1) {
             if server.state == ServerState::Vacant as u16 {
                 continue;
             }

@@ -222,6 +222,16 @@ impl Written {
         Ok(())
     }
 
+    /// By slot.
+    pub fn names(&self) -> &[Option<String>] {
+        &self.services
+    }
+
+    /// By slot.
+    pub fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
     /// The dead servers' slots, with their incarnations.
     pub fn dead(&self) -> BTreeMap<u16, u32> {
         let servers = (0u16..).zip(&self.servers);
