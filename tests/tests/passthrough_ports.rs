@@ -246,7 +246,6 @@ fn every_byte_arrives_by_tcp_and_udp_whatever_happens_to_the_daemon() -> Done {
             )?;
             ensure!(flows["all"].as_u64() > Some(0), "flows are told of without a daemon: {flows}");
             scene.weir = Weir::start(lab, &toml(lab, ""))?;
-            scene.wait_until_carried()?;
             more("exchanges go on with the next daemon", 8)?;
             scene.weir.rewrite_config(&toml(lab, "timeouts = { idle = \"2h\" }"))?;
             wait::until_true("the configuration is taken over", 3 * PATIENCE, || {
