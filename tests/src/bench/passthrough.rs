@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context, ensure};
 use serde_json::{Map, json};
 
-use super::rounded;
+use super::{rounded, sni_relay};
 
 mod soak;
 mod stage;
@@ -61,7 +61,15 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         ratios.insert(key.to_owned(), rounded(ratio));
         say(options, &format!("{key:<40} {ratio:.2}"));
     }
+    let relay = sni_relay::run(options.rounds).context("the relay by name")?;
+    ratios.insert("sni_relay_cpu_per_gb_vs_haproxy".to_owned(), rounded(relay.ratio()));
+    say(options, &format!("{:<40} {:.2}", "sni_relay_cpu_per_gb_vs_haproxy", relay.ratio()));
     let mut figures = Map::new();
+    for (name, cost) in
+        [("sni_relay", relay.ours), ("sni_relay_haproxy", relay.haproxy), ("sni_relay_direct", relay.direct)]
+    {
+        figures.insert(format!("{name}_cpu_s_per_gb"), rounded(cost));
+    }
     for (way, work) in results.keys() {
         figures.insert(format!("{}_{}", way.name(), work.name()), rounded(least(*way, *work)));
     }

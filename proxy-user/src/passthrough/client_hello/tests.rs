@@ -114,7 +114,7 @@ fn a_hello_may_be_longer_than_a_record_but_not_endless() {
         let whole = in_records(&message, LONGEST_RECORD);
         match at_once(&whole) {
             Ok(Read::Whole(hello)) => {
-                assert!(read && hello.name.as_deref() == Some("a.example"), "{padding}")
+                assert!(read && hello.name.as_deref() == Some("a.example"), "{padding}");
             }
             other => assert!(!read && other == Err(Unreadable::TooLong), "{padding}: {other:?}"),
         }

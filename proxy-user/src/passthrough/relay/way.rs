@@ -150,13 +150,10 @@ impl<'a> Way<'a> {
     }
 
     fn splice(&mut self, pipes: &Pipes) -> io::Result<usize> {
-        let mut pipe = match pipes.take() {
-            Ok(pipe) => pipe,
-            // Out of descriptors: slower, but it goes on.
-            Err(_) => {
-                self.bulk = false;
-                return self.copy(pipes);
-            }
+        let Ok(mut pipe) = pipes.take() else {
+            // Too many, or out of descriptors: slower, but it goes on.
+            self.bulk = false;
+            return self.copy(pipes);
         };
         let read = self.from.try_io(Interest::READABLE, || pipe.fill(self.from));
         match read {

@@ -301,6 +301,7 @@ fn on_outage(
 }
 
 /// One connection, one route.
+#[expect(clippy::mutable_key_type, reason = "a pattern is compared by its text, and that stays")]
 fn same_connections(placed: &[Placed<'_>], written: &Merged<'_>, findings: &mut Findings) {
     let mut known: HashMap<(EntrypointId, &HostMatch), usize> = HashMap::new();
     for (nth, Placed { route, file, at }) in placed.iter().enumerate() {
