@@ -84,8 +84,6 @@ pub struct Quote {
     /// Where the header of the packet that it is about does.
     pub network: usize,
     pub transport: usize,
-    /// From the IP header on.
-    pub length: usize,
     /// Who says so.
     pub from: Address,
     /// That packet's way, backwards: how a reply to it would come in.

@@ -115,6 +115,10 @@ fn packet(skb: Skb, settings: &Settings, room: &mut Room) -> Result<i32, Stop> {
     if room.packet.hops <= 1 {
         return Err(refused(StopReason::Hops));
     }
+    if side == Side::Server && settings.has(settings::STRICT_PATH) && !find::comes_by_its_way(skb, room, flow)
+    {
+        return Err(refused(StopReason::WrongInterface));
+    }
 
     // 2. Its new ends, and the way there.
     let ends = match side {
@@ -128,10 +132,6 @@ fn packet(skb: Skb, settings: &Settings, room: &mut Room) -> Result<i32, Stop> {
     };
     let length = skb.length_of_parts(&room.packet);
     let way = route::find(skb, room, &ends, length, side, flow).map_err(refused)?;
-    if side == Side::Server && settings.has(settings::STRICT_PATH) && !find::comes_by_its_way(skb, room, flow)
-    {
-        return Err(refused(StopReason::WrongInterface));
-    }
 
     // 3. Its new headers.
     if room.packet.is_tcp() && room.packet.segment.syn {
@@ -173,8 +173,10 @@ fn error(skb: Skb, settings: &Settings, room: &mut Room) -> Result<i32, Stop> {
             (to_server, from_server)
         }
     };
+    // It goes the way of its flow's packets. Nobody is told by an error that an error is too long.
     room.packet.is_v6 = room.quote.is_v6;
-    let way = route::find(skb, room, &outside, room.quote.length, side, flow).map_err(refused)?;
+    room.packet.key.protocol = room.quote.key.protocol;
+    let way = route::find(skb, room, &outside, 0, side, flow).map_err(|_| refused(StopReason::NoRoute))?;
 
     // 3. Its new headers.
     let mut edit = skb;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -71,6 +71,13 @@ pub enum ClientBody {
     Http1(from_client::Body),
     Http2(Incoming),
     Http3(Box<http3::Body>),
+}
+
+/// Who hears what a server says before its answer, in the client's protocol.
+#[derive(Debug)]
+pub enum Listener {
+    Http1(from_client::Listener),
+    Http3(http3::Listener),
 }
 
 /// A request's body on its way to a server.
@@ -135,11 +142,22 @@ impl From<http3::Body> for ClientBody {
 }
 
 impl ClientBody {
-    /// Who hears, on the client's side, what a server says before its answer. Only HTTP/1.1 has a way to pass it on.
-    pub fn listener(&self) -> Option<from_client::Listener> {
+    /// Who hears, on the client's side, what a server says before its answer. hyper's HTTP/2 has no way to pass it on.
+    pub fn listener(&self) -> Option<Listener> {
         match self {
-            Self::Http1(body) => body.listener(),
-            Self::Http2(_) | Self::Http3(_) => None,
+            Self::Http1(body) => body.listener().map(Listener::Http1),
+            Self::Http2(_) => None,
+            Self::Http3(body) => Some(Listener::Http3(body.listener())),
+        }
+    }
+}
+
+impl Listener {
+    /// Passes an informational head on.
+    pub fn hear(&self, head: &response::Parts) {
+        match self {
+            Self::Http1(listener) => listener.hear(head),
+            Self::Http3(listener) => listener.hear(head),
         }
     }
 }

@@ -110,8 +110,7 @@ pub fn trailers_towards_server(trailers: &mut HeaderMap) {
 
 /// Makes a server's fields those that the client gets.
 pub fn towards_client(headers: &mut HeaderMap, request_id: &HeaderValue) {
-    let found = Found::among(headers);
-    strip_hop_by_hop(headers, &found);
+    strip_hop_by_hop(headers, &Found::in_answer(headers));
     headers.insert(REQUEST_ID, request_id.clone());
 }
 
@@ -131,18 +130,38 @@ struct Found {
 }
 
 impl Found {
+    /// What matters of an answer.
+    fn in_answer(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for name in headers.keys() {
+            // The length tells most names apart from these.
+            if matches!(name.as_str().len(), 2 | 7 | 10 | 16 | 17 | 18 | 19) {
+                found.is_of_one_hop(name.as_str());
+            }
+        }
+        found
+    }
+
+    fn is_of_one_hop(&mut self, name: &str) -> bool {
+        match name {
+            "connection" => self.connection = true,
+            "te" => self.te = true,
+            "transfer-encoding"
+            | "upgrade"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "keep-alive"
+            | "proxy-connection" => self.hop_by_hop = true,
+            _ => return false,
+        }
+        true
+    }
+
     fn among(headers: &HeaderMap) -> Self {
         let mut found = Self::default();
         for name in headers.keys() {
             match name.as_str() {
-                "connection" => found.connection = true,
-                "te" => found.te = true,
-                "transfer-encoding"
-                | "upgrade"
-                | "proxy-authenticate"
-                | "proxy-authorization"
-                | "keep-alive"
-                | "proxy-connection" => found.hop_by_hop = true,
+                name if found.is_of_one_hop(name) => {}
                 "expect" => found.expect = true,
                 "forwarded" | "cf-connecting-ip" | "x-forwarded-port" | "x-forwarded-host" => {
                     found.claims = true;
@@ -158,7 +177,11 @@ impl Found {
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap, found: &Found) {
-    if found.connection {
+    // What most connections say names nothing else than what goes anyway.
+    let usual = |value: &HeaderValue| matches!(value.as_bytes(), b"keep-alive" | b"close");
+    if found.connection && headers.get_all(header::CONNECTION).iter().all(usual) {
+        headers.remove(header::CONNECTION);
+    } else if found.connection {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
             .iter()

@@ -2,11 +2,12 @@
 //! name for each way to break them ([`Fault`]).
 //!
 //! Whatever two readers of one stream could read differently is refused. What a client may take its time for is watched by
-//! one ticker per worker ([`patience`]).
+//! one ticker per worker ([`patience`]), and how often it may change its mind by a budget per connection ([`given_up`]).
 
 use std::borrow::Cow;
 
 pub mod fault;
+pub mod given_up;
 pub mod http1;
 pub mod link;
 pub mod patience;

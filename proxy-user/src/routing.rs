@@ -78,7 +78,7 @@ impl<T> Router<T> {
                 }
                 HostMatch::Any => &mut router.any,
             };
-            paths.insert(rank, &rule.path);
+            paths.insert(rank, rule);
         }
         let hosts = router.exact.values_mut().chain(router.wildcard.values_mut());
         let others = router.by_pattern.iter_mut().chain([&mut router.any]);

@@ -78,7 +78,7 @@ pub struct Snapshot {
     pub assets: Assets,
     /// Who is drained. One and the same for all snapshots, which note it in their servers.
     pub drains: Arc<Drains>,
-    by_address: HashMap<EntrypointAddr, usize>,
+    by_address: HashMap<EntrypointAddr, usize, foldhash::fast::RandomState>,
 }
 
 #[derive(Debug)]
@@ -263,6 +263,8 @@ fn running_entrypoint(
         .map(|tls| Http3::new(tls.clone(), &entrypoint.bind, &entrypoint.limits))
         .transpose()
         .map_err(|error| SnapshotFault::EntrypointTls { entrypoint: entrypoint.name.clone(), error })?;
+    // Most routes have no middleware: one and the same for all of them stays in the processor's cache.
+    let no_chain = Arc::new(Chain::default());
     let routes = config
         .routes
         .iter()
@@ -270,12 +272,13 @@ fn running_entrypoint(
         .flat_map(|route| {
             let chain = entrypoint.middleware.iter().chain(&route.middleware);
             let chain = Chain::new(chain.map(|id| middleware[id.0].clone()));
+            let chain = if chain.is_empty() { no_chain.clone() } else { Arc::new(chain) };
             rules(
                 config,
                 route,
                 Destination {
                     route: route.name.clone(),
-                    chain: Arc::new(chain),
+                    chain,
                     service: route.service.map(|id| services[id.0].clone()),
                     pages: by_status(&route.pages, pages),
                 },

@@ -119,7 +119,7 @@ fn a_host_that_does_not_forward_carries_the_same() {
 }
 
 #[test]
-fn the_documentation_names_every_reason_and_state() {
+fn every_reason_and_state_is_in_the_documentation_too() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/kernel-passthrough.md");
     let page = std::fs::read_to_string(path).unwrap();
     let names = StopReason::ALL.map(StopReason::name).into_iter().chain(State::ALL.map(State::name));
@@ -130,8 +130,8 @@ fn the_documentation_names_every_reason_and_state() {
 
 fn run(edge: &mut Edge, from: Side, packet: &[u8]) -> Outcome {
     match from {
-        Side::Client => edge.from_client(packet),
-        Side::Server => edge.from_server(packet),
+        Side::Client => edge.client_sends(packet),
+        Side::Server => edge.server_sends(packet),
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::{net::TcpStream, sync::mpsc};
 use weir_lab::{
     lab::{
         SITE,
-        addresses::{HTTP, HTTPS},
+        addresses::{EDGE, HTTP, HTTPS},
         client::{Browser, body},
         frames::{
             self, ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS,
@@ -200,6 +200,87 @@ fn rapid_resets_end_the_connection_and_are_counted() -> Done {
     wait::until_true("it is counted", PATIENCE, || Ok(counted(&stand, "http2_flood")? == 1))?;
     assert_eq!(stand.visitor.get("/")?.status, 200);
     Ok(())
+}
+
+/// Asks for so many streams, ten at a time, and resets them once they are at work. Ends early when the connection does, and
+/// yields how many were reset.
+fn reset_at_work(raw: &mut Raw, first: u32, count: u32, path: &str, answered: bool) -> anyhow::Result<u32> {
+    let head = frames::get(path, &[]);
+    for ten in 0..count / 10 {
+        let streams = (0..10).map(|nth| first + 2 * (10 * ten + nth));
+        // The connection may end in the middle of this; why, it says.
+        for stream in streams.clone() {
+            let _ = raw.say_frame(HEADERS, END_HEADERS | END_STREAM, stream, &head);
+        }
+        let _ = raw.say_frame(PING, 0, 0, &[7; 8]);
+        let (mut pongs, mut heads) = (0, 0);
+        while pongs < 1 || (answered && heads < 10) {
+            match raw.frame_of(&[PING, HEADERS, GOAWAY]) {
+                Ok(frame) if frame.kind == PING => pongs += 1,
+                Ok(frame) if frame.kind == HEADERS => heads += 1,
+                Ok(end) => {
+                    assert_eq!(end.code(), frames::ENHANCE_YOUR_CALM);
+                    return Ok(10 * ten);
+                }
+                Err(why) => return Err(why.context(format!("after {} streams", 10 * ten))),
+            }
+        }
+        for stream in streams {
+            let _ = raw.say_frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+        }
+    }
+    Ok(count)
+}
+
+#[test]
+fn streams_reset_at_work_have_a_budget_and_those_of_many_clients_none() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = Stand::up_with(|_, toml| {
+        toml + &format!(
+            "\n[entrypoint.http]\nbind = [\"{HTTP}\"]\n\
+             [entrypoint.cdn]\nbind = [\"{EDGE}:8081\"]\n\
+             client_ip = {{ header = \"CF-Connecting-IP\", trust = [\"cloudflare\"] }}\n"
+        )
+    })?;
+    let mut other = http2(&stand)?;
+    for (path, answered) in [("/slow?ms=60000", false), ("/bytes?n=1000000", true)] {
+        let before = counted(&stand, "http2_flood")?;
+        let mut raw = Raw::connect(&stand.lab.visitor, HTTP)?;
+        raw.say(
+            [frames::PREFACE, &frames::Frame::new(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]).bytes()].concat(),
+        )?;
+        // All that a page asks for, given up when the visitor goes on to the next one.
+        assert_eq!(reset_at_work(&mut raw, 1, 150, path, answered)?, 150, "{path}");
+        raw.say_frame(HEADERS, END_HEADERS | END_STREAM, 301, &frames::get("/", &[]))?;
+        assert_eq!(raw.frame_of(&[HEADERS, GOAWAY])?.status(), Some(200), "{path}");
+        let more = reset_at_work(&mut raw, 303, 5000, path, answered)?;
+        assert!(more < 5000, "{path}: {more} more were taken");
+        wait::until_true("it is counted", PATIENCE, || Ok(counted(&stand, "http2_flood")? == before + 1))?;
+    }
+    other.say_frame(HEADERS, END_HEADERS | END_STREAM, 1, &frames::get("/", &[]))?;
+    assert_eq!(other.frame_of(&[HEADERS, GOAWAY])?.status(), Some(200), "the other connection is well");
+    // A CDN resets what its visitors give up, and carries others over the same connection.
+    let mut cdn = Raw::connect(&stand.lab.visitor, (EDGE, 8081).into())?;
+    cdn.begin_http2()?;
+    assert_eq!(reset_at_work(&mut cdn, 1, 1000, "/slow?ms=60000", false)?, 1000);
+    Ok(())
+}
+
+#[test]
+fn a_client_that_ends_its_side_of_http2_has_left() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = stand("", "")?;
+    let mut raw = http2(&stand)?;
+    raw.say_frame(HEADERS, END_HEADERS | END_STREAM, 1, &frames::get("/slow?ms=60000&left", &[]))?;
+    raw.say_frame(PING, 0, 0, &[7; 8])?;
+    raw.frame_of(&[PING])?;
+    raw.end()?;
+    raw.rest()?;
+    wait::until_true("its request was let go", PATIENCE, || {
+        let log = std::fs::read_to_string(stand.lab.folder().join("access.log")).unwrap_or_default();
+        let line = log.lines().find(|line| line.contains("&left"));
+        Ok(line.is_some_and(|line| line.contains("\"flags\":[\"client_left\"]")))
+    })
 }
 
 #[test]

@@ -15,6 +15,7 @@ use weir_lab::{
         client::{Browser, Target},
         http3::{self, Line},
         pinned,
+        raw::serve,
         stand::{PATIENCE, Stand},
         wait, weir,
     },
@@ -739,5 +740,43 @@ fn another_implementation_gets_pages_and_uploads() -> Done {
     python.arg(stand.lab.ca()).args([EDGE.to_string().as_str(), SITE]);
     let ran = weir::finish(python)?;
     assert!(ran.code == 0 && ran.stdout.trim().ends_with("fine"), "{ran:?}\n{}", stand.weir.log_text());
+    Ok(())
+}
+
+#[test]
+fn early_hints_come_before_the_answer() -> Done {
+    needs!(Need::Root, Need::Weir);
+    let stand = Stand::up_with(|lab, toml| {
+        with_http3(lab, toml)
+            + "\n[service.bytes]\nservers = [\"127.0.0.1:7100\"]\n[[route]]\nhost = \"{SITE}\"\n\
+               path = \"/hinted\"\nservice = \"bytes\"\n"
+                .replace("{SITE}", SITE)
+                .as_str()
+    })?;
+    serve(&stand.lab.edge, "127.0.0.1:7100", |_, mut raw| {
+        raw.head()?;
+        raw.say("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x\r\n\r\n".repeat(2))?;
+        raw.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
+    })?;
+    let browser = visitor(&stand)?;
+    let target = browser.target.clone();
+    let heads = browser.station().run(async move {
+        let line = Line::open(&target).await?;
+        let mut stream = line.begin(line.request("GET", "/hinted").body(())?).await?;
+        stream.finish().await?;
+        let mut heads = Vec::new();
+        while heads.last() != Some(&200) {
+            let head = stream.recv_response().await?;
+            let link = head.headers().get("link").map(|link| link.as_bytes().to_vec());
+            anyhow::ensure!(
+                head.status() == StatusCode::OK || link.as_deref() == Some(b"</a.css>"),
+                "{head:?}"
+            );
+            anyhow::ensure!(!head.headers().contains_key("connection"), "{head:?}");
+            heads.push(head.status().as_u16());
+        }
+        anyhow::Ok(heads)
+    })??;
+    assert_eq!(heads, [103, 103, 200]);
     Ok(())
 }

@@ -248,7 +248,7 @@ fn every_byte_arrives_by_tcp_and_udp_whatever_happens_to_the_daemon() -> Done {
             scene.weir = Weir::start(lab, &toml(lab, ""))?;
             more("exchanges go on with the next daemon", 8)?;
             scene.weir.rewrite_config(&toml(lab, "timeouts = { idle = \"2h\" }"))?;
-            wait::until_true("the configuration is taken over", PATIENCE, || {
+            wait::until_true("the configuration is taken over", 3 * PATIENCE, || {
                 Ok(scene.weir.status()?["generation"] == 2)
             })?;
             more("exchanges go on with another configuration", 8)

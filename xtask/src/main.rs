@@ -60,7 +60,7 @@ enum Task {
     Bench(Passed),
     /// Run every test
     Test(test::Arguments),
-    /// Feed the gate's logic with strange bytes, for a while
+    /// Feed the gate's logic and our parsers with strange bytes, for a while
     Fuzz(fuzz::Arguments),
     /// Run the gate's tests on Debian's kernels 6.1 and 6.12, in emulated VMs
     TestKernels(kernels::Arguments),

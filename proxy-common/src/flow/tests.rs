@@ -37,7 +37,8 @@ fn a_handshake_opens() {
 
 #[test]
 fn whom_the_server_forgets_and_whom_it_remembers() {
-    let cases: [(&str, &[(Side, Segment)], State); 12] = [
+    type Case<'a> = (&'a str, &'a [(Side, Segment)], State);
+    let cases: [Case<'_>; 12] = [
         ("half closed by the client", &[(Client, fin(102, 501))], State::ClientClosed),
         ("half closed by the server", &[(Server, fin(502, 101))], State::ServerClosed),
         (
@@ -149,6 +150,19 @@ fn a_flow_is_over_when_it_was_silent_for_too_long() {
         assert!(!flow(state).is_over(&timeouts, 0), "{state:?}");
     }
     assert!(timeouts.time_wait > 60 * SECOND, "longer than servers remember");
+}
+
+#[test]
+fn only_what_has_hardly_begun_or_was_reset_gives_way() {
+    for state in State::ALL {
+        let flow = Flow { state: state as u16, last_packet: 5, ..Flow::default() };
+        let may = matches!(
+            state,
+            State::Opening | State::Unanswered | State::ResetByClient | State::ResetByServer | State::Cut
+        );
+        assert_eq!(flow.gives_way(6 + GIVES_WAY), may, "{state:?}");
+        assert!(!flow.gives_way(5 + GIVES_WAY), "{state:?}");
+    }
 }
 
 #[test]

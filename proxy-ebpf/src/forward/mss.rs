@@ -71,7 +71,7 @@ pub const fn carried(mtu: u32, is_v6: bool) -> u16 {
 pub fn change(at: usize, from: u16, to: u16) -> (u32, u32) {
     let lie = |number: u16| {
         let [high, low] = number.to_be_bytes();
-        if at % 2 == 0 {
+        if at.is_multiple_of(2) {
             u32::from_ne_bytes([high, low, 0, 0])
         } else {
             u32::from_ne_bytes([0, high, low, 0])

@@ -51,7 +51,6 @@ fn ipv4(frame: &impl Frame, packet: &mut Packet, quote: &mut Quote) -> Result<Se
         ICMP if !fragment => {
             quote.is_v6 = false;
             quote.hops = ip.hops;
-            quote.length = told(length);
             quote.from = source;
             quote.icmp = transport;
             quoted_v4(frame, quote, destination, length.saturating_sub(header))
@@ -92,7 +91,6 @@ fn ipv6(frame: &impl Frame, packet: &mut Packet, quote: &mut Quote) -> Result<Se
         ICMPV6 => {
             quote.is_v6 = true;
             quote.hops = ip.hops;
-            quote.length = told(length);
             quote.from = source;
             quote.icmp = TRANSPORT_V6;
             quoted_v6(frame, quote, destination, length - HEADER)
@@ -125,6 +123,7 @@ fn first_fragment_v6(
     Ok(Seen::Packet)
 }
 
+#[derive(Clone, Copy)]
 struct Whole {
     source: Address,
     destination: Address,
@@ -232,6 +231,7 @@ fn quoted_v6(frame: &impl Frame, quote: &mut Quote, to: Address, length: usize) 
 }
 
 /// The packet that an error is about.
+#[derive(Clone, Copy)]
 struct Quoted {
     network: usize,
     transport: usize,

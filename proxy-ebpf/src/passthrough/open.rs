@@ -18,7 +18,8 @@ use super::{
     maps::{FORWARD_CURSORS, FORWARD_FLOWS, FORWARD_REPLIES, FORWARD_SERVERS, FORWARD_TABLES, opened},
 };
 
-/// How many ports are tried. Spread over the range, so that it is nearly full before all of them are in use.
+/// How many ports are tried. Spread over the range, so that it is nearly full before all of them are in use; the later half of
+/// the tries takes also from flows that give way.
 const TRIED: u32 = 32;
 
 const EXISTS: i32 = -17;
@@ -85,7 +86,8 @@ pub fn open(room: &mut Room, service: &Service, settings: &Settings, now: u64) -
     room.origin = Origin { flow: room.packet.key, since: now };
 
     // 4. Its port. The entry of its replies comes first: they may be faster than we are.
-    let taken = if keeps_source { take(room, settings, now) } else { take_port(room, settings, slot, now) };
+    let taken =
+        if keeps_source { take(room, settings, now, false) } else { take_port(room, settings, slot, now) };
     if let Some(reason) = taken {
         return Some(reason);
     }
@@ -129,7 +131,7 @@ fn take_port(room: &mut Room, settings: &Settings, slot: u16, now: u64) -> Optio
     cursor.increment();
     // About the golden section of the range: wherever flows lie close together, the next try is somewhere else.
     let stride = (ports * 40_503) >> 16;
-    for _ in 0..TRIED {
+    for tried in 0..TRIED {
         if ports == 0 {
             break;
         }
@@ -137,7 +139,7 @@ fn take_port(room: &mut Room, settings: &Settings, slot: u16, now: u64) -> Optio
         at = at.wrapping_add(stride | 1);
         room.flow.source_port = port;
         room.replies.destination_port = port;
-        match take(room, settings, now) {
+        match take(room, settings, now, tried >= TRIED / 2) {
             Some(StopReason::NoPort) => {}
             taken => return taken,
         }
@@ -145,9 +147,9 @@ fn take_port(room: &mut Room, settings: &Settings, slot: u16, now: u64) -> Optio
     Some(StopReason::NoPort)
 }
 
-/// Takes a port, if it is free. `None`: it is ours.
+/// Takes a port, if it is free, or `hard` to come by and its flow gives way. `None`: it is ours.
 #[inline(never)]
-fn take(room: &mut Room, settings: &Settings, now: u64) -> Option<StopReason> {
+fn take(room: &mut Room, settings: &Settings, now: u64, hard: bool) -> Option<StopReason> {
     // 1. Free?
     match FORWARD_REPLIES.insert(&room.replies, &room.origin, BPF_NOEXIST.into()) {
         Ok(()) => return None,
@@ -167,7 +169,7 @@ fn take(room: &mut Room, settings: &Settings, now: u64) -> Option<StopReason> {
         // SAFETY: an element of a map, of numbers that are each read whole.
         let flow = unsafe { &*flow };
         is_whole = is_reply(flow, &room.replies);
-        if is_whole && !flow.is_over(&settings.timeouts, now) {
+        if is_whole && !flow.is_over(&settings.timeouts, now) && !(hard && flow.gives_way(now)) {
             return Some(StopReason::NoPort);
         }
     }

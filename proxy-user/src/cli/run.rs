@@ -72,8 +72,12 @@ fn raise_open_files() {
     }
 }
 
+/// What is logged unless RUST_LOG says otherwise. The libraries of protocols warn of whatever clients send, with the names that
+/// they send: a stranger must not fill the log.
+const LOGGED: &str = "info,h2=error,h3=error,hyper=error,quinn_proto=error,rustls=error";
+
 fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

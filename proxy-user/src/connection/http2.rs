@@ -1,5 +1,8 @@
 //! A connection that speaks HTTP/2: its limits, and what becomes of streams and connections that stand still.
 
+mod line;
+mod resets;
+
 use std::{
     cell::Cell,
     error::Error as _,
@@ -15,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::{line::Line, resets::Resets};
 use crate::{
     hygiene::{Fault, patience::Stall},
     request::{self, Caller},
@@ -25,7 +29,7 @@ use crate::{
 const PING: Duration = Duration::from_secs(60);
 
 /// Streams that a client opened and reset before they were looked at. A browser that is quick has a few; an attacker
-/// thousands a second (CVE-2023-44487).
+/// thousands a second (CVE-2023-44487). Those that were looked at have a budget: [`Resets`].
 const RESETS_PENDING: usize = 20;
 
 /// Streams that had to be reset for the client's faults, before it is taken for a hostile one.
@@ -40,8 +44,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &caller.entrypoint.limits;
-    let streams = Streams::new(&caller);
-    let asked = caller.clone();
+    let (streams, resets) = (Streams::new(&caller), Resets::of(&caller));
+    let (asked, watching) = (caller.clone(), resets.clone());
     let connection = http2::Builder::new(streams.clone())
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
@@ -52,8 +56,8 @@ where
         .max_send_buf_size(SEND_BUFFER)
         .enable_connect_protocol()
         .serve_connection(
-            TokioIo::new(stream),
-            service_fn(move |request| request::answer(asked.clone(), request)),
+            TokioIo::new(Line::new(stream, resets.clone())),
+            service_fn(move |request| watching.watch(request::answer(asked.clone(), request))),
         );
 
     let mut connection = pin!(connection);
@@ -78,6 +82,7 @@ where
             connection.await
         }
     };
+    resets.are_over();
     if let Err(error) = ended {
         let reason =
             error.source().and_then(|source| source.downcast_ref::<h2::Error>()).and_then(h2::Error::reason);

@@ -2,6 +2,7 @@
 //! socket per worker and address.
 
 mod body;
+mod early;
 pub mod framing;
 mod quic;
 mod resets;
@@ -9,11 +10,13 @@ pub mod settings;
 mod stream;
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    future::poll_fn,
     net::UdpSocket,
     pin::pin,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -25,8 +28,11 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-pub use self::body::{Body, BodyFault};
 use self::resets::Resets;
+pub use self::{
+    body::{Body, BodyFault},
+    early::Listener,
+};
 use super::HANDSHAKE;
 use crate::{
     address::{EntrypointAddr, PeerAddr},
@@ -235,7 +241,7 @@ async fn speak(connection: quinn::Connection, caller: Rc<Caller>, mut stopped: w
     let limits = &caller.entrypoint.limits;
     let longest_frame = (limits.head as u64).saturating_mul(LOOKED_AT);
     let settling = ON_THEIR_WAY.max(connection.rtt() * 2);
-    let resets = Rc::new(Resets::of(&connection));
+    let resets = Rc::new(Resets::of(&connection, &caller));
     let (quic, requests) = quic::Connection::new(connection, longest_frame);
     let mut builder = h3::server::builder();
     builder.max_field_section_size(limits.head as u64).send_grease(false);
@@ -314,6 +320,8 @@ struct Running(Rc<Shared>);
 struct Shared {
     count: Cell<usize>,
     none: tokio::sync::Notify,
+    /// Whoever counts how long there has been none.
+    counts: RefCell<Option<Waker>>,
 }
 
 struct Counted(Rc<Shared>);
@@ -337,13 +345,14 @@ impl Running {
     /// Resolves when there has been none for as long as `stall` allows.
     fn none_for(&self, mut stall: Stall) -> impl Future<Output = ()> + use<> {
         let shared = self.0.clone();
-        // Polled whenever the connection is: when a request is over, among other times.
-        std::future::poll_fn(move |cx| {
+        // The library wakes the connection at the end of most requests, but not of those that it never understood.
+        poll_fn(move |cx| {
             if shared.count.get() > 0 {
                 stall.moves();
-                return std::task::Poll::Pending;
+                *shared.counts.borrow_mut() = Some(cx.waker().clone());
+                return Poll::Pending;
             }
-            if stall.is_over(cx) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            if stall.is_over(cx) { Poll::Ready(()) } else { Poll::Pending }
         })
     }
 }
@@ -353,6 +362,9 @@ impl Drop for Counted {
         self.0.count.set(self.0.count.get() - 1);
         if self.0.count.get() == 0 {
             self.0.none.notify_waiters();
+            if let Some(counts) = self.0.counts.take() {
+                counts.wake();
+            }
         }
     }
 }

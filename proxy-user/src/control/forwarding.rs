@@ -49,6 +49,8 @@ type Shared = Arc<Mutex<Forwarder>>;
 pub struct Forwarding {
     board: Arc<Board>,
     forwarder: Option<Shared>,
+    /// The verifier takes its time, and nobody has to wait for it: until then there is the relay, or what stands.
+    opening: Option<JoinHandle<Result<Forwarder, KernelFault>>>,
     bpffs: PathBuf,
     /// What was last made of what.
     last: Option<(Vec<ByPort>, Kernel)>,
@@ -95,6 +97,7 @@ impl Forwarding {
         Self {
             board,
             forwarder: None,
+            opening: None,
             bpffs: PathBuf::new(),
             last: None,
             told: BTreeSet::new(),
@@ -111,8 +114,8 @@ impl Forwarding {
     pub async fn due(&self) {
         match &self.forwarder {
             Some(_) => sleep_until(Instant::now() + LOOK_EVERY).await,
-            None if self.last.is_some() => {
-                sleep_until(self.not_before.max(Instant::now() + LOOK_EVERY)).await
+            None if self.last.is_some() || self.opening.is_some() => {
+                sleep_until(self.not_before.max(Instant::now() + LOOK_EVERY)).await;
             }
             None => std::future::pending().await,
         }
@@ -127,7 +130,7 @@ impl Forwarding {
     pub async fn keep_up(&mut self, fleet: &Fleet) {
         let snapshot = fleet.running().load_full();
         let config = &snapshot.config;
-        if self.forwarder.is_none() && !by_port::is_wanted(config) {
+        if self.forwarder.is_none() && self.opening.is_none() && !by_port::is_wanted(config) {
             // What an earlier daemon left goes on until its flows are over.
             let stands = !std::mem::replace(&mut self.looked, true) && forward::stands(&config.kernel.bpffs);
             if !stands {
@@ -159,8 +162,6 @@ impl Forwarding {
         if self.last.as_ref() == Some(&wanted) && !self.host_changed && !asks {
             return;
         }
-        self.host_changed = false;
-        self.asked = now;
         if self.bpffs != config.kernel.bpffs {
             self.bpffs.clone_from(&config.kernel.bpffs);
             self.forwarder = None;
@@ -168,22 +169,54 @@ impl Forwarding {
         if let (None, Some(why)) = (&self.forwarder, without_gate(config, gate)) {
             self.tell(refused(&wanted.0, &why));
             self.last = Some(wanted);
+            self.host_changed = false;
             return;
         }
+        if !self.opened(&wanted.0).await {
+            return;
+        }
+        self.host_changed = false;
+        self.asked = now;
         match self.apply(config, snapshot.generation, wanted.0.clone()).await {
             Ok(applied) => self.tell(applied),
             Err(fault) => {
                 self.not_before = now + AGAIN_AFTER;
-                if self.forwarder.is_none() {
-                    self.tell(refused(&wanted.0, &fault.to_string()));
-                } else {
-                    tracing::error!(%fault, "the kernel does not follow: new flows go where they went before");
-                }
+                tracing::error!(%fault, "the kernel does not follow: new flows go where they went before");
             }
         }
         self.last = Some(wanted);
         let forwarder = self.forwarder.clone();
         *lock(&self.board.forwarder) = forwarder;
+    }
+
+    /// Whether there is something to apply to; begins to load it where there isn't.
+    async fn opened(&mut self, ports: &[ByPort]) -> bool {
+        if self.forwarder.is_some() {
+            return true;
+        }
+        let bpffs = self.bpffs.clone();
+        let opening = self.opening.get_or_insert_with(|| spawn_blocking(move || Forwarder::open(&bpffs)));
+        if !opening.is_finished() {
+            return false;
+        }
+        let outcome = opening.await;
+        self.opening = None;
+        match outcome {
+            Ok(Ok(forwarder)) => {
+                self.forwarder = Some(Arc::new(Mutex::new(forwarder)));
+                true
+            }
+            failed => {
+                let why = match failed {
+                    Ok(Err(fault)) => fault.to_string(),
+                    Ok(Ok(_)) => String::new(),
+                    Err(error) => error.to_string(),
+                };
+                self.not_before = Instant::now() + AGAIN_AFTER;
+                self.tell(refused(ports, &why));
+                false
+            }
+        }
     }
 
     async fn apply(
@@ -192,7 +225,7 @@ impl Forwarding {
         generation: u64,
         ports: Vec<ByPort>,
     ) -> Result<Applied, KernelFault> {
-        let (known, bpffs) = (self.forwarder.clone(), self.bpffs.clone());
+        let Some(forwarder) = self.forwarder.clone() else { return Ok(Applied::default()) };
         let desired = Desired {
             generation,
             interfaces: config.kernel.interfaces.clone(),
@@ -200,17 +233,7 @@ impl Forwarding {
             nat_ports: config.kernel.nat_ports.by_port(),
             ports,
         };
-        let (forwarder, applied) = blocking(move || {
-            let forwarder = match known {
-                Some(known) => known,
-                None => Arc::new(Mutex::new(Forwarder::open(&bpffs)?)),
-            };
-            let applied = lock(&forwarder).apply(&desired);
-            Ok((forwarder, applied))
-        })
-        .await?;
-        self.forwarder = Some(forwarder);
-        applied
+        blocking(move || lock(&forwarder).apply(&desired)).await
     }
 
     /// Says what has changed, once.

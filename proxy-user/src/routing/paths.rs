@@ -7,56 +7,79 @@ use super::{
 };
 use crate::config::model::{PathMatch, Pattern};
 
+/// Small, and what most hosts have lies in it: with many hosts, what a lookup costs is the memory that it has to fetch.
 #[derive(Debug)]
 pub struct Paths {
     root: Node,
-    /// Ranks of the rules whose path is a regular expression, best first.
-    by_pattern: Vec<u32>,
-    patterns: Patterns,
     best: u32,
+    by_pattern: Option<Box<ByPattern>>,
+}
+
+/// The rules whose path is a regular expression.
+#[derive(Debug, Default)]
+struct ByPattern {
+    /// Best first.
+    ranks: Vec<u32>,
+    patterns: Patterns,
 }
 
 /// What begins with the segments on the way here.
 #[derive(Debug, Default)]
 struct Node {
-    /// Ranks of the rules for this path alone, best first.
-    exact: Vec<u32>,
-    /// Ranks of the rules for this path and all below.
-    prefix: Vec<u32>,
+    /// The rules for this path alone.
+    exact: Ranks,
+    /// The rules for this path and all below.
+    prefix: Ranks,
     /// By segment.
     below: Vec<(Box<str>, Node)>,
+}
+
+/// Best first.
+#[derive(Debug)]
+struct Ranks {
+    first: Ranked,
+    others: Vec<Ranked>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ranked {
+    rank: u32,
+    /// The rule asks for nothing beside host and path: it need not be looked at.
+    takes_all: bool,
 }
 
 // === impl Paths ===
 
 impl Default for Paths {
     fn default() -> Self {
-        Self { root: Node::default(), by_pattern: Vec::new(), patterns: Patterns::default(), best: NONE }
+        Self { root: Node::default(), best: NONE, by_pattern: None }
     }
 }
 
 impl Paths {
     /// Ranks must come in rising order.
-    pub fn insert(&mut self, rank: u32, path: &PathMatch) {
+    pub fn insert<T>(&mut self, rank: u32, rule: &Rule<T>) {
         self.best = self.best.min(rank);
-        match path {
-            PathMatch::Regex(_) => self.by_pattern.push(rank),
-            PathMatch::Exact(path) => self.root.at(path).exact.push(rank),
-            PathMatch::Prefix(path) => self.root.at(path.trim_end_matches('/')).prefix.push(rank),
+        let ranked = Ranked { rank, takes_all: rule.when.is_empty() && rule.not.is_empty() };
+        match &rule.path {
+            PathMatch::Regex(_) => self.by_pattern.get_or_insert_default().ranks.push(rank),
+            PathMatch::Exact(path) => self.root.at(path).exact.push(ranked),
+            PathMatch::Prefix(path) => self.root.at(path.trim_end_matches('/')).prefix.push(ranked),
         }
     }
 
     /// To be called when all are here.
     pub fn complete<T>(&mut self, rules: &[Rule<T>]) {
-        let patterns: Vec<Pattern> = self
-            .by_pattern
+        let Some(by_pattern) = &mut self.by_pattern else { return };
+        let patterns: Vec<Pattern> = by_pattern
+            .ranks
             .iter()
             .filter_map(|&rank| match &rules[rank as usize].path {
                 PathMatch::Regex(pattern) => Some(pattern.clone()),
                 PathMatch::Exact(_) | PathMatch::Prefix(_) => None,
             })
             .collect();
-        self.patterns = Patterns::new(&patterns);
+        by_pattern.patterns = Patterns::new(&patterns);
     }
 
     /// The best rank of all that are here.
@@ -66,9 +89,10 @@ impl Paths {
 
     /// The rank of the best rule that takes the request, if it is better than `best`; else `best`.
     pub fn find<T>(&self, asked: &Asked<'_>, rules: &[Rule<T>], best: u32) -> u32 {
-        let first = |ranks: &[u32], best: u32| {
-            let better = ranks.iter().copied().take_while(|&rank| rank < best);
-            better.into_iter().find(|&rank| rules[rank as usize].takes(asked)).unwrap_or(best)
+        let takes = |rank: u32| rules[rank as usize].takes(asked);
+        let first = |ranks: &Ranks, best: u32| {
+            let mut better = ranks.iter().take_while(|ranked| ranked.rank < best);
+            better.find(|ranked| ranked.takes_all || takes(ranked.rank)).map_or(best, |ranked| ranked.rank)
         };
         let mut best = first(&self.root.prefix, best);
         let mut node = &self.root;
@@ -86,12 +110,11 @@ impl Paths {
             }
             rest = behind;
         }
-        if self.by_pattern.first().is_none_or(|&rank| rank >= best) {
+        let Some(by_pattern) = self.by_pattern.as_deref().filter(|them| them.ranks[0] < best) else {
             return best;
-        }
-        let matching = self.patterns.matching(asked.path).map(|nth| self.by_pattern[nth]);
-        let better = matching.take_while(|&rank| rank < best);
-        better.into_iter().find(|&rank| rules[rank as usize].takes(asked)).unwrap_or(best)
+        };
+        let matching = by_pattern.patterns.matching(asked.path).map(|nth| by_pattern.ranks[nth]);
+        matching.take_while(|&rank| rank < best).find(|&rank| takes(rank)).unwrap_or(best)
     }
 }
 
@@ -110,5 +133,29 @@ impl Node {
             node = &mut node.below[at].1;
         }
         node
+    }
+}
+
+// === impl Ranks ===
+
+impl Default for Ranks {
+    fn default() -> Self {
+        Self { first: Ranked { rank: NONE, takes_all: false }, others: Vec::new() }
+    }
+}
+
+impl Ranks {
+    /// Ranks must come in rising order.
+    fn push(&mut self, ranked: Ranked) {
+        if self.first.rank == NONE {
+            self.first = ranked;
+        } else {
+            self.others.push(ranked);
+        }
+    }
+
+    /// Ends with one that is no rule's, if there is none at all.
+    fn iter(&self) -> impl Iterator<Item = Ranked> + '_ {
+        std::iter::once(self.first).chain(self.others.iter().copied())
     }
 }

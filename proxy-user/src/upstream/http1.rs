@@ -34,7 +34,7 @@ use crate::{
 /// As much as is read at first: a head, and a small body behind it.
 const FIRST_READ: usize = 8 * 1024;
 
-/// As much as is read at a time while a large body comes in.
+/// As much as is read at a time, at most.
 const LARGEST_READ: usize = 128 * 1024;
 
 /// Why there is no answer, or not all of it; over HTTP/2 too.
@@ -97,7 +97,7 @@ pub struct Connection {
     asking: Asking,
     framing: Framing,
     keeps_alive: bool,
-    /// How much to read at a time of a body whose length isn't known.
+    /// How much to read at a time, as reads have lately been worth it.
     read: usize,
 }
 
@@ -257,18 +257,29 @@ impl Connection {
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let wanted = match self.framing.exact() {
-            Some(left) => usize::try_from(left).unwrap_or(LARGEST_READ).clamp(FIRST_READ, LARGEST_READ),
-            None => self.read,
-        };
+        // One byte more than what is left: a read that doesn't fill its buffer tells that there is nothing more, and saves
+        // one that finds that out.
+        let left = self.framing.exact().map_or(0, |left| usize::try_from(left).unwrap_or(LARGEST_READ));
+        let wanted = self.read.max(left.saturating_add(1).min(LARGEST_READ));
         if self.received.capacity() - self.received.len() < wanted / 2 {
             self.received.reserve(wanted);
         }
         let room = self.received.capacity() - self.received.len();
         let received = ready!(pin!(self.stream.read_buf(&mut self.received)).poll(cx))?;
-        // A full buffer: there is more, and it is better read in fewer pieces.
-        self.read = if received == room { (self.read * 2).min(LARGEST_READ) } else { self.read };
+        self.read = next_read(self.read, received, room);
         Poll::Ready(Ok(received))
+    }
+}
+
+/// A full buffer: there was more, and it is better read, and sent on, in fewer pieces. So it is with the next answer, which is
+/// likely to be of a kind, until reads bring little again.
+fn next_read(read: usize, received: usize, room: usize) -> usize {
+    if received == room {
+        (read * 2).min(LARGEST_READ)
+    } else if received < read / 8 {
+        (read / 2).max(FIRST_READ)
+    } else {
+        read
     }
 }
 

@@ -35,10 +35,13 @@ const MOST_SHARED: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PoolKey(pub u64);
 
+/// Nobody outside chooses the keys: no need for a hash that stands up to attackers.
+type Keyed<T> = HashMap<PoolKey, T, foldhash::fast::RandomState>;
+
 #[derive(Debug, Default)]
 pub struct Pool {
-    idle: RefCell<HashMap<PoolKey, Vec<Idle>>>,
-    shared: RefCell<HashMap<PoolKey, Multiplexed>>,
+    idle: RefCell<Keyed<Vec<Idle>>>,
+    shared: RefCell<Keyed<Multiplexed>>,
     /// Connections to these are being opened ahead.
     warming: RefCell<HashSet<PoolKey>>,
 }

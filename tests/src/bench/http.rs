@@ -24,7 +24,7 @@ use crate::lab::{
     process::{Process, cpu_of},
     weir,
 };
-use peers::{Cores, Peer};
+use peers::{Cores, Fields, Peer};
 
 #[derive(Debug)]
 pub struct Options {
@@ -38,6 +38,15 @@ const CONNECTIONS: usize = 64;
 
 /// What is asked for.
 const BODIES: [(&str, &str); 2] = [("small", "/small"), ("64k", "/64k")];
+
+/// What Weir writes of a request.
+#[derive(Debug, Clone, Copy)]
+enum LogLine {
+    /// The line that nginx writes, too.
+    Combined,
+    /// Its default, which tells more.
+    Json,
+}
 
 /// The proxy that runs, and where.
 struct Runner {
@@ -63,12 +72,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let _server = peers::server(&island, &cores)?;
     let plain = |name, port, process| Runner { name, port, process, script: None };
     let mut runners = vec![
-        plain("weir", 8001, our_own(&island, &cores, 8001, 0)?),
-        plain("nginx", 8002, peers::nginx(&island, &cores, 8002)?),
+        plain("weir", 8001, our_own(&island, &cores, 8001, 0, LogLine::Combined)?),
+        plain("nginx", 8002, peers::nginx(&island, &cores, 8002, Fields::Same)?),
         plain("haproxy", 8003, peers::haproxy(&island, &cores, 8003)?),
+        plain("weir_json", 8006, our_own(&island, &cores, 8006, 0, LogLine::Json)?),
+        plain("nginx_few", 8007, peers::nginx(&island, &cores, 8007, Fields::Few)?),
     ];
     for ((name, hosts), port) in hosts::PAIR.into_iter().zip(8004..) {
-        let process = our_own(&island, &cores, port, hosts)?;
+        let process = our_own(&island, &cores, port, hosts, LogLine::Combined)?;
         runners.push(Runner { name, port, process, script: Some(hosts::script(&island, hosts)?) });
     }
     for runner in &runners {
@@ -87,7 +98,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     for round in 0..=options.rounds {
         for (body, path) in BODIES {
             // How many routes there are has nothing to do with what comes back.
-            let wanted = |runner: &&Runner| runner.script.is_none() || body == "small";
+            let wanted =
+                |runner: &&Runner| body == "small" || (runner.script.is_none() && !runner.name.contains('_'));
             for runner in runners.iter().filter(wanted) {
                 // Round 0 warms up: caches, pools, branch predictors.
                 let seconds = if round == 0 { 1 } else { options.seconds };
@@ -153,7 +165,11 @@ fn load(
 }
 
 /// Weir with a route for each of so many hosts; with none, one route for all.
-fn our_own(island: &Island, cores: &Cores, port: u16, hosts: usize) -> anyhow::Result<Process> {
+fn our_own(island: &Island, cores: &Cores, port: u16, hosts: usize, log: LogLine) -> anyhow::Result<Process> {
+    let format = match log {
+        LogLine::Combined => "combined",
+        LogLine::Json => "json",
+    };
     let folder = island.folder();
     // By itself: Weir watches the folder of its configuration, and in this one logs are written all the time.
     let watched = folder.join(format!("weir-{port}"));
@@ -170,6 +186,7 @@ bind = "127.0.0.1:{}"
 
 [log]
 access = "{}/weir-access-{port}.log"
+format = "{format}"
 
 [entrypoint.http]
 bind = ["127.0.0.1:{port}"]
@@ -229,6 +246,12 @@ fn report(options: &Options, results: &Results, h2: &h2::Costs) -> anyhow::Resul
             say(options, &format!("weir ÷ {peer}, {body}: {:.2}", ours / theirs));
         }
     }
+    // As both are without a word: another line in the log here, fewer fields passed on there.
+    let [ours, theirs] =
+        ["weir_json", "nginx_few"].map(|name| results.get(&(name, "small")).map(|values| least(values)));
+    let (ours, theirs) = ours.zip(theirs).context("the other setting wasn't measured")?;
+    ratios.insert("cpu_json_vs_nginx_few_fields".to_owned(), rounded(ours / theirs));
+    say(options, &format!("weir with JSON ÷ nginx with fewer fields, small: {:.2}", ours / theirs));
     let [one, many] = hosts::PAIR.map(|(name, _)| results.get(&(name, "small")).map(|values| least(values)));
     let (one, many) = one.zip(many).context("weir wasn't measured with many hosts")?;
     ratios.insert("routes_10k_vs_1".to_owned(), rounded(many / one));

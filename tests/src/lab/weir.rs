@@ -212,12 +212,17 @@ pub fn run_as(lab: &Lab, arguments: &[&str], user: As) -> anyhow::Result<Ran> {
 }
 
 /// Runs a command to its end, which must come soon.
-pub fn finish(mut command: Command) -> anyhow::Result<Ran> {
+pub fn finish(command: Command) -> anyhow::Result<Ran> {
+    finish_within(command, PATIENCE)
+}
+
+/// Runs a command that takes longer.
+pub fn finish_within(mut command: Command, patience: Duration) -> anyhow::Result<Ran> {
     let title = format!("{command:?}");
     let (out, err) = (tempfile::tempfile()?, tempfile::tempfile()?);
     command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(err.try_clone()?);
     let mut child = command.spawn().with_context(|| format!("can't start {title}"))?;
-    let ended = wait::until(&format!("{title} ends"), PATIENCE, || Ok(child.try_wait()?));
+    let ended = wait::until(&format!("{title} ends"), patience, || Ok(child.try_wait()?));
     if ended.is_err() {
         child.kill()?;
         child.wait()?;

@@ -188,11 +188,11 @@ impl Edge {
         (0..8).map(|slot| self.counters(slot)).collect()
     }
 
-    pub fn from_client(&mut self, frame: &[u8]) -> Outcome {
+    pub fn client_sends(&mut self, frame: &[u8]) -> Outcome {
         self.run(frame, self.outside, 0)
     }
 
-    pub fn from_server(&mut self, frame: &[u8]) -> Outcome {
+    pub fn server_sends(&mut self, frame: &[u8]) -> Outcome {
         self.run(frame, self.inside, 0)
     }
 

@@ -108,8 +108,8 @@ impl Family {
             self.case(
                 "urgent, push and ECN bits stay",
                 &[(Client, &syn)],
-                (Client, &with(&data, 0xff & !SYN & !RST & !FIN)),
-                to_server(&with(&data, 0xff & !SYN & !RST & !FIN)),
+                (Client, &with(&data, !SYN & !RST & !FIN)),
+                to_server(&with(&data, !SYN & !RST & !FIN)),
             ),
             self.case(
                 "a full segment from the server",
@@ -478,7 +478,7 @@ fn of_ipv6() -> Vec<Case> {
             "IPv6 that says it is IPv4",
             &[],
             changed(&|frame| {
-                frame[22..38].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 198, 51, 100, 7])
+                frame[22..38].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 198, 51, 100, 7]);
             }),
             Untouched,
         ),

@@ -12,7 +12,10 @@ use h3::{error::StreamError, server::RequestStream};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use super::quic::{Meter, RecvStream};
+use super::{
+    early::Listener,
+    quic::{Meter, RecvStream},
+};
 
 /// Why a body breaks off.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,7 @@ pub enum BodyFault {
 pub struct Body {
     stream: RequestStream<RecvStream, Bytes>,
     meter: Rc<Meter>,
+    listener: Listener,
     /// What is missing of the length that was said.
     left: Option<u64>,
     state: State,
@@ -43,8 +47,13 @@ enum State {
 }
 
 impl Body {
-    pub fn unread(stream: RequestStream<RecvStream, Bytes>, meter: Rc<Meter>) -> Self {
-        Self { stream, meter, left: None, state: State::Data }
+    pub fn unread(stream: RequestStream<RecvStream, Bytes>, meter: Rc<Meter>, listener: Listener) -> Self {
+        Self { stream, meter, listener, left: None, state: State::Data }
+    }
+
+    /// Who hears what a server says before its answer.
+    pub fn listener(&self) -> Listener {
+        self.listener.clone()
     }
 
     /// What its head said.

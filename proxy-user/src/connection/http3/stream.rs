@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::{
     body::{Body, BodyFault},
     count,
+    early::{self, Heard},
     quic::{self, Over, Ticket},
     resets::Resets,
 };
@@ -68,10 +69,12 @@ pub async fn serve(
     meter.answering.set(true);
     let (request, stream) = resolved;
     let (mut answers, incoming) = stream.split();
+    let (listener, heard) = early::heads();
+    let body = Body::unread(incoming, meter, listener);
 
     // 2. The answer, for as long as the client waits for it.
     let answered = {
-        let mut answering = pin!(answer(&caller, request, Body::unread(incoming, meter), &mut answers));
+        let mut answering = pin!(answer(&caller, request, body, heard, &mut answers));
         tokio::select! {
             biased;
             answered = answering.as_mut() => answered,
@@ -101,6 +104,7 @@ async fn answer(
     caller: &Rc<Caller>,
     request: Request<()>,
     mut body: Body,
+    mut heard: Heard,
     answers: &mut Answers,
 ) -> Result<(), Broke> {
     let (mut head, ()) = request.into_parts();
@@ -131,7 +135,19 @@ async fn answer(
             head.extensions.insert(Fault::HeadTimeout);
         }
     }
-    let Ok(response) = life::answer(caller.clone(), Request::from_parts(head, body)).await;
+    let response = {
+        let mut answering = pin!(life::answer(caller.clone(), Request::from_parts(head, body)));
+        loop {
+            tokio::select! {
+                biased;
+                Ok(response) = answering.as_mut() => break response,
+                Some(early) = heard.next() => sent_early(caller, early, answers).await?,
+            }
+        }
+    };
+    while let Some(early) = heard.waiting() {
+        sent_early(caller, early, answers).await?;
+    }
     let (head, mut body) = response.into_parts();
     let mut head = Response::from_parts(head, ());
     complete(&mut head, &body, is_head);
@@ -140,6 +156,14 @@ async fn answer(
         caller.link.let_go(Fault::AnswerTimeout, || drop(body));
     }
     sent
+}
+
+/// Sends what comes before an answer, if it isn't longer than the client takes.
+async fn sent_early(caller: &Caller, early: Response<()>, answers: &mut Answers) -> Result<(), Broke> {
+    match sent(caller, answers.send_response(early)).await {
+        Err(Broke::Server) => Ok(()),
+        sent => sent,
+    }
 }
 
 /// Sends an answer, as fast as the client takes it.

@@ -1,7 +1,7 @@
 //! What this host can carry: the ways to servers, the addresses that wildcards stand for, the ports that are free for it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map},
     fs,
     net::{IpAddr, SocketAddr},
 };
@@ -56,10 +56,10 @@ impl Host {
             });
             for target in wanted.flat_map(|wanted| &wanted.targets) {
                 let ip = target.addr.ip().to_canonical();
-                if !ways.contains_key(&ip) {
+                if let hash_map::Entry::Vacant(unknown) = ways.entry(ip) {
                     let way = route::to(ip)
                         .map_err(|error| KernelFault::system(format!("ask for the way to {ip}"), error))?;
-                    ways.insert(ip, way);
+                    unknown.insert(way);
                 }
             }
         }

@@ -136,13 +136,14 @@ fn length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
 
 fn keeps_alive(parts: &Parts) -> bool {
     let says = |option: &str| {
-        parts
-            .headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|said| said.trim().eq_ignore_ascii_case(option))
+        parts.headers.get_all(header::CONNECTION).iter().any(|value| {
+            // Mostly it is a single one.
+            value.as_bytes().eq_ignore_ascii_case(option.as_bytes())
+                || value.as_bytes().split(|&byte| byte == b',').any(|said| {
+                    let said = said.trim_ascii();
+                    said.len() == option.len() && said.eq_ignore_ascii_case(option.as_bytes())
+                })
+        })
     };
     if parts.version == Version::HTTP_11 { !says("close") } else { says("keep-alive") }
 }

@@ -204,3 +204,14 @@ proptest! {
         prop_assert!(whole == cut || (whole.is_err() && cut.is_err()), "{:?}\n{:?}", whole, cut);
     }
 }
+
+#[test]
+fn reads_grow_with_what_comes_and_shrink_again() {
+    let full = |read| next_read(read, read, read);
+    let grown: Vec<_> = std::iter::successors(Some(FIRST_READ), |read| Some(full(*read))).take(6).collect();
+    assert_eq!(grown, [8, 16, 32, 64, 128, 128].map(|kib| kib * 1024));
+    // What is within reason leaves it as it is.
+    assert_eq!(next_read(LARGEST_READ, LARGEST_READ / 8, LARGEST_READ), LARGEST_READ);
+    assert_eq!(next_read(LARGEST_READ, 200, LARGEST_READ), LARGEST_READ / 2);
+    assert_eq!(next_read(FIRST_READ, 200, FIRST_READ), FIRST_READ);
+}

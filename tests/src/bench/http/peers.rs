@@ -1,7 +1,7 @@
 //! The peers: where they are, how they are set up, and on which core they run.
 //!
 //! Their settings are what a careful operator would write: kept connections to the server, an access log (nginx's
-//! buffered, as Weir's is), the client's address passed on.
+//! buffered, as Weir's is), and to server and client the fields that Weir sends them without being told to.
 
 use std::{
     os::unix::process::CommandExt,
@@ -123,9 +123,27 @@ pub fn server(island: &Island, cores: &Cores) -> anyhow::Result<Process> {
     Ok(process)
 }
 
-pub fn nginx(island: &Island, cores: &Cores, port: u16) -> anyhow::Result<Process> {
+/// What an nginx passes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fields {
+    /// As many as Weir does: five to the server, and the request's number to the client as well.
+    Same,
+    /// Three to the server.
+    Few,
+}
+
+pub fn nginx(island: &Island, cores: &Cores, port: u16, fields: Fields) -> anyhow::Result<Process> {
+    let more = match fields {
+        Fields::Same => {
+            "proxy_set_header X-Forwarded-Host $host;
+                 proxy_set_header X-Real-IP $remote_addr;
+                 add_header X-Request-Id $request_id always;"
+        }
+        Fields::Few => "",
+    };
+    let title = format!("nginx-{port}");
     let http = format!(
-        "access_log {folder}/nginx-access.log combined buffer=64k flush=1s;
+        "access_log {folder}/{title}-access.log combined buffer=64k flush=1s;
          proxy_buffers 16 16k;
          upstream app {{ server 127.0.0.1:{SERVER_PORT}; keepalive 64; keepalive_requests 100000000; }}
          server {{
@@ -138,11 +156,12 @@ pub fn nginx(island: &Island, cores: &Cores, port: u16) -> anyhow::Result<Proces
                  proxy_set_header X-Forwarded-For $remote_addr;
                  proxy_set_header X-Forwarded-Proto $scheme;
                  proxy_set_header X-Request-Id $request_id;
+                 {more}
              }}
          }}",
         folder = island.folder().display()
     );
-    start_nginx(island, "nginx", cores.proxy, &http)
+    start_nginx(island, &title, cores.proxy, &http)
 }
 
 pub fn start_nginx(island: &Island, title: &str, core: usize, http: &str) -> anyhow::Result<Process> {
@@ -195,6 +214,9 @@ frontend edge
     unique-id-format %[uuid()]
     unique-id-header X-Request-Id
     http-request set-header X-Forwarded-Proto http
+    http-request set-header X-Forwarded-Host %[req.hdr(host)]
+    http-request set-header X-Real-IP %[src]
+    http-after-response set-header X-Request-Id %[unique-id]
     default_backend app
 backend app
     server one 127.0.0.1:{SERVER_PORT} pool-max-conn 64

@@ -101,7 +101,10 @@ impl Stage {
             wait::until_true("a way leads to the server", PATIENCE, || {
                 Ok(stage.measure(way, Work::Connections, true).is_ok())
             })
-            .with_context(|| format!("{way:?}"))?;
+            .with_context(|| {
+                let why = stage.measure(way, Work::Connections, true).err().map(|why| format!("{why:#}"));
+                format!("{way:?}: {why:?}; HAProxy says: {}", stage.haproxy.log_text())
+            })?;
         }
         Ok(stage)
     }
@@ -146,7 +149,7 @@ impl Drop for Stage {
 fn haproxy(lab: &Lab) -> anyhow::Result<Process> {
     let file = lab.folder().join("haproxy.cfg");
     let text = format!(
-        "global\n  nbthread 1\n  maxconn 10000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n\
+        "global\n  nbthread 1\n  maxconn 4000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n\
          \x20 option splice-request\n  option splice-response\n\
          frontend in\n  bind {EDGE}:{HAPROXY_PORT}\n  default_backend out\nbackend out\n  server one {ONE}:{SERVER_PORT}\n"
     );
