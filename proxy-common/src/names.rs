@@ -157,3 +157,20 @@ pub const GATE_SCATTERED: &str = "gate_scattered";
 pub const FLOOR_SCATTERED: &str = "floor_scattered";
 /// Sends the frames that it is run on out of an interface, each from another source: for benchmarks. Never attached.
 pub const FLOOD_SEND: &str = "flood_send";
+
+/// By direction: how packets of connections that were handed to the kernel are translated.
+pub const TRANSLATE_FLOWS: &str = "TRANSLATE_FLOWS";
+/// By direction: what was seen of the handshakes of connections that may be.
+pub const TRANSLATE_SEEN: &str = "TRANSLATE_SEEN";
+/// The local ports of such connections.
+pub const TRANSLATE_PORTS: &str = "TRANSLATE_PORTS";
+/// By CPU: what was done.
+pub const TRANSLATE_TALLY: &str = "TRANSLATE_TALLY";
+
+/// All of them are pinned, and not before a service asks for the hand-over.
+pub const TRANSLATE_MAPS: [&str; 4] = [TRANSLATE_FLOWS, TRANSLATE_SEEN, TRANSLATE_PORTS, TRANSLATE_TALLY];
+
+/// Translates, at tcx ingress or clsact.
+pub const TRANSLATE_TC: &str = "translate_tc";
+/// The folder of its links, beside that of the gate's.
+pub const TRANSLATE_LINKS: &str = "translate";

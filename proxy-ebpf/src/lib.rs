@@ -16,6 +16,8 @@ pub mod frame;
 pub mod gate;
 pub mod handshake;
 pub mod headers;
+pub mod segment;
+pub mod sum;
 pub mod syn_ack;
 pub mod verifier;
 pub mod word;

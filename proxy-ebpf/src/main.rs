@@ -12,6 +12,8 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod passthrough;
 #[cfg(target_arch = "bpf")]
+mod translate;
+#[cfg(target_arch = "bpf")]
 mod upstream;
 
 #[cfg(target_arch = "bpf")]
@@ -39,7 +41,9 @@ mod programs {
         challenge::{Proof, Segment, prove},
         events::{self, Decided, Packet},
         maps::{GateMaps, handed_over, prove_next, report},
-        passthrough, upstream,
+        passthrough,
+        translate::{self, Passage},
+        upstream,
     };
 
     /// How much of a packet is made readable when its headers don't lie in one piece: more than the deepest
@@ -158,6 +162,19 @@ mod programs {
         // SAFETY: the check above keeps all of the answer inside of the packet, and bytes may lie anywhere.
         unsafe { (ctx.start() as *mut [u8; Answer::BYTES]).write_unaligned(answer) };
         xdp_action::XDP_PASS
+    }
+
+    /// Carries connections that the daemon has handed to the kernel.
+    #[classifier]
+    pub fn translate_tc(ctx: TcContext) -> i32 {
+        match translate::translate(&ctx) {
+            Passage::Stays => TC_ACT_UNSPEC,
+            Passage::Leaves(how) => how,
+            Passage::Dropped(loss) => {
+                translate::count(loss);
+                TC_ACT_SHOT
+            }
+        }
     }
 
     /// Sees the daemon's connections to servers. Nothing is asked of it, so what it returns doesn't matter.

@@ -15,6 +15,7 @@
 pub mod addresses;
 pub mod certificates;
 pub mod client;
+pub mod exchange;
 pub mod frames;
 pub mod http3;
 pub mod knock;

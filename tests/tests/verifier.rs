@@ -30,10 +30,11 @@ fn every_program_loads_and_leaves_the_verifier_room() {
             names::GATE_EXPLAIN,
             names::FORWARD_TC,
             names::UPSTREAM_WATCH,
+            names::TRANSLATE_TC,
         ] {
             let program = programs.program_mut(name).unwrap();
             let loaded = match name {
-                names::GATE_TC | names::FORWARD_TC => {
+                names::GATE_TC | names::FORWARD_TC | names::TRANSLATE_TC => {
                     <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load)
                 }
                 names::UPSTREAM_WATCH => <&mut SockOps>::try_from(program).and_then(SockOps::load),
