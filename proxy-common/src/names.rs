@@ -96,6 +96,41 @@ pub const GATE_MAPS: [&str; 24] = [
     GATE_UNPROVED,
 ];
 
+/// Port passthrough: the source ports and timeouts that hold for all of it.
+pub const FORWARD_SETTINGS: &str = "FORWARD_SETTINGS";
+/// By address, protocol and port: what is forwarded.
+pub const FORWARD_SERVICES: &str = "FORWARD_SERVICES";
+/// By table slot: which server gets a new flow.
+pub const FORWARD_TABLES: &str = "FORWARD_TABLES";
+/// By server slot: where it is, and whether it is alive.
+pub const FORWARD_SERVERS: &str = "FORWARD_SERVERS";
+/// By service slot: its name.
+pub const FORWARD_NAMES: &str = "FORWARD_NAMES";
+/// By the way of a client's packets: its flow.
+pub const FORWARD_FLOWS: &str = "FORWARD_FLOWS";
+/// By the way of a server's packets: whose flow they are of.
+pub const FORWARD_REPLIES: &str = "FORWARD_REPLIES";
+/// By server slot: which source port is tried next.
+pub const FORWARD_CURSORS: &str = "FORWARD_CURSORS";
+/// By service slot and CPU: what was forwarded, and what wasn't and why.
+pub const FORWARD_SERVICE_COUNTERS: &str = "FORWARD_SERVICE_COUNTERS";
+/// By server slot and CPU: what was forwarded.
+pub const FORWARD_SERVER_COUNTERS: &str = "FORWARD_SERVER_COUNTERS";
+
+/// All of port passthrough, pinned beside the gate's.
+pub const FORWARD_MAPS: [&str; 10] = [
+    FORWARD_SETTINGS,
+    FORWARD_SERVICES,
+    FORWARD_TABLES,
+    FORWARD_SERVERS,
+    FORWARD_NAMES,
+    FORWARD_FLOWS,
+    FORWARD_REPLIES,
+    FORWARD_CURSORS,
+    FORWARD_SERVICE_COUNTERS,
+    FORWARD_SERVER_COUNTERS,
+];
+
 /// Which servers are watched by [`UPSTREAM_WATCH`], and when each was last told of. Not pinned, as little as the next one: whoever
 /// reads it holds it.
 pub const UPSTREAM_SERVERS: &str = "UPSTREAM_SERVERS";
@@ -110,6 +145,8 @@ pub const GATE_XDP: &str = "gate_xdp";
 pub const GATE_PROVE: &str = "gate_prove";
 /// The gate at tcx ingress.
 pub const GATE_TC: &str = "gate_tc";
+/// Port passthrough, at tcx ingress behind the gate: where clients come in and where servers' replies do.
+pub const FORWARD_TC: &str = "forward_tc";
 /// Judges as the gate does, and says all that it knows. Never attached: `weir explain` runs it.
 pub const GATE_EXPLAIN: &str = "gate_explain";
 /// Returns XDP_DROP and does nothing else: the floor that benchmarks compare the gate with. Never attached.
@@ -120,3 +157,20 @@ pub const GATE_SCATTERED: &str = "gate_scattered";
 pub const FLOOR_SCATTERED: &str = "floor_scattered";
 /// Sends the frames that it is run on out of an interface, each from another source: for benchmarks. Never attached.
 pub const FLOOD_SEND: &str = "flood_send";
+
+/// By direction: how packets of connections that were handed to the kernel are translated.
+pub const TRANSLATE_FLOWS: &str = "TRANSLATE_FLOWS";
+/// By direction: what was seen of the handshakes of connections that may be.
+pub const TRANSLATE_SEEN: &str = "TRANSLATE_SEEN";
+/// The local ports of such connections.
+pub const TRANSLATE_PORTS: &str = "TRANSLATE_PORTS";
+/// By CPU: what was done.
+pub const TRANSLATE_TALLY: &str = "TRANSLATE_TALLY";
+
+/// All of them are pinned, and not before a service asks for the hand-over.
+pub const TRANSLATE_MAPS: [&str; 4] = [TRANSLATE_FLOWS, TRANSLATE_SEEN, TRANSLATE_PORTS, TRANSLATE_TALLY];
+
+/// Translates, at tcx ingress or clsact.
+pub const TRANSLATE_TC: &str = "translate_tc";
+/// The folder of its links, beside that of the gate's.
+pub const TRANSLATE_LINKS: &str = "translate";

@@ -208,3 +208,6 @@ impl ScopeTable {
 // every bit pattern is a valid value.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for ScopeTable {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for ScopeKey {}

@@ -10,6 +10,7 @@ use crate::{
     frame::{Frame, read},
     gate::{Stop, Tables, stopped},
     headers::Tcp,
+    verifier::forgotten,
 };
 
 /// What a segment does.
@@ -57,26 +58,6 @@ impl Place {
             ..self
         }
     }
-}
-
-/// The verifier knows what it has seen being stored, and forgets it when a part is read from the middle of that. As one
-/// number: put together from bytes, it would have no bounds on Linux 6.1.
-#[cfg(target_arch = "bpf")]
-#[inline(always)]
-fn forgotten(number: u16) -> u16 {
-    let mut spot = 0_u64;
-    let parts = (&raw mut spot).cast::<u16>();
-    // SAFETY: a local variable of four such parts.
-    unsafe {
-        core::ptr::write_volatile(&raw mut spot, u64::from(number) << 16);
-        core::ptr::read_volatile(parts.add(1))
-    }
-}
-
-#[cfg(not(target_arch = "bpf"))]
-#[inline(always)]
-fn forgotten(number: u16) -> u16 {
-    number
 }
 
 /// What stands in the place of flags that can't be read: the rest of a first fragment's header comes in another, which

@@ -42,7 +42,7 @@ pub struct Ipv4 {
     total_length: [u8; 2],
     _identification: [u8; 2],
     flags_and_fragment: [u8; 2],
-    _time_to_live: u8,
+    pub hops: u8,
     pub protocol: u8,
     _checksum: [u8; 2],
     pub source: Words<1>,
@@ -51,10 +51,10 @@ pub struct Ipv4 {
 
 #[repr(C)]
 pub struct Ipv6 {
-    _version_class_flow: [u8; 4],
+    version_class_flow: [u8; 4],
     payload_length: [u8; 2],
     pub next_header: u8,
-    _hop_limit: u8,
+    pub hops: u8,
     pub source: Words<4>,
     pub destination: Words<4>,
 }
@@ -77,17 +77,34 @@ pub struct Ipv6Fragment {
 /// The beginning that TCP and UDP share.
 #[repr(C)]
 pub struct Ports {
-    _source: [u8; 2],
+    source: [u8; 2],
     destination: [u8; 2],
+}
+
+/// The common beginning of ICMP's and ICMPv6's messages. In errors, the beginning of the packet that they are about follows.
+#[repr(C)]
+pub struct Icmp {
+    pub kind: u8,
+    pub code: u8,
+    _checksum: [u8; 2],
+    _rest: [u8; 4],
+}
+
+/// Where UDP has its checksum, and what of it an error always quotes.
+#[repr(C)]
+pub struct Udp {
+    _ports: [u8; 4],
+    _length: [u8; 2],
+    checksum: [u8; 2],
 }
 
 /// The fixed part.
 #[repr(C)]
 pub struct Tcp {
     _ports: [u8; 4],
-    _sequence: [u8; 4],
-    _acknowledgement: [u8; 4],
-    _length: u8,
+    sequence: [u8; 4],
+    acknowledges: [u8; 4],
+    length: u8,
     flags: u8,
     _window_checksum_urgent: [u8; 6],
 }
@@ -114,6 +131,11 @@ impl VlanTag {
 }
 
 impl Ipv4 {
+    #[inline(always)]
+    pub fn version(&self) -> u8 {
+        self.version_and_length >> 4
+    }
+
     /// In bytes, options included. Less than 20 is not a header; the caller's to find out.
     #[inline(always)]
     pub fn length(&self) -> usize {
@@ -142,6 +164,11 @@ impl Ipv4 {
 }
 
 impl Ipv6 {
+    #[inline(always)]
+    pub fn version(&self) -> u8 {
+        self.version_class_flow[0] >> 4
+    }
+
     /// What follows this header, in bytes, by what the packet says. 0 says nothing: jumbograms and what the kernel
     /// has merged to more than 64 KiB.
     #[inline(always)]
@@ -187,8 +214,21 @@ impl Ipv6Fragment {
 
 impl Ports {
     #[inline(always)]
+    pub fn source(&self) -> u16 {
+        u16::from_be_bytes(self.source)
+    }
+
+    #[inline(always)]
     pub fn destination(&self) -> u16 {
         u16::from_be_bytes(self.destination)
+    }
+}
+
+impl Udp {
+    /// As it lies. 0: there is none.
+    #[inline(always)]
+    pub fn checksum(&self) -> u16 {
+        u16::from_ne_bytes(self.checksum)
     }
 }
 
@@ -202,9 +242,26 @@ impl Tcp {
     pub fn flags(&self) -> u8 {
         self.flags
     }
+
+    #[inline(always)]
+    pub fn sequence(&self) -> u32 {
+        u32::from_be_bytes(self.sequence)
+    }
+
+    #[inline(always)]
+    pub fn acknowledges(&self) -> u32 {
+        u32::from_be_bytes(self.acknowledges)
+    }
+
+    /// In bytes, options included. Less than 20 is not a header; the caller's to find out.
+    #[inline(always)]
+    pub fn length(&self) -> usize {
+        usize::from(self.length >> 4) * 4
+    }
 }
 
-const _: () = assert!(size_of::<Tcp>() == 20 && align_of::<Tcp>() == 1);
+const _: () = assert!(size_of::<Icmp>() == 8 && align_of::<Icmp>() == 1);
+const _: () = assert!(size_of::<Udp>() == 8 && align_of::<Udp>() == 1);
 const _: () = assert!(size_of::<Ethernet>() == 14 && align_of::<Ethernet>() == 1);
 const _: () = assert!(size_of::<VlanTag>() == 4 && align_of::<VlanTag>() == 1);
 const _: () = assert!(size_of::<Ipv4>() == 20 && align_of::<Ipv4>() == 1);
@@ -230,3 +287,7 @@ unsafe impl Wire for Ipv6Fragment {}
 unsafe impl Wire for Ports {}
 // SAFETY: as above.
 unsafe impl Wire for Tcp {}
+// SAFETY: as above.
+unsafe impl Wire for Icmp {}
+// SAFETY: as above.
+unsafe impl Wire for Udp {}

@@ -11,9 +11,13 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod flood;
+pub mod forward;
 pub mod frame;
 pub mod gate;
 pub mod handshake;
 pub mod headers;
+pub mod segment;
+pub mod sum;
 pub mod syn_ack;
+pub mod verifier;
 pub mod word;

@@ -10,6 +10,10 @@ mod events;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod passthrough;
+#[cfg(target_arch = "bpf")]
+mod translate;
+#[cfg(target_arch = "bpf")]
 mod upstream;
 
 #[cfg(target_arch = "bpf")]
@@ -24,6 +28,7 @@ mod programs {
     use proxy_common::{
         answer::{Answer, Outcome},
         flood,
+        forward::StopReason,
         syn_flood::Unproved,
         verdict::DropReason,
     };
@@ -36,6 +41,8 @@ mod programs {
         challenge::{Proof, Segment, prove},
         events::{self, Decided, Packet},
         maps::{GateMaps, handed_over, prove_next, report},
+        passthrough,
+        translate::{self, Passage},
         upstream,
     };
 
@@ -73,6 +80,32 @@ mod programs {
             // Not TC_ACT_OK: whoever is attached behind us is asked as well.
             Verdict::Pass => TC_ACT_UNSPEC,
             Verdict::Drop => TC_ACT_SHOT,
+        }
+    }
+
+    /// Port passthrough, behind the gate and in front of the stack.
+    #[classifier]
+    pub fn forward_tc(ctx: TcContext) -> i32 {
+        let bytes = u64::from(ctx.len());
+        match passthrough::forward(&ctx) {
+            Ok(sent) => sent,
+            Err(passthrough::Stop::NotOurs) => TC_ACT_UNSPEC,
+            Err(passthrough::Stop::Refused { service, reason }) => {
+                passthrough::stopped(service, reason, bytes);
+                match reason {
+                    // The stack refuses it: nobody listens there.
+                    StopReason::NoServer | StopReason::NoFlow => TC_ACT_UNSPEC,
+                    StopReason::Reset => passthrough::reset(&ctx),
+                    StopReason::TooBig => passthrough::too_big(&ctx),
+                    StopReason::NoPort
+                    | StopReason::TableFull
+                    | StopReason::Fragment
+                    | StopReason::Malformed
+                    | StopReason::Hops
+                    | StopReason::NoRoute
+                    | StopReason::WrongInterface => TC_ACT_SHOT,
+                }
+            }
         }
     }
 
@@ -129,6 +162,19 @@ mod programs {
         // SAFETY: the check above keeps all of the answer inside of the packet, and bytes may lie anywhere.
         unsafe { (ctx.start() as *mut [u8; Answer::BYTES]).write_unaligned(answer) };
         xdp_action::XDP_PASS
+    }
+
+    /// Carries connections that the daemon has handed to the kernel.
+    #[classifier]
+    pub fn translate_tc(ctx: TcContext) -> i32 {
+        match translate::translate(&ctx) {
+            Passage::Stays => TC_ACT_UNSPEC,
+            Passage::Leaves(how) => how,
+            Passage::Dropped(loss) => {
+                translate::count(loss);
+                TC_ACT_SHOT
+            }
+        }
     }
 
     /// Sees the daemon's connections to servers. Nothing is asked of it, so what it returns doesn't matter.

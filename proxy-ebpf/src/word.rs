@@ -34,7 +34,12 @@ impl Word<'_> {
 
     #[inline(always)]
     pub fn increment(self) {
-        self.atomic().fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+        self.add(1);
+    }
+
+    #[inline(always)]
+    pub fn add(self, more: u64) {
+        self.atomic().fetch_add(more, core::sync::atomic::Ordering::Relaxed);
     }
 
     fn atomic(&self) -> &AtomicU64 {
@@ -60,12 +65,17 @@ impl Word<'_> {
 
     #[inline(always)]
     pub fn increment(self) {
+        self.add(1);
+    }
+
+    #[inline(always)]
+    pub fn add(self, more: u64) {
         // SAFETY: it adds to the word, as `of` was promised, and touches nothing else.
         unsafe {
             core::arch::asm!(
-                "lock *(u64 *)({word} + 0) += {one}",
+                "lock *(u64 *)({word} + 0) += {more}",
                 word = in(reg) self.0,
-                one = in(reg) 1_u64,
+                more = in(reg) more,
                 options(nostack),
             );
         }

@@ -7,6 +7,7 @@
 //! itself, and uses the same sinks: they know nothing but lines.
 
 pub mod attempts;
+pub mod connections;
 pub mod ending;
 pub mod format;
 pub mod outputs;
@@ -224,6 +225,19 @@ impl WorkerLog {
     /// Whatever is under way from now on is cut off by this host.
     pub fn cut(&self) {
         self.cutting.set(true);
+    }
+
+    /// A connection that was carried untouched is over.
+    pub fn connection(&self, connection: &connections::Connection<'_>) {
+        let logs = self.logs.borrow();
+        for (buffer, output) in self.buffers.borrow_mut().iter_mut().zip(&logs.outputs) {
+            if output.wants_connection(connection) {
+                output.connection(connection, buffer);
+                if buffer.len() >= CHUNK {
+                    hand_over(buffer, output);
+                }
+            }
+        }
     }
 
     /// `None`: nobody wants to know.

@@ -11,6 +11,7 @@ mod docs;
 mod doctor;
 mod drain;
 mod explain;
+mod flows;
 mod generate;
 mod hand_over;
 mod hash_password;
@@ -64,6 +65,8 @@ enum Command {
     Undrain(drain::UndrainArgs),
     /// Take the servers of a service out one by one, run a command for each, and put it back when it is well
     Roll(roll::RollArgs),
+    /// Show the connections that the kernel carries (passthrough by port)
+    Flows(flows::FlowsArgs),
     /// Show allowlists and how current they are, or fetch them now
     #[command(subcommand)]
     Allowlist(allowlist::AllowlistCommand),
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Watchdog(args) => apply::watchdog(args),
         Command::Reload(args) => reload::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Flows(args) => flows::run(&args),
         Command::Drain(args) => drain::drain(&args),
         Command::Undrain(args) => drain::undrain(&args),
         Command::Roll(args) => roll::run(&args),

@@ -19,6 +19,7 @@ use crate::{
     address::{EntrypointAddr, PeerAddr},
     hygiene::Fault,
     identity::{Trust, TrustedSource, spell_peer},
+    passthrough::{self, Came, Onward},
     proxy_protocol,
     request::Caller,
     worker::Worker,
@@ -83,7 +84,17 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     };
     let local = if at.0.ip().is_unspecified() { stream.local_addr().unwrap_or(at.0) } else { at.0 };
 
-    // 4. TLS, then HTTP.
+    // 4. Does it go on untouched?
+    let (mut place, mut outage) = (place, None);
+    if let Some(routes) = &entrypoint.carried {
+        let came = Came { stream, peer, local, place };
+        match Box::pin(passthrough::pass(&worker, &entrypoint, routes, came)).await {
+            Onward::Over => return,
+            Onward::Terminate(came, page) => (stream, place, outage) = (came.stream, came.place, page),
+        }
+    }
+
+    // 5. TLS, then HTTP.
     let tls = entrypoint.tls.clone();
     let caller = |session, handshake| {
         Rc::new(Caller {
@@ -97,6 +108,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
             requests: Cell::new(0),
             place,
             handshake,
+            outage,
         })
     };
     let Some(tls) = tls else {

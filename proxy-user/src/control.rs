@@ -7,6 +7,8 @@ pub mod certificates;
 pub mod drains;
 pub mod files;
 pub mod floods;
+pub mod forwarding;
+mod handovers;
 pub mod guard;
 pub mod install;
 pub mod kernel_side;
@@ -46,7 +48,9 @@ use crate::{
         drains::Draining,
         files::Files,
         floods::Floods,
+        forwarding::Forwarding,
         guard::{Guard, Session},
+        handovers::Handovers,
         install::Trials,
         maintenance::Maintaining,
         order::{Answer, Order, Refusal, Verb},
@@ -144,12 +148,16 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut floods = Floods::watch();
     let mut splits = Splits::at_start(&fleet);
     let mut pulse = Pulse::as_asked();
+    let mut forwarding = Forwarding::new(state.forwarding.clone());
+    let mut handovers = Handovers::default();
     let how = loop {
         certificates.look(&fleet.running().load().config, SystemTime::now());
         blocking.keep_up(&mut fleet).await;
         reported.follow(&fleet.running().load(), &state);
         splits.keep_up(&fleet);
         maintaining.keep_up(&fleet);
+        forwarding.keep_up(&fleet).await;
+        handovers.keep_up(&fleet).await;
         tokio::select! {
             signal = signals.next() => match signal {
                 Asked::Reload => {
@@ -177,6 +185,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             () = pulse.due() => pulse.beat(&state),
             () = maintaining.due() => maintaining.look(&fleet),
             () = splits.due() => splits.look(&fleet),
+            () = forwarding.due() => {}
             () = trials.over() => {
                 let _ = install::revert(&source, &state, &mut fleet, &mut files, &mut trials).await;
             }
@@ -186,6 +195,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             () = floods.due() => floods.tell(&fleet.kernel),
             seen = reported.news() => reports::take(&seen, &fleet.running().load(), Moment::now()),
             changed = changed_addresses(&mut addresses) => {
+                forwarding.host_changed();
                 if let Err(fault) = fleet.reconcile_kernel(changed).await {
                     tracing::error!(%fault, "this host's addresses or interfaces changed, and the gate could not follow");
                     let message = "this host's addresses or interfaces changed, and the gate could not follow";

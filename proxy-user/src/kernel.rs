@@ -25,6 +25,7 @@ mod cdn;
 mod cgroup;
 pub mod explain;
 pub mod fault;
+pub mod forward;
 mod interface;
 mod lookup;
 pub mod memory;
@@ -33,11 +34,13 @@ mod object;
 mod pins;
 mod plan;
 mod privileges;
+pub mod route;
 pub mod sources;
 pub mod status;
 pub mod syn_cookies;
 mod sys;
 mod tables;
+pub mod translate;
 pub mod upstream;
 pub mod watch;
 
@@ -153,6 +156,14 @@ impl Protocol {
         match self {
             Self::Tcp => scope::TCP,
             Self::Udp => scope::UDP,
+        }
+    }
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
         }
     }
 

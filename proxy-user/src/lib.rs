@@ -11,7 +11,9 @@ pub mod connection;
 pub mod admission;
 pub mod blocklist;
 pub mod proxy_protocol;
+pub mod handover;
 pub mod hygiene;
+pub mod passthrough;
 pub mod tls;
 
 // === The way of a request: identity → route → forwarding → middleware → server, or page ===

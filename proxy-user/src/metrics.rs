@@ -6,7 +6,9 @@
 //! configuration, addresses of servers, and reasons out of fixed sets: never a path, a client or a Host field, so a
 //! scrape is as long as the configuration and no longer.
 
+mod carried;
 mod exposition;
+mod forwarding;
 mod logs;
 mod process;
 mod splits;
@@ -42,6 +44,8 @@ pub async fn scrape(state: &ControlState) -> Option<String> {
     of_gate(&mut out, &status.gate, kernel.as_ref());
     of_entrypoints(&mut out, &status.entrypoints);
     of_services(&mut out, &status.services);
+    carried::tell(&mut out, &status.entrypoints, &status.services);
+    forwarding::tell(&mut out, &status.forwarding);
     splits::tell(&mut out, &status.splits);
     out.family("weir_maintenance", Kind::Gauge, "Windows of maintenance that hold now (`weir maintenance`).")
         .sample(&[], status.maintenance.iter().filter(|one| one.on).count() as f64);

@@ -3,9 +3,11 @@
 use std::{
     cell::Cell,
     convert::Infallible,
+    future::poll_fn,
     net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
+    task::Poll,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -36,6 +38,7 @@ use crate::{
         show::{maintained, show},
         why::Why,
     },
+    passthrough::Outage,
     proxy_protocol::Ends,
     routing::rule::Asked,
     service::Service,
@@ -71,9 +74,21 @@ pub struct Caller {
     pub place: Place,
     /// Where somebody wants to know: when the TLS handshake began, and how long it took.
     pub handshake: Option<(Instant, Duration)>,
+    /// It was meant for a server that can't be reached: all that is asked over it gets a page.
+    pub outage: Option<Outage>,
 }
 
 impl Caller {
+    /// During an outage: resolves when the page was asked for, so that the next connection finds the server again. Must be
+    /// polled whenever the connection is.
+    pub async fn has_its_page(&self) {
+        poll_fn(|_| match self.outage.is_some() && self.requests.get() > 0 {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+    }
+
     /// Whose request it is, and where it came in: for servers that are told by the PROXY protocol.
     fn ends(&self, client: ClientAddr) -> Ends {
         // Of a client that somebody else speaks for, no port is known.
@@ -112,7 +127,14 @@ pub fn answer(
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     let version = request.version();
     answered(caller.clone(), request.map(Into::into))
-        .map_ok(move |response| https::advertised(&caller, version, https::strict(&caller, response)))
+        // Whose name it is decides how it is to be reached, and that isn't this host.
+        .map_ok(move |response| {
+            if caller.outage.is_some() {
+                response
+            } else {
+                https::advertised(&caller, version, https::strict(&caller, response))
+            }
+        })
 }
 
 async fn answered(
@@ -191,6 +213,13 @@ async fn answered(
     let plain_path = path.as_deref().unwrap_or(head.uri.path());
     if let Some(asset) = snapshot.assets.answer(plain_path, &head.method, &head.headers) {
         return Ok(refuse(Refusal::Asset(asset), entrypoint, taste, exchange));
+    }
+    if let Some(Outage { page, service, route }) = &caller.outage {
+        exchange.route = Some(route.clone());
+        let means = caller.worker.means(caller.ends(client.addr));
+        let page = show(page, Why::AllDown, Occasion::default(), &snapshot, means, taste, &mut exchange);
+        let page = Box::pin(page).await;
+        return Ok(refuse(Refusal::Page(service, Why::AllDown, page), entrypoint, taste, exchange));
     }
     let wish = Wish::of(&mut head, &incoming);
     let asked = Asked {

@@ -18,9 +18,10 @@ use crate::{
     address::ServerAddr,
     balance::{self, Ask, Tried, Way, ewma::Ewma},
     clock::Moment,
-    config::model::{HealthCheck, Pool, Retry, ServerProtocol, Timeouts},
+    config::model::{HealthCheck, Offload, Pool, Retry, ServerProtocol, Timeouts},
     health::{Health, breaker::Breaker, ejection::Ejector},
     page::{Page, by_status::ByStatus},
+    passthrough::counters::Carrying,
     proxy_protocol,
     service::balancer::{Balancer, Wanted},
     tls::server::ServerTls,
@@ -36,6 +37,8 @@ pub struct Service {
     pub protocol: ServerProtocol,
     /// Connections begin with a header that names the client, and serve one request.
     pub send_proxy: Option<proxy_protocol::Version>,
+    /// What of passthrough the kernel carries.
+    pub offload: Offload,
     pub check: Option<HealthCheck>,
     pub eject: Option<Ejector>,
     pub breaker: Option<Breaker>,
@@ -111,6 +114,8 @@ pub struct ServerCounters {
     doubted: AtomicU64,
     /// How long it takes to the first byte of an answer, where its service goes by that.
     pub latency: Ewma,
+    /// Connections that are carried there untouched.
+    pub carrying: Arc<Carrying>,
 }
 
 /// An answer makes a server suspect no more often, in milliseconds: one page that is always out of order must not have the

@@ -21,7 +21,7 @@ use crate::{
     address::{EntrypointAddr, ServerAddr},
     admission::{Admission, PrefixSet},
     blocklist::Blocks,
-    config::model::{self, AllowlistId, Config, Limits, Network, RedirectToHttps},
+    config::model::{self, AllowlistId, Carries, Config, Limits, Network, RedirectToHttps},
     connection::{crowd::Crowd, http3::settings::Http3},
     dns::Board as Names,
     drain::Drains,
@@ -31,6 +31,7 @@ use crate::{
     maintenance::Maintenance,
     middleware::{Chain, Step, reason::Tally},
     page::{Page, assets::Assets, by_status::ByStatus, why},
+    passthrough::{self, counters::Hellos},
     routing::{
         Router,
         order::Order,
@@ -98,6 +99,8 @@ pub struct Entrypoint {
     pub http3: Option<Http3>,
     pub redirect: Option<RedirectToHttps>,
     pub router: Router<Destination>,
+    /// The routes that carry connections untouched. `None`: none does here.
+    pub carried: Option<passthrough::routes::Routes>,
     /// For what is refused here.
     pub error_page: Arc<Page>,
     pub limits: Limits,
@@ -144,6 +147,8 @@ pub struct EntrypointCounters {
     pub halts: Tally,
     /// Requests that a page answered.
     pub pages: why::Tally,
+    /// Connections that came to no route that carries them.
+    pub hellos: Hellos,
 }
 
 /// A configuration that is valid in itself, but can't run here.
@@ -191,6 +196,8 @@ impl Snapshot {
         let by_address = entrypoints
             .iter()
             .enumerate()
+            // Nobody listens there; the same port may be somebody's over TCP.
+            .filter(|(index, _)| config.entrypoints[*index].carries != Carries::Udp)
             .flat_map(|(index, entrypoint)| entrypoint.bind.iter().map(move |addr| (*addr, index)))
             .collect();
         Ok(Self {
@@ -331,6 +338,7 @@ fn running_entrypoint(
         http3,
         redirect: entrypoint.redirect.clone(),
         router: Router::new(routes),
+        carried: passthrough::routes::Routes::of(config, id, services, pages),
         error_page: page_named(pages, ERROR),
         limits: entrypoint.limits.clone(),
         proxies: entrypoint
@@ -439,6 +447,7 @@ fn running_service(
         balancer,
         protocol: service.protocol,
         send_proxy: service.send_proxy,
+        offload: service.offload,
         check: service.health.clone(),
         eject: service.eject.clone().map(Ejector::new),
         breaker: service

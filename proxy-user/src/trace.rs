@@ -212,8 +212,8 @@ impl Trace {
     }
 
     /// The request is over: its spans go on their way.
-    pub fn over(self: Box<Self>, exchange: &Exchange, ended: &Ended) {
-        let Self { tracer, id, span, parent, continued: _, gathered } = *self;
+    pub fn over(self, exchange: &Exchange, ended: &Ended) {
+        let Self { tracer, id, span, parent, continued: _, gathered } = self;
         let Some(Gathered { attempts, page, handshake, encrypted, port }) = gathered else { return };
         let mut path = Vec::new();
         let target = exchange.path.as_ref().map_or("", |path| path.as_str());

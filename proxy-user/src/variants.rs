@@ -5,6 +5,7 @@
 //! by all workers. [`deliver`] takes a request through it. Only what can be repeated safely goes on from a service that
 //! could not deliver it to another one: `upstream::deliver` hands such a request back whole.
 
+pub mod by_client;
 pub mod figures;
 pub mod judge;
 pub mod memory;

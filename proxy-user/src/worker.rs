@@ -31,6 +31,7 @@ use crate::{
     connection::{self, Accepted, http3},
     hygiene::patience::Patience,
     listen::{Listener, Transport},
+    passthrough::pipes::Pipes,
     proxy_protocol::Ends,
     snapshot::Snapshot,
     upstream::{
@@ -69,6 +70,8 @@ pub struct Worker {
     waiting: WaitingRoom,
     kept: Memory,
     pub patience: Rc<Patience>,
+    /// What bytes are carried in that nobody looks at.
+    pub pipes: Pipes,
     closing: watch::Receiver<bool>,
     is_closing: Cell<bool>,
     crew: Arc<Crew>,
@@ -265,6 +268,7 @@ async fn run(
         waiting: WaitingRoom::default(),
         kept: Memory::default(),
         patience: Rc::default(),
+        pipes: Pipes::default(),
         closing,
         is_closing: Cell::default(),
         crew,

@@ -40,14 +40,10 @@ fn unknown_keys_are_faults() {
 
 #[test]
 fn what_later_versions_bring_is_refused_as_such() {
-    for (case, line) in [
-        ("[[route]]\nhost='a'\nservice='app'\nsni='a'", "4:1: `route.sni`"),
-        ("[[route]]\nhost='a'\nservice='app'\npassthrough='app'", "4:1: `route.passthrough`"),
-        ("[[route]]\nhost='a'\nservice='app'\non_outage='x'", "4:1: `route.on_outage`"),
-        ("[[route]]\nhost='a'\nservice='app'\nshadow='app'", "4:1: `route.shadow`"),
-    ] {
-        only(case, &format!("error[W004]: weir.toml:{line} is not yet supported in this version"));
-    }
+    only(
+        "[[route]]\nhost='a'\nservice='app'\nshadow='app'",
+        "error[W004]: weir.toml:4:1: `route.shadow` is not yet supported in this version",
+    );
 }
 
 #[test]
@@ -205,15 +201,6 @@ fn a_route_may_be_split_and_mirrored_itself() {
     only(
         "[[route]]\nname = 'app'\nhost = 'a'\nsplit = { app = 1 }",
         "error[W006]: weir.toml:4:9: route `app` would make a second service `app`",
-    );
-}
-
-/// A route that leads nowhere because of it gets no second fault.
-#[test]
-fn what_stands_for_a_service_in_later_versions_is_not_missed_too() {
-    only(
-        "[[route]]\nhost = 'a'\npassthrough = 'app'",
-        "error[W004]: weir.toml:3:1: `route.passthrough` is not yet supported in this version",
     );
 }
 
@@ -1256,5 +1243,99 @@ fn what_is_wrong_with_tracing_is_said_at_its_place() {
         ),
     ] {
         only(&case, line);
+    }
+}
+
+#[test]
+fn what_is_said_of_passthrough_by_port_is_checked() {
+    for (case, lines) in [
+        (
+            "[entrypoint.t]\nbind = '127.0.0.1:25'\nprotocol = 'smtp'",
+            &[
+                "[W005]: weir.toml:3:12: `entrypoint.t.protocol` is `smtp`, which is none of `http`, `tcp`, `udp`",
+            ][..],
+        ),
+        (
+            "[entrypoint.t]\nbind = '127.0.0.1:25'\nprotocol = 'tcp'\nredirect = 'https'\nlimits = { fields = 20 }",
+            &[
+                "[W027]: weir.toml:4:12: entrypoint `t`: `redirect` means nothing where `protocol` is `tcp`: its bytes are passed \
+                 through untouched",
+                "[W027]: weir.toml:5:10: entrypoint `t`: `limits` means nothing where `protocol` is `tcp`: its bytes are passed \
+                 through untouched",
+            ],
+        ),
+        (
+            "[entrypoint.t]\nbind = '127.0.0.1:53'\nprotocol = 'udp'\nsyn_cookies = 'always'",
+            &[
+                "[W027]: weir.toml:4:15: entrypoint `t`: `syn_cookies` means nothing where `protocol` is `udp`: its bytes are passed \
+               through untouched",
+            ],
+        ),
+        (
+            "[entrypoint.t]\nbind = '127.0.0.1:8080'\nprotocol = 'tcp'",
+            &[
+                "[W018]: weir.toml:6:8: entrypoint `web` can't listen on `127.0.0.1:8080`: entrypoint `t` listens on `127.0.0.1:8080`",
+            ],
+        ),
+        ("[entrypoint.u]\nbind = '127.0.0.1:8080'\nprotocol = 'udp'", &[]),
+        (
+            "[kernel]\nnat_ports = '40000'",
+            &["[W005]: weir.toml:2:13: kernel.nat_ports: `40000` is not a range of ports"],
+        ),
+        (
+            "[kernel]\nnat_ports = '9-1'",
+            &["[W005]: weir.toml:2:13: kernel.nat_ports: `9-1` is not a range of ports"],
+        ),
+        (
+            "[kernel]\nnat_ports = '80-40000'",
+            &["[W024]: weir.toml:2:13: kernel.nat_ports: `80-40000` is out of range"],
+        ),
+        (
+            "[kernel]\nnat_ports = '2000-2099'",
+            &["[W024]: weir.toml:2:13: kernel.nat_ports: `2000-2099` is out of range"],
+        ),
+        (
+            "[kernel]\nnat_ports = '8000-9000'",
+            &[
+                "[W018]: weir.toml:5:8: entrypoint `web` listens on port 8080, which is one of `kernel.nat_ports` (8000-9000)",
+            ],
+        ),
+        (
+            "[entrypoint.t]\nbind = '127.0.0.1:25565'\nprotocol = 'tcp'",
+            &[
+                "[W018]: weir.toml:2:8: entrypoint `t` listens on port 25565, which is one of `kernel.nat_ports` (20000-29999)",
+            ],
+        ),
+        (
+            "[entrypoint.u]\nbind = '127.0.0.1:53'\nprotocol = 'udp'\n[[route]]\nentrypoint = 'u'\npassthrough = 'app'",
+            &[
+                "[W027]: weir.toml:6:15: route `u`: only the kernel carries UDP, as entrypoint `u` has it, and `kernel.interfaces` \
+               names none",
+            ],
+        ),
+        (
+            "[entrypoint.u]\nbind = '127.0.0.1:53'\nprotocol = 'udp'\n[[route]]\nentrypoint = 'u'\npassthrough = 'x'\n\
+             [service.x]\nservers = '10.0.0.2:53'\noffload = 'off'\n[kernel]\ninterfaces = 'eth0'",
+            &[
+                "[W027]: weir.toml:6:15: route `u`: only the kernel carries UDP, as entrypoint `u` has it, and `offload` of service \
+               `x` is `off`",
+            ],
+        ),
+        (
+            "[service.x]\nservers = '10.0.0.2:25'\nsource = 'keep'\noffload = 'off'\nsend_proxy = 'v2'",
+            &[
+                "[W027]: weir.toml:3:10: service `x`: `source = \"keep\"` and `offload = \"off\"`: only the kernel keeps the client's \
+                 address, and that goes through the daemon",
+                "[W027]: weir.toml:3:10: service `x`: `source = \"keep\"` and `send_proxy`: only the kernel keeps the client's \
+                 address, and that goes through the daemon",
+            ],
+        ),
+        (
+            "[service.x]\nfailover = ['app']\noffload = 'off'",
+            &["[W027]: weir.toml:3:11: service `x` is made of other services, and has `offload`"],
+        ),
+    ] {
+        let lines: Vec<_> = lines.iter().map(|line| format!("error{line}")).collect();
+        assert_eq!(faults(&format!("{case}\n{SOUND}")), lines, "in: {case}");
     }
 }

@@ -7,8 +7,10 @@ mod host;
 pub mod http;
 pub mod lists;
 pub mod memory;
+pub mod passthrough;
 pub mod reload;
 mod sending;
+pub mod sni_relay;
 mod terminators;
 pub mod tls;
 

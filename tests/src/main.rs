@@ -113,6 +113,21 @@ enum Bench {
         #[arg(long, default_value_t = 2)]
         seconds: u64,
     },
+    /// Passthrough: CPU time per GB and per connection, and round trips, against plain forwarding and HAProxy
+    Passthrough {
+        /// Print the figures as one JSON object on the last line
+        #[arg(long)]
+        json: bool,
+        /// How often each way is measured
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Minutes of many connections a second
+        #[arg(long, default_value_t = 0)]
+        minutes: u64,
+        /// How many of them
+        #[arg(long, default_value_t = 10_000)]
+        connections_per_second: u32,
+    },
     /// Memory per idle TLS connection, against nginx
     Memory {
         /// Print the figures as one JSON object on the last line
@@ -140,6 +155,10 @@ fn main() -> ExitCode {
         }
         Command::Bench { what: Bench::Tls { json, rounds, seconds } } => {
             bench::tls::run(&bench::tls::Options { json, rounds, seconds })
+        }
+        Command::Bench { what: Bench::Passthrough { json, rounds, minutes, connections_per_second } } => {
+            let options = bench::passthrough::Options { json, rounds, minutes, connections_per_second };
+            bench::passthrough::run(&options)
         }
         Command::Bench { what: Bench::Memory { json, connections } } => {
             bench::memory::run(&bench::memory::Options { json, connections })

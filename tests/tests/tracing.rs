@@ -7,14 +7,13 @@ use serde_json::Value;
 use weir_lab::{
     lab::{
         SITE,
-        client::{Reply, nothing},
+        client::{Browser, Reply, nothing},
         process::Process,
         stand::{PATIENCE, Stand},
         wait,
     },
     needs,
     needs::Need,
-    upstream::Mood,
 };
 
 type Done = anyhow::Result<()>;
@@ -135,25 +134,30 @@ fn a_collector_sees_what_became_of_a_request() -> Done {
     })?;
 
     // Every request, over HTTP, with what goes wrong.
-    stand.weir.rewrite_config(&format!("{}\n{standard}", tracing("http", 4318, "100%")))?;
-    stand.one.be(&stand.lab, Mood::Reset)?;
-    let mut asked = 0;
-    let retried = wait::until("a request is tried again", PATIENCE, || {
-        asked += 1;
-        assert_eq!(ask(&stand, &format!("/again/{asked}"), &[])?.status, 200);
+    // Each connection to a server serves one request.
+    let unpooled = standard.replace("when_all_down", "pool = { idle = 0 }\nwhen_all_down");
+    stand.weir.rewrite_config(&format!("{}\n{unpooled}", tracing("http", 4318, "100%")))?;
+    wait::until_true("everything is traced", PATIENCE, || {
+        Browser::of_site(&stand.lab, &stand.lab.visitor)?.get("/fresh")?;
         let spans = collector.spans();
-        Ok(spans.into_iter().find(|span| span["attributes"]["http.request.resend_count"] == 1))
+        let is_there =
+            |name: &&str| spans.iter().any(|span| span["over"] == "http" && span["name"] == **name);
+        Ok(["tls handshake", "connect"].iter().all(is_there))
     })?;
-    assert_eq!(retried["over"], "http");
-    let all = collector.spans();
-    let first = all.iter().find(|span| span["parent"] == retried["parent"] && span["id"] != retried["id"]);
-    let first = first.context("no first attempt")?;
+    assert_eq!(ask(&stand, "/status/503", &[])?.status, 503);
+    let spans = collector.trace_of("/status/503")?;
+    let request = named(&spans, &format!("GET {SITE}"))?;
+    assert_eq!((&request["over"], &request["parent"]), (&"http".into(), &"".into()));
     assert_eq!(
-        (&first["attributes"]["error.type"], &first["status"]),
-        (&"broke".into(), &"STATUS_CODE_ERROR".into())
+        (&request["status"], &of(request, "weir.fault")),
+        (&"STATUS_CODE_ERROR".into(), &"server".into())
     );
-    assert!(all.iter().any(|span| span["name"] == "tls handshake"), "{all:#?}");
-    assert!(all.iter().any(|span| span["name"] == "connect" && span["parent"] != ""), "{all:#?}");
+    let resent = |span: &&Value| of(span, "http.request.resend_count") == 1;
+    let again = spans.iter().find(resent).with_context(|| format!("nothing was sent again: {spans:#?}"))?;
+    assert_eq!((&again["parent"], &of(again, "error.type")), (&request["id"], &"503".into()));
+    let attempts: Vec<_> = spans.iter().filter(|span| span["kind"] == "SPAN_KIND_CLIENT").collect();
+    assert_eq!(attempts.len(), 2, "{spans:#?}");
+    assert_ne!(of(attempts[0], "server.address"), of(attempts[1], "server.address"));
 
     stand.one.kill()?;
     stand.two.kill()?;

@@ -23,12 +23,20 @@ fn every_program_loads_and_leaves_the_verifier_room() {
         let _ = Kernel::open(&scratch.bpffs);
         let mut programs = programs_over(&scratch.bpffs);
         let mut refused = Vec::new();
-        for name in
-            [names::GATE_XDP, names::GATE_PROVE, names::GATE_TC, names::GATE_EXPLAIN, names::UPSTREAM_WATCH]
-        {
+        for name in [
+            names::GATE_XDP,
+            names::GATE_PROVE,
+            names::GATE_TC,
+            names::GATE_EXPLAIN,
+            names::FORWARD_TC,
+            names::UPSTREAM_WATCH,
+            names::TRANSLATE_TC,
+        ] {
             let program = programs.program_mut(name).unwrap();
             let loaded = match name {
-                names::GATE_TC => <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load),
+                names::GATE_TC | names::FORWARD_TC | names::TRANSLATE_TC => {
+                    <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load)
+                }
                 names::UPSTREAM_WATCH => <&mut SockOps>::try_from(program).and_then(SockOps::load),
                 _ => <&mut Xdp>::try_from(program).and_then(Xdp::load),
             };

@@ -53,7 +53,8 @@ const PROGRAMS: &[Program] = &[
 
 /// The tests that say what a kernel must do for the gate. Those that are ignored elsewhere run here: they want the
 /// VM's two connected virtio ports, or modules that few hosts have loaded.
-const TESTS: [&str; 6] = ["verifier", "ports", "kernel_lifecycle", "attach", "gate_packets", "syn_cookies"];
+const TESTS: [&str; 7] =
+    ["verifier", "ports", "kernel_lifecycle", "attach", "gate_packets", "forward_packets", "syn_cookies"];
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
     let wanted: Vec<&Kernel> = KERNELS

@@ -29,6 +29,9 @@ pub fn hand_over(workspace: &Workspace, part: Part, arguments: &[OsString]) -> R
         if benches("tls") || benches("memory") {
             packages::ensure(packages::FOR_TLS_BENCH)?;
         }
+        if benches("passthrough") {
+            packages::ensure(packages::FOR_PASSTHROUGH_BENCH)?;
+        }
         if benches("gate") || benches("flood") {
             packages::ensure(packages::FOR_GATE_BENCH)?;
         }

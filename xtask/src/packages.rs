@@ -44,6 +44,7 @@ pub const FOR_LABS: &[Program] = &[
         package: "rsyslog-openssl",
         purpose: "a syslog that speaks TLS",
     },
+    Program { name: "nft", package: "nftables", purpose: "packets that get lost" },
     Program { name: "tmux", package: "tmux", purpose: "a terminal" },
     Program { name: "jq", package: "jq", purpose: "what the README types" },
 ];
@@ -58,6 +59,10 @@ pub const FOR_HTTP_BENCH: &[Program] = &[
 
 /// What `bench tls` and `bench memory` measure against.
 pub const FOR_TLS_BENCH: &[Program] = &[Program { name: "nginx", package: "nginx", purpose: "peer" }];
+
+/// What `bench passthrough` measures against.
+pub const FOR_PASSTHROUGH_BENCH: &[Program] =
+    &[Program { name: "haproxy", package: "haproxy", purpose: "peer" }];
 
 /// What `bench gate` measures against.
 pub const FOR_GATE_BENCH: &[Program] = &[

@@ -135,10 +135,14 @@ fn json(
         text!(out, "user_agent", user_agent.as_bytes());
     }
     if let Some(noted) = &exchange.noted {
-        key!(out, "request_headers");
-        headers(&log.request_headers, |name| noted.of_request(name), redact, out);
-        key!(out, "response_headers");
-        headers(&log.response_headers, |name| noted.of_response(name), redact, out);
+        if !log.request_headers.is_empty() {
+            key!(out, "request_headers");
+            headers(&log.request_headers, |name| noted.of_request(name), redact, out);
+        }
+        if !log.response_headers.is_empty() {
+            key!(out, "response_headers");
+            headers(&log.response_headers, |name| noted.of_response(name), redact, out);
+        }
     }
     text!(out, "request_id", exchange.request_id.as_bytes());
     if let Some(trace) = &exchange.trace {

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::{
     access_log::{
         Exchange,
+        connections::{self, Connection},
         ending::Ended,
         format::{self, Stamp},
         redact::Redaction,
@@ -171,6 +172,25 @@ impl Output {
     /// Whether it is about this request.
     pub fn wants(&self, exchange: &Exchange, ended: &Ended) -> bool {
         !self.filtered || passes(&self.config.filter, exchange, ended, || fastrand::u32(..Filter::ALL))
+    }
+
+    /// Likewise about a connection that was carried untouched. It has a route and took its time, but neither status nor path.
+    pub fn wants_connection(&self, connection: &Connection<'_>) -> bool {
+        let Filter { status, routes, paths, slower_than, sample } = &self.config.filter;
+        let route = |known: &Arc<str>| connection.route == Some(known);
+        status.is_empty()
+            && paths.is_empty()
+            && (routes.is_empty() || routes.iter().any(route))
+            && slower_than.is_none_or(|limit| u128::from(connection.duration_us) >= limit.as_micros())
+            && (!connection.end.is_well() || *sample == Filter::ALL || fastrand::u32(..Filter::ALL) < *sample)
+    }
+
+    /// Appends the connection's line: as JSON, where the log is of requests' JSON, else in the "combined" format.
+    pub fn connection(&self, connection: &Connection<'_>, out: &mut Vec<u8>) {
+        if self.sink.takes_severities {
+            out.extend_from_slice(if connection.end.is_well() { b"<6>" } else { b"<4>" });
+        }
+        connections::line(self.config.format == AccessLogFormat::Json, connection, out);
     }
 
     /// Appends the request's line.

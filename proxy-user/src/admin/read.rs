@@ -23,7 +23,7 @@ use super::{
         configuration::{self, ConfigurationDocument},
         drains::{self, DrainsDocument},
         drops::{self, DropsDocument},
-        flows::{self, FlowsDocument},
+        flows::{self, WantedFlows},
         kernel::{self, KernelDocument},
         maintenance::{self, MaintenanceDocument},
         overview::{self, OverviewDocument},
@@ -35,6 +35,7 @@ use super::{
 use crate::{
     control::{splits as weights, state::ControlState},
     explain::{self, Explanation, Question},
+    kernel::forward::flows::Flows,
     metrics,
     snapshot::Snapshot,
 };
@@ -153,10 +154,18 @@ pub async fn drops(State(state): Control) -> Answer<DropsDocument> {
     told(drops::document(&state).await)
 }
 
-/// Passthrough connections that are known now.
-#[utoipa::path(get, path = "/flows", tag = "read", responses((status = 200, body = FlowsDocument)))]
-pub async fn flows(State(state): Control) -> Answer<FlowsDocument> {
-    Ok(Json(flows::document(&*running(&state)?)))
+/// Passthrough connections that the kernel carries by port.
+#[utoipa::path(get, path = "/flows", tag = "read", params(WantedFlows), responses(
+    (status = 200, body = Flows),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+))]
+pub async fn flows(
+    State(state): Control,
+    wanted: Result<Query<WantedFlows>, QueryRejection>,
+) -> Answer<Flows> {
+    let Query(wanted) = wanted.map_err(not_understood)?;
+    let flows = flows::document(&state, wanted).await;
+    flows.map(Json).map_err(|why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, why))
 }
 
 /// The certificates that clients are shown, and when they expire.

@@ -2,11 +2,13 @@
 
 pub mod allowlists;
 pub mod blocks;
+pub mod carried;
 pub mod certificates;
 pub mod configuration;
 pub mod drains;
 pub mod drops;
 pub mod flows;
+pub mod forwarding;
 pub mod kernel;
 pub mod logs;
 pub mod maintenance;
@@ -63,6 +65,9 @@ pub struct StatusDocument {
     pub server_watch: ServerWatchStatus,
     pub entrypoints: Vec<EntrypointStatus>,
     pub services: Vec<ServiceStatus>,
+    /// What the kernel carries by port.
+    #[serde(default)]
+    pub forwarding: forwarding::ForwardingStatus,
     /// How requests are shared out between services.
     #[serde(default)]
     pub splits: Vec<SplitStatus>,
@@ -169,6 +174,9 @@ pub struct EntrypointStatus {
     /// Requests that a page answered, by its reason (docs/pages.md).
     #[serde(default)]
     pub pages: BTreeMap<String, u64>,
+    /// Connections that came to no route that carries them, or told no name, by reason (docs/passthrough.md).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_carried: BTreeMap<String, u64>,
 }
 
 /// A flood of SYNs that the gate answers with cookies.
@@ -223,6 +231,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         server_watch: services::watched(state.watched()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
         services: services::of(&snapshot, Moment::now()),
+        forwarding: forwarding::of(state).await,
         splits: splits::all(&snapshot, std::time::Instant::now()),
         maintenance: maintenance::document(&state.maintenance).maintenance,
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
@@ -346,6 +355,7 @@ fn entrypoints(snapshot: &Snapshot, kernel: Option<&KernelStatus>) -> Vec<Entryp
                 refused
             },
             pages: entrypoint.counters.pages.counted(),
+            not_carried: entrypoint.counters.hellos.counted(),
         })
         .collect()
 }

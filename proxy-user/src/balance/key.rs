@@ -20,7 +20,7 @@ pub fn of(key: &HashKey, head: &request::Parts, client: IpAddr) -> u64 {
 }
 
 /// Of IPv6, a household's /64 is one client: within it, addresses change by the day.
-fn of_client(client: IpAddr) -> u64 {
+pub fn of_client(client: IpAddr) -> u64 {
     match client {
         IpAddr::V4(ip) => hash::of(&ip.octets()),
         IpAddr::V6(ip) => hash::of(&ip.octets()[..8]),

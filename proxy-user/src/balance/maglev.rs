@@ -41,7 +41,8 @@ impl Maglev {
         Self::of_size(members, u64::from(size))
     }
 
-    fn of_size(members: &[Member], size: u64) -> Self {
+    /// Of so many slots: a prime.
+    pub fn of_size(members: &[Member], size: u64) -> Self {
         let heaviest = members.iter().map(|member| u64::from(member.weight)).max().unwrap_or_default();
         let mut candidates: Vec<Candidate> = (0u16..)
             .zip(members)
@@ -85,6 +86,11 @@ impl Maglev {
             }
         }
         Self { slots: slots.into() }
+    }
+
+    /// Who stands in each slot; none at all where nobody has any weight.
+    pub fn slots(&self) -> &[u16] {
+        &self.slots
     }
 
     pub fn get(&self, hash: u64) -> Option<usize> {

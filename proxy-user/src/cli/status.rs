@@ -1,5 +1,7 @@
 //! `weir status` and `weir ping`
 
+mod carried;
+
 use std::fmt::Write as _;
 
 use clap::Args;
@@ -190,11 +192,19 @@ fn text(status: &StatusDocument, width: Option<usize>) -> String {
             );
         }
     }
+    text.push_str(&super::flows::lines(&status.forwarding));
     for split in &status.splits {
         text.push_str(&super::split::line(split));
     }
     let (entrypoints, servers) = (entrypoints(&status.entrypoints), servers(status));
-    format!("{}\n{}\n{}", table::fitted(&text, width), entrypoints.text(width), servers.text(width))
+    let carried = carried::table(&status.services).map(|carried| format!("\n{}", carried.text(width)));
+    format!(
+        "{}\n{}\n{}{}",
+        table::fitted(&text, width),
+        entrypoints.text(width),
+        servers.text(width),
+        carried.unwrap_or_default()
+    )
 }
 
 /// What a shadowed entrypoint lets pass.

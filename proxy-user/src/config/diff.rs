@@ -4,6 +4,7 @@
 //! left out with a reason.
 
 mod balancing;
+mod carried;
 mod pages;
 mod health;
 mod log;
@@ -142,6 +143,7 @@ pub(super) fn things(config: &Config) -> Things {
         maintenance,
         middleware,
         routes,
+        carried,
     } = config;
     let mut things = Things::new();
     let mut section = |name, keys| things.insert((name, String::new()), keys);
@@ -191,10 +193,13 @@ pub(super) fn things(config: &Config) -> Things {
     for one in routes {
         things.insert(("route", one.name.to_string()), route(config, one));
     }
+    for one in carried {
+        things.insert(("route", one.name.to_string()), self::carried::route(config, one));
+    }
     things
 }
 
-fn kernel(Kernel { interfaces, mode, bpffs, cgroup }: &Kernel) -> Keys {
+fn kernel(Kernel { interfaces, mode, bpffs, cgroup, nat_ports }: &Kernel) -> Keys {
     let mode = match mode {
         KernelMode::Auto => "auto",
         KernelMode::Xdp => "xdp",
@@ -211,6 +216,7 @@ fn kernel(Kernel { interfaces, mode, bpffs, cgroup }: &Kernel) -> Keys {
         ("mode", mode.to_owned()),
         ("bpffs", bpffs.display().to_string()),
         ("cgroup", cgroup),
+        ("nat_ports", nat_ports.to_string()),
     ]
     .into()
 }
@@ -255,6 +261,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
     let Entrypoint {
         name: _,
         bind,
+        carries,
         allow,
         shadow,
         source_limit,
@@ -269,7 +276,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
         middleware,
     } = one;
     let lists = |ids: &[AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
-    let mut keys = Keys::from([("bind", joined(bind))]);
+    let mut keys = Keys::from([("bind", joined(bind)), ("protocol", carries.name().to_owned())]);
     keys.insert("allow", if allow.is_empty() { "everybody".to_owned() } else { lists(allow) });
     keys.insert("shadow", shadow.to_string());
     if let Some(SourceLimit { packets, connections, cdn }) = source_limit {
@@ -339,6 +346,8 @@ fn service(config: &Config, one: &Service) -> Keys {
         tls,
         protocol,
         send_proxy,
+        offload,
+        source,
         health: check,
         eject,
         breaker,
@@ -353,13 +362,15 @@ fn service(config: &Config, one: &Service) -> Keys {
     if let Some(made_of) = made_of {
         return variants::made_of(config, made_of);
     }
-    let Timeouts { connect, first_byte, unacknowledged } = timeouts;
+    let Timeouts { connect, first_byte, unacknowledged, idle, lifetime } = timeouts;
     let mut keys = Keys::from([
         ("servers", joined(servers)),
         ("timeouts.connect", show(*connect)),
         ("timeouts.first_byte", show(*first_byte)),
         ("timeouts.unacknowledged", show(*unacknowledged)),
+        ("timeouts.idle", show(*idle)),
     ]);
+    keys.extend(lifetime.map(|lifetime| ("timeouts.lifetime", show(lifetime))));
     self::retry::service(retry, hedge.as_ref(), &mut keys);
     let Pool { warm, idle, idle_timeout } = pool;
     keys.insert("pool.warm", warm.to_string());
@@ -378,6 +389,8 @@ fn service(config: &Config, one: &Service) -> Keys {
         ServerProtocol::Auto => "auto",
     };
     keys.insert("protocol", protocol.to_owned());
+    keys.insert("offload", offload.name().to_owned());
+    keys.insert("source", source.name().to_owned());
     if let Some(version) = send_proxy {
         keys.insert("send_proxy", format!("{version:?}").to_lowercase());
     }

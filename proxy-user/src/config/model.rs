@@ -7,12 +7,14 @@
 mod acme;
 mod admin;
 mod balancing;
+mod carried;
 mod health;
 mod limits;
 mod log;
 mod maintenance;
 mod middleware;
 mod page;
+mod passthrough;
 mod pool;
 mod retry;
 mod route;
@@ -30,11 +32,13 @@ use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
 pub use acme::{Acme, AcmeChallenge};
 pub use admin::{Admin, AdminAddr, AdminTls};
 pub use balancing::{BalanceWay, Balancing, Dns, HashKey, Host, SameSite, Secret, Server, ServerAt, Sticky};
+pub use carried::CarriedRoute;
 pub use health::{Ask, BodyMatch, Breaker, DrainOn, Eject, HealthCheck, HttpCheck, Slow, Step};
 pub use middleware::{
     BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
     RateLimit, Redirect, ReplacePath, Template,
 };
+pub use passthrough::{Carries, NatPorts, Offload, SourceAddress};
 pub use pool::Pool;
 pub use retry::{Hedge, HedgeAfter, Retry};
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
@@ -74,6 +78,8 @@ pub struct Config {
     pub maintenance: Vec<Maintenance>,
     pub middleware: Vec<Middleware>,
     pub routes: Vec<Route>,
+    /// The routes that carry connections untouched.
+    pub carried: Vec<CarriedRoute>,
 }
 
 /// `[kernel]`
@@ -86,6 +92,8 @@ pub struct Kernel {
     pub bpffs: PathBuf,
     /// Where the connections to servers are watched from.
     pub cgroup: Cgroup,
+    /// Default `20000-29999`.
+    pub nat_ports: NatPorts,
 }
 
 /// `kernel.cgroup = "auto" | "off" | "/path"`
@@ -197,6 +205,8 @@ pub struct Entrypoint {
     pub name: Arc<str>,
     /// At least one; no address and port appears in two entrypoints.
     pub bind: Vec<SocketAddr>,
+    /// Default `Http`. What isn't has no settings of HTTP.
+    pub carries: Carries,
     /// Who may come in. Empty: anybody.
     pub allow: Vec<AllowlistId>,
     /// A rehearsal: everybody comes in, and those who otherwise wouldn't are counted. Default false; never without
@@ -294,6 +304,8 @@ pub struct Service {
     pub protocol: ServerProtocol,
     /// Tells the servers with the PROXY protocol who the client is.
     pub send_proxy: Option<proxy_protocol::Version>,
+    pub offload: Offload,
+    pub source: SourceAddress,
     pub health: Option<HealthCheck>,
     pub eject: Option<Eject>,
     pub breaker: Option<Breaker>,
@@ -319,7 +331,7 @@ pub enum ServerProtocol {
     Auto,
 }
 
-/// `timeouts = { connect = "300ms", first_byte = "60s", unacknowledged = "30s" }`
+/// `timeouts = { connect = "300ms", first_byte = "60s", unacknowledged = "30s", idle = "1h", lifetime = "24h" }`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
     /// Default 300 ms.
@@ -328,6 +340,10 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// TCP_USER_TIMEOUT. Default 30 s.
     pub unacknowledged: Duration,
+    /// Of passthrough: without a byte in either direction. Default 1 h.
+    pub idle: Duration,
+    /// Of passthrough. Default none.
+    pub lifetime: Option<Duration>,
 }
 
 /// `when_all_down = "page:maintenance" | "try"`

@@ -17,7 +17,6 @@ const ALL: &[Unsupported] = &[
     entry("kernel", "dry_run", "take it out; `allow` of an entrypoint drops at once"),
     entry("entrypoint.NAME", "http3", "take it out"),
     entry("entrypoint.NAME", "rate_limit", "`[middleware.NAME]` has `rate_limit`"),
-    entry("entrypoint.NAME", "protocol", "an entrypoint speaks HTTP, and with `tls` HTTPS"),
     entry(
         "service.NAME",
         "weights",
@@ -26,9 +25,6 @@ const ALL: &[Unsupported] = &[
     entry("service.NAME", "start", "take it out"),
     entry("service.NAME", "retry", "a request that no server has seen goes to another one by itself"),
     entry("page.NAME", "json", "take it out"),
-    entry("route", "sni", "TLS ends at the entrypoint; match with `host`"),
-    entry("route", "passthrough", "TLS ends at the entrypoint; send to a `service`"),
-    entry("route", "on_outage", "a service's `when_all_down` names the page for when no server is left"),
     entry("route", "shadow", "take it out"),
     entry("route", "middleware", "take it out"),
 ];

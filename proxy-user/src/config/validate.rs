@@ -20,6 +20,7 @@ mod maintenance;
 mod merge;
 mod middleware;
 mod pages;
+mod passthrough;
 mod pool;
 mod process;
 mod retry;
@@ -45,10 +46,12 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
     let mut chains = middleware::Chains::new(&written, findings);
     let entrypoints = entrypoints::all(&written, &mut chains, findings);
     let mut of_routes = variants::OfRoutes::new(&written);
-    let routes = routes::all(&written, &mut chains, &mut of_routes, findings);
+    let carried = routes::carried::all(&written, findings);
+    let routes = routes::all(&written, &mut chains, &mut of_routes, &carried, findings);
     let mut services = services::all(&written, findings);
     services.extend(of_routes.into_all());
     variants::lead_somewhere(&written, &services, findings);
+    routes::carried::services_carry(&carried, &services, findings);
     let config = Config {
         kernel: globals::kernel(&written, findings),
         admin: admin::admin(&written, findings),
@@ -66,6 +69,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         maintenance: maintenance::all(&written, &routes, findings),
         entrypoints,
         routes,
+        carried: carried.iter().map(|placed| placed.route.clone()).collect(),
         middleware: chains.into_all(),
     };
     let lost = findings.lost("entrypoint") || findings.lost_within("entrypoint");
@@ -76,6 +80,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
             .error_without_place(Code::NoEntrypoint, Some(&first), message)
             .hint("add one: `[entrypoint.http]` with `bind = \"0.0.0.0:80\"`");
     }
+    passthrough::datagrams(&carried, &config, findings);
     acme::warn(&written, &config, findings);
     source_limit::that_never_apply(&written, &config, findings);
     unused::warn(&written, &config, findings);

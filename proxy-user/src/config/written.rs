@@ -13,6 +13,7 @@ mod log;
 mod maintenance;
 mod middleware;
 mod page;
+mod passthrough;
 mod pattern;
 mod pool;
 mod process;
@@ -40,6 +41,7 @@ pub use middleware::{
     Redirect, ReplacePath, RouteTimeouts,
 };
 pub use page::{Page, StatusPages};
+pub use passthrough::{Offload, Protocol, Source};
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
 pub use pool::Pool;
 pub use process::Process;
@@ -132,6 +134,14 @@ pub struct Kernel {
     /// the daemon moves to; it is made if need be. Nothing is watched with `mode = "off"`.
     #[schemars(extend("default" = default::CGROUP), example = "/sys/fs/cgroup/edge/weir")]
     pub cgroup: Option<At<String>>,
+    /// The ports that connections and datagrams come from which the kernel carries to servers (passthrough): `FIRST-LAST`,
+    /// within 1024 to 65535, at least 256 ports. Each server's connections have all of them to themselves, and one that a
+    /// server closed is used again after a minute. The range must hold no port that an entrypoint listens on, and none
+    /// that the host takes for connections of its own: `net.ipv4.ip_local_port_range` (32768-60999 unless changed), except
+    /// for those in `net.ipv4.ip_local_reserved_ports`. The last quarter is for connections that are handed over by name
+    /// (`offload = "splice-kernel"`), the rest for passthrough by port.
+    #[schemars(extend("default" = default::NAT_PORTS), example = "10000-31999")]
+    pub nat_ports: Option<At<String>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -209,6 +219,10 @@ pub struct Entrypoint {
     /// Addresses to listen on, as `ADDRESS:PORT`; `0.0.0.0` and `[::]` are all addresses of their family.
     #[schemars(required, example = ["0.0.0.0:443", "[::]:443"])]
     pub bind: Option<List>,
+    /// What is carried here. `tcp` and `udp` entrypoints take passthrough routes only, and neither `tls` nor any setting of
+    /// HTTP: who may come in is all that is said of them. `docs/passthrough.md` tells of them.
+    #[schemars(extend("default" = "http"))]
+    pub protocol: Option<At<Protocol>>,
     /// The allowlists whose members may come in; everybody else's packets are dropped, in the kernel where the gate is
     /// attached. Without this key anybody may come in who isn't blocked (`weir block`).
     #[schemars(example = ["cloudflare"])]
@@ -363,6 +377,13 @@ pub struct Service {
     /// Begin every connection to a server with a header of the PROXY protocol that names the client. Such a connection
     /// serves one request only.
     pub send_proxy: Option<At<ProxyVersion>>,
+    /// Whether passthrough to this service goes through the kernel or through the daemon.
+    #[schemars(extend("default" = "auto"))]
+    pub offload: Option<At<Offload>>,
+    /// Which address its servers see when the kernel carries passthrough by port. With `keep`, which needs servers whose way
+    /// back leads through this host, nothing is relayed by the daemon: what the kernel can't carry isn't carried.
+    #[schemars(extend("default" = "replace"))]
+    pub source: Option<At<Source>>,
     /// Asks every server regularly whether it is well. Without it, only connections that fail tell.
     pub health: Option<At<Health>>,
     pub pool: Option<At<Pool>>,
@@ -442,4 +463,11 @@ pub struct Timeouts {
     /// up (TCP_USER_TIMEOUT): a duration, 1s to 1h.
     #[schemars(extend("default" = default::UNACKNOWLEDGED))]
     pub unacknowledged: Option<At<String>>,
+    /// Passthrough: a connection over which nothing goes in either direction for so long is closed: a duration, 1s to 30d.
+    #[schemars(extend("default" = default::PASSTHROUGH_IDLE))]
+    pub idle: Option<At<String>>,
+    /// Passthrough: no connection lasts longer than this, whatever goes over it: a duration, 1s to 365d. Without it, as long
+    /// as its ends want.
+    #[schemars(example = "24h")]
+    pub lifetime: Option<At<String>>,
 }

@@ -167,7 +167,7 @@ async fn exchange(
     // 2. Is it the last one?
     let told = response.body().refuses();
     let skips = !wire.is_left_over() || wire.may_skip(SKIPPED);
-    let ends = caller.worker.is_closing() || caller.worker.host_drains();
+    let ends = caller.worker.is_closing() || caller.worker.host_drains() || caller.outage.is_some();
     manner.keep_alive &= refused.is_none() && skips && !ends;
 
     // 3. The answer goes out.

@@ -73,6 +73,10 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = caller.has_its_page() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
         () = caller.worker.closing() => {
             connection.as_mut().graceful_shutdown();
             connection.await

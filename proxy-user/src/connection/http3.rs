@@ -205,6 +205,7 @@ async fn serve(worker: Rc<Worker>, door: &Door, arrival: Arrival) {
         requests: Cell::new(0),
         place,
         handshake: None,
+        outage: None,
     });
     speak(connection, caller, door.stopped.clone()).await;
     // What the client is told at the end is on its way when the connection's own task has run.

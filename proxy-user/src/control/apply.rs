@@ -19,7 +19,7 @@ use crate::{
     address::{EntrypointAddr, ServerAddr},
     allowlists::keeper::Keeper,
     blocklist::Blocks,
-    config::model::{Config, HealthCheck, ServerProtocol},
+    config::model::{Carries, Config, HealthCheck, ServerProtocol},
     control::{
         kernel_side::{KernelSide, State},
         state::ControlState,
@@ -331,7 +331,10 @@ fn open(
     workers: usize,
 ) -> Result<Opened, ListenFault> {
     let mut opened = Vec::new();
-    for entrypoint in &snapshot.entrypoints {
+    for (written, entrypoint) in snapshot.config.entrypoints.iter().zip(&snapshot.entrypoints) {
+        if written.carries == Carries::Udp {
+            continue;
+        }
         let udp = entrypoint.http3.as_ref().map(|_| Transport::Udp);
         let places = entrypoint.bind.iter().flat_map(|at| {
             [Some(Transport::Tcp), udp].into_iter().flatten().map(|transport| (*at, transport))

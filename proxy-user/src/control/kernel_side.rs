@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    config::model::{Config, KernelMode, SynCookiesMode},
+    config::model::{Carries, Config, KernelMode, SynCookiesMode},
     kernel::{
         self, Applied, Desired, Guarded, Hook, Kernel, KernelFault, NamedList, Protocol,
         blocks::BlockedPrefix,
@@ -187,7 +187,11 @@ fn desired(config: &Config, generation: u64) -> Desired {
     let guarded = config.entrypoints.iter().map(|entrypoint| Guarded {
         entrypoint: entrypoint.name.clone(),
         bind: entrypoint.bind.clone(),
-        protocols: if entrypoint.http3 { vec![Protocol::Tcp, Protocol::Udp] } else { vec![Protocol::Tcp] },
+        protocols: match (entrypoint.carries, entrypoint.http3) {
+            (Carries::Udp, _) => vec![Protocol::Udp],
+            (_, true) => vec![Protocol::Tcp, Protocol::Udp],
+            (_, false) => vec![Protocol::Tcp],
+        },
         lists: entrypoint.allow.iter().map(|list| &config.allowlists[list.0]).map(named).collect(),
         shadow: entrypoint.shadow,
         limit: entrypoint.source_limit,

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::{
     allowlists::Board,
     clock::Moment,
-    control::{guard::Guard, kernel_side::State, reports::Watched},
+    control::{forwarding, guard::Guard, kernel_side::State, reports::Watched},
     journal::{Kind, Note},
     maintenance::Maintenance,
     privileges::InForce,
@@ -41,6 +41,8 @@ pub struct ControlState {
     pub maintenance: Arc<Maintenance>,
     /// What was given up at the start.
     pub privileges: InForce,
+    /// What the kernel carries by port.
+    pub forwarding: Arc<forwarding::Board>,
     draining: AtomicBool,
     running: OnceLock<(Running, Arc<Crew>)>,
     changing: Mutex<Changing>,
@@ -83,6 +85,7 @@ impl ControlState {
             lists,
             maintenance: Arc::default(),
             privileges,
+            forwarding: Arc::default(),
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             changing: Mutex::new(Changing {

@@ -63,7 +63,7 @@ pub fn of(source: &Source, config: &Config, kernel: &State) -> String {
 
 fn entry(config: &Config, entrypoint: &Entrypoint, kernel: &State) -> String {
     let addresses: Vec<_> = entrypoint.bind.iter().map(ToString::to_string).collect();
-    let protocol = if entrypoint.tls.is_some() { "https" } else { "http" };
+    let protocol = if entrypoint.tls.is_some() { "https" } else { entrypoint.carries.name() };
     let lists: Vec<_> =
         entrypoint.allow.iter().map(|list| format!("`{}`", config.allowlists[list.0].name)).collect();
     let guard = match (lists.is_empty(), kernel) {

@@ -3,6 +3,7 @@
 //! - The first probe of all decides alone.
 //! - Up: `fall` failures in a row take the server out; when live traffic raised the suspicion, two are enough.
 //! - Down: `rise` successes in a row bring it back.
+//! - With `least`, so many of the last [`Recent::MOST`] probes keep a server up, whatever the last few say.
 //! - A probe that got no answer says nothing against a server that answered somebody else meanwhile.
 
 use crate::{clock::Moment, health::Status};
@@ -45,6 +46,15 @@ pub struct Circumstances {
 pub struct Thresholds {
     pub fall: u32,
     pub rise: u32,
+    /// In percent.
+    pub least: Option<u8>,
+}
+
+/// How the last probes went: a bit for each, the last one lowest.
+#[derive(Debug, Default)]
+struct Recent {
+    good: u32,
+    count: u32,
 }
 
 /// A change of status that must be made known.
@@ -62,6 +72,8 @@ pub struct Tracker {
     status: Status,
     failures: u32,
     successes: u32,
+    /// Since the status last changed.
+    recent: Recent,
 }
 
 // === impl ProbeFault ===
@@ -75,11 +87,29 @@ impl ProbeFault {
     }
 }
 
+// === impl Recent ===
+
+impl Recent {
+    const MOST: u32 = 20;
+
+    fn note(&mut self, good: bool) {
+        self.good = (self.good << 1 | u32::from(good)) & ((1 << Self::MOST) - 1);
+        self.count = (self.count + 1).min(Self::MOST);
+    }
+
+    /// Whether so many percent went well. As long as there were few, those that would be before them count as good: it was
+    /// up.
+    fn has(&self, least: u8) -> bool {
+        let good = self.good.count_ones() + Self::MOST - self.count;
+        good * 100 >= u32::from(least) * Self::MOST
+    }
+}
+
 // === impl Tracker ===
 
 impl Tracker {
     pub fn new(status: Status) -> Self {
-        Self { status, failures: 0, successes: 0 }
+        Self { status, failures: 0, successes: 0, recent: Recent::default() }
     }
 
     /// Whether another probe should follow at once: a suspicion stands and one failure has confirmed it.
@@ -102,14 +132,21 @@ impl Tracker {
         circumstances: Circumstances,
         thresholds: Thresholds,
     ) -> Option<Transition> {
-        match &probe.outcome {
+        let vetoed = |fault| self.vetoed(fault, probe.began, circumstances);
+        let is_vetoed = probe.outcome.as_ref().is_err_and(vetoed);
+        self.recent.note(is_vetoed || probe.outcome.is_ok());
+        let transition = match &probe.outcome {
             Ok(()) => self.succeeded(thresholds),
-            Err(fault) if self.vetoed(fault, probe.began, circumstances) => {
+            Err(_) if is_vetoed => {
                 self.failures = 0;
                 None
             }
             Err(fault) => self.failed(fault, circumstances, thresholds),
+        };
+        if transition.is_some() {
+            self.recent = Recent::default();
         }
+        transition
     }
 
     fn vetoed(&self, fault: &ProbeFault, began: Moment, circumstances: Circumstances) -> bool {
@@ -144,7 +181,8 @@ impl Tracker {
             Status::Up => thresholds.fall,
             Status::Down | Status::Unchecked | Status::Ejected => return None,
         };
-        if self.failures < enough {
+        let kept = self.status == Status::Up && thresholds.least.is_some_and(|least| self.recent.has(least));
+        if self.failures < enough || kept {
             return None;
         }
         self.status = Status::Down;
@@ -156,7 +194,7 @@ impl Tracker {
 mod tests {
     use super::*;
 
-    const THRESHOLDS: Thresholds = Thresholds { fall: 3, rise: 2 };
+    const THRESHOLDS: Thresholds = Thresholds { fall: 3, rise: 2, least: None };
     const QUIET: Circumstances = Circumstances { last_byte: Moment(0), suspected: false };
     const SUSPECTED: Circumstances = Circumstances { last_byte: Moment(0), suspected: true };
 
@@ -193,6 +231,28 @@ mod tests {
         assert_eq!(row(Status::Up, &probes), [None, None, None, None]);
         let probes = [(refused(), QUIET), (refused(), QUIET), (refused(), QUIET)];
         assert_eq!(row(Status::Up, &probes), [None, None, Some(Status::Down)]);
+    }
+
+    /// One of ten instances behind an address is bad, and probes meet it again and again.
+    #[test]
+    fn a_few_bad_instances_of_many_take_nobody_out_but_a_dead_platform_goes() {
+        let thresholds = Thresholds { fall: 2, rise: 2, least: Some(50) };
+        let mut tracker = Tracker::new(Status::Up);
+        for nth in 0..1000 {
+            let probe = if nth % 10 < 3 { refused() } else { ok() };
+            assert_eq!(tracker.observe(&probe, SUSPECTED, thresholds), None, "{nth}");
+        }
+        let needed = (1..).find(|_| tracker.observe(&refused(), QUIET, thresholds).is_some()).unwrap();
+        assert!((5..=11).contains(&needed), "{needed}");
+        for probe in [ok(), ok()] {
+            tracker.observe(&probe, QUIET, thresholds);
+        }
+        assert_eq!(tracker.observe(&refused(), QUIET, thresholds), None);
+        assert_eq!(
+            tracker.observe(&refused(), QUIET, thresholds),
+            None,
+            "what was before it came up is over"
+        );
     }
 
     #[test]

@@ -58,7 +58,8 @@ impl Watcher {
 }
 
 async fn watch_server(service: Arc<str>, target: Target, health: Arc<Health>, probed: watch::Sender<bool>) {
-    let thresholds = Thresholds { fall: target.check.fall, rise: target.check.rise };
+    let thresholds =
+        Thresholds { fall: target.check.fall, rise: target.check.rise, least: target.check.least };
     let mut tracker = Tracker::new(health.verdict());
     let mut first = true;
     loop {

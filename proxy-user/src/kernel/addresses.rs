@@ -64,7 +64,7 @@ fn meant_by(wildcard: SocketAddr, host: &[IpAddr]) -> Vec<SocketAddr> {
 }
 
 /// The addresses of this network namespace.
-fn host_addresses() -> Result<Vec<IpAddr>, KernelFault> {
+pub(super) fn host_addresses() -> Result<Vec<IpAddr>, KernelFault> {
     let found =
         getifaddrs().map_err(|error| KernelFault::system("list the host's addresses", error.into()))?;
     let mut addresses: Vec<IpAddr> = found

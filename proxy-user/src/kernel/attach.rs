@@ -103,7 +103,7 @@ pub(super) fn reconcile(
         detached.extend(linked.filter(|name| !is_named(name)));
     }
     if programs.tc_hook == Tc::Clsact && absent.is_empty() {
-        for (name, filter) in clsact::all_ours().map_err(unread)? {
+        for (name, filter) in clsact::all(clsact::GATE).map_err(unread)? {
             if !candidates.iter().any(|candidate| candidate.index == filter.interface) {
                 filter.delete().map_err(|error| undeleted(&name, error))?;
                 detached.push(name);
@@ -140,7 +140,7 @@ fn prepare(
         places.find_map(|pins| pinned(pins, &candidate.name).transpose()).transpose()
     };
     let pinned = find()?;
-    let filter = clsact::ours(candidate.index).map_err(unread)?;
+    let filter = clsact::one(clsact::GATE, candidate.index).map_err(unread)?;
     let was_guarded = pinned.is_some() || filter.is_some();
     let fresh = if was_guarded { Change::Moved } else { Change::Attached };
     let mut refusals: Vec<(Hook, KernelFault)> = Vec::new();
@@ -169,7 +169,7 @@ fn prepare(
                 let change = adopted(filter.program_id);
                 return Ok(Step { choice, attachment: Attachment::Filter(filter), change });
             }
-            (None, None) => clsact::create(candidate.index, descriptor)
+            (None, None) => clsact::create(clsact::GATE, candidate.index, descriptor)
                 .map(|filter| Attachment::NewFilter(NewFilter(Some(filter)))),
         };
         match made {
@@ -217,7 +217,7 @@ fn settle(
             link.pin(&incoming)
                 .and_then(|()| fs::rename(&incoming, pins.link(name)))
                 .map_err(|error| KernelFault::system(format!("pin the gate on `{name}`"), error))?;
-            match clsact::ours(candidate.index).map_err(unread)? {
+            match clsact::one(clsact::GATE, candidate.index).map_err(unread)? {
                 Some(filter) => filter.delete().map_err(|error| undeleted(name, error)),
                 None => Ok(()),
             }

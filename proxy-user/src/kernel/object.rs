@@ -64,8 +64,7 @@ pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
     for name in names::GATE_MAPS {
         loader.map_pin_path(name, pins.map(name));
     }
-    // Those belong to another program of the object, which isn't loaded here; the loader makes them all the same.
-    loader.map_max_entries(names::UPSTREAM_SERVERS, 1).map_max_entries(names::UPSTREAM_REPORTS, 4096);
+    make_small(&mut loader, &names::GATE_MAPS);
     let mut ebpf = loader.load(object).map_err(|error| not_loaded(&error))?;
 
     let xdp: &mut Xdp = program(&mut ebpf, names::GATE_XDP)?;
@@ -74,6 +73,16 @@ pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
     tc.load().map_err(|error| refused(names::GATE_TC, error))?;
     let no_proof = load_prove(&mut ebpf)?;
     Ok(Loaded { programs: Programs::new(ebpf, no_proof)? })
+}
+
+/// Other programs of the object aren't loaded with this one, and the loader makes their maps all the same: as small as can be.
+pub(super) fn make_small(loader: &mut EbpfLoader<'_>, but: &[&'static str]) {
+    let others = names::GATE_MAPS.into_iter().chain(names::FORWARD_MAPS).chain(names::TRANSLATE_MAPS);
+    let others = others.chain([names::UPSTREAM_SERVERS, names::UPSTREAM_REPORTS]);
+    for name in others.filter(|name| !but.contains(name)) {
+        let ring = [names::GATE_EVENTS, names::UPSTREAM_REPORTS].contains(&name);
+        loader.map_max_entries(name, if ring { 4096 } else { 1 });
+    }
 }
 
 /// Loads what has handshakes proved, where the gate at XDP finds it. If this kernel doesn't take it, says why: guarding
@@ -135,15 +144,7 @@ where
 /// first in whether its types are known; the loader's would be, and those that are put in later aren't. Of arrays that are
 /// there it is asked whether they take such maps.
 fn pin_arrays_of_maps(pins: &Pins) -> Result<(), KernelFault> {
-    let pin = |name: &CStr, slots, inner: io::Result<Table>| {
-        let path = pins.map(&name.to_string_lossy());
-        let made = |error| KernelFault::system(format!("make {}", path.display()), error);
-        let inner = inner.map_err(made)?;
-        if path.exists() {
-            return check_inner(pins, &path, slots, &inner);
-        }
-        Table::array_of(name, slots, &inner).and_then(|outer| outer.pin(&path)).map_err(made)
-    };
+    let pin = |name, slots, inner| pin_array_of_maps(pins, name, slots, inner);
     let many = |name, inner| pin(name, MAX_ADMISSIONS, inner);
     // At the same time, since the kernel waits for packets in flight whenever a map is tried out in an array.
     thread::scope(|threads| {
@@ -167,6 +168,21 @@ fn pin_arrays_of_maps(pins: &Pins) -> Result<(), KernelFault> {
         };
         waiting.into_iter().map(join).fold(Ok(()), Result::and)
     })
+}
+
+pub(super) fn pin_array_of_maps(
+    pins: &Pins,
+    name: &CStr,
+    slots: usize,
+    inner: io::Result<Table>,
+) -> Result<(), KernelFault> {
+    let path = pins.map(&name.to_string_lossy());
+    let made = |error| KernelFault::system(format!("make {}", path.display()), error);
+    let inner = inner.map_err(made)?;
+    if path.exists() {
+        return check_inner(pins, &path, slots, &inner);
+    }
+    Table::array_of(name, slots, &inner).and_then(|outer| outer.pin(&path)).map_err(made)
 }
 
 /// Whether a pinned array takes maps like `inner`. The kernel doesn't tell what an array was made for, so one is put into a
@@ -202,11 +218,11 @@ fn check_inner(pins: &Pins, path: &Path, slots: usize, inner: &Table) -> Result<
     }
 }
 
-struct Shape {
-    kind: MapType,
-    key: usize,
-    value: usize,
-    entries: usize,
+pub(super) struct Shape {
+    pub kind: MapType,
+    pub key: usize,
+    pub value: usize,
+    pub entries: usize,
 }
 
 /// What this binary's programs expect of pinned maps.
@@ -282,7 +298,7 @@ fn shapes() -> [(&'static str, Shape); names::GATE_MAPS.len()] {
 }
 
 /// aya takes a pinned map for what the object says it is. A map of another shape would be read as garbage.
-fn check_shape(path: &Path, wanted: &Shape) -> Result<(), KernelFault> {
+pub(super) fn check_shape(path: &Path, wanted: &Shape) -> Result<(), KernelFault> {
     if !path.exists() {
         return Ok(());
     }
@@ -301,7 +317,7 @@ fn check_shape(path: &Path, wanted: &Shape) -> Result<(), KernelFault> {
     Err(KernelFault::Layout { path: path.to_owned(), why })
 }
 
-fn not_loaded(error: &EbpfError) -> KernelFault {
+pub(super) fn not_loaded(error: &EbpfError) -> KernelFault {
     match error {
         EbpfError::BtfError(_) | EbpfError::NoBTF => KernelFault::Unsupported {
             why: format!(

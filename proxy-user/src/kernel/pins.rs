@@ -1,6 +1,6 @@
 //! Where state is pinned, and how it is removed.
 //!
-//! `<bpffs>/weir/v2/{maps,progs,links/<interface>}`. bpffs keeps dots in names for itself, and interface names
+//! `<bpffs>/weir/v2/{maps,progs,links/<interface>,forward/<interface>}`. bpffs keeps dots in names for itself, and interface names
 //! may have them (`eth0.100`) but never colons, so a colon stands for a dot.
 
 use std::{
@@ -19,6 +19,10 @@ use super::{
     KernelFault,
     sys::{clsact, program::Program},
 };
+
+/// Beside [`names::LINKS`]: the attachments that forward, by interface. A gate's may be there without one, and the other way
+/// round.
+const FORWARDS: &str = "forward";
 
 /// Follows a link's name while it waits to take the place of another.
 const INCOMING: &str = "::incoming";
@@ -74,6 +78,27 @@ impl Pins {
         self.links().join(interface.replace('.', ":") + INCOMING)
     }
 
+    /// The folder of the links of `translate_tc`.
+    pub(super) fn translate_links(&self) -> PathBuf {
+        self.root.join(names::TRANSLATE_LINKS)
+    }
+
+    /// The folders that `translate_tc` needs. Whoever looks after the gate's has the lock for these too.
+    pub(super) fn ensure_translate(&self) -> Result<(), KernelFault> {
+        self.check_mounted()?;
+        for folder in [names::MAPS, names::PROGRAMS, names::TRANSLATE_LINKS] {
+            let folder = self.root.join(folder);
+            fs::create_dir_all(&folder)
+                .map_err(|error| KernelFault::system(format!("make {}", folder.display()), error))?;
+        }
+        Ok(())
+    }
+
+    /// Interfaces that have a link of `translate_tc` pinned.
+    pub(super) fn translate_linked(&self) -> Result<Vec<String>, KernelFault> {
+        Ok(names_in(&self.translate_links())?.iter().map(|name| name.replace(':', ".")).collect())
+    }
+
     /// Interfaces that have a link pinned.
     pub(super) fn linked(&self) -> Result<Vec<String>, KernelFault> {
         let names = names_in(&self.links())?;
@@ -87,8 +112,8 @@ impl Pins {
         let id = |name: &String| Program::open(&folder.join(name)).and_then(|program| program.id());
         // One that can't be opened is not what a filter holds.
         let programs: Vec<u32> = names_in(&folder)?.iter().filter_map(|name| id(name).ok()).collect();
-        let filters =
-            clsact::all_ours().map_err(|error| KernelFault::system("read the filters at clsact", error))?;
+        let filters = clsact::all(clsact::GATE)
+            .map_err(|error| KernelFault::system("read the filters at clsact", error))?;
         let held = filters.into_iter().filter(|(_, filter)| programs.contains(&filter.program_id));
         guarded.extend(held.map(|(name, _)| name));
         guarded.sort_unstable();
@@ -163,14 +188,17 @@ impl Pins {
         for layout in &layouts {
             unloaded.interfaces.extend(layout.linked()?);
             remove_all_in(&layout.links())?;
+            remove_all_in(&layout.forwards())?;
         }
-        let filters =
-            clsact::all_ours().map_err(|error| KernelFault::system("read the filters at clsact", error))?;
-        for (name, filter) in filters {
-            let failed =
-                |error| KernelFault::system(format!("delete the filter at clsact of `{name}`"), error);
-            filter.delete().map_err(failed)?;
-            unloaded.interfaces.push(name);
+        for ours in [clsact::GATE, clsact::FORWARD, clsact::TRANSLATE] {
+            let filters = clsact::all(ours)
+                .map_err(|error| KernelFault::system("read the filters at clsact", error))?;
+            for (name, filter) in filters {
+                let failed =
+                    |error| KernelFault::system(format!("delete the filter at clsact of `{name}`"), error);
+                filter.delete().map_err(failed)?;
+                unloaded.interfaces.push(name);
+            }
         }
         unloaded.interfaces.sort_unstable();
         unloaded.interfaces.dedup();
@@ -192,6 +220,8 @@ impl Pins {
     /// The pins of this layout alone. Says how many programs and maps there were.
     pub(super) fn remove_layout(&self) -> Result<(usize, usize), KernelFault> {
         remove_all_in(&self.links())?;
+        remove_all_in(&self.forwards())?;
+        remove_all_in(&self.translate_links())?;
         let programs = remove_all_in(&self.root.join(names::PROGRAMS))?;
         let maps = remove_all_in(&self.root.join(names::MAPS))?;
         remove_folder(&self.root)?;
@@ -200,6 +230,27 @@ impl Pins {
 
     fn links(&self) -> PathBuf {
         self.root.join(names::LINKS)
+    }
+
+    fn forwards(&self) -> PathBuf {
+        self.root.join(FORWARDS)
+    }
+
+    /// Where the attachment that forwards on an interface is pinned.
+    pub(super) fn forward(&self, interface: &str) -> PathBuf {
+        self.forwards().join(interface.replace('.', ":"))
+    }
+
+    /// Interfaces on which something forwards, by what is pinned.
+    pub(super) fn forwarding(&self) -> Result<Vec<String>, KernelFault> {
+        Ok(names_in(&self.forwards())?.iter().map(|name| name.replace(':', ".")).collect())
+    }
+
+    /// Makes the folder for what [`Self::forward`] pins.
+    pub(super) fn ensure_forwards(&self) -> Result<(), KernelFault> {
+        let folder = self.forwards();
+        fs::create_dir_all(&folder)
+            .map_err(|error| KernelFault::system(format!("make {}", folder.display()), error))
     }
 
     fn check_mounted(&self) -> Result<(), KernelFault> {

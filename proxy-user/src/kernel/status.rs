@@ -127,8 +127,8 @@ pub(super) fn read(pins: &Pins, tables: &Tables, sources: usize) -> Result<Kerne
         let info = info.map_err(|error| KernelFault::system(format!("read {}", path.display()), error))?;
         interfaces.push(linked(name, info));
     }
-    let filters =
-        clsact::all_ours().map_err(|error| KernelFault::system("read the filters at clsact", error))?;
+    let filters = clsact::all(clsact::GATE)
+        .map_err(|error| KernelFault::system("read the filters at clsact", error))?;
     interfaces.extend(filters.into_iter().map(|(name, filter)| filtered(name, filter)));
 
     let shadowed = tables.shadowed();

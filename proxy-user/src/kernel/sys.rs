@@ -19,10 +19,12 @@ use std::{
 use nix::libc;
 
 pub mod clsact;
+pub mod entries;
 pub mod link;
 pub mod netlink;
 pub mod present;
 pub mod program;
+pub mod route;
 pub mod table;
 
 const BPF_OBJ_PIN: libc::c_int = 6;

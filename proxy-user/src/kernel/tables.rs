@@ -387,7 +387,7 @@ fn joined(thread: thread::ScopedJoinHandle<'_, Result<(), KernelFault>>) -> Resu
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn data(pins: &Pins, name: &str) -> Result<MapData, KernelFault> {
+pub(super) fn data(pins: &Pins, name: &str) -> Result<MapData, KernelFault> {
     MapData::from_pin(pins.map(name)).map_err(|error| failed("open", name, &error))
 }
 

@@ -52,11 +52,8 @@ impl ServerWatch {
             .map_err(|_| KernelFault::NotPermitted { doing: "watch connections to servers".into() })?;
         let object = object::built_in().ok_or(KernelFault::NoObject)?;
         let mut loader = EbpfLoader::new();
-        // The gate's maps are in the same object, and the loader makes all of them. As small as can be, they are gone again
-        // at the end of this function.
-        for name in names::GATE_MAPS {
-            loader.map_max_entries(name, if name == names::GATE_EVENTS { 4096 } else { 1 });
-        }
+        // What is made too much is gone again at the end of this function.
+        object::make_small(&mut loader, &[names::UPSTREAM_SERVERS, names::UPSTREAM_REPORTS]);
         let mut ebpf = loader
             .load(object)
             .map_err(|error| KernelFault::aya("make the maps for watching servers", &error))?;

@@ -191,7 +191,7 @@ fn event(bytes: &[u8]) -> Option<DropEvent> {
 }
 
 /// The clock that the gate reads.
-fn monotonic() -> Result<Duration, KernelFault> {
+pub(super) fn monotonic() -> Result<Duration, KernelFault> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map_err(|error| KernelFault::system("read the clock", error.into()))?;
     Ok(now.into())

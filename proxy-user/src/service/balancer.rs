@@ -100,6 +100,15 @@ impl Balancer {
         }
     }
 
+    /// Likewise of a connection that nothing is known of but where it comes from.
+    pub fn wanted_of_connection(&self, client: IpAddr) -> Wanted {
+        Wanted { hash: self.hash_by.as_ref().map_or(0, |_| key::of_client(client)), known: None }
+    }
+
+    pub fn slow_start(&self) -> Duration {
+        self.slow_start
+    }
+
     /// Whether it goes by how long servers take.
     pub fn measures(&self) -> bool {
         matches!(self.way, Way::Latency)

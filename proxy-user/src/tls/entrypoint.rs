@@ -117,6 +117,11 @@ impl Terminator {
         self.certificates.choice(name)
     }
 
+    /// Whether there is a certificate for this very name, which is in lower case.
+    pub fn holds(&self, name: &str) -> bool {
+        self.choice(Some(name)).is_some_and(|choice| choice.iter().any(|shown| shown.covers(name)))
+    }
+
     pub(super) fn all_rules(&self) -> impl Iterator<Item = &Arc<Rules>> {
         std::iter::once(&self.everywhere).chain(self.exact.values()).chain(self.wildcard.values())
     }

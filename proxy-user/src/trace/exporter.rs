@@ -140,7 +140,7 @@ impl Sender {
                 if batch.is_empty() {
                     since = Instant::now();
                 }
-                batch.push(record);
+                batch.push(*record);
                 if batch.len() < BATCH && since.elapsed() < GATHER {
                     continue;
                 }
@@ -159,11 +159,11 @@ impl Sender {
     }
 
     /// Sends them all, or drops them all.
-    fn send(&mut self, batch: &mut Vec<Box<Record>>) {
+    fn send(&mut self, batch: &mut Vec<Record>) {
         if batch.is_empty() {
             return;
         }
-        let spans: u64 = batch.iter().map(|record| record.spans()).sum();
+        let spans: u64 = batch.iter().map(Record::spans).sum();
         let request = bytes::Bytes::from(otlp::request(&self.settings, batch));
         batch.clear();
         let mut wait = FIRST_WAIT;

@@ -27,7 +27,7 @@ const REMOTE: u32 = 0x200;
 const SAMPLED: u32 = 1;
 
 /// An `ExportTraceServiceRequest` with the spans of all `records`.
-pub fn request(settings: &Tracing, records: &[Box<Record>]) -> Vec<u8> {
+pub fn request(settings: &Tracing, records: &[Record]) -> Vec<u8> {
     let mut request = Message::default();
     request.message(1, |resource_spans| {
         resource_spans.message(1, |resource| {

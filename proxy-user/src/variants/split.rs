@@ -74,6 +74,11 @@ impl Split {
         self.weights.store(Arc::new(Weights { each, overridden }));
     }
 
+    /// Whether what a variant can't answer goes to another one.
+    pub fn falls_over(&self) -> bool {
+        self.fall_over
+    }
+
     /// By its name.
     pub fn variant(&self, name: &str) -> Option<&Variant> {
         self.variants.iter().find(|variant| *variant.service.name == *name)

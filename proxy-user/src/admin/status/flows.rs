@@ -1,37 +1,23 @@
-//! `GET /api/v1/flows`: passthrough connections that are known now.
+//! `GET /api/v1/flows`: the connections that the kernel carries by port.
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use crate::snapshot::Snapshot;
+use super::forwarding;
+use crate::{control::state::ControlState, kernel::forward::flows::Flows};
 
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct FlowsDocument {
-    pub generation: u64,
-    /// When this was read.
-    pub at: String,
-    pub flows: Vec<FlowStatus>,
+/// Which flows are wanted.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct WantedFlows {
+    /// Only those of this service.
+    pub service: Option<String>,
+    /// Those with the latest packets, so many; default 100.
+    pub most: Option<usize>,
 }
 
-/// One passthrough connection.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct FlowStatus {
-    pub entrypoint: String,
-    pub route: String,
-    pub service: String,
-    pub server: String,
-    /// `address:port`
-    pub client: String,
-    /// The name in the client's hello, where it was read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sni: Option<String>,
-    /// `relay`: user space copies it; `kernel`: it never comes that far.
-    pub carried_by: String,
-    pub since: String,
-    pub bytes_from_client: u64,
-    pub bytes_to_client: u64,
-}
-
-pub fn document(snapshot: &Snapshot) -> FlowsDocument {
-    FlowsDocument { generation: snapshot.generation, at: super::now(), flows: Vec::new() }
+/// # Errors
+/// In words, when the kernel can't be asked.
+pub async fn document(state: &ControlState, wanted: WantedFlows) -> Result<Flows, String> {
+    forwarding::flows(state, wanted.service, wanted.most).await
 }

@@ -111,7 +111,7 @@ pub async fn document(state: &ControlState) -> Option<OverviewDocument> {
             .map(|certificate| certificate.not_after)
             .min(),
         maintenance: status.maintenance.iter().filter(|one| one.on).count(),
-        flows: super::flows::document(&snapshot).flows.len(),
+        flows: status.forwarding.servers.iter().map(|server| server.flows as usize).sum(),
         last_event: JOURNAL.last(),
         version: status.version,
         started: status.started,

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    carried::{self, CarryingStatus},
     drains::{self, DrainStatus},
     text,
 };
@@ -97,6 +98,9 @@ pub struct ServerStatus {
     /// How often the kernel has told that it doesn't acknowledge what is sent to it, or breaks connections off.
     #[serde(default)]
     pub kernel_reports: u32,
+    /// Connections that were carried there untouched, if there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carrying: Option<CarryingStatus>,
 }
 
 /// How long clients' answers took, up to their heads.
@@ -224,6 +228,7 @@ fn of_server(service: &Service, index: usize, drained: &DrainList, now: Moment) 
         probe_ms: health.probe_took().map(|took| took.as_secs_f64() * 1000.0),
         ejected_for: health.ejection.left(now).filter(|_| is_ejected).map(|left| left as f64 / 1000.0),
         kernel_reports: health.kernel_reports(),
+        carrying: carried::of(&server.counters.carrying),
     }
 }
 
@@ -252,6 +257,7 @@ fn unresolved(snapshot: &Snapshot, server: &model::Server) -> Option<ServerStatu
         probe_ms: None,
         ejected_for: None,
         kernel_reports: 0,
+        carrying: None,
     })
 }
 

@@ -6,7 +6,7 @@ use super::{Keys, joined, show};
 use crate::config::model::{Ask, BodyMatch, Breaker, Eject, HealthCheck, HttpCheck, Slow, Step};
 
 pub fn health(check: &HealthCheck, keys: &mut Keys) {
-    let HealthCheck { ask, host, port, every, fast, timeout, fall, rise } = check;
+    let HealthCheck { ask, host, port, every, fast, timeout, fall, rise, least } = check;
     match ask {
         Ask::Http(http) => self::http(http, keys),
         Ask::Tcp => drop(keys.insert("health.tcp", "true".to_owned())),
@@ -27,6 +27,7 @@ pub fn health(check: &HealthCheck, keys: &mut Keys) {
     keys.insert("health.timeout", show(*timeout));
     keys.insert("health.fall", fall.to_string());
     keys.insert("health.rise", rise.to_string());
+    keys.extend(least.map(|least| ("health.least", format!("{least}%"))));
 }
 
 fn http(check: &HttpCheck, keys: &mut Keys) {

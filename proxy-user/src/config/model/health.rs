@@ -23,6 +23,8 @@ pub struct HealthCheck {
     pub fall: u32,
     /// So many successful probes in a row bring it back. Default 2; 1 to 100.
     pub rise: u32,
+    /// In percent of the last probes: with so many of them good, no row of bad ones takes a server out. Default none.
+    pub least: Option<u8>,
 }
 
 /// How a server is asked.

@@ -8,6 +8,7 @@ use super::{
     globals, https, limits,
     merge::{Item, Merged},
     middleware::Chains,
+    passthrough::{self, Protocols},
     scalar::{self, MILLISECOND, MINUTE},
     source_limit, syn_cookies, tls,
 };
@@ -30,6 +31,7 @@ pub fn all(written: &Merged<'_>, chains: &mut Chains<'_, '_>, findings: &mut Fin
         .map(|item| Entrypoint {
             name: item.name.value.as_str().into(),
             bind: bind(item, &mut taken, findings),
+            carries: passthrough::carries(item, findings),
             allow: allow(item, written, findings),
             shadow: shadow(item, findings),
             source_limit: source_limit::of(item, findings),
@@ -54,6 +56,7 @@ struct Taken<'a>(Vec<Listener<'a>>);
 
 struct Listener<'a> {
     address: SocketAddr,
+    protocols: Protocols,
     owner: String,
     /// None: it isn't written, but the default.
     at: Option<(FileId, &'a At<String>)>,
@@ -63,7 +66,8 @@ impl<'a> Taken<'a> {
     fn by_admin(written: &Merged<'a>) -> Self {
         let listener = |text: &str, at| {
             let address = value::socket_address(text).ok()?;
-            Some(Listener { address, owner: "the admin interface".to_owned(), at })
+            let protocols = Protocols { tcp: true, udp: false };
+            Some(Listener { address, protocols, owner: "the admin interface".to_owned(), at })
         };
         let list = written.admin.and_then(|(file, section)| Some((file, section.value.bind.as_ref()?)));
         Self(match list {
@@ -74,8 +78,9 @@ impl<'a> Taken<'a> {
         })
     }
 
-    fn find(&self, address: SocketAddr) -> Option<&Listener<'a>> {
-        self.0.iter().find(|listener| overlap(listener.address, address))
+    fn find(&self, address: SocketAddr, protocols: Protocols) -> Option<&Listener<'a>> {
+        let mut shared = self.0.iter().filter(|listener| listener.protocols.share(protocols));
+        shared.find(|listener| overlap(listener.address, address))
     }
 }
 
@@ -113,12 +118,13 @@ fn bind<'a>(
         return Vec::new();
     };
     let what = format!("entrypoint `{}`", name.value);
+    let protocols = passthrough::protocols(body);
     let mut bind = Vec::new();
     for at in &list.items {
         let Some(address) = globals::listen_address(file, &format!("{what}:"), at, findings) else {
             continue;
         };
-        match taken.find(address) {
+        match taken.find(address, protocols) {
             Some(other) => {
                 let (whose, taken) = (&other.owner, other.address);
                 let message = if *whose == what {
@@ -133,7 +139,7 @@ fn bind<'a>(
                     finding.related(other_file, &other.span, "taken here");
                 }
             }
-            None => taken.0.push(Listener { address, owner: what.clone(), at: Some((file, at)) }),
+            None => taken.0.push(Listener { address, protocols, owner: what.clone(), at: Some((file, at)) }),
         }
         bind.push(address);
     }

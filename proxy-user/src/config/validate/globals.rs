@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
     merge::Merged,
+    passthrough,
     scalar::{self, HOUR},
 };
 use crate::config::{
@@ -22,6 +23,7 @@ pub fn kernel(written: &Merged<'_>, findings: &mut Findings) -> Kernel {
         mode: KernelMode::Auto,
         bpffs: PathBuf::from(default::BPFFS),
         cgroup: Cgroup::Auto,
+        nat_ports: passthrough::nat_ports(written, findings),
     };
     let Some((file, section)) = written.kernel else { return kernel };
     for interface in section.value.interfaces.iter().flat_map(|list| &list.items) {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, uri::PathAndQuery};
 
 use super::{
+    breaking,
     merge::Item,
     scalar::{self, HOUR, MILLISECOND},
 };
@@ -53,6 +54,7 @@ pub fn health(
         timeout,
         fall: count("fall", body.fall.as_ref(), default::HEALTH_FALL, findings),
         rise: count("rise", body.rise.as_ref(), default::HEALTH_RISE, findings),
+        least: breaking::share(file, &format!("{what}.least"), body.least.as_ref(), 1..=100, findings),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `[[route]]`
 
+pub(super) mod carried;
 pub(super) mod conditions;
 mod overlap;
 
@@ -7,7 +8,7 @@ use super::{merge::Merged, middleware::Chains, pages::by_status, variants::OfRou
 use crate::config::{
     code::Code,
     findings::Findings,
-    model::{EntrypointId, HostMatch, PathMatch, Route, ServiceId},
+    model::{Carries, EntrypointId, HostMatch, PathMatch, Route, ServiceId},
     parse,
     source::FileId,
     value::quoted,
@@ -25,17 +26,19 @@ pub fn all(
     written: &Merged<'_>,
     chains: &mut Chains<'_, '_>,
     services: &mut OfRoutes<'_, '_>,
+    carried: &[carried::Placed<'_>],
     findings: &mut Findings,
 ) -> Vec<Route> {
     let placed: Vec<Placed<'_>> = written
         .routes
         .iter()
+        .filter(|(_, at)| !carried::is_one(&at.value))
         .filter_map(|(file, at)| {
             Some(Placed { route: one(*file, at, written, chains, services, findings)?, file: *file, at })
         })
         .collect();
     overlap::same_requests(&placed, findings);
-    overlap::same_names(&placed, findings);
+    overlap::same_names(&placed, carried, findings);
     overlap::shadowed(&placed, findings);
     placed.into_iter().map(|placed| placed.route).collect()
 }
@@ -60,13 +63,7 @@ fn one(
     };
     let name = match &body.name {
         Some(name) => {
-            if name.value.is_empty() || name.value.len() > 64 || name.value.chars().any(char::is_control) {
-                let message = format!(
-                    "the route name {} doesn't have 1 to 64 printable characters",
-                    quoted(&name.value)
-                );
-                findings.error(Code::BadName, file, &name.span, message);
-            }
+            name_fits(file, name, findings);
             name.value.clone()
         }
         None => made_name(hosts.as_deref(), path.as_ref()),
@@ -134,8 +131,47 @@ fn made_name(hosts: Option<&[HostMatch]>, path: Option<&PathMatch>) -> String {
     name
 }
 
-/// None: at least one is unknown, so which requests the route is for isn't known either.
+fn name_fits(file: FileId, name: &At<String>, findings: &mut Findings) {
+    if name.value.is_empty() || name.value.len() > 64 || name.value.chars().any(char::is_control) {
+        let message =
+            format!("the route name {} doesn't have 1 to 64 printable characters", quoted(&name.value));
+        findings.error(Code::BadName, file, &name.span, message);
+    }
+}
+
+/// None: at least one is unknown or speaks no HTTP, so which requests the route is for isn't known either.
 fn entrypoints(
+    file: FileId,
+    body: &written::Route,
+    route: &str,
+    written: &Merged<'_>,
+    findings: &mut Findings,
+) -> Option<Vec<EntrypointId>> {
+    let ids = named_entrypoints(file, body, route, written, findings)?;
+    let mut fit = true;
+    for id in &ids {
+        let item = &written.entrypoints.items[id.0];
+        if carried::carries(item.body) == Carries::Http {
+            continue;
+        }
+        fit = false;
+        let list = body.entrypoint.as_ref().or(body.entrypoints.as_ref());
+        let name = list.and_then(|list| list.items.iter().find(|name| name.value == item.name.value));
+        let Some(name) = name else { continue };
+        let message = format!(
+            "route {} is one of HTTP, and entrypoint `{}` carries connections untouched",
+            quoted(route),
+            item.name.value
+        );
+        findings
+            .error(Code::Contradiction, file, &name.span, message)
+            .hint("write `passthrough` in the place of `service`, or leave `protocol` of the entrypoint out");
+    }
+    fit.then_some(ids)
+}
+
+/// None: at least one is unknown.
+fn named_entrypoints(
     file: FileId,
     body: &written::Route,
     route: &str,

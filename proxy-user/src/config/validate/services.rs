@@ -4,6 +4,7 @@ use super::{
     balancing, breaking, health,
     merge::{Item, Merged},
     pages::by_status,
+    passthrough,
     pool::pool,
     retry,
     scalar::{self, DAY, HOUR, MILLISECOND, MINUTE, SECOND},
@@ -43,6 +44,8 @@ pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Service> {
                 written::ProxyVersion::V1 => proxy_protocol::Version::V1,
                 written::ProxyVersion::V2 => proxy_protocol::Version::V2,
             }),
+            offload: passthrough::offload(item),
+            source: passthrough::source(item, findings),
             health: item.body.health.as_ref().map(|check| health::health(item, check, findings)),
             eject: item.body.eject.as_ref().map(|eject| breaking::eject(item, eject, findings)),
             breaker: item.body.breaker.as_ref().map(|breaker| breaking::breaker(item, breaker, findings)),
@@ -76,6 +79,8 @@ fn timeouts(item: &Item<'_, written::Service>, findings: &mut Findings) -> Timeo
     let connect = written.and_then(|timeouts| timeouts.connect.as_ref());
     let first_byte = written.and_then(|timeouts| timeouts.first_byte.as_ref());
     let unacknowledged = written.and_then(|timeouts| timeouts.unacknowledged.as_ref());
+    let idle = written.and_then(|timeouts| timeouts.idle.as_ref());
+    let lifetime = written.and_then(|timeouts| timeouts.lifetime.as_ref());
     let what = |key: &str| format!("service `{}`: timeouts.{key}", item.name.value);
     let file = item.file;
     Timeouts {
@@ -103,6 +108,19 @@ fn timeouts(item: &Item<'_, written::Service>, findings: &mut Findings) -> Timeo
             SECOND..=HOUR,
             findings,
         ),
+        idle: scalar::duration(
+            file,
+            &what("idle"),
+            idle,
+            default::PASSTHROUGH_IDLE,
+            SECOND..=30 * DAY,
+            findings,
+        ),
+        lifetime: lifetime.map(|_| {
+            // It has no default: what is refused stops the rest anyway.
+            let range = SECOND..=365 * DAY;
+            scalar::duration(file, &what("lifetime"), lifetime, default::PASSTHROUGH_IDLE, range, findings)
+        }),
     }
 }
 

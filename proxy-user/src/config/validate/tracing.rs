@@ -63,7 +63,6 @@ pub fn tracing(written: &Merged<'_>, findings: &mut Findings) -> Option<Tracing>
         }
         return None;
     };
-    let authorities = authorities(file, body.ca.as_ref(), findings);
     let (endpoint, host) = match checked(&endpoint.value, protocol) {
         Ok(known) => known,
         Err((because, hint)) => {
@@ -78,7 +77,11 @@ pub fn tracing(written: &Merged<'_>, findings: &mut Findings) -> Option<Tracing>
             .error(Code::Contradiction, file, &ca.span, "`tracing.ca` without `https` does nothing")
             .hint("write `https://` in `endpoint`, or take `ca` out");
     }
-    let tls = encrypted.then_some(ServiceTls { server_name: host, authorities, certificate: None });
+    let tls = encrypted.then(|| ServiceTls {
+        server_name: host,
+        authorities: authorities(file, body.ca.as_ref(), findings),
+        certificate: None,
+    });
     Some(Tracing { endpoint, tls, protocol, sample, parent, service, attributes, headers, timeout })
 }
 

@@ -6,8 +6,8 @@ use crate::config::{
     default,
     findings::Findings,
     model::{
-        AllowlistId, Config, EntrypointId, MadeOf, Middleware, MiddlewareId, MiddlewareKind, PageId, Service,
-        ServiceId, StatusPages, WhenAllDown,
+        AllowlistId, Carries, Config, EntrypointId, MadeOf, Middleware, MiddlewareId, MiddlewareKind, PageId,
+        Service, ServiceId, StatusPages, WhenAllDown,
     },
 };
 
@@ -22,6 +22,7 @@ pub fn warn(written: &Merged<'_>, config: &Config, findings: &mut Findings) {
             |one: &Middleware| matches!(&one.kind, MiddlewareKind::ForwardAuth(auth) if auth.service == id);
         let part_of = |one: &Service| one.made_of.iter().flat_map(MadeOf::parts).any(|part| part == id);
         config.routes.iter().any(|route| route.service == Some(id))
+            || config.carried.iter().any(|route| route.service == id)
             || config.middleware.iter().any(asks)
             || config.services.iter().any(part_of)
             || config.pages.iter().any(|page| page.live.as_ref().is_some_and(|live| live.service == id))
@@ -42,9 +43,23 @@ pub fn warn(written: &Merged<'_>, config: &Config, findings: &mut Findings) {
                 .iter()
                 .any(|service| service.when_all_down == WhenAllDown::Page(id) || by_status(&service.pages))
             || config.routes.iter().any(|route| by_status(&route.pages))
+            || config.carried.iter().any(|route| route.on_outage == Some(id))
             || config.maintenance.iter().any(|one| one.page == id)
     });
     for (id, item) in written.entrypoints.items.iter().enumerate() {
+        let carries = config.carried.iter().any(|route| route.is_at(EntrypointId(id)));
+        if carries {
+            continue;
+        }
+        if config.entrypoints[id].carries != Carries::Http {
+            let message =
+                format!("no route applies to entrypoint `{}`: every connection is closed", item.name.value);
+            findings.warning(Code::NoRoute, item.file, &item.name.span, message).hint(format!(
+                "add `[[route]]` with `entrypoint = \"{}\"` and `passthrough = \"…\"`",
+                item.name.value
+            ));
+            continue;
+        }
         let answered = config
             .routes
             .iter()

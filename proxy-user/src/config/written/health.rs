@@ -80,6 +80,11 @@ pub struct Health {
     /// So many successful probes in a row bring it back.
     #[schemars(range(min = 1, max = 100), extend("default" = default::HEALTH_RISE))]
     pub rise: Option<At<i64>>,
+    /// For a platform of many instances behind one address: beside `fall`, less than this share of the last 20 probes must have
+    /// gone well before the server is taken out, `1%` to `100%`. A few bad instances then take out nobody. Without it `fall`
+    /// decides alone.
+    #[schemars(example = &"50%")]
+    pub least: Option<At<String>>,
 }
 
 /// A step of `script`: `send`, `expect`, or first the one and then the other.

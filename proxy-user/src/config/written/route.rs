@@ -50,7 +50,7 @@ pub struct Route {
     /// `[middleware.NAME]`, or a short one as a table in its place.
     #[schemars(example = &["office-only", "compress"])]
     pub middleware: Option<Links>,
-    /// The service that answers. Only a route with `split`, or whose middleware has a `redirect`, may do without.
+    /// The service that answers. Only a route with `split` or `passthrough`, or whose middleware has a `redirect`, may do without.
     #[schemars(example = &"shop")]
     pub service: Option<At<String>>,
     /// In the place of `service`: several, each with its share, as in `[service.NAME]`. The split is called like the route.
@@ -61,6 +61,21 @@ pub struct Route {
     /// Beside `split`, as in `[service.NAME]`.
     #[schemars(extend("default" = true))]
     pub fall_over: Option<At<bool>>,
+    /// The names in TLS's hello (SNI) that the route takes, with `passthrough`: a name, or `*.example.com` for all names below
+    /// it. Other names are terminated at an entrypoint with `tls`.
+    #[schemars(example = &"legacy.example.com")]
+    pub sni: Option<List>,
+    /// In the place of `service`: the service that the connection is carried to untouched, without decrypting anything. It has
+    /// servers, or is made of such services by `split` or `failover`. At entrypoints with `tls` only together with `sni`;
+    /// without `sni` the route names its entrypoints with `protocol = "tcp"` or `"udp"`, and takes what no `sni` there does.
+    /// `docs/passthrough.md` tells of it.
+    #[schemars(example = &"legacy")]
+    pub passthrough: Option<At<String>>,
+    /// With `passthrough` and `sni`, at entrypoints with `tls`: the page for when no server can be reached, served where a
+    /// certificate for the name is held: `page:NAME`. Without it, and where there is no certificate, the connection is closed
+    /// with an alert.
+    #[schemars(example = &"page:maintenance")]
+    pub on_outage: Option<At<String>>,
     /// Copies requests to another service, as in `[service.NAME]`.
     pub mirror: Option<At<Mirror>>,
     /// Pages in the place of a server's own answers, by status, as a service's `pages`, and before them.

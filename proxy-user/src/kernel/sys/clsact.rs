@@ -1,8 +1,8 @@
 //! Programs at clsact, the ingress hook of kernels without tcx.
 //!
 //! There are no links there: a filter holds its program until it is deleted, whoever made it and whether or not
-//! that one lives. Ours is known by its handle and name; setting it again swaps the program in it from one packet
-//! to the next.
+//! that one lives. Ours are known by their handles and names, one for each of our programs ([`Ours`]); setting one again
+//! swaps the program in it from one packet to the next.
 
 use std::{
     io,
@@ -32,11 +32,22 @@ const TCA_BPF_FLAGS: u16 = 8;
 const TCA_BPF_ID: u16 = 11;
 const TCA_BPF_FLAG_ACT_DIRECT: u32 = 1;
 
+/// One of our programs, as its filters are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ours {
+    handle: u32,
+    name: &'static [u8],
+    /// Lower ones are asked first. Where one is taken by filters of another kind, the next is tried.
+    priorities: (u32, u32),
+}
+
 /// "weir"
-const HANDLE: u32 = 0x7765_6972;
-const NAME: &[u8] = b"weir_gate\0";
-/// Lower ones are asked first. Where one is taken by filters of another kind, the next is tried.
-const PRIORITIES: std::ops::RangeInclusive<u32> = 1..=8;
+pub const GATE: Ours = Ours { handle: 0x7765_6972, name: b"weir_gate\0", priorities: (1, 8) };
+/// Behind the gate, which has to have let a packet in first.
+pub const FORWARD: Ours = Ours { handle: 0x7765_6673, name: b"weir_forward\0", priorities: (9, 16) };
+
+/// Behind both.
+pub const TRANSLATE: Ours = Ours { handle: 0x7765_6974, name: b"weir_translate\0", priorities: (17, 24) };
 
 /// A filter that holds a BPF program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +55,8 @@ pub struct Filter {
     pub interface: u32,
     pub program_id: u32,
     priority: u32,
-    pub ours: bool,
+    /// Which of ours it is.
+    pub ours: Option<Ours>,
 }
 
 /// The BPF filters of incoming packets, in the order in which they are asked.
@@ -65,37 +77,38 @@ fn filter(interface: u32, answer: &Message) -> Option<Filter> {
     let options = answer.attribute(TCMSG, TCA_OPTIONS)?;
     let program_id = word(attribute(options, TCA_BPF_ID)?, 0)?;
     let name = attribute(options, TCA_BPF_NAME).unwrap_or_default();
-    let ours = answer.word(HANDLE_AT)? == HANDLE && name == NAME;
+    let handle = answer.word(HANDLE_AT)?;
+    let ours = [GATE, FORWARD, TRANSLATE].into_iter().find(|ours| ours.handle == handle && ours.name == name);
     Some(Filter { interface, program_id, priority: answer.word(INFO_AT)? >> 16, ours })
 }
 
-/// Ours on an interface.
-pub fn ours(interface: u32) -> io::Result<Option<Filter>> {
-    Ok(filters(interface)?.into_iter().find(|filter| filter.ours))
+/// One of ours on an interface.
+pub fn one(ours: Ours, interface: u32) -> io::Result<Option<Filter>> {
+    Ok(filters(interface)?.into_iter().find(|filter| filter.ours == Some(ours)))
 }
 
-/// Ours on all interfaces, with their names.
-pub fn all_ours() -> io::Result<Vec<(String, Filter)>> {
+/// One of ours on all interfaces, with their names.
+pub fn all(ours: Ours) -> io::Result<Vec<(String, Filter)>> {
     let mut found = Vec::new();
     for interface in &if_nameindex()? {
-        let Some(filter) = ours(interface.index())? else { continue };
+        let Some(filter) = one(ours, interface.index())? else { continue };
         found.push((interface.name().to_string_lossy().into_owned(), filter));
     }
     Ok(found)
 }
 
-/// Attaches where none of ours is yet.
-pub fn create(interface: u32, program: BorrowedFd<'_>) -> io::Result<Filter> {
+/// Attaches where this one of ours isn't yet.
+pub fn create(ours: Ours, interface: u32, program: BorrowedFd<'_>) -> io::Result<Filter> {
     let qdisc = Message::new(&tcmsg(interface, QDISC_HANDLE, QDISC_PARENT, 0)).with(TCA_KIND, b"clsact\0");
     match netlink::call(libc::RTM_NEWQDISC, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &qdisc) {
         Err(error) if error.raw_os_error() != Some(libc::EEXIST) => return Err(error),
         _ => {}
     }
     let mut refused = io::Error::from_raw_os_error(libc::EBUSY);
-    for priority in PRIORITIES {
-        match set(interface, priority, program, libc::NLM_F_CREATE | libc::NLM_F_EXCL) {
+    for priority in ours.priorities.0..=ours.priorities.1 {
+        match set(ours, interface, priority, program, libc::NLM_F_CREATE | libc::NLM_F_EXCL) {
             Ok(()) => {
-                let found = ours(interface)?;
+                let found = one(ours, interface)?;
                 return found.ok_or_else(|| io::Error::other("the filter that was just made is not there"));
             }
             // Filters of another kind are there.
@@ -109,12 +122,16 @@ pub fn create(interface: u32, program: BorrowedFd<'_>) -> io::Result<Filter> {
 impl Filter {
     /// From one packet to the next, without a moment in which none runs.
     pub fn replace_program(&self, program: BorrowedFd<'_>) -> io::Result<()> {
-        set(self.interface, self.priority, program, 0)
+        set(self.ours()?, self.interface, self.priority, program, 0)
+    }
+
+    fn ours(&self) -> io::Result<Ours> {
+        self.ours.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is somebody else's"))
     }
 
     /// The qdisc stays: others may use it, and without filters it does nothing.
     pub fn delete(&self) -> io::Result<()> {
-        let request = tcmsg(self.interface, HANDLE, INGRESS, info(self.priority));
+        let request = tcmsg(self.interface, self.ours()?.handle, INGRESS, info(self.priority));
         match netlink::call(libc::RTM_DELTFILTER, 0, &Message::new(&request).with(TCA_KIND, b"bpf\0")) {
             // It is gone, or its interface is.
             Err(error)
@@ -127,12 +144,12 @@ impl Filter {
     }
 }
 
-fn set(interface: u32, priority: u32, program: BorrowedFd<'_>, flags: i32) -> io::Result<()> {
+fn set(ours: Ours, interface: u32, priority: u32, program: BorrowedFd<'_>, flags: i32) -> io::Result<()> {
     let options = Message::default()
         .with(TCA_BPF_FD, &program.as_raw_fd().to_ne_bytes())
-        .with(TCA_BPF_NAME, NAME)
+        .with(TCA_BPF_NAME, ours.name)
         .with(TCA_BPF_FLAGS, &TCA_BPF_FLAG_ACT_DIRECT.to_ne_bytes());
-    let request = Message::new(&tcmsg(interface, HANDLE, INGRESS, info(priority)))
+    let request = Message::new(&tcmsg(interface, ours.handle, INGRESS, info(priority)))
         .with(TCA_KIND, b"bpf\0")
         .with_nested(TCA_OPTIONS, &options);
     netlink::call(libc::RTM_NEWTFILTER, flags, &request).map(drop)

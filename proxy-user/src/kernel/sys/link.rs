@@ -58,6 +58,20 @@ pub struct Link(OwnedFd);
 
 impl Link {
     pub fn create(program: BorrowedFd<'_>, interface: u32, kind: LinkKind) -> io::Result<Self> {
+        let flags = match kind {
+            LinkKind::Xdp => XDP_FLAGS_DRV_MODE,
+            // First: a program that lets a packet in ends the round, and whoever comes after it is not asked.
+            LinkKind::TcxIngress => BPF_F_BEFORE,
+        };
+        Self::create_with(program, interface, kind, flags)
+    }
+
+    /// At tcx, behind all that are there: the gate is asked before.
+    pub fn create_last(program: BorrowedFd<'_>, interface: u32) -> io::Result<Self> {
+        Self::create_with(program, interface, LinkKind::TcxIngress, 0)
+    }
+
+    fn create_with(program: BorrowedFd<'_>, interface: u32, kind: LinkKind, flags: u32) -> io::Result<Self> {
         #[repr(C)]
         struct Create {
             program: u32,
@@ -67,11 +81,6 @@ impl Link {
             /// For tcx: relative to nothing in particular, at any revision.
             position: [u32; 4],
         }
-        let flags = match kind {
-            LinkKind::Xdp => XDP_FLAGS_DRV_MODE,
-            // First: a program that lets a packet in ends the round, and whoever comes after it is not asked.
-            LinkKind::TcxIngress => BPF_F_BEFORE,
-        };
         let attach_type = kind.attach_type();
         let mut attr = Create { program: number(program), interface, attach_type, flags, position: [0; 4] };
         // SAFETY: LINK_CREATE returns a new descriptor, and reads nothing but the structure.

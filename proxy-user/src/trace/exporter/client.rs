@@ -75,13 +75,16 @@ impl Client {
     }
 
     async fn exchange(&mut self, body: Bytes) -> Result<(), ExportFault> {
-        let open = match self.open.take().filter(Open::is_ready) {
-            Some(open) => self.open.insert(open),
-            None => {
-                let open = self.connect().await?;
-                self.open.insert(open)
-            }
+        if let Some(known) = &mut self.open
+            && !known.is_ready().await
+        {
+            self.open = None;
+        }
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => self.connect().await?,
         };
+        let open = self.open.insert(open);
         match &mut open.sender {
             Sender::Grpc(sender) => {
                 let request = grpc(&self.settings, &body)?;
@@ -142,12 +145,12 @@ impl Client {
 }
 
 impl Open {
-    fn is_ready(&self) -> bool {
-        let ready = match &self.sender {
-            Sender::Grpc(sender) => sender.is_ready(),
-            Sender::Http(sender) => sender.is_ready(),
-        };
-        ready && !self.driver.is_finished()
+    /// Whether it takes another request; the collector may have closed it meanwhile.
+    async fn is_ready(&mut self) -> bool {
+        match &mut self.sender {
+            Sender::Grpc(sender) => sender.ready().await.is_ok(),
+            Sender::Http(sender) => sender.ready().await.is_ok(),
+        }
     }
 }
 

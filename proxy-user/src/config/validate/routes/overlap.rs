@@ -4,13 +4,15 @@
 
 use std::collections::HashMap;
 
-use super::Placed;
+use super::{Placed, carried};
 use crate::{
     config::{
         code::Code,
         findings::Findings,
         model::{Condition, HostMatch, Network, PathMatch, Route},
+        source::FileId,
         value::quoted,
+        written::{self, At},
     },
     routing::order::Order,
 };
@@ -52,24 +54,26 @@ fn same(one: &Route, other: &Route) -> bool {
 }
 
 /// Metrics tell routes apart by name.
-pub fn same_names(placed: &[Placed<'_>], findings: &mut Findings) {
-    let mut first_named: HashMap<&str, &Placed<'_>> = HashMap::new();
-    for placed in placed {
-        let Some(first) = first_named.get(&*placed.route.name) else {
-            first_named.insert(&placed.route.name, placed);
+pub fn same_names(placed: &[Placed<'_>], carried: &[carried::Placed<'_>], findings: &mut Findings) {
+    let mut first_named: HashMap<&str, (FileId, &At<written::Route>)> = HashMap::new();
+    let requests = placed.iter().map(|placed| (&*placed.route.name, placed.file, placed.at));
+    let connections = carried.iter().map(|placed| (&*placed.route.name, placed.file, placed.at));
+    for (name, file, at) in requests.chain(connections) {
+        let Some((first_file, first)) = first_named.get(name) else {
+            first_named.insert(name, (file, at));
             continue;
         };
         // Names that were made are alike where the routes differ in other things than host and path.
-        let Some(name) = &placed.at.value.name else { continue };
-        let first_span = first.at.value.name.as_ref().map_or(&first.at.span, |name| &name.span);
+        let Some(name) = &at.value.name else { continue };
+        let first_span = first.value.name.as_ref().map_or(&first.span, |name| &name.span);
         findings
             .error(
                 Code::DefinedTwice,
-                placed.file,
+                file,
                 &name.span,
                 format!("two routes are named {}", quoted(&name.value)),
             )
-            .related(first.file, first_span, "first named here")
+            .related(*first_file, first_span, "first named here")
             .hint("logs and metrics tell routes apart by name");
     }
 }

@@ -1,0 +1,137 @@
+//! Many connections a second, for minutes: none may fail, none may wait because a port was used again too early, and the kernel's
+//! table must be empty again afterwards.
+
+use std::{
+    fmt,
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
+    os::fd::AsRawFd,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
+};
+use serde_json::{Map, Value};
+
+use super::stage::{CLIENTS, Stage};
+use crate::lab::wait;
+
+const THREADS: u32 = 8;
+/// A SYN that is not answered is sent again after a second: a server that still remembers the port doesn't answer as it should.
+const TOO_LATE: Duration = Duration::from_millis(900);
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Ports of finished flows are free after a second or two, and those that a server closed first after a minute.
+const EMPTY_WITHIN: Duration = Duration::from_secs(90);
+
+#[derive(Debug, Default, Clone)]
+pub struct Soaked {
+    pub made: u64,
+    pub failed: u64,
+    /// Connections whose first packet had to be sent again.
+    pub late: u64,
+    pub seconds: f64,
+    pub left: u64,
+    /// Why the first one failed.
+    pub first: Option<String>,
+}
+
+pub fn run(stage: &Stage, per_second: u32, time: Duration) -> anyhow::Result<Soaked> {
+    let to = stage.carried_at();
+    let begun = Instant::now();
+    let each = per_second.div_ceil(THREADS);
+    let results: Vec<Soaked> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|nth| scope.spawn(move || stage.lab.internet.run(|| one_thread(nth, to, each, time))))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| bail!("a client panicked")))
+            .collect::<anyhow::Result<_>>()
+    })?;
+    let mut all = Soaked { seconds: begun.elapsed().as_secs_f64(), ..Soaked::default() };
+    for one in results {
+        all.made += one.made;
+        all.failed += one.failed;
+        all.late += one.late;
+        all.first = all.first.or(one.first);
+    }
+    let left = || -> anyhow::Result<u64> {
+        let body = stage.weir.admin().get("/api/v1/flows?most=0")?.json()?;
+        body["all"].as_u64().context("no number of flows")
+    };
+    let emptied = wait::until_true("the table is empty", EMPTY_WITHIN, || Ok(left()? == 0));
+    all.left = if emptied.is_ok() { 0 } else { left()? };
+    Ok(all)
+}
+
+fn one_thread(nth: u32, to: SocketAddr, per_second: u32, time: Duration) -> Soaked {
+    let (begun, mut soaked) = (Instant::now(), Soaked::default());
+    let pause = Duration::from_secs(1) / per_second.max(1);
+    let mut due = begun;
+    while begun.elapsed() < time {
+        let now = Instant::now();
+        if now < due {
+            thread::sleep(due - now);
+        }
+        due += pause;
+        let client = 100 + ((soaked.made as u32 * THREADS + nth) % u32::from(CLIENTS)) as u8;
+        let at = Instant::now();
+        match ping(Ipv4Addr::new(198, 51, 100, client), to) {
+            Ok(connected) => {
+                soaked.made += 1;
+                soaked.late += u64::from(connected.duration_since(at) > TOO_LATE);
+            }
+            Err(why) => {
+                soaked.failed += 1;
+                soaked.first.get_or_insert_with(|| format!("{why:#}"));
+            }
+        }
+    }
+    soaked
+}
+
+/// From an address to another, one byte there and back; says when it was connected.
+fn ping(from: Ipv4Addr, to: SocketAddr) -> anyhow::Result<Instant> {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // The port is chosen when it is known where to: then one may be used for many.
+    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0)))?;
+    let SocketAddr::V4(to) = to else { bail!("the client has IPv4 only") };
+    connect(socket.as_raw_fd(), &SockaddrIn::from(to)).context("can't connect")?;
+    let connected = Instant::now();
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    stream.write_all(b"P\0\0\0\0\0\0\0\0x")?;
+    stream.read_exact(&mut [0]).context("no answer")?;
+    Ok(connected)
+}
+
+impl Soaked {
+    pub fn tell(&self, figures: &mut Map<String, Value>) {
+        figures.insert("connections_per_second".to_owned(), super::rounded(self.made as f64 / self.seconds));
+        figures.insert("connections_made".to_owned(), self.made.into());
+        figures.insert("connections_failed".to_owned(), self.failed.into());
+        figures.insert("ports_reused_too_early".to_owned(), self.late.into());
+        figures.insert("flows_left".to_owned(), self.left.into());
+    }
+}
+
+impl fmt::Display for Soaked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { made, failed, late, seconds, left, first } = self;
+        write!(
+            f,
+            "{made} connections in {seconds:.0} s ({:.0} a second): {failed} failed, {late} waited for a port that was used again \
+             too early, {left} flows left",
+            *made as f64 / seconds
+        )?;
+        match first {
+            Some(why) => write!(f, "; the first failure: {why}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A daemon that hands TLS connections to the kernel after it has read their name: they go on when it is killed, and the next
+//! one knows them.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+use anyhow::{Context, ensure};
+use proxy_common::names::TRANSLATE_FLOWS;
+use rustls::{ClientConnection, StreamOwned};
+use serde_json::Value;
+use weir_lab::{
+    lab::{
+        addresses::{HTTPS, ONE, SERVER_TLS_PORT},
+        pinned,
+        raw::Raw,
+        stand::{PATIENCE, Stand},
+        wait,
+        weir::Weir,
+    },
+    needs,
+    needs::Need,
+};
+
+const NAME: &str = "app.internal";
+
+fn configuration() -> String {
+    format!(
+        r#"
+[service.joined]
+servers = ["{ONE}:{SERVER_TLS_PORT}"]
+offload = "splice-kernel"
+health = {{ tls = true, host = "{NAME}", every = "500ms", timeout = "500ms" }}
+[[route]]
+name = "joined"
+sni = "{NAME}"
+passthrough = "joined"
+"#
+    )
+}
+
+type Tls = StreamOwned<ClientConnection, TcpStream>;
+
+fn connect(stand: &Stand) -> anyhow::Result<Tls> {
+    let config = stand.lab.authority.client_config(&["http/1.1"])?;
+    let tls = ClientConnection::new(config, NAME.try_into()?)?;
+    let stream = Raw::connect(&stand.lab.visitor, HTTPS)?.stream;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(StreamOwned::new(tls, stream))
+}
+
+/// One request of many over a connection; gives the answer's head.
+fn ask(tls: &mut Tls) -> anyhow::Result<String> {
+    tls.write_all(format!("GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n").as_bytes())?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        tls.read_exact(&mut byte).context("the head ends early")?;
+        head.extend(byte);
+    }
+    let head = String::from_utf8(head)?.to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length: usize = length.context("no length")?.parse()?;
+    tls.read_exact(&mut vec![0; length]).context("the body ends early")?;
+    Ok(head)
+}
+
+fn flows(stand: &Stand) -> usize {
+    let dump = pinned::dump_json(&stand.lab, TRANSLATE_FLOWS);
+    dump.ok().and_then(|dump| Some(dump.as_array()?.len())).unwrap_or(0)
+}
+
+fn logged(stand: &Stand) -> Vec<Value> {
+    let text = std::fs::read_to_string(stand.lab.folder().join("access.log")).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+    lines.filter(|line: &Value| line["kind"] == "connection" && line["route"] == "joined").collect()
+}
+
+#[test]
+fn a_connection_is_handed_over_and_outlives_the_daemon() -> anyhow::Result<()> {
+    needs!(Need::Root, Need::Ebpf, Need::Weir, Need::Program("bpftool"));
+    let mut stand = Stand::up_with(|_, toml| toml + &configuration())?;
+    wait::until_true("the server is up", PATIENCE, || {
+        let status = stand.weir.status()?;
+        let all = status["services"].as_array().context("no services")?;
+        Ok(all.iter().any(|one| one["name"] == "joined" && one["servers"][0]["status"] == "up"))
+    })?;
+    wait::until_true("connections can be handed over", PATIENCE, || {
+        Ok(stand.weir.log_text().contains("are handed to the kernel"))
+    })?;
+
+    // 1. It is the kernel's, and ends in order.
+    let mut first = connect(&stand)?;
+    ensure!(ask(&mut first)?.starts_with("http/1.1 200"));
+    ensure!(flows(&stand) == 2, "it was not handed over: {}", stand.weir.log_text());
+    first.conn.send_close_notify();
+    first.flush()?;
+    drop(first);
+
+    // 2. One that stays open doesn't notice that the daemon is killed, nor that another one comes.
+    let mut second = connect(&stand)?;
+    ask(&mut second)?;
+    stand.weir.kill()?;
+    ensure!(ask(&mut second)?.starts_with("http/1.1 200"), "it broke with the daemon");
+    let toml = std::fs::read_to_string(stand.weir.config())?;
+    stand.weir = Weir::start(&stand.lab, &toml)?;
+    wait::until_true("the next daemon hands over too", PATIENCE, || {
+        // Both write into one file.
+        Ok(stand.weir.log_text().matches("are handed to the kernel").count() == 2)
+    })?;
+    ensure!(ask(&mut second)?.starts_with("http/1.1 200"), "it broke with the next daemon");
+    drop(second);
+
+    // 3. Nothing is left of them.
+    let mut third = connect(&stand)?;
+    ask(&mut third)?;
+    drop(third);
+    wait::until_true("the table is empty", PATIENCE * 3, || Ok(flows(&stand) == 0))?;
+    wait::until_true("it is in the log", PATIENCE, || {
+        Ok(logged(&stand).iter().any(|line| {
+            line["sni"] == NAME && line["end"] == "closed" && line["bytes_out"].as_u64() > Some(100)
+        }))
+    })
+    .with_context(|| format!("{:#?}", logged(&stand)))
+}
