@@ -18,6 +18,7 @@ function counters({ status, routes, kernel }) {
     lose(`${name}:blocked`, `at accept, ${one.name}`, 'blocked', one.blocked);
     lose(`${name}:handshake`, one.name, 'tls_handshake_failed', one.handshake_failures);
     for (const [reason, count] of Object.entries(one.refused)) lose(`${name}:refused:${reason}`, one.name, reason, count);
+    for (const [reason, count] of Object.entries(one.not_carried ?? {})) lose(`${name}:not_carried:${reason}`, one.name, reason, count);
     for (const [reason, count] of Object.entries(one.pages)) all[`${name}:pages:${reason}`] = count;
   }
   for (const one of kernel?.entrypoints ?? []) {
@@ -28,10 +29,12 @@ function counters({ status, routes, kernel }) {
   for (const one of routes.routes) all[`r:${one.name}`] = one.requests;
   for (const one of status.services) {
     for (const what of ['requests', 'retries', 'pages', 'errors']) all[`s:${one.name}:${what}`] = one[what];
+    // A connection that is carried untouched is one piece of work, as a request is.
+    all[`s:${one.name}:requests`] += sum(one.servers.map((server) => server.carrying?.connections ?? 0));
     one.waits.buckets.forEach((count, at) => { all[`w:${one.name}:${at}`] = count; });
     for (const server of one.servers) {
-      all[`v:${one.name}/${server.address}:requests`] = server.requests;
-      all[`v:${one.name}/${server.address}:failures`] = server.failures;
+      all[`v:${one.name}/${server.address}:requests`] = server.requests + (server.carrying?.connections ?? 0);
+      all[`v:${one.name}/${server.address}:failures`] = server.failures + (server.carrying?.failures ?? 0);
     }
   }
   return { all, lost };

@@ -60,6 +60,7 @@ function serverTable(view, service) {
       h('td', { class: 'why' }, tag(kind, server.status), drain ? tag('warn', 'draining') : null, server.since ? h('span', { class: 'for', title: server.since }, ` for ${lasting(ago(server.since))}`) : null,
         h('span', { class: 'line' }, server.why),
         drain ? h('span', { class: 'line' }, `drained by ${drain.who ?? drain.by}, ${lasting(ago(drain.since))} ago${drain.why ? `: ${drain.why}` : ''}`) : null,
+        server.carrying ? h('span', { class: 'line' }, `${plural(server.carrying.active, 'connection')} carried untouched now, ${counted.format(server.carrying.connections)} since the start`) : null,
         server.ejected_for ? h('span', { class: 'line' }, `tried again in ${lasting(server.ejected_for)}`) : null),
       number(short(view.rate(`${id}:requests`)), 'req/s'), number(short(view.rate(`${id}:failures`)), 'failed/s'), number(counted.format(server.active), 'under way'), number(millis(server.probe_ms), 'probe'),
       h('td', { class: 'acts' }, server.status === 'unresolved' ? null : drain && drain.by !== 'health' ? button('undrain', 'Undrain', { server: name }) : drain ? null : button('drain', 'Drain', { server: name })));
