@@ -14,6 +14,7 @@ use weir_lab::{
         knock::Knocking,
         load::Load,
         stand::Stand,
+        wait,
         weir::{ADMIN, Weir},
     },
     needs,
@@ -31,7 +32,7 @@ const LOOK: Duration = Duration::from_secs(40);
 const FIRST_LOOK: u64 = 100_000;
 
 /// With a token, and with a second site whose requests go to two variants.
-fn configuration(lab: &Lab, toml: String) -> String {
+fn configuration(lab: &Lab, toml: &str) -> String {
     let token = lab.folder().join("admin.token");
     std::fs::write(&token, TOKEN).expect("the lab's folder");
     toml.replace("[admin]\n", &format!("[admin]\ntoken_file = \"{}\"\n", token.display()))
@@ -64,7 +65,7 @@ fn says(selector: &str, text: &str) -> String {
 #[test]
 fn the_dashboard_shows_and_does_what_an_operator_needs() -> Done {
     needs!(Need::Root, Need::Weir, Need::Ebpf, Need::Program("chromium"));
-    let mut stand = Stand::up_with(configuration)?;
+    let mut stand = Stand::up_with(|lab, toml| configuration(lab, &toml))?;
     let _load = stand.load("/", 40)?;
     let shop = Browser::of_site(&stand.lab, &stand.lab.visitor)?.with_host("shop.example.com");
     let _more = Load::start(&stand.lab.visitor, &shop, "/", 25)?;
@@ -88,7 +89,7 @@ fn the_dashboard_shows_and_does_what_an_operator_needs() -> Done {
         page.click("[data-service=app] summary")?;
     }
     page.until(&format!("document.querySelector({one:?}) !== null"), LOOK)?;
-    page.click(&format!("{one} [data-order=drain]"))?;
+    begin_order(&mut page, &format!("{one} [data-order=drain]"))?;
     page.click("#go")?;
     page.until(&says("#refused", "token_file"), LOOK)?;
     ensure!(drained_by(&stand)?.is_empty(), "nothing was done without the token");
@@ -96,7 +97,7 @@ fn the_dashboard_shows_and_does_what_an_operator_needs() -> Done {
     page.click("#go")?;
     page.until(&says(&one, "drained by dashboard"), LOOK)?;
     ensure!(drained_by(&stand)? == ["dashboard"], "{:?}", drained_by(&stand)?);
-    page.click(&format!("{one} [data-order=undrain]"))?;
+    begin_order(&mut page, &format!("{one} [data-order=undrain]"))?;
     page.click("#go")?;
     page.until(&format!("!({})", says(&one, "draining")), LOOK)?;
 
@@ -137,6 +138,14 @@ fn the_dashboard_shows_and_does_what_an_operator_needs() -> Done {
     let complaints = page.complaints()?;
     ensure!(complaints.is_empty(), "{complaints:#?}");
     Ok(())
+}
+
+/// Presses a button that asks once more. What is pressed may move away as the page is drawn: then again.
+fn begin_order(page: &mut Chromium, selector: &str) -> Done {
+    wait::until_true("the page asks whether it should", LOOK, || {
+        page.click(selector)?;
+        Ok(page.evaluate("document.getElementById('dialog').open")? == true)
+    })
 }
 
 /// Who has drained the servers of `app`.

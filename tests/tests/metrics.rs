@@ -58,7 +58,7 @@ fn prometheus_reads_what_happened() -> Done {
     let complaints = String::from_utf8_lossy(&said.stdout) + String::from_utf8_lossy(&said.stderr);
     assert!(said.status.success() && complaints.is_empty(), "{complaints}\n{text}");
 
-    // docs/metrics.md names what there is, and nothing else.
+    // docs/ names what there is, and nothing else.
     let described = described();
     let told: BTreeSet<&str> = text
         .lines()
@@ -83,11 +83,11 @@ fn scrape(stand: &Stand) -> anyhow::Result<String> {
     Ok(reply.text())
 }
 
-/// The metrics that the table in docs/metrics.md names.
+/// The metrics that the tables in docs/ name.
 fn described() -> Vec<String> {
-    include_str!("../../docs/metrics.md")
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `weir_")?.split('`').next())
-        .map(|name| format!("weir_{name}"))
-        .collect()
+    let pages =
+        [include_str!("../../docs/metrics.md"), include_str!("../../docs/kernel-passthrough.md")].concat();
+    let cells = pages.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    let names = cells.flat_map(|cell| cell.split('`')).filter(|name| name.starts_with("weir_"));
+    names.filter(|name| !name.ends_with('*')).map(str::to_owned).collect()
 }
