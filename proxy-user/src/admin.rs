@@ -5,6 +5,7 @@
 pub mod access;
 pub mod api;
 pub mod client;
+pub mod dashboard;
 pub mod events;
 pub mod problem;
 pub mod read;

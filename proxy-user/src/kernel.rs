@@ -35,6 +35,7 @@ mod pins;
 mod plan;
 mod privileges;
 pub mod route;
+pub mod sources;
 pub mod status;
 pub mod syn_cookies;
 mod sys;

@@ -24,6 +24,7 @@ use crate::{
         self, KernelStatus,
         status::{EntrypointStatus as GateEntrypoint, Tally},
     },
+    service::waits,
 };
 use exposition::{Exposition, Kind};
 
@@ -232,11 +233,26 @@ fn of_services(out: &mut Exposition, services: &[ServiceStatus]) {
         ("weir_service_pages_total", "Requests that got the service's page instead of an answer.", |one| {
             one.pages
         }),
+        (
+            "weir_service_errors_total",
+            "Answers of its servers with a status of 500 or more that clients got.",
+            |one| one.errors,
+        ),
     ] {
         let mut family = out.family(name, Kind::Counter, help);
         for one in services {
             family.sample(&[("service", &one.name)], of(one) as f64);
         }
+    }
+    let mut family = out.family(
+        "weir_service_answer_seconds",
+        Kind::Histogram,
+        "How long the service's answers took, up to their heads.",
+    );
+    let edges = || waits::EDGES.iter().map(|micros| Some(*micros as f64 / 1e6)).chain([None]);
+    for one in services {
+        let buckets: Vec<_> = edges().zip(one.waits.buckets.iter().copied()).collect();
+        family.buckets(&[("service", &one.name)], &buckets, one.waits.seconds);
     }
     let servers =
         || services.iter().flat_map(|service| service.servers.iter().map(move |server| (service, server)));

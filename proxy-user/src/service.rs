@@ -1,6 +1,7 @@
 //! A service as it runs: its servers with their health, how work is spread over them, and what to do when none is left.
 
 pub mod balancer;
+pub mod waits;
 
 use std::{
     net::IpAddr,
@@ -11,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, request};
+use http::{HeaderMap, StatusCode, request};
 
 use crate::{
     address::ServerAddr,
@@ -96,6 +97,9 @@ pub struct ServiceCounters {
     pub requests: AtomicU64,
     pub retries: AtomicU64,
     pub pages: AtomicU64,
+    /// Answers with a status of 500 or more that clients got.
+    pub errors: AtomicU64,
+    pub waits: waits::Waits,
     /// A server was found that takes no WebSockets: it has been told of.
     pub no_tunnel: AtomicBool,
 }
@@ -144,6 +148,18 @@ impl Turn {
 
     fn next(&self) -> usize {
         self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+// === impl ServiceCounters ===
+
+impl ServiceCounters {
+    /// A client gets an answer of its servers.
+    pub fn answered(&self, waited: Duration, status: StatusCode) {
+        self.waits.answered(waited);
+        if status.is_server_error() {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

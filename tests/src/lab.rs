@@ -14,6 +14,7 @@
 
 pub mod addresses;
 pub mod certificates;
+pub mod chromium;
 pub mod client;
 pub mod exchange;
 pub mod frames;

@@ -6,7 +6,8 @@
 //! | TCP from this host | everybody, by a name of this host | the token, or a client certificate |
 //! | TCP from elsewhere | the token, or a client certificate | the same |
 //!
-//! `/ping` and `/ready` are for load balancers, which have no token, and tell next to nothing.
+//! `/ping` and `/ready` are for load balancers, which have no token, and tell next to nothing. The dashboard's own files tell
+//! nothing at all: it is their script that asks, with a token that somebody gives it.
 //!
 //! A browser on this host is a stranger's tool: a page of theirs can have it send requests here. It can't read the answers
 //! unless a name of theirs means this host (DNS rebinding), so whoever brings no token must call this host by its own name. And it
@@ -24,7 +25,7 @@ use axum::{
 };
 use nix::unistd::geteuid;
 
-use super::problem::Problem;
+use super::{dashboard, problem::Problem};
 use crate::{config::model::Secret, control::state::ControlState};
 
 /// Who is at the other end of an admin connection.
@@ -81,13 +82,16 @@ pub async fn check(State(state): State<Arc<ControlState>>, request: Request, nex
 }
 
 fn may(peer: Peer, token: Token, ask: Ask<'_>, own: u32) -> Result<(), Denied> {
-    if !ask.changes() && ask.is_for_load_balancers() {
+    if !ask.changes() && (ask.is_for_load_balancers() || dashboard::has(ask.path)) {
         return Ok(());
     }
     let (from, certificate) = match peer {
         Peer::Unix { uid } if ask.changes() && token != Token::Right => {
             return match uid {
-                Some(uid) if uid == 0 || uid == own => Ok(()),
+                Some(uid) if uid == 0 || uid == own => match ask.is_of_strangers_page() {
+                    false => Ok(()),
+                    true => Err(Denied::OtherSite),
+                },
                 _ => Err(Denied::NotTheOwner),
             };
         }
@@ -173,6 +177,12 @@ impl Ask<'_> {
             (Some(_), None) => false,
         };
         own_origin && matches!(self.text(&FETCH_SITE), None | Some("same-origin" | "none"))
+    }
+
+    /// A browser gets at a socket through a tunnel (`ssh -L 9190:/run/weir/admin.sock`), and with it whatever pages it has open.
+    /// It names their origin whenever they change something.
+    fn is_of_strangers_page(&self) -> bool {
+        self.headers.contains_key(header::ORIGIN) && !(self.is_of_this_site() && self.names_this_host())
     }
 
     fn is_json(&self) -> bool {

@@ -9,7 +9,7 @@ use axum::{Json, Router, http::StatusCode, middleware, response::IntoResponse, r
 use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{access, events, problem::Problem, read, verbs};
+use super::{access, dashboard, events, problem::Problem, read, verbs};
 use crate::control::{order::Desk, state::ControlState};
 
 /// All routes, but for who may ask them: see [`super::access`].
@@ -19,6 +19,7 @@ pub fn router(state: Arc<ControlState>, desk: Desk) -> Router {
     let below_v1 = below_v1.route("/openapi.json", get(|| async { Json(document()) }));
     Router::from(at_the_root())
         .with_state(state.clone())
+        .merge(dashboard::router())
         .nest("/api/v1", below_v1.clone())
         .nest("/api", below_v1)
         .fallback(nothing_here)
@@ -71,6 +72,7 @@ fn reads() -> OpenApiRouter<Arc<ControlState>> {
         .routes(routes!(read::servers))
         .routes(routes!(read::allowlists))
         .routes(routes!(read::kernel))
+        .routes(routes!(read::drops))
         .routes(routes!(read::flows))
         .routes(routes!(read::certificates))
         .routes(routes!(read::configuration))

@@ -22,6 +22,7 @@ use super::{
         certificates::{self, CertificatesDocument},
         configuration::{self, ConfigurationDocument},
         drains::{self, DrainsDocument},
+        drops::{self, DropsDocument},
         flows::{self, WantedFlows},
         kernel::{self, KernelDocument},
         maintenance::{self, MaintenanceDocument},
@@ -145,6 +146,12 @@ pub async fn allowlists(
 #[utoipa::path(get, path = "/kernel", tag = "read", responses((status = 200, body = KernelDocument)))]
 pub async fn kernel(State(state): Control) -> Answer<KernelDocument> {
     told(kernel::document(&state).await)
+}
+
+/// Where the packets come from that the gate drops now. Takes half a second, in which the gate is listened to.
+#[utoipa::path(get, path = "/drops", tag = "read", responses((status = 200, body = DropsDocument)))]
+pub async fn drops(State(state): Control) -> Answer<DropsDocument> {
+    told(drops::document(&state).await)
 }
 
 /// Passthrough connections that the kernel carries by port.

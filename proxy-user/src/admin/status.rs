@@ -6,6 +6,7 @@ pub mod carried;
 pub mod certificates;
 pub mod configuration;
 pub mod drains;
+pub mod drops;
 pub mod flows;
 pub mod forwarding;
 pub mod kernel;

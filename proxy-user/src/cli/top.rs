@@ -15,7 +15,6 @@ mod figures;
 mod gather;
 mod interval;
 mod screen;
-mod sources;
 mod terminal;
 mod text;
 

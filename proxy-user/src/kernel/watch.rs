@@ -27,6 +27,10 @@ use super::{KernelFault, pins::Pins, tables::Tables};
 /// How often the gate is told that somebody watches.
 const RENEW: Duration = Duration::from_secs(1);
 
+/// Somebody else's turn is waited for, for a little longer than the daemon takes.
+const TRIES: u32 = 14;
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
+
 /// The one reader of sampled drops.
 pub struct Watcher {
     ring: RingBuf<MapData>,
@@ -81,7 +85,7 @@ impl Watcher {
         let folder = pins.map("");
         let turn = File::open(&folder)
             .map_err(|error| KernelFault::system(format!("open {}", folder.display()), error))?;
-        let turn = Flock::lock(turn, FlockArg::LockExclusiveNonblock).map_err(|_| KernelFault::Other {
+        let turn = our_turn(turn).ok_or_else(|| KernelFault::Other {
             doing: "watch the gate".into(),
             why: "another `weir watch` or `weir top` does, and two would take each other's events".into(),
         })?;
@@ -191,6 +195,18 @@ pub(super) fn monotonic() -> Result<Duration, KernelFault> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map_err(|error| KernelFault::system("read the clock", error.into()))?;
     Ok(now.into())
+}
+
+/// The daemon itself watches for a moment now and then, for its dashboard.
+fn our_turn(mut folder: File) -> Option<Flock<File>> {
+    for _ in 0..TRIES {
+        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            Ok(turn) => return Some(turn),
+            Err((back, _)) => folder = back,
+        }
+        std::thread::sleep(BETWEEN_TRIES);
+    }
+    Flock::lock(folder, FlockArg::LockExclusiveNonblock).ok()
 }
 
 fn open<T: TryFrom<Map, Error = MapError>>(pins: &Pins, name: &'static str) -> Result<T, KernelFault> {

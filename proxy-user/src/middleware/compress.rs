@@ -192,6 +192,16 @@ fn weaken(headers: &mut HeaderMap) {
     }
 }
 
+/// Of what is there as a whole.
+///
+/// # Errors
+/// When there is no memory for it.
+pub fn whole(coding: Coding, plain: &[u8]) -> std::io::Result<bytes::Bytes> {
+    let mut encoder = Encoder::new(coding)?;
+    encoder.write(plain)?;
+    encoder.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -373,6 +373,7 @@ impl<'a> Delivery<'a> {
             });
             exchange.server = Some(server);
         }
+        self.service.counters.answered(answer.at.duration_since(self.began), answer.head.status);
     }
 }
 

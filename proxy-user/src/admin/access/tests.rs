@@ -40,6 +40,20 @@ fn over_a_socket_all_may_read_and_root_and_the_daemons_user_give_orders() {
 }
 
 #[test]
+fn a_browser_that_reaches_the_socket_through_a_tunnel_gives_no_orders_for_other_pages() {
+    let root = Peer::Unix { uid: Some(0) };
+    for (host, origin, may_order) in [
+        ("localhost:9190", "http://localhost:9190", true),
+        ("localhost:9190", "https://evil.example", false),
+        ("localhost:9190", "null", false),
+        ("evil.example:9190", "http://evil.example:9190", false),
+    ] {
+        let ordered = asked(root, Token::None, &Method::POST, DRAIN, &[("host", host), ("origin", origin)]);
+        assert_eq!(ordered, if may_order { Ok(()) } else { Err(Denied::OtherSite) }, "{origin} at {host}");
+    }
+}
+
+#[test]
 fn over_tcp_orders_take_the_token_or_a_certificate_wherever_they_come_from() {
     for from in ["127.0.0.1:5000", "[::1]:5000", "192.0.2.1:5000", "[::ffff:127.0.0.1]:5000"] {
         let refused = asked(tcp(from, false), Token::None, &Method::POST, DRAIN, &[LOCAL, JSON]);
@@ -59,7 +73,7 @@ fn from_elsewhere_reading_takes_the_token_too() {
     assert_eq!(asked(peer, Token::None, &Method::GET, STATUS, &[LOCAL]), Err(Denied::NoToken));
     assert_eq!(asked(peer, Token::Wrong, &Method::GET, STATUS, &[LOCAL]), Err(Denied::WrongToken));
     assert_eq!(asked(peer, Token::Right, &Method::GET, STATUS, &[]), Ok(()));
-    for path in ["/ping", "/ready", "/api/ping", "/api/v1/ready"] {
+    for path in ["/ping", "/ready", "/api/ping", "/api/v1/ready", "/", "/dashboard", "/dashboard.js"] {
         assert_eq!(asked(peer, Token::None, &Method::GET, path, &[]), Ok(()), "{path}");
     }
     for path in ["/api/v1/pingx", "/ping/", "/api/v1/v1/status", "/metrics"] {

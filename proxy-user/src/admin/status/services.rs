@@ -18,6 +18,7 @@ use crate::{
     health::{Status, breaker::Breaker},
     service::Service,
     snapshot::Snapshot,
+    variants::MadeOf,
 };
 
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -32,12 +33,20 @@ pub struct ServiceStatus {
     #[serde(default)]
     pub hedges_won: u64,
     pub pages: u64,
+    /// Answers of its servers with a status of 500 or more that clients got.
+    #[serde(default)]
+    pub errors: u64,
+    #[serde(default)]
+    pub waits: WaitsStatus,
     /// How it is decided which server gets a request: `round_robin`, `hash by client` …
     #[serde(default)]
     pub balance: String,
     /// The cookie that keeps visitors with their servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<String>,
+    /// Names of the services that it is made of, in the place of servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub made_of: Vec<String>,
     pub servers: Vec<ServerStatus>,
     /// One of its servers takes requests.
     #[serde(default)]
@@ -92,6 +101,16 @@ pub struct ServerStatus {
     /// Connections that were carried there untouched, if there were any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carrying: Option<CarryingStatus>,
+}
+
+/// How long clients' answers took, up to their heads.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WaitsStatus {
+    /// All of them together.
+    pub seconds: f64,
+    /// How many took at most 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000 milliseconds, and how many
+    /// longer. Each is in one bucket only.
+    pub buckets: Vec<u64>,
 }
 
 fn one() -> u32 {
@@ -153,6 +172,11 @@ fn of_service(
         hedged: service.hedging.as_ref().map_or(0, |hedging| hedging.counts().0),
         hedges_won: service.hedging.as_ref().map_or(0, |hedging| hedging.counts().1),
         pages: service.counters.pages.load(Ordering::Relaxed),
+        errors: service.counters.errors.load(Ordering::Relaxed),
+        waits: WaitsStatus {
+            seconds: service.counters.waits.sum().as_secs_f64(),
+            buckets: service.counters.waits.counts().into(),
+        },
         // One that is made of others leaves that to them.
         balance: if written.made_of.is_some() { String::new() } else { written.balancing.way.to_string() },
         sticky: written.balancing.sticky.as_ref().map(|sticky| sticky.name.to_string()),
@@ -160,9 +184,20 @@ fn of_service(
             .map(|index| of_server(service, index, drained, now))
             .chain(unresolved)
             .collect(),
+        made_of: made_of(service),
         can_answer: service.can_answer(),
         breaker: service.breaker.as_ref().map(breaker),
         panics: service.panics(),
+    }
+}
+
+fn made_of(service: &Service) -> Vec<String> {
+    let name = |part: &Service| part.name.to_string();
+    match &service.made_of {
+        None => Vec::new(),
+        Some(MadeOf::Split(split)) => split.variants.iter().map(|variant| name(&variant.service)).collect(),
+        Some(MadeOf::Failover(parts)) => parts.iter().map(|part| name(part)).collect(),
+        Some(MadeOf::Mirror(mirror)) => vec![name(&mirror.service), name(&mirror.to)],
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    interval::{EntrypointRate, Gate, Interface, Interval, List, PrefixRate, Rate, ServerRate, ServiceRate},
-    sources::SourceRate,
+use super::interval::{
+    EntrypointRate, Gate, Interface, Interval, List, PrefixRate, Rate, ServerRate, ServiceRate,
 };
+use crate::kernel::sources::SourceRate;
 
 pub fn interval() -> Interval {
     let rate = |packets: f64| Rate { packets_per_second: packets, bytes_per_second: packets * 60.0 };
@@ -16,7 +16,7 @@ pub fn interval() -> Interval {
     let source = |prefix: &str, packets: f64| SourceRate {
         prefix: Some(prefix.to_owned()),
         entrypoint: "https".to_owned(),
-        reason: "not_listed",
+        reason: "not_listed".to_owned(),
         packets_per_second: packets,
         share: packets / 120_012.0,
     };

@@ -5,18 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    interval::{Heard, Interval, Moment},
-    sources::Sample,
-};
+use super::interval::{Heard, Interval, Moment};
 use crate::{
     admin::status::StatusDocument,
     cli::{Failure, admin::AdminArgs},
-    kernel::{
-        meter,
-        watch::{Dropped, Watcher},
-    },
-    packet,
+    kernel::{meter, sources::Sample, watch::Watcher},
 };
 
 /// How often is looked whether to go on.
@@ -77,18 +70,13 @@ impl Gatherer {
             return Err("nothing of Weir's is in the kernel".to_owned());
         };
         match watcher.wait(patience) {
-            Ok(dropped) => Ok(dropped.into_iter().filter(|one| !one.shadow).map(sample).collect()),
+            Ok(dropped) => Ok(dropped.into_iter().filter(|one| !one.shadow).map(Sample::from).collect()),
             Err(fault) => {
                 self.watcher = None;
                 Err(fault.to_string())
             }
         }
     }
-}
-
-fn sample(dropped: Dropped) -> Sample {
-    let source = packet::parse(&dropped.head).map(|headers| headers.source);
-    Sample { cpu: dropped.cpu, entrypoint: dropped.entrypoint, reason: dropped.reason, source }
 }
 
 fn moment(bpffs: &std::path::Path, admin: &AdminArgs) -> Moment {

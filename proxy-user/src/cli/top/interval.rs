@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, time::Instant};
 
 use serde::Serialize;
 
-use super::sources::{self, Sample, SourceRate};
 use crate::{
     admin::status::{ServiceStatus, StatusDocument, drains::DrainStatus},
     kernel::{
         Hook,
         meter::Reading,
+        sources::{self, Sample, SourceRate, since},
         status::{EntrypointStatus, Tally},
     },
 };
@@ -314,14 +314,6 @@ fn rate(before: Option<Tally>, now: Tally, seconds: f64) -> Rate {
 
 fn per_second(before: Option<u64>, now: u64, seconds: f64) -> f64 {
     since(before, now) as f64 / seconds
-}
-
-/// A counter that is smaller than before, or that wasn't there, began at nothing in between.
-pub fn since(before: Option<u64>, now: u64) -> u64 {
-    match before {
-        Some(before) if before <= now => now - before,
-        _ => now,
-    }
 }
 
 #[cfg(test)]

@@ -13,10 +13,10 @@ use std::{
 
 use ipnet::IpNet;
 use proxy_common::shadow::{PREFIX_V4, PREFIX_V6};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::interval::since;
-use crate::kernel::meter::Reading;
+use super::{meter::Reading, watch};
+use crate::packet;
 
 /// One drop that was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,13 +29,13 @@ pub struct Sample {
 }
 
 /// What a prefix sent to an entrypoint, as far as a sample can tell.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SourceRate {
     /// IPv4 by /24, IPv6 by /48. `None`: it can't be read out of the packets.
     pub prefix: Option<String>,
     pub entrypoint: String,
     /// The one of most of its packets.
-    pub reason: &'static str,
+    pub reason: String,
     pub packets_per_second: f64,
     /// Of all that was dropped, from 0 to 1.
     pub share: f64,
@@ -79,7 +79,7 @@ pub fn rank(samples: &[Sample], dropped: &Dropped, seconds: f64) -> Vec<SourceRa
             (sum > 0.0).then(|| SourceRate {
                 prefix: prefix.map(|prefix| prefix.to_string()),
                 entrypoint: entrypoint.to_owned(),
-                reason,
+                reason: reason.to_owned(),
                 packets_per_second: sum / seconds,
                 share: sum / all as f64,
             })
@@ -94,6 +94,21 @@ fn busiest_first(one: &SourceRate, other: &SourceRate) -> Ordering {
         .packets_per_second
         .total_cmp(&one.packets_per_second)
         .then_with(|| (&one.prefix, &one.entrypoint).cmp(&(&other.prefix, &other.entrypoint)))
+}
+
+/// A counter that is smaller than before, or that wasn't there, began at nothing in between.
+pub fn since(before: Option<u64>, now: u64) -> u64 {
+    match before {
+        Some(before) if before <= now => now - before,
+        _ => now,
+    }
+}
+
+impl From<watch::Dropped> for Sample {
+    fn from(dropped: watch::Dropped) -> Self {
+        let source = packet::parse(&dropped.head).map(|headers| headers.source);
+        Self { cpu: dropped.cpu, entrypoint: dropped.entrypoint, reason: dropped.reason, source }
+    }
 }
 
 /// As the gate counts those that it only would drop.
