@@ -47,7 +47,8 @@ fn prepare(folder: &Path) {
 
 /// Blocks that are configurations on their own: they say where to listen.
 fn whole_blocks(page: &str) -> Vec<(usize, String)> {
-    let (mut blocks, mut open): (Vec<(usize, String)>, Option<(usize, String)>) = (Vec::new(), None);
+    let mut blocks: Vec<(usize, String)> = Vec::new();
+    let mut open: Option<(usize, String)> = None;
     for (number, line) in page.lines().enumerate() {
         match (&mut open, line.trim()) {
             (None, "```toml") => open = Some((number + 1, String::new())),

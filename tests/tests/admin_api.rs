@@ -28,7 +28,7 @@ const TOKEN: &str = "a-token-that-nobody-guesses-0123456789";
 const OUTSIDE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(EDGE), 9191);
 
 /// With an address for others, behind TLS and a token or a certificate of the lab's authority.
-fn opened(lab: &Lab, toml: String) -> String {
+fn opened(lab: &Lab, toml: &str) -> String {
     let folder = lab.folder().display();
     let write =
         |name: &str, text: String| std::fs::write(lab.folder().join(name), text).expect("the lab's folder");
@@ -65,7 +65,7 @@ fn drain(browser: &Browser, token: Option<&str>) -> anyhow::Result<Reply> {
 #[test]
 fn every_answer_is_as_the_document_says() -> Done {
     needs!(Need::Root, Need::Ebpf, Need::Weir);
-    let stand = Stand::up_with(opened)?;
+    let stand = Stand::up_with(|lab, toml| opened(lab, &toml))?;
     let admin = stand.weir.admin();
     // So that there is something to tell of everything.
     ensure!(weir::run(&stand.lab, &["drain", &format!("app/{ONE}:{SERVER_PORT}")])?.code == 0);
@@ -129,7 +129,7 @@ fn every_answer_is_as_the_document_says() -> Done {
 #[test]
 fn others_get_in_by_token_or_certificate_alone() -> Done {
     needs!(Need::Root, Need::Weir);
-    let stand = Stand::up_with(opened)?;
+    let stand = Stand::up_with(|lab, toml| opened(lab, &toml))?;
     let from_outside = |own: Option<&weir_lab::lab::certificates::Identity>| -> anyhow::Result<Browser> {
         let tls = match own {
             None => stand.lab.authority.client_config(&["http/1.1"])?,
@@ -210,7 +210,7 @@ fn events_come_as_they_happen_and_are_not_lost_between_two_connections() -> Done
 #[test]
 fn every_command_of_the_page_about_the_api_runs() -> Done {
     needs!(Need::Root, Need::Weir, Need::Program("curl"));
-    let stand = Stand::up_with(opened)?;
+    let stand = Stand::up_with(|lab, toml| opened(lab, &toml))?;
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/api.md"))?;
     let blocks = page.split("```").filter_map(|block| block.strip_prefix("sh\n"));
     let commands: Vec<&str> = blocks.flat_map(str::lines).filter(|line| !line.trim().is_empty()).collect();

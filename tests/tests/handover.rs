@@ -200,12 +200,9 @@ async fn carry(client: TcpStream, server: SocketAddr, (keeper, relayed, ended): 
             break;
         }
     }
-    let side = match connect(&keeper, &client, server).await {
-        Ok(side) => side,
-        Err(_) => {
-            relayed.fetch_add(1, Ordering::Relaxed);
-            return relay(client, TcpStream::connect(server).await.unwrap()).await;
-        }
+    let Ok(side) = connect(&keeper, &client, server).await else {
+        relayed.fetch_add(1, Ordering::Relaxed);
+        return relay(client, TcpStream::connect(server).await.unwrap()).await;
     };
     match hand_over(&keeper, client, side, LIMITS) {
         Ok(end) => {

@@ -144,7 +144,7 @@ fn ask(args: &InitArgs, found: &host::Found) -> Result<Answers, Failure> {
         &begin.http.map_or("none".into(), |port| port.to_string()),
         port,
     )?;
-    let certificates = begin.certificates.clone().or_else(|| host::certificates());
+    let certificates = begin.certificates.clone().or_else(host::certificates);
     let https = question(
         "Port for HTTPS, or `none`",
         &certificates.as_ref().map_or("none".into(), |_| args.https.unwrap_or(443).to_string()),
@@ -218,10 +218,7 @@ fn is_server(text: &str) -> bool {
 /// The text, which `weir check` takes. Without certificates that can be read there, HTTPS stays a comment.
 fn valid(answers: &Answers, place: &Path) -> Result<String, Failure> {
     let text = template::of(answers, true);
-    let report = match config::load_text(place, &text) {
-        Ok(_) => return Ok(text),
-        Err(report) => report,
-    };
+    let Err(report) = config::load_text(place, &text) else { return Ok(text) };
     let only_certificates = report
         .diagnostics
         .iter()

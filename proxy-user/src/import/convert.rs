@@ -137,7 +137,7 @@ pub(super) fn pair(chain: &str, key: &str) -> Option<String> {
     if chain == key || key == PathBuf::from(chain).with_extension("key") {
         return Some(chain.display().to_string());
     }
-    let name = |path: &Path| path.file_name().map(|name| name.to_owned());
+    let name = |path: &Path| path.file_name().map(std::borrow::ToOwned::to_owned);
     let folder = chain.parent().filter(|folder| key.parent() == Some(folder))?;
     (name(chain)? == "fullchain.pem" && name(key)? == "privkey.pem").then(|| folder.display().to_string())
 }

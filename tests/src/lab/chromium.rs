@@ -164,7 +164,8 @@ impl Chromium {
 
     fn call(&mut self, method: &str, arguments: &Value) -> anyhow::Result<Value> {
         self.asked += 1;
-        let mut order = json!({ "id": self.asked, "method": method, "params": arguments });
+        let mut order = json!({ "id": self.asked, "method": method });
+        order["params"] = arguments;
         if let Some(session) = &self.session {
             order["sessionId"] = json!(session);
         }

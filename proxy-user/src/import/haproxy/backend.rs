@@ -236,13 +236,13 @@ impl<'a> Haproxy<'a> {
                         self.draft.put(service, "health", "status", Value::Array(statuses));
                     }
                     Some((expect, "string")) => {
-                        self.draft.put(service, "health", "expect_body", expect.word(3))
+                        self.draft.put(service, "health", "expect_body", expect.word(3));
                     }
                     Some((expect, "rstring")) => {
-                        self.draft.put(service, "health", "expect_body_regex", expect.word(3))
+                        self.draft.put(service, "health", "expect_body_regex", expect.word(3));
                     }
                     Some((expect, _)) => {
-                        self.draft.leave(&expect.place, &expect.to_string(), "it has no counterpart here")
+                        self.draft.leave(&expect.place, &expect.to_string(), "it has no counterpart here");
                     }
                 }
             }

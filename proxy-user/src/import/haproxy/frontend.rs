@@ -57,7 +57,7 @@ impl<'a> Haproxy<'a> {
                 "default_backend" => default = Some((line.word(1), line)),
                 "redirect" => self.redirect(line, 1, &acls, &plain, &names, &mut rules),
                 "http-request" if line.word(1) == "redirect" => {
-                    self.redirect(line, 2, &acls, &plain, &names, &mut rules)
+                    self.redirect(line, 2, &acls, &plain, &names, &mut rules);
                 }
                 _ => {}
             }
@@ -210,7 +210,7 @@ impl<'a> Haproxy<'a> {
                     ..,
                 ] => {}
                 ["compression", "algo", ..] => {
-                    chain.push(table_of([("compress", toml::Table::new().into())]).into())
+                    chain.push(table_of([("compress", toml::Table::new().into())]).into());
                 }
                 [
                     "acl" | "bind" | "use_backend" | "default_backend" | "redirect" | "mode" | "log"
@@ -319,7 +319,7 @@ impl<'a> Haproxy<'a> {
         let asked = if condition.is_empty() { Some(vec![Vec::new()]) } else { alternatives(condition, acls) };
         match (redirect, asked) {
             (Some(redirect), Some(alternatives)) => {
-                rules.push(Rule { line, alternatives, to: To::Redirect(redirect) })
+                rules.push(Rule { line, alternatives, to: To::Redirect(redirect) });
             }
             _ => self.draft.leave_guard(names, &line.place, &line.to_string(), "it isn't understood"),
         }

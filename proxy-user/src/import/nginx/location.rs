@@ -278,7 +278,7 @@ impl<'a> Nginx<'a> {
             let (name, value) = (add.first(), add.arguments.get(1).map_or("", String::as_str));
             match with_variables(value) {
                 Some(value) if !value.is_empty() && name != "Alt-Svc" => {
-                    insert(&mut response, "set", name, &value)
+                    insert(&mut response, "set", name, &value);
                 }
                 _ => self.draft.leave(
                     &add.place,

@@ -53,7 +53,8 @@ impl<'a> Nginx<'a> {
         let everywhere: Vec<String> = at.iter().map(|(name, _)| name.clone()).collect();
         let default: Vec<String> =
             at.iter().filter(|(_, default)| *default).map(|(name, _)| name.clone()).collect();
-        if !hosts.is_empty() && !(default.len() == everywhere.len() && self.is_alone(&at)) {
+        let takes_all = default.len() == everywhere.len() && self.is_alone(&at);
+        if !hosts.is_empty() && !takes_all {
             visitors.push(Visitors { entrypoints: everywhere, hosts });
         }
         if !default.is_empty() {

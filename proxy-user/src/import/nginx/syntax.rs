@@ -103,7 +103,7 @@ impl Parser<'_> {
             let directive = Directive { name, arguments, block, place };
             match self.folder {
                 Some(folder) if directive.name == "include" => {
-                    self.include(folder, directive, &mut directives)?
+                    self.include(folder, directive, &mut directives)?;
                 }
                 _ => directives.push(directive),
             }

@@ -108,7 +108,7 @@ impl<'a> Nginx<'a> {
                     return;
                 }
                 ("max_fails", Ok(fails)) if fails > 0 => {
-                    self.draft.put(section, "eject", "after", fails.min(1000))
+                    self.draft.put(section, "eject", "after", fails.min(1000));
                 }
                 ("fail_timeout", _) => {
                     if let Some(time) = convert::duration(value, Duration::from_secs(1)) {

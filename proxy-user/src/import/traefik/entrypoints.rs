@@ -63,7 +63,7 @@ impl<'a> Traefik<'a> {
                 let why =
                     "name the proxies in an allowlist, and that in `proxy_protocol = { from = [\"…\"] }`";
                 self.draft.leave_guard(
-                    &[own.clone()],
+                    std::slice::from_ref(&own),
                     &proxies.place,
                     &format!("proxyProtocol of entrypoint {name}"),
                     why,

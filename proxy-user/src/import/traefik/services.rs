@@ -115,11 +115,8 @@ impl<'a> Traefik<'a> {
             if cookie.is_true("secure") {
                 sticky.insert("secure".into(), true.into());
             }
-            match cookie.text_of("sameSite") {
-                Some(site @ ("strict" | "lax" | "none")) => {
-                    _ = sticky.insert("same_site".into(), site.into())
-                }
-                _ => {}
+            if let Some(site @ ("strict" | "lax" | "none")) = cookie.text_of("sameSite") {
+                _ = sticky.insert("same_site".into(), site.into());
             }
             self.draft.set(
                 section,

@@ -171,7 +171,7 @@ fn of_value(
         DeValue::Table(table) => of_table(table, own, place, nodes, depth)?,
         DeValue::Array(items) => {
             let mut list = Vec::new();
-            for item in items.iter() {
+            for item in items {
                 list.push(of_value(item.get_ref(), &place(item.span().start), place, nodes, depth + 1)?);
             }
             Node { value: Value::List(list), place: own.clone() }
