@@ -60,18 +60,18 @@ impl Chromium {
             }
         });
         let mut browser = Self { child, orders, answers, session: None, asked: 0, happened: Vec::new() };
-        let page = browser.call("Target.createTarget", &json!({ "url": "about:blank" }))?;
+        let page = browser.call("Target.createTarget", json!({ "url": "about:blank" }))?;
         let attach = json!({ "targetId": page["targetId"], "flatten": true });
-        let session = browser.call("Target.attachToTarget", &attach)?;
+        let session = browser.call("Target.attachToTarget", attach)?;
         browser.session = session["sessionId"].as_str().map(str::to_owned);
         for domain in ["Page", "Runtime", "Log", "Network"] {
-            browser.call(&format!("{domain}.enable"), &json!({}))?;
+            browser.call(&format!("{domain}.enable"), json!({}))?;
         }
         Ok(browser)
     }
 
     pub fn go(&mut self, url: &str) -> anyhow::Result<()> {
-        let went = self.call("Page.navigate", &json!({ "url": url }))?;
+        let went = self.call("Page.navigate", json!({ "url": url }))?;
         ensure!(went.get("errorText").is_none(), "{url} can't be opened: {went}");
         Ok(())
     }
@@ -79,7 +79,7 @@ impl Chromium {
     /// What an expression gives in the page.
     pub fn evaluate(&mut self, expression: &str) -> anyhow::Result<Value> {
         let how = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        let answer = self.call("Runtime.evaluate", &how)?;
+        let answer = self.call("Runtime.evaluate", how)?;
         ensure!(answer.get("exceptionDetails").is_none(), "`{expression}` failed: {answer}");
         Ok(answer["result"]["value"].clone())
     }
@@ -109,30 +109,30 @@ impl Chromium {
         };
         for kind in ["mousePressed", "mouseReleased"] {
             let event = json!({ "type": kind, "x": x, "y": y, "button": "left", "clickCount": 1 });
-            self.call("Input.dispatchMouseEvent", &event)?;
+            self.call("Input.dispatchMouseEvent", event)?;
         }
         Ok(())
     }
 
     /// Types where the focus is.
     pub fn write(&mut self, text: &str) -> anyhow::Result<()> {
-        self.call("Input.insertText", &json!({ "text": text })).map(drop)
+        self.call("Input.insertText", json!({ "text": text })).map(drop)
     }
 
     /// The size of the window, and which colours its owner prefers.
     pub fn screen(&mut self, width: u32, height: u32, dark: bool) -> anyhow::Result<()> {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
-        self.call("Emulation.setDeviceMetricsOverride", &size)?;
+        self.call("Emulation.setDeviceMetricsOverride", size)?;
         let scheme = if dark { "dark" } else { "light" };
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
-        self.call("Emulation.setEmulatedMedia", &json!({ "features": features })).map(drop)
+        self.call("Emulation.setEmulatedMedia", json!({ "features": features })).map(drop)
     }
 
     /// A picture of the page, down to its end or to `height`.
     pub fn picture(&mut self, file: &Path, width: u32, height: u32) -> anyhow::Result<()> {
         let clip = json!({ "x": 0, "y": 0, "width": width, "height": height, "scale": 1 });
         let how = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });
-        let answer = self.call("Page.captureScreenshot", &how)?;
+        let answer = self.call("Page.captureScreenshot", how)?;
         let data = BASE64_STANDARD.decode(answer["data"].as_str().context("no picture")?)?;
         std::fs::write(file, data).with_context(|| format!("can't write {}", file.display()))
     }
@@ -162,7 +162,7 @@ impl Chromium {
         Ok(self.happened.iter().filter_map(of).sum::<f64>() as u64)
     }
 
-    fn call(&mut self, method: &str, arguments: &Value) -> anyhow::Result<Value> {
+    fn call(&mut self, method: &str, arguments: Value) -> anyhow::Result<Value> {
         self.asked += 1;
         let mut order = json!({ "id": self.asked, "method": method });
         order["params"] = arguments;
