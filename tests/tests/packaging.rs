@@ -174,18 +174,18 @@ mount -t overlay overlay -o lowerdir=/,upperdir={folder}/tree/up,workdir={folder
 mount -t proc proc {folder}/tree/root/proc
 cp {folder}/*.deb {folder}/tree/root/
 rm -rf {folder}/tree/root/etc/weir
-in() {{ chroot {folder}/tree/root "$@"; }}
-in dpkg --install /0.1.0.deb
-in getent passwd weir
-in stat -c 'installed %U:%G %a' /etc/weir
-in sh -c 'echo kept > /etc/weir/weir.toml; mkdir -p /var/lib/weir; chmod 2750 /etc/weir'
-in dpkg --install /0.1.1.deb
-in stat -c 'upgraded %U:%G %a' /etc/weir
-in dpkg --remove weir
-in cat /etc/weir/weir.toml
-in dpkg --purge weir
-in sh -c 'test ! -e /usr/bin/weir; test ! -e /var/lib/weir; test -e /etc/weir/weir.toml'
-in dpkg --list weir 2>/dev/null | grep -E '^(ii|rc)' && exit 7
+inside() {{ chroot {folder}/tree/root "$@"; }}
+inside dpkg --install /0.1.0.deb
+inside getent passwd weir
+inside stat -c 'installed %U:%G %a' /etc/weir
+inside sh -c 'echo kept > /etc/weir/weir.toml; mkdir -p /var/lib/weir; chmod 2750 /etc/weir'
+inside dpkg --install /0.1.1.deb
+inside stat -c 'upgraded %U:%G %a' /etc/weir
+inside dpkg --remove weir
+inside cat /etc/weir/weir.toml
+inside dpkg --purge weir
+inside sh -c 'test ! -e /usr/bin/weir; test ! -e /var/lib/weir; test -e /etc/weir/weir.toml'
+inside dpkg --list weir 2>/dev/null | grep -E '^(ii|rc)' && exit 7
 echo all well
 "#,
         folder = folder.path().display()

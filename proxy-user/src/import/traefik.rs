@@ -141,8 +141,9 @@ impl<'a> Traefik<'a> {
             let section = self.draft.find(Kind::Middleware, name);
             section.is_some_and(|section| self.draft.get(section, "redirect").is_some())
         });
-        let asked = plain(router.text_of("service").unwrap_or_default());
-        let service = self.service(asked);
+        let asked = router.text_of("service").unwrap_or_default();
+        // Traefik's own (`api@internal`) are no service of the same name in a file.
+        let service = if asked.ends_with("@internal") { None } else { self.service(plain(asked)) };
         if service.is_none() && !redirects {
             let why = format!("there is no service `{asked}` that serves HTTP");
             self.draft.leave_guard(&entrypoints, &router.place, &format!("router {name}"), &why);
