@@ -24,6 +24,8 @@ protocol = 'tcp'
 [entrypoint.udp]
 bind = '127.0.0.1:53'
 protocol = 'udp'
+[kernel]
+interfaces = 'eth0'
 [service.app]
 servers = '10.0.0.1:80'
 [service.old]

@@ -419,7 +419,7 @@ fn retries_are_checked() {
         ),
         (
             "methods = 'post'",
-            "error[W028]: weir.toml:3:21: service `more`: retry.methods: `post` is not a method",
+            "error[W061]: weir.toml:3:21: service `more`: retry.methods: `post` is not a method",
         ),
         (
             "statuses = ['503', '5xx']",
@@ -539,7 +539,7 @@ fn services_are_checked() {
         ),
         (
             "health = { path = '/', method = 'CONNECT' }",
-            "error[W028]: weir.toml:3:33: service `more`: health.method `CONNECT` is not a method for a probe",
+            "error[W061]: weir.toml:3:33: service `more`: health.method `CONNECT` is not a method for a probe",
         ),
         (
             "health = { path = '/', fast = '2s' }",
@@ -836,7 +836,7 @@ entrypoint = "wbe"
 fn what_a_route_asks_for_is_checked() {
     let route = |keys: &str| format!("[[route]]\nname = 'r'\nservice = 'app'\nhost = 'a'\n{keys}");
     for (keys, line) in [
-        ("method = 'get'", "error[W028]: weir.toml:5:10: route `r`: `get` is not a method"),
+        ("method = 'get'", "error[W061]: weir.toml:5:10: route `r`: `get` is not a method"),
         ("method = []", "error[W029]: weir.toml:5:10: route `r`: `method` is an empty list"),
         ("header = { 'X Y' = '1' }", "error[W028]: weir.toml:5:12: route `r`: `X Y` is not a header's name"),
         (
@@ -870,7 +870,7 @@ fn what_a_route_asks_for_is_checked() {
             "path = { exact = '/x', regex = '/y' }",
             "error[W005]: weir.toml:5:8: route: path doesn't say how it is meant",
         ),
-        ("not = { method = 'put' }", "error[W028]: weir.toml:5:18: route `r`: not: `put` is not a method"),
+        ("not = { method = 'put' }", "error[W061]: weir.toml:5:18: route `r`: not: `put` is not a method"),
         (
             "not = { path = ['/a', 'b'] }",
             "error[W026]: weir.toml:5:23: route `r`: not.path `b` doesn't begin with `/`",

@@ -177,14 +177,16 @@ pub fn fitted(text: &str, width: Option<usize>) -> String {
             let _ = writeln!(out, "{line}");
             continue;
         }
-        let indent = line.len() - line.trim_start().len();
-        let mut used = 0;
-        for word in line.split(' ') {
+        let words = line.trim_start();
+        let indent = line.len() - words.len();
+        let _ = write!(out, "{:indent$}", "");
+        let mut used = indent;
+        for (nth, word) in words.split(' ').enumerate() {
             let length = word.chars().count();
-            if used > indent && used + 1 + length > width {
+            if nth > 0 && used + 1 + length > width {
                 let _ = write!(out, "\n{:1$}", "", indent + 2);
                 used = indent + 2;
-            } else if used > 0 || word.is_empty() {
+            } else if nth > 0 {
                 out.push(' ');
                 used += 1;
             }

@@ -13,12 +13,15 @@ pub(super) const NEEDED: [Capability; 4] = [
     Capability::CAP_NET_BIND_SERVICE,
 ];
 
-/// For a daemon that stays root: files are read and written as root does, whoever's they are.
-const FILES_OF_OTHERS: [Capability; 4] = [
+/// For a daemon that stays root: files are read and written as root does, whoever's they are. And it sees in which SSH
+/// sessions other processes were started, so that no list locks their operators out; the system calls that could do more
+/// with that are refused.
+const OF_ROOT: [Capability; 5] = [
     Capability::CAP_DAC_OVERRIDE,
     Capability::CAP_DAC_READ_SEARCH,
     Capability::CAP_FOWNER,
     Capability::CAP_CHOWN,
+    Capability::CAP_SYS_PTRACE,
 ];
 
 /// Gives up all but what is needed, of what this process has; also for programs that it may start.
@@ -27,7 +30,7 @@ pub(super) fn keep_what_is_needed(root: bool) -> Result<(), PrivilegeFault> {
         doing: "give up capabilities",
         why: error.to_string(),
     };
-    let others: &[Capability] = if root { &FILES_OF_OTHERS } else { &[] };
+    let others: &[Capability] = if root { &OF_ROOT } else { &[] };
     let wanted: CapsHashSet = NEEDED.iter().chain(others).copied().collect();
     let has = caps::read(None, CapSet::Permitted).map_err(fault)?;
     let kept: CapsHashSet = has.intersection(&wanted).copied().collect();
