@@ -97,6 +97,12 @@ fn a_connection_is_handed_over_and_outlives_the_daemon() -> anyhow::Result<()> {
     first.conn.send_close_notify();
     first.flush()?;
     drop(first);
+    wait::until_true("it is in the log", PATIENCE, || {
+        Ok(logged(&stand).iter().any(|line| {
+            line["sni"] == NAME && line["end"] == "closed" && line["bytes_out"].as_u64() > Some(100)
+        }))
+    })
+    .with_context(|| format!("{:#?}", logged(&stand)))?;
 
     // 2. One that stays open doesn't notice that the daemon is killed, nor that another one comes.
     let mut second = connect(&stand)?;
@@ -116,11 +122,5 @@ fn a_connection_is_handed_over_and_outlives_the_daemon() -> anyhow::Result<()> {
     let mut third = connect(&stand)?;
     ask(&mut third)?;
     drop(third);
-    wait::until_true("the table is empty", PATIENCE * 3, || Ok(flows(&stand) == 0))?;
-    wait::until_true("it is in the log", PATIENCE, || {
-        Ok(logged(&stand).iter().any(|line| {
-            line["sni"] == NAME && line["end"] == "closed" && line["bytes_out"].as_u64() > Some(100)
-        }))
-    })
-    .with_context(|| format!("{:#?}", logged(&stand)))
+    wait::until_true("the table is empty", PATIENCE * 3, || Ok(flows(&stand) == 0))
 }
