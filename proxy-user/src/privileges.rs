@@ -19,7 +19,10 @@ use nix::unistd::{geteuid, getuid};
 pub use hand_over::{HandedOver, hand_over};
 pub use report::PrivilegeReport;
 
-use crate::{config::model::Config, control::state::Source};
+use crate::{
+    config::model::Config,
+    control::{guard::host::look_from_outside, state::Source},
+};
 use account::Account;
 use places::Places;
 
@@ -60,6 +63,10 @@ pub fn give_up(config: &Config, source: &Source) -> Result<InForce, PrivilegeFau
     capabilities::keep_what_is_needed(geteuid().is_root())?;
     if !config.process.sandbox {
         return Ok(InForce { became, places: None });
+    }
+    if geteuid().is_root() {
+        look_from_outside(system_calls::refuse)
+            .map_err(|error| PrivilegeFault::System { doing: "begin a thread", why: error.to_string() })?;
     }
     let places = places::confine(config, source)?;
     // Last: what comes before makes system calls that are refused from here on.

@@ -5,7 +5,7 @@
 //! configuration once is not asked again at each reload. Without a gate nothing is dropped that isn't Weir's, and nothing
 //! is refused; likewise where an entrypoint is shadowed.
 
-mod host;
+pub mod host;
 
 use std::{
     fmt,
