@@ -45,7 +45,7 @@ fn prepare(folder: &Path) {
     fs::write(folder.join("maintenance.html"), "<!doctype html><title>soon</title>").unwrap();
 }
 
-/// Blocks that are configurations on their own: they say where to listen.
+/// Blocks that are configurations on their own: they say where to listen, and what leads where.
 fn whole_blocks(page: &str) -> Vec<(usize, String)> {
     let mut blocks: Vec<(usize, String)> = Vec::new();
     let mut open: Option<(usize, String)> = None;
@@ -61,7 +61,7 @@ fn whole_blocks(page: &str) -> Vec<(usize, String)> {
         }
     }
     blocks.retain(|(_, text)| {
-        text.contains("[entrypoint.") && text.contains("bind") && (text.contains("[[route]]") || text.contains("[process]"))
+        text.contains("[entrypoint.") && text.contains("bind") && (text.contains("[[route]]") && text.contains("[service.") || text.contains("[process]"))
             // Shown to be wrong, or with a gap in it.
             && !text.contains('…')
     });

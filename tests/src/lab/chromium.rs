@@ -103,10 +103,10 @@ impl Chromium {
              it.scrollIntoView({{ block: 'center' }}); const box = it.getBoundingClientRect(); \
              return [box.x + box.width / 2, box.y + box.height / 2]; }})()"
         );
-        let place = self.evaluate(&place)?;
-        let (Some(x), Some(y)) = (place[0].as_f64(), place[1].as_f64()) else {
-            bail!("nothing on the page is `{selector}`");
-        };
+        let (x, y) = wait::until(&format!("`{selector}` is on the page"), PATIENCE, || {
+            let place = self.evaluate(&place)?;
+            Ok(place[0].as_f64().zip(place[1].as_f64()))
+        })?;
         for kind in ["mousePressed", "mouseReleased"] {
             let event = json!({ "type": kind, "x": x, "y": y, "button": "left", "clickCount": 1 });
             self.call("Input.dispatchMouseEvent", event)?;
