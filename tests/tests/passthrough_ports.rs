@@ -345,7 +345,7 @@ fn health_and_drain_decide_who_gets_new_flows_and_a_dead_servers_clients_are_res
 }
 
 #[test]
-fn servers_may_see_the_client_itself_over_narrow_links_and_vlans() -> Done {
+fn servers_may_see_the_client_itself_over_narrow_links() -> Done {
     needs!(Need::Root, Need::Ebpf, Need::Weir);
     let scene = Scene::up("source = \"keep\"")?;
     for (namespace, edge) in [(&scene.lab.one, "fd00:1::1"), (&scene.lab.two, "fd00:2::1")] {

@@ -90,6 +90,21 @@ struct Stopped {
     error: io::Error,
 }
 
+/// Hands over an order to say when all before it is done, and waits for that, but no longer than `limit`.
+pub fn settle<T>(queue: &SyncSender<T>, order: impl FnOnce(SyncSender<()>) -> T, limit: Duration) {
+    let until = Instant::now() + limit;
+    let (done, settled) = sync_channel(1);
+    let mut order = order(done);
+    while let Err(TrySendError::Full(back)) = queue.try_send(order) {
+        if Instant::now() >= until {
+            return;
+        }
+        order = back;
+        thread::sleep(Duration::from_millis(5));
+    }
+    let _ = settled.recv_timeout(until.saturating_duration_since(Instant::now()));
+}
+
 impl Sink {
     /// Opens the log.
     ///
@@ -131,17 +146,7 @@ impl Sink {
     pub fn settle(&self) {
         self.state.hurry.store(true, Ordering::Relaxed);
         self.thread.unpark();
-        let until = Instant::now() + SETTLE;
-        let (done, settled) = sync_channel(1);
-        let mut order = Order::Settle(done);
-        while let Err(TrySendError::Full(back)) = self.queue.try_send(order) {
-            if Instant::now() >= until {
-                return;
-            }
-            order = back;
-            thread::sleep(Duration::from_millis(5));
-        }
-        let _ = settled.recv_timeout(until.saturating_duration_since(Instant::now()));
+        settle(&self.queue, Order::Settle, SETTLE);
     }
 
     /// Lines that were dropped because their place could not keep up, or could not be reached.

@@ -19,7 +19,7 @@ use std::{
 use tokio::runtime::{Builder, Runtime};
 
 use super::{otlp, span::Record};
-use crate::config::model::Tracing;
+use crate::{access_log::sink::settle, config::model::Tracing};
 use client::{Client, ExportFault};
 
 /// Requests whose spans may wait to be sent.
@@ -99,17 +99,7 @@ impl Exporter {
     pub fn settle(&self) {
         self.state.hurry.store(true, Ordering::Relaxed);
         self.thread.unpark();
-        let until = Instant::now() + SETTLE;
-        let (done, settled) = sync_channel(1);
-        let mut order = Order::Settle(done);
-        while let Err(TrySendError::Full(back)) = self.queue.try_send(order) {
-            if Instant::now() >= until {
-                return;
-            }
-            order = back;
-            thread::sleep(Duration::from_millis(5));
-        }
-        let _ = settled.recv_timeout(until.saturating_duration_since(Instant::now()));
+        settle(&self.queue, Order::Settle, SETTLE);
     }
 }
 

@@ -35,7 +35,7 @@ pub fn acme(written: &Merged<'_>, findings: &mut Findings) -> Option<Acme> {
     Some(Acme {
         directory: directory(file, body.directory.as_ref(), findings),
         contact: contact(file, body, findings),
-        authorities: authorities(file, body.ca.as_ref(), findings),
+        authorities: authorities("acme", file, body.ca.as_ref(), findings),
         challenge: match body.challenge.as_ref().map(|challenge| challenge.value) {
             None | Some(written::AcmeChallenge::Http01) => AcmeChallenge::Http01,
             Some(written::AcmeChallenge::TlsAlpn01) => AcmeChallenge::TlsAlpn01,
@@ -79,14 +79,20 @@ fn contact(file: FileId, body: &written::Acme, findings: &mut Findings) -> Vec<S
     contact
 }
 
-fn authorities(file: FileId, ca: Option<&At<String>>, findings: &mut Findings) -> ServerAuthorities {
+/// Whose certificates are taken, as `ca` says; `key` is what a fault is told of.
+pub fn authorities(
+    key: &str,
+    file: FileId,
+    ca: Option<&At<String>>,
+    findings: &mut Findings,
+) -> ServerAuthorities {
     let Some(ca) = ca else { return ServerAuthorities::System };
     let path = findings.sources.resolve(file, &ca.value);
     findings.watch(&path);
     match certificates::read_authorities(&path) {
         Ok(roots) => ServerAuthorities::Own(roots),
         Err(fault) => {
-            let message = format!("acme: {}", fault.sentence);
+            let message = format!("{key}: {}", fault.sentence);
             findings.error(Code::BadAuthority, file, &ca.span, message).maybe_hint(fault.hint);
             ServerAuthorities::System
         }

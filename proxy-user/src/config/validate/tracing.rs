@@ -4,20 +4,18 @@ use http::{HeaderName, HeaderValue, Uri};
 use rustls::pki_types::ServerName;
 
 use super::{
+    acme::authorities,
     merge::Merged,
     scalar::{self, MILLISECOND, MINUTE},
 };
-use crate::{
-    config::{
-        code::Code,
-        default,
-        findings::Findings,
-        model::{Filter, ParentTrust, ServiceTls, TraceProtocol, Tracing},
-        source::FileId,
-        value::quoted,
-        written::{self, At},
-    },
-    tls::certificates::{self, ServerAuthorities},
+use crate::config::{
+    code::Code,
+    default,
+    findings::Findings,
+    model::{Filter, ParentTrust, ServiceTls, TraceProtocol, Tracing},
+    source::FileId,
+    value::quoted,
+    written::{self, At},
 };
 
 pub fn tracing(written: &Merged<'_>, findings: &mut Findings) -> Option<Tracing> {
@@ -79,7 +77,7 @@ pub fn tracing(written: &Merged<'_>, findings: &mut Findings) -> Option<Tracing>
     }
     let tls = encrypted.then(|| ServiceTls {
         server_name: host,
-        authorities: authorities(file, body.ca.as_ref(), findings),
+        authorities: authorities("tracing.ca", file, body.ca.as_ref(), findings),
         certificate: None,
     });
     Some(Tracing { endpoint, tls, protocol, sample, parent, service, attributes, headers, timeout })
@@ -130,18 +128,4 @@ fn header(
     let mut value = sound?;
     value.set_sensitive(true);
     Some((known?, value))
-}
-
-fn authorities(file: FileId, ca: Option<&At<String>>, findings: &mut Findings) -> ServerAuthorities {
-    let Some(ca) = ca else { return ServerAuthorities::System };
-    let path = findings.sources.resolve(file, &ca.value);
-    findings.watch(&path);
-    match certificates::read_authorities(&path) {
-        Ok(roots) => ServerAuthorities::Own(roots),
-        Err(fault) => {
-            let message = format!("tracing.ca: {}", fault.sentence);
-            findings.error(Code::BadAuthority, file, &ca.span, message).maybe_hint(fault.hint);
-            ServerAuthorities::System
-        }
-    }
 }
