@@ -3,7 +3,7 @@
 //! A sink knows nothing of requests: it takes whole lines, each with a severity before it where its [`Place`] wants one.
 
 mod file;
-mod journald;
+pub mod journald;
 mod stdout;
 pub mod syslog;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -77,12 +77,15 @@ pub async fn ready(State(state): Control) -> Response {
 
 /// Everything that is counted, as Prometheus scrapes it.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses(
-    (status = 200, description = "Prometheus' text format (docs/metrics.md).", body = String, content_type = "text/plain"),
+    (status = 200, description = "Prometheus' text format, or what `Accept` says that the asker likes better (docs/metrics.md).",
+        content((String = "text/plain"), (String = "application/openmetrics-text"))),
     (status = 503, description = "The daemon is starting.", body = Problem, content_type = "application/problem+json"),
 ))]
-pub async fn metrics(State(state): Control) -> Result<Response, Problem> {
-    let text = metrics::scrape(&state).await.ok_or_else(Problem::starting)?;
-    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+pub async fn metrics(State(state): Control, headers: HeaderMap) -> Result<Response, Problem> {
+    let format = metrics::wanted(&headers);
+    let text = metrics::scrape(&state, format).await.ok_or_else(Problem::starting)?;
+    let fields = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")];
+    Ok((fields, text).into_response())
 }
 
 /// How this host stands, in figures that fit on one screen.

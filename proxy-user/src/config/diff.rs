@@ -131,6 +131,7 @@ pub(super) fn things(config: &Config) -> Things {
         log,
         process: Process { user, group, sandbox },
         tracing,
+        metrics,
         shutdown: Shutdown { grace },
         state: StateFolder { dir },
         host,
@@ -168,6 +169,9 @@ pub(super) fn things(config: &Config) -> Things {
     }
     if let Some(tracing) = tracing {
         things.insert(("tracing", String::new()), self::log::tracing(tracing));
+    }
+    if let Some(metrics) = metrics {
+        things.insert(("metrics", String::new()), self::log::metrics(metrics));
     }
     if let Some(acme) = acme {
         things.insert(("acme", String::new()), self::acme(acme));

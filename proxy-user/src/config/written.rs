@@ -20,6 +20,7 @@ mod process;
 mod retry;
 mod route;
 mod tls;
+mod metrics;
 mod tracing;
 mod value;
 mod variants;
@@ -48,7 +49,8 @@ pub use process::Process;
 pub use retry::{Hedge, Retry};
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
-pub use tracing::{Parent, TraceProtocol, Tracing};
+pub use metrics::Metrics;
+pub use tracing::{Parent, OtlpProtocol, Tracing};
 pub use value::{At, List};
 pub use variants::{Judge, Mirror};
 
@@ -76,6 +78,9 @@ pub struct Written {
     /// Spans of requests, sent to a collector by OTLP. Without this section nothing is traced, and a client's `traceparent`
     /// is passed on as it came.
     pub tracing: Option<At<Tracing>>,
+    /// Pushes everything that `/metrics` tells to a collector, by OTLP. Without this section metrics are only scraped.
+    /// `docs/metrics.md` tells of both.
+    pub metrics: Option<At<Metrics>>,
     /// How the daemon ends.
     pub shutdown: Option<At<Shutdown>>,
     /// What must outlive the daemon: the last good state of lists that are fetched.

@@ -17,6 +17,7 @@ use crate::{
     control::{forwarding, guard::Guard, kernel_side::State, reports::Watched},
     journal::{Kind, Note},
     maintenance::Maintenance,
+    metrics::push::Pushes,
     privileges::InForce,
     worker::{Running, crew::Crew},
 };
@@ -43,6 +44,8 @@ pub struct ControlState {
     pub privileges: InForce,
     /// What the kernel carries by port.
     pub forwarding: Arc<forwarding::Board>,
+    /// What became of metrics that are pushed.
+    pub pushes: Pushes,
     draining: AtomicBool,
     running: OnceLock<(Running, Arc<Crew>)>,
     changing: Mutex<Changing>,
@@ -86,6 +89,7 @@ impl ControlState {
             maintenance: Arc::default(),
             privileges,
             forwarding: Arc::default(),
+            pushes: Pushes::default(),
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             changing: Mutex::new(Changing {

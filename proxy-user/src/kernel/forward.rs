@@ -32,6 +32,7 @@ pub mod status;
 mod sweep;
 mod written;
 
+pub use host::ports_taken;
 pub use flows::{FlowStatus, Wish};
 pub use status::{ForwardStatus, ServerFigures, ServiceFigures};
 pub use sweep::Swept;

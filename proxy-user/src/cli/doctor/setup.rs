@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs, io,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     path::Path,
 };
 
@@ -13,7 +13,7 @@ use crate::{
     cli::block_on,
     config::{
         Loaded, Report,
-        model::{AdminAddr, Config, KernelMode},
+        model::{AdminAddr, Carries, Config, KernelMode},
     },
     kernel, privileges,
 };
@@ -119,12 +119,22 @@ fn runs(config: &Config) -> bool {
 
 /// Whether each address can be listened on. Bound and let go again; nobody gets in meanwhile, since nobody accepts.
 fn ports(config: &Config) -> Vec<Finding> {
-    let addresses: BTreeSet<SocketAddr> =
-        config.entrypoints.iter().flat_map(|entrypoint| entrypoint.bind.iter().copied()).collect();
+    let addresses: BTreeSet<(SocketAddr, bool)> = config
+        .entrypoints
+        .iter()
+        .flat_map(|entrypoint| {
+            let udp = entrypoint.carries == Carries::Udp;
+            entrypoint.bind.iter().map(move |bind| (*bind, udp))
+        })
+        .collect();
+    let free = |address, udp| match udp {
+        true => UdpSocket::bind(address).map(drop),
+        false => TcpListener::bind(address).map(drop),
+    };
     addresses
         .into_iter()
-        .map(|address| match TcpListener::bind(address) {
-            Ok(_) => Finding::well(format!("port {address}"), "free"),
+        .map(|(address, udp)| match free(address, udp) {
+            Ok(()) => Finding::well(format!("port {address}"), "free"),
             Err(error) => Finding::ill(format!("port {address}"), error.to_string(), remedy(&error, address)),
         })
         .collect()
@@ -132,7 +142,7 @@ fn ports(config: &Config) -> Vec<Finding> {
 
 fn remedy(error: &io::Error, address: SocketAddr) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => format!("`ss -ltnp 'sport = :{}'` says who has it", address.port()),
+        io::ErrorKind::AddrInUse => format!("`ss -lntup 'sport = :{}'` says who has it", address.port()),
         io::ErrorKind::PermissionDenied => "ports under 1024 take root or CAP_NET_BIND_SERVICE".into(),
         io::ErrorKind::AddrNotAvailable => "`ip address` lists the addresses that this host has".into(),
         _ => "another address in the entrypoint's `bind`".into(),
