@@ -7,6 +7,7 @@ pub mod api;
 pub mod client;
 pub mod dashboard;
 pub mod events;
+mod pace;
 pub mod problem;
 pub mod read;
 pub mod ready;

@@ -28,8 +28,8 @@ use crate::{
     page::why::Why,
     request::Caller,
 };
-pub use context::hex;
 use context::Context;
+pub use context::hex;
 use exporter::Exporter;
 use span::{Attempt, Page, Record};
 

@@ -1250,7 +1250,8 @@ fn what_is_wrong_with_tracing_is_said_at_its_place() {
             "error[W012]: weir.toml:3:9: metrics.every is `10ms`, out of range",
         ),
         (
-            "[metrics]\nendpoint = 'http://a.example'\nprotocol = 'http'\nheaders = { ok = \"a\\nb\" }".to_owned(),
+            "[metrics]\nendpoint = 'http://a.example'\nprotocol = 'http'\nheaders = { ok = \"a\\nb\" }"
+                .to_owned(),
             "error[W028]: weir.toml:4:18: metrics.headers: `ok` has no usable value",
         ),
     ] {

@@ -87,7 +87,12 @@ fn named<'a>(spans: &'a [Value], name: &str) -> anyhow::Result<&'a Value> {
 
 #[test]
 fn a_collector_sees_what_became_of_a_request_and_how_many_there_were() -> Done {
-    needs!(Need::Root, Need::Weir, Need::Ebpf, Need::PythonPackage("grpc, opentelemetry.proto.trace.v1, prometheus_client"));
+    needs!(
+        Need::Root,
+        Need::Weir,
+        Need::Ebpf,
+        Need::PythonPackage("grpc, opentelemetry.proto.trace.v1, prometheus_client")
+    );
     let tracing = |protocol: &str, port: u16, sample: &str| {
         format!(
             "[tracing]\nendpoint = \"http://127.0.0.1:{port}\"\nprotocol = \"{protocol}\"\nsample = \"{sample}\"\n\

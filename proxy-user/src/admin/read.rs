@@ -13,6 +13,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
+    pace::paced,
     problem::Problem,
     ready::{self, ReadyDocument},
     status::{
@@ -83,7 +84,7 @@ pub async fn ready(State(state): Control) -> Response {
 ))]
 pub async fn metrics(State(state): Control, headers: HeaderMap) -> Result<Response, Problem> {
     let format = metrics::wanted(&headers);
-    let text = metrics::scrape(&state, format).await.ok_or_else(Problem::starting)?;
+    let text = paced(metrics::scrape(&state, format)).await.ok_or_else(Problem::starting)?;
     let fields = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")];
     Ok((fields, text).into_response())
 }
@@ -91,13 +92,13 @@ pub async fn metrics(State(state): Control, headers: HeaderMap) -> Result<Respon
 /// How this host stands, in figures that fit on one screen.
 #[utoipa::path(get, path = "/overview", tag = "read", responses((status = 200, body = OverviewDocument)))]
 pub async fn overview(State(state): Control) -> Answer<OverviewDocument> {
-    told(overview::document(&state).await)
+    told(paced(overview::document(&state)).await)
 }
 
 /// Everything that `weir status` shows, in one document.
 #[utoipa::path(get, path = "/status", tag = "read", responses((status = 200, body = StatusDocument)))]
 pub async fn status(State(state): Control) -> Answer<StatusDocument> {
-    told(status::of(&state).await)
+    told(paced(status::of(&state)).await)
 }
 
 /// The entrypoints, and what came in there.

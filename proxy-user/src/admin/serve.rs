@@ -15,6 +15,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -34,6 +35,9 @@ use crate::{
 
 /// So many connections at each address; more are closed at once.
 const MOST: usize = 512;
+
+/// What is sent may be left lying so long: else whoever asks and doesn't read keeps a place for good.
+const UNREAD: Duration = Duration::from_secs(30);
 
 /// A handshake or the head of a request may take so long.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -115,6 +119,7 @@ enum Accepted {
 }
 
 async fn over_tcp(stream: TcpStream, from: SocketAddr, acceptor: Option<TlsAcceptor>, app: Router) {
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD));
     let Some(acceptor) = acceptor else {
         return answer(stream, Peer::Tcp { from, certificate: false }, app).await;
     };

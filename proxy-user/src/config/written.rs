@@ -37,6 +37,7 @@ pub use health::{Breaker, Eject, Health};
 pub use limits::Limits;
 pub use log::{AccessLog, Facility, Level, Log, Redact, Syslog, SyslogFormat};
 pub use maintenance::{Maintenance, Weekly};
+pub use metrics::Metrics;
 pub use middleware::{
     BasicAuth, Clients, Compress, ForwardAuth, HeaderChanges, Headers, Link, Links, Middleware, RateLimit,
     Redirect, ReplacePath, RouteTimeouts,
@@ -49,8 +50,7 @@ pub use process::Process;
 pub use retry::{Hedge, Retry};
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
-pub use metrics::Metrics;
-pub use tracing::{Parent, OtlpProtocol, Tracing};
+pub use tracing::{OtlpProtocol, Parent, Tracing};
 pub use value::{At, List};
 pub use variants::{Judge, Mirror};
 

@@ -87,7 +87,9 @@ pub fn convert(all: &[Directive]) -> Draft {
         nginx.server(server, scope);
     }
     nginx.write_listeners();
-    for block in all.iter().filter(|directive| directive.name == "stream").filter_map(|one| one.block.as_deref()) {
+    for block in
+        all.iter().filter(|directive| directive.name == "stream").filter_map(|one| one.block.as_deref())
+    {
         nginx.stream(block);
     }
     nginx.draft

@@ -76,8 +76,11 @@ pub fn settle(mut draft: Draft, place: &Path) -> Imported {
         draft.note(section, "nothing that was imported listens anywhere: this keeps the file valid");
         draft.sections.sort_by_key(|section| section.kind);
     }
-    let mut fates: Vec<Fate> =
-        draft.sections.iter().map(|_| Fate { gone: None, closed: None, keys_gone: BTreeSet::new() }).collect();
+    let mut fates: Vec<Fate> = draft
+        .sections
+        .iter()
+        .map(|_| Fate { gone: None, closed: None, keys_gone: BTreeSet::new() })
+        .collect();
     let mut desperate = false;
     // Each round takes something away, so there are no more of them than that.
     loop {
@@ -465,7 +468,11 @@ mod tests {
         draft.put(0, "tls", "certificates", Value::Array(files));
         let imported = settle(draft, Path::new("weir.toml"));
         assert!(imported.held_back.is_empty(), "{}", imported.text);
-        assert!(imported.left_out.iter().any(|left| left.what.contains("/nowhere/b.pem")), "{:?}", imported.left_out);
+        assert!(
+            imported.left_out.iter().any(|left| left.what.contains("/nowhere/b.pem")),
+            "{:?}",
+            imported.left_out
+        );
         assert!(imported.text.contains("a.pem\"]"), "{}", imported.text);
     }
 

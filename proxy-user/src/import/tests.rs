@@ -62,9 +62,7 @@ fn an_nginx_becomes_entrypoints_services_and_routes() {
             "body_limit = \"20MiB\"",
         ],
     );
-    for what in
-        ["proxy_cache_path", "location /static/", "server 10.0.0.13:8080 down", "map $http_upgrade"]
-    {
+    for what in ["proxy_cache_path", "location /static/", "server 10.0.0.13:8080 down", "map $http_upgrade"] {
         assert!(left(&imported, what), "{what}: {:#?}", imported.left_out);
     }
     assert!(imported.held_back.iter().any(|(name, _)| name == "https"), "{:?}", imported.held_back);

@@ -85,7 +85,8 @@ impl<'a> Traefik<'a> {
     fn look_around(&mut self) {
         const OF_TRAEFIK: &[&str] =
             &["accesslog", "api", "experimental", "global", "log", "metrics", "ping", "providers", "tracing"];
-        const READ: &[&str] = &["certificatesresolvers", "entrypoints", "http", "serverstransport", "tcp", "tls", "udp"];
+        const READ: &[&str] =
+            &["certificatesresolvers", "entrypoints", "http", "serverstransport", "tcp", "tls", "udp"];
         let documents: &'a [Node] = self.documents;
         for document in documents {
             if document.get("apiVersion").is_some() {

@@ -32,8 +32,8 @@ pub mod status;
 mod sweep;
 mod written;
 
-pub use host::ports_taken;
 pub use flows::{FlowStatus, Wish};
+pub use host::ports_taken;
 pub use status::{ForwardStatus, ServerFigures, ServiceFigures};
 pub use sweep::Swept;
 

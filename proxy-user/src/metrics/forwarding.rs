@@ -30,8 +30,11 @@ pub fn tell(out: &mut Exposition, status: &ForwardingStatus) {
             family.sample(&[("service", &one.service), ("state", state)], *flows as f64);
         }
     }
-    let mut family =
-        out.family("weir_forward_opened_flows_total", Kind::LastingCounter, "Flows that have begun in the kernel.");
+    let mut family = out.family(
+        "weir_forward_opened_flows_total",
+        Kind::LastingCounter,
+        "Flows that have begun in the kernel.",
+    );
     for one in &status.services {
         family.sample(&[("service", &one.service)], one.opened as f64);
     }

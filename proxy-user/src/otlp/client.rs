@@ -188,7 +188,8 @@ fn finished(
     body: Bytes,
 ) -> Result<Request<Full<Bytes>>, ExportFault> {
     let request = request.header(header::USER_AGENT, concat!("weir/", env!("CARGO_PKG_VERSION")));
-    let request = collector.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+    let request =
+        collector.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
     request.body(Full::new(body)).map_err(|error| ExportFault::Broke(format!("it can't be asked: {error}")))
 }
 

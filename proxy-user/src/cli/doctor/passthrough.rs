@@ -47,14 +47,21 @@ fn ways(config: &Config) -> Vec<Finding> {
     let routes = config.carried.iter().filter(|route| route.sni.is_empty());
     let services = routes.filter_map(|route| config.services.get(route.service.0));
     let carried = services.filter(|service| service.offload != Offload::Off);
-    let mut ips: Vec<IpAddr> =
-        carried.flat_map(|service| &service.servers).flat_map(Server::addresses).map(|addr| addr.ip()).collect();
+    let mut ips: Vec<IpAddr> = carried
+        .flat_map(|service| &service.servers)
+        .flat_map(Server::addresses)
+        .map(|addr| addr.ip())
+        .collect();
     ips.sort_unstable();
     ips.dedup();
     let lost = ips.into_iter().filter(|ip| matches!(route::interface_towards(ip.to_canonical()), Ok(None)));
     lost.map(|ip| {
         let remedy = format!("`ip route get {ip}` says what the host thinks of it");
-        Finding::poor("way to a server", format!("no route leads to {ip}, so the kernel can't carry there"), remedy)
+        Finding::poor(
+            "way to a server",
+            format!("no route leads to {ip}, so the kernel can't carry there"),
+            remedy,
+        )
     })
     .collect()
 }

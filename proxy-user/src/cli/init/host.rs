@@ -56,7 +56,9 @@ fn addresses() -> BTreeMap<String, Vec<IpAddr>> {
 
 fn faces_the_internet(addresses: Option<&Vec<IpAddr>>) -> bool {
     addresses.into_iter().flatten().any(|ip| match ip {
-        IpAddr::V4(ip) => !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.octets()[0] == 100),
+        IpAddr::V4(ip) => {
+            !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.octets()[0] == 100)
+        }
         IpAddr::V6(ip) => ip.segments()[0] & 0xe000 == 0x2000,
     })
 }
@@ -75,7 +77,8 @@ impl Found {
 
     /// Those that nobody seems to come in by.
     pub fn others(&self, chosen: &[String]) -> Vec<String> {
-        let others = self.all.iter().filter(|name| !chosen.contains(name) && self.addresses.contains_key(*name));
+        let others =
+            self.all.iter().filter(|name| !chosen.contains(name) && self.addresses.contains_key(*name));
         others.map(|name| self.with_addresses(name)).collect()
     }
 }

@@ -55,14 +55,17 @@ pub(super) fn collector(keys: &Keys<'_>, paths: &Paths, findings: &mut Findings)
     let service = keys.service.map_or(default::OTLP_SERVICE, |service| &service.value).to_owned();
     let attributes =
         keys.attributes.iter().map(|(name, value)| (name.value.clone(), value.value.clone())).collect();
-    let headers =
-        keys.headers.iter().filter_map(|(name, value)| header(section, file, name, value, findings)).collect();
+    let headers = keys
+        .headers
+        .iter()
+        .filter_map(|(name, value)| header(section, file, name, value, findings))
+        .collect();
     let Some(endpoint) = keys.endpoint else {
         if !findings.lost(&format!("{section}.endpoint")) {
             let message = format!("`[{section}]` has no `endpoint`: there is no collector");
-            findings.error(Code::Missing, file, keys.span, message).hint(
-                "write `endpoint = \"http://127.0.0.1:4317\"`, or take the section out",
-            );
+            findings
+                .error(Code::Missing, file, keys.span, message)
+                .hint("write `endpoint = \"http://127.0.0.1:4317\"`, or take the section out");
         }
         return None;
     };

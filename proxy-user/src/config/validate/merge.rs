@@ -11,8 +11,7 @@ use crate::config::{
     value,
     written::{
         AccessLog, Acme, Admin, Allowlist, At, Dns, Entrypoint, Host, Kernel, Log, Maintenance, Metrics,
-        Middleware,
-        Name, Page, Process, Route, Service, Shutdown, State, Tracing,
+        Middleware, Name, Page, Process, Route, Service, Shutdown, State, Tracing,
     },
 };
 

@@ -64,7 +64,9 @@ impl<'a> Haproxy<'a> {
         if super::is_tcp(section, defaults) != carries || !has_servers {
             return None;
         }
-        if carries && let Some(line) = section.lines.iter().find(|line| line.word(0) == "server" && line.has("ssl")) {
+        if carries
+            && let Some(line) = section.lines.iter().find(|line| line.word(0) == "server" && line.has("ssl"))
+        {
             let why = "what is carried is carried as it came: nothing is encrypted on the way";
             self.draft.leave(&line.place, &line.to_string(), why);
             return None;

@@ -93,9 +93,13 @@ impl<'a> Haproxy<'a> {
     /// Who may come in; what is only about how HAProxy finds the name is done here anyway.
     fn guards(&mut self, section: &'a Section, acls: &Acls<'_>, entrypoint: &str) {
         let only = [entrypoint.to_owned()];
+        let carries = |backend: &str| {
+            self.backends.get(backend).is_some_and(|(section, defaults)| super::is_tcp(section, *defaults))
+        };
         let takes_all = |line: &Line| match line.word(0) {
-            "use_backend" => line.condition().1.is_empty(),
-            first => first == "default_backend" || (first == "server" && section.kind == "listen"),
+            "use_backend" => line.condition().1.is_empty() && carries(line.word(1)),
+            "default_backend" => carries(line.word(1)),
+            first => first == "server" && section.kind == "listen",
         };
         let by_name_alone = !section.lines.iter().any(takes_all);
         for line in &section.lines {
@@ -106,8 +110,7 @@ impl<'a> Haproxy<'a> {
                 // `accept if` there is a hello: so that the name can be asked for.
                 ["tcp-request", "content", "accept"] if is_about_hellos(condition, acls) => {}
                 // `reject unless` there is one: nobody takes such a client where every route asks for a name.
-                ["tcp-request", "content", "reject"]
-                    if by_name_alone && condition == ["unless", "{", "req.ssl_hello_type", "1", "}"] => {}
+                ["tcp-request", "content", "reject"] if by_name_alone && is_without_hello(condition) => {}
                 ["tcp-request", "connection" | "content" | "session", "reject"] => {
                     let clients = by_client(condition, acls);
                     let allow = clients.as_ref().and_then(|clients| clients.get("allow"));
@@ -147,7 +150,10 @@ impl<'a> Haproxy<'a> {
 
     fn way(&mut self, section: &Section, entrypoint: &str, way: &Way<'a>) {
         let Some(service) = self.carrying_service(way.backend) else {
-            let why = format!("there is no backend `{}` in `mode tcp` that connections could be carried to", way.backend);
+            let why = format!(
+                "there is no backend `{}` in `mode tcp` that connections could be carried to",
+                way.backend
+            );
             // Nobody is let in where nothing is carried.
             self.draft.leave(&way.line.place, &way.line.to_string(), &why);
             return;
@@ -178,11 +184,19 @@ fn names(line: &Line, acls: &Acls<'_>) -> Option<Vec<Value>> {
         // That there is a hello goes without saying where its name is asked for.
         let mut rest = tests.iter().filter(|test| test.about != About::Hello || test.negated);
         match (rest.next(), rest.next()) {
-            (Some(Test { about: About::Sni, values, negated: false }), None) => names.extend(values.iter().cloned()),
+            (Some(Test { about: About::Sni, values, negated: false }), None) => {
+                names.extend(values.iter().cloned())
+            }
             _ => return None,
         }
     }
     (!names.is_empty()).then_some(names)
+}
+
+/// `unless` there is a hello, as it is mostly written.
+fn is_without_hello(condition: &[String]) -> bool {
+    let condition = condition.join(" ").replace("req_ssl_hello_type", "req.ssl_hello_type");
+    matches!(&*condition, "unless { req.ssl_hello_type 1 }" | "if !{ req.ssl_hello_type 1 }")
 }
 
 fn is_about_hellos(condition: &[String], acls: &Acls<'_>) -> bool {

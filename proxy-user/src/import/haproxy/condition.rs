@@ -125,7 +125,9 @@ fn test(words: &[&str]) -> Option<Test> {
         None => (fetch, ""),
     };
     let (base, suffix) = match name.rsplit_once('_') {
-        Some((base @ ("hdr" | "path" | "base" | "url" | "req.ssl_sni" | "req_ssl_sni"), suffix)) => (base, suffix),
+        Some((base @ ("hdr" | "path" | "base" | "url" | "req.ssl_sni" | "req_ssl_sni"), suffix)) => {
+            (base, suffix)
+        }
         _ => (name, ""),
     };
     let how = method.unwrap_or(suffix);

@@ -179,6 +179,8 @@ impl<'a> Haproxy<'a> {
             let (before, condition) = line.condition();
             let words: Vec<&str> = before.iter().map(String::as_str).collect();
             match words.as_slice() {
+                // So that there is something to look at: it is waited for anyway.
+                ["tcp-request", "inspect-delay", ..] => {}
                 ["http-request", "deny" | "reject" | "silent-drop" | "tarpit", ..]
                 | ["block", ..]
                 | ["tcp-request", _, "reject", ..] => match by_client(condition, acls) {

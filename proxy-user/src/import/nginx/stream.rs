@@ -139,12 +139,15 @@ impl<'a> Nginx<'a> {
             self.draft.push(number, "bind", address.to_string());
             self.draft.set(number, "protocol", protocol);
             if has("proxy_protocol") {
-                let why = "name the proxies in an allowlist, and that in `proxy_protocol = { from = [\"…\"] }`";
+                let why =
+                    "name the proxies in an allowlist, and that in `proxy_protocol = { from = [\"…\"] }`";
                 let only = [self.draft.sections[number].name.clone()];
                 self.draft.leave_guard(&only, &listen.place, &listen.to_string(), why);
             }
         }
-        made.into_iter().map(|(number, protocol)| (self.draft.sections[number].name.clone(), protocol)).collect()
+        made.into_iter()
+            .map(|(number, protocol)| (self.draft.sections[number].name.clone(), protocol))
+            .collect()
     }
 
     /// `allow` and `deny`: who may come in is an entrypoint's own list here.
@@ -153,7 +156,8 @@ impl<'a> Nginx<'a> {
         let Some(first) = rules.first() else { return };
         let (allowed, rest): (Vec<&Directive>, Vec<&Directive>) =
             rules.iter().copied().partition(|rule| rule.name == "allow" && rule.first() != "all");
-        let prefixes: Option<Vec<String>> = allowed.iter().map(|rule| convert::prefix(rule.first())).collect();
+        let prefixes: Option<Vec<String>> =
+            allowed.iter().map(|rule| convert::prefix(rule.first())).collect();
         let closed = matches!(rest.as_slice(), [last] if last.name == "deny" && last.first() == "all");
         match (prefixes, self.draft.find(Kind::Entrypoint, entrypoint)) {
             (Some(prefixes), Some(number)) if closed && !prefixes.is_empty() => {
@@ -170,7 +174,11 @@ impl<'a> Nginx<'a> {
     }
 
     /// Names of a `map`, by where they lead; without names, all others.
-    fn ways(&mut self, pass: &'a Directive, stream: &Stream<'a>) -> Vec<(Vec<String>, &'a str, &'a Directive)> {
+    fn ways(
+        &mut self,
+        pass: &'a Directive,
+        stream: &Stream<'a>,
+    ) -> Vec<(Vec<String>, &'a str, &'a Directive)> {
         let Some(map) = stream.maps.get(pass.first()) else {
             let why = "no `map` of `$ssl_preread_server_name` makes this variable";
             self.draft.leave(&pass.place, &pass.to_string(), why);
@@ -183,19 +191,18 @@ impl<'a> Nginx<'a> {
                 "hostnames" | "volatile" if target.is_empty() => continue,
                 "default" => Vec::new(),
                 name => {
-                    let all = name.strip_prefix('.').map(|base| vec![base.to_owned(), format!("*.{base}")]);
-                    let all = all.unwrap_or_else(|| vec![name.to_owned()]);
-                    match all.iter().map(|name| convert::host(name)).collect::<Option<Vec<_>>>() {
+                    match listed(name).iter().map(|name| convert::host(name)).collect::<Option<Vec<_>>>() {
                         Some(names) => names,
                         None => {
-                            let why = "a name is one, or `*.` and one";
+                            let why = "names are listed here, or `*.` and a name: no other patterns";
                             self.draft.leave(&entry.place, &entry.to_string(), why);
                             continue;
                         }
                     }
                 }
             };
-            match ways.iter_mut().find(|(known, at, _)| *at == target && known.is_empty() == names.is_empty()) {
+            match ways.iter_mut().find(|(known, at, _)| *at == target && known.is_empty() == names.is_empty())
+            {
                 Some((known, ..)) => known.extend(names),
                 None => ways.push((names, target, entry)),
             }
@@ -241,5 +248,60 @@ impl<'a> Nginx<'a> {
         let name = self.draft.sections[section].name.clone();
         stream.services.insert(key, name.clone());
         Some(name)
+    }
+}
+
+/// Names as a `map` has them: with a dot before them, with all below; as patterns, where these are a list of names or all names
+/// below one. Others stay as they are, and are no names.
+fn listed(name: &str) -> Vec<String> {
+    if let Some(base) = name.strip_prefix('.') {
+        return vec![base.to_owned(), format!("*.{base}")];
+    }
+    let pattern = name.strip_prefix("~*").or_else(|| name.strip_prefix('~'));
+    let whole = pattern.and_then(|pattern| pattern.strip_prefix('^')?.strip_suffix('$'));
+    whole.and_then(of_pattern).unwrap_or_else(|| vec![name.to_owned()])
+}
+
+fn of_pattern(pattern: &str) -> Option<Vec<String>> {
+    if let Some(rest) =
+        [".+\\.", ".*\\.", "(.+)\\.", "(.*)\\."].iter().find_map(|any| pattern.strip_prefix(any))
+    {
+        return Some(vec![format!("*.{}", literal(rest)?)]);
+    }
+    match pattern.strip_prefix('(').and_then(|rest| rest.split_once(')')) {
+        None => Some(vec![literal(pattern)?]),
+        Some((choice, rest)) => {
+            let rest = literal(rest)?;
+            choice.split('|').map(|one| Some(format!("{}{rest}", literal(one)?))).collect()
+        }
+    }
+}
+
+/// What means nothing but itself.
+fn literal(pattern: &str) -> Option<String> {
+    let plain = pattern.replace("\\.", "\u{1}");
+    let is_name = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '\u{1}');
+    plain.chars().all(is_name).then(|| plain.replace('\u{1}', "."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_that_are_names_become_names() {
+        for (name, expected) in [
+            ("a.example", &["a.example"][..]),
+            (".a.example", &["a.example", "*.a.example"]),
+            ("~^(auth|cloud)\\.a\\.example$", &["auth.a.example", "cloud.a.example"]),
+            ("~*^.+\\.a\\.example$", &["*.a.example"]),
+            ("~^b\\.example$", &["b.example"]),
+            // A dot that is any letter, an end that is open: not guessed.
+            ("~^b.example$", &["~^b.example$"]),
+            ("~.+\\.b\\.example", &["~.+\\.b\\.example"]),
+            ("~^(a|b+)\\.example$", &["~^(a|b+)\\.example$"]),
+        ] {
+            assert_eq!(listed(name), expected, "{name}");
+        }
     }
 }

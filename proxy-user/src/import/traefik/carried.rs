@@ -27,11 +27,17 @@ impl<'a> Traefik<'a> {
         };
         let entrypoints = self.entrypoints_of(router);
         if entrypoints.is_empty() {
-            return self.draft.leave(&router.place, &what, "it names no entrypoint: name those that it is for");
+            return self.draft.leave(
+                &router.place,
+                &what,
+                "it names no entrypoint: name those that it is for",
+            );
         }
         let mut taken = Vec::new();
         for own in &entrypoints {
-            let Some(entrypoint) = self.entrypoints.values_mut().find(|known| known.name == *own) else { continue };
+            let Some(entrypoint) = self.entrypoints.values_mut().find(|known| known.name == *own) else {
+                continue;
+            };
             if entrypoint.is_of_http() && names.is_empty() {
                 let why = format!("entrypoint `{own}` speaks HTTP: only names can be carried past that");
                 self.draft.leave(&router.place, &what, &why);
@@ -46,7 +52,8 @@ impl<'a> Traefik<'a> {
         self.carrying_guards(protocol, &what, router, &taken);
         let asked = router.text_of("service").unwrap_or_default();
         let Some(service) = self.carrying_service(protocol, plain(asked), 0) else {
-            let why = format!("there is no service `{asked}` of {protocol} that connections could be carried to");
+            let why =
+                format!("there is no service `{asked}` of {protocol} that connections could be carried to");
             return self.draft.leave(&router.place, &what, &why);
         };
         let route = self.draft.add(Kind::Route, plain(name), &router.place);

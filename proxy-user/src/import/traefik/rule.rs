@@ -281,7 +281,14 @@ mod tests {
         assert_eq!(names("HostSNI(`*`)"), Ok(vec!["*".to_owned()]));
         let two = names("HostSNI(`a.example`) || HostSNI(`b.example`, `c.example`)").unwrap();
         assert_eq!(two, ["a.example", "b.example", "c.example"]);
-        for odd in ["", "Host(`a`)", "!HostSNI(`a`)", "HostSNI(`a`) && ClientIP(`10.0.0.0/8`)", "HostSNI()", "HostSNI(`a`) x"] {
+        for odd in [
+            "",
+            "Host(`a`)",
+            "!HostSNI(`a`)",
+            "HostSNI(`a`) && ClientIP(`10.0.0.0/8`)",
+            "HostSNI()",
+            "HostSNI(`a`) x",
+        ] {
             assert!(names(odd).is_err(), "{odd}");
         }
     }

@@ -33,7 +33,9 @@ impl Nudger {
                 self.refused = true;
             }
             // What is lost is sent again with the next sweep.
-            Err(error) => tracing::debug!(%error, "a client of a dead server could not be asked for a packet"),
+            Err(error) => {
+                tracing::debug!(%error, "a client of a dead server could not be asked for a packet")
+            }
         }
     }
 }
