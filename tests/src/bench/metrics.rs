@@ -38,18 +38,23 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
     ensure!((1..=60_000).contains(&options.servers) && options.scrapes > 0, "nothing to measure");
-    let stand = Stand::up_with(|_, toml| toml + &many(options.servers))?;
-    let answering = AtomicBool::new(true);
-    thread::scope(|scope| {
-        let listener = stand.lab.edge.run(|| TcpListener::bind("0.0.0.0:9300"))??;
-        let answering = &answering;
-        scope.spawn(move || answer(&listener, answering));
-        let measured = measure(&stand, options);
-        answering.store(false, Ordering::Relaxed);
-        // So that it is noticed.
-        let _ = stand.lab.edge.run(|| std::net::TcpStream::connect("127.0.0.1:9300"));
-        measured
-    })
+    let answering = Arc::new(AtomicBool::new(true));
+    let mut server = None;
+    let stand = Stand::up_with(|lab, toml| {
+        // Before the daemon, whose first probes come at once.
+        let listener = lab.edge.run(|| TcpListener::bind("0.0.0.0:9300"));
+        let answering = answering.clone();
+        server =
+            Some(listener.map(|bound| bound.map(|bound| thread::spawn(move || answer(&bound, &answering)))));
+        toml + &many(options.servers)
+    })?;
+    let server = server.context("nobody has asked for a configuration")???;
+    let measured = measure(&stand, options);
+    answering.store(false, Ordering::Relaxed);
+    // So that it is noticed.
+    let _ = stand.lab.edge.run(|| std::net::TcpStream::connect("127.0.0.1:9300"));
+    let _ = server.join();
+    measured
 }
 
 fn measure(stand: &Stand, options: &Options) -> anyhow::Result<()> {
