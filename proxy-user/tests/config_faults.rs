@@ -1247,7 +1247,7 @@ fn what_is_wrong_with_tracing_is_said_at_its_place() {
         ),
         (
             "[metrics]\nendpoint = 'http://a.example'\nevery = '10ms'".to_owned(),
-            "error[W012]: weir.toml:3:9: metrics.every is `10ms`, out of range",
+            "error[W008]: weir.toml:3:9: metrics.every is `10ms`, out of range",
         ),
         (
             "[metrics]\nendpoint = 'http://a.example'\nprotocol = 'http'\nheaders = { ok = \"a\\nb\" }"
