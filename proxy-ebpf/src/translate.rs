@@ -5,13 +5,15 @@
 //!
 //! At tcx ingress or clsact, behind the gate: what comes from clients has been let in by then.
 
+mod errors;
+
 use core::{ffi::c_void, mem::transmute};
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_NO_PREALLOC, BPF_F_PSEUDO_HDR},
+    bindings::{__sk_buff, BPF_F_NO_PREALLOC, BPF_F_PSEUDO_HDR, bpf_check_mtu_flags::BPF_MTU_CHK_SEGS},
     btf_maps::{Array, HashMap, LruHashMap, PerCpuArray},
     helpers::{
-        bpf_ktime_get_coarse_ns, bpf_l4_csum_replace, bpf_redirect_neigh, bpf_skb_load_bytes,
+        bpf_check_mtu, bpf_ktime_get_coarse_ns, bpf_l4_csum_replace, bpf_redirect_neigh, bpf_skb_load_bytes,
         bpf_skb_store_bytes,
     },
     macros::btf_map,
@@ -65,6 +67,8 @@ pub enum Passage {
     Stays,
     /// On its way; as the kernel says it.
     Leaves(i32),
+    /// Longer than what it would leave by carries, which is so many bytes. Its sender is to be told.
+    TooLong(u32),
     Dropped(Loss),
 }
 
@@ -98,8 +102,8 @@ struct Packet {
 #[inline(always)]
 pub fn translate(ctx: &TcContext) -> Passage {
     // 1. Is it of a flow of ours?
-    let Some(packet) = packet(ctx) else { return Passage::Stays };
-    if !is_watched(&packet) {
+    let Some(packet) = packet(ctx) else { return errors::translate(ctx) };
+    if !is_watched(&packet.key) {
         return Passage::Stays;
     }
     let Some(flow) = TRANSLATE_FLOWS.get_ptr_mut(&packet.key) else {
@@ -130,6 +134,12 @@ pub fn translate(ctx: &TcContext) -> Passage {
     }
     if packet.hops <= 1 {
         return Passage::Dropped(Loss::Expired);
+    }
+    if let Some(carried) = is_too_long(ctx, entry.interface) {
+        if let Some(tally) = tally() {
+            tally.too_long += 1;
+        }
+        return Passage::TooLong(carried);
     }
 
     // 3. The TCP header.
@@ -274,9 +284,22 @@ fn payload(segment: u32, header: u32) -> u32 {
     if segment > header { segment - header } else { 0 }
 }
 
+/// By which an interface says how long a packet may be, if this one, or any that it stands for, is longer: hand-overs are judged
+/// by what both ways carry, and a way may become narrower later.
 #[inline(always)]
-fn is_watched(packet: &Packet) -> bool {
-    let [_, _, high, low] = packet.key.ports;
+fn is_too_long(ctx: &TcContext, interface: u32) -> Option<u32> {
+    // Of several packets that are merged, each.
+    const EACH: u64 = BPF_MTU_CHK_SEGS as u64;
+    let mut carried = 0;
+    // SAFETY: a number to be read and written.
+    let answer = unsafe { bpf_check_mtu(ctx.skb.skb.cast(), interface, &raw mut carried, 0, EACH) };
+    // Below 0 it can't be said: whatever goes out there is the kernel's to judge.
+    (answer > 0).then_some(carried)
+}
+
+#[inline(always)]
+fn is_watched(key: &FlowKey) -> bool {
+    let [_, _, high, low] = key.ports;
     let (word, bit) = port_bit(u16::from_be_bytes([high, low]));
     TRANSLATE_PORTS.get(word).is_some_and(|ports| *ports & bit != 0)
 }

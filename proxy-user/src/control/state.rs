@@ -15,6 +15,7 @@ use crate::{
     allowlists::Board,
     clock::Moment,
     control::{forwarding, guard::Guard, kernel_side::State, reports::Watched},
+    handover::Post,
     journal::{Kind, Note},
     maintenance::Maintenance,
     privileges::InForce,
@@ -43,6 +44,8 @@ pub struct ControlState {
     pub privileges: InForce,
     /// What the kernel carries by port.
     pub forwarding: Arc<forwarding::Board>,
+    /// Who hands connections to the kernel that came in by name.
+    pub handovers: Post,
     draining: AtomicBool,
     running: OnceLock<(Running, Arc<Crew>)>,
     changing: Mutex<Changing>,
@@ -86,6 +89,7 @@ impl ControlState {
             maintenance: Arc::default(),
             privileges,
             forwarding: Arc::default(),
+            handovers: Post::default(),
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             changing: Mutex::new(Changing {

@@ -37,7 +37,7 @@ pub fn write(
     files.insert("bin/busybox".into(), read(&busybox)?);
     let mut programs = vec![("weir/weir".to_owned(), weir.to_owned())];
     // busybox has lesser ones of the first and the last.
-    for name in ["ip", "bpftool", "setpriv"] {
+    for name in ["ip", "bpftool", "setpriv", "ethtool", "nft"] {
         let program = packages::find(name).with_context(|| format!("{name} is absent"))?;
         programs.push((format!("sbin/{name}"), program));
     }
