@@ -156,7 +156,7 @@ pub fn translate(ctx: &TcContext) -> Passage {
     let addresses = difference_of(&packet.key, entry);
     // SAFETY: the map's value is longer than any header. That a packet ends before it is an error that the helpers tell.
     let stored = unsafe {
-        bpf_skb_store_bytes(skb, at, header.as_mut_ptr().cast(), packet.header, 0) == 0
+        bpf_skb_store_bytes(skb, at, header.as_mut_ptr().cast(), bounded(packet.header), 0) == 0
             && bpf_l4_csum_replace(skb, at + CHECKSUM, 0, shifted & DIFFERENCE, 0) == 0
             && bpf_l4_csum_replace(
                 skb,
@@ -330,8 +330,20 @@ fn header(ctx: &TcContext, packet: &Packet) -> Option<&'static mut Header> {
     }
     let (skb, at) = (ctx.skb.skb, ETHERNET + packet.network);
     // SAFETY: the room is longer than the longest header, and the helper says when the packet is shorter.
-    let loaded = unsafe { bpf_skb_load_bytes(skb.cast(), at, header.as_mut_ptr().cast::<c_void>(), length) };
+    let loaded = unsafe { bpf_skb_load_bytes(skb.cast(), at, header.as_mut_ptr().cast::<c_void>(), bounded(length)) };
     (loaded == 0).then_some(header)
+}
+
+/// A header's length, from 1 to 64, as the verifier believes it: only where it sees the bounds, and the compiler, which knows
+/// them, would leave them out.
+#[inline(always)]
+fn bounded(length: u32) -> u32 {
+    const MASK: u32 = 63;
+    const { assert!(LONGEST <= MASK) };
+    let last = length.wrapping_sub(1);
+    // SAFETY: a local variable.
+    let last = unsafe { core::ptr::read_volatile(&raw const last) } & MASK;
+    last + 1
 }
 
 /// Gives what has changed, and [`SELECTIVE`]; or [`UNREADABLE`]. A number: it is what functions of programs give. They have

@@ -298,6 +298,8 @@ fn whoever_sent_a_packet_is_told_what_became_of_it() {
                 let packet = tcp(&from.to_string(), &to.to_string(), ACK);
                 packet.with(|wire| wire.sequence = sequence).packet()[..header + 8].to_vec()
             };
+            // To whom such a test's packets come: an interface without an address of its own.
+            let addressed = |error: &Error| [&[0; 6], &error.frame()[6..]].concat();
             let error = |to: SocketAddr, quoted| Error {
                 source: router.parse().unwrap(),
                 destination: to.ip(),
@@ -308,7 +310,7 @@ fn whoever_sent_a_packet_is_told_what_became_of_it() {
                 quoted,
             };
             let before = table.translation.tally().unwrap();
-            let (verdict, out) = table.run_frame(&error(edge, about(edge, client, 5_000)).frame());
+            let (verdict, out) = table.run_frame(&addressed(&error(edge, about(edge, client, 5_000))));
             assert_eq!(verdict, LEAVES, "v6: {v6}");
             // The server gets it about what it sent itself. Its numbers are shifted as the client's acknowledgements are, backwards.
             let wanted = Error { source: own.ip(), hops: 49, ..error(server, about(server, own, 5_020)) };
@@ -322,7 +324,7 @@ fn whoever_sent_a_packet_is_told_what_became_of_it() {
                 ("not about what was sent from here", error(own, about(edge, client, 5_000)), STAYS),
                 ("the last hop", Error { hops: 1, ..error(edge, about(edge, client, 5_000)) }, DROPPED),
             ] {
-                assert_eq!(table.run_frame(&error.frame()).0, verdict, "{name}, v6: {v6}");
+                assert_eq!(table.run_frame(&addressed(&error)).0, verdict, "{name}, v6: {v6}");
             }
 
             // 3. What is longer than the way on carries.

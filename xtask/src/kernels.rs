@@ -25,9 +25,9 @@ mod machine;
 pub struct Arguments {
     /// Only this one (`6.1` or `6.12`)
     kernel: Option<String>,
-    /// Only tests whose name contains this
+    /// Only tests whose name contains this; may be given more than once
     #[arg(long)]
-    filter: Option<String>,
+    filter: Vec<String>,
 }
 
 /// A kernel of Debian's.
@@ -95,7 +95,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
         let fetched = fetch::kernel(workspace, kernel)?;
         let folder = Scratch::new(workspace, kernel)?;
         let initrd = folder.0.join("initrd");
-        image::write(&initrd, &fetched, &built.weir, &tests, arguments.filter.as_deref())?;
+        image::write(&initrd, &fetched, &built.weir, &tests, &arguments.filter)?;
         let report = machine::boot(kernel, &fetched.vmlinuz, &initrd, &folder.0)?;
         for check in &report.checks {
             let outcome = match &check.outcome {

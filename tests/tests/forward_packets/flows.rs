@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use proxy_common::flow::Flow;
+
 use super::*;
 use wire::{ACK, FIN, RST, SYN, tcp, udp};
 

@@ -24,10 +24,13 @@ pub fn write(
     kernel: &Fetched,
     weir: &Path,
     tests: &[PathBuf],
-    filter: Option<&str>,
+    filters: &[String],
 ) -> Result<()> {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    files.insert("init".into(), INIT.replace("@FILTER@", filter.unwrap_or_default()).into_bytes());
+    // A pattern of the shell's.
+    let wanted: Vec<String> = filters.iter().map(|part| format!("*{part}*")).collect();
+    let wanted = if wanted.is_empty() { "*".to_owned() } else { wanted.join("|") };
+    files.insert("init".into(), INIT.replace("@FILTER@", &wanted).into_bytes());
     files.insert(
         "etc/passwd".into(),
         b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n".to_vec(),

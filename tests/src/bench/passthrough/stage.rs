@@ -231,6 +231,7 @@ passthrough = "pool"
 entrypoint = "many"
 passthrough = "many"
 [[route]]
+entrypoint = "named"
 sni = "{NAME}"
 passthrough = "named"
 "#,

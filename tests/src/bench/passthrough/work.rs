@@ -93,7 +93,13 @@ fn ask(stream: &TcpStream, hello: &[u8], what: u8, bytes: u64) -> anyhow::Result
     let mut head = hello.to_vec();
     head.push(what);
     head.extend(bytes.to_be_bytes());
-    (&*stream).write_all(&head).context("can't ask")
+    let mut stream = stream;
+    stream.write_all(&head).context("can't ask")?;
+    if !hello.is_empty() {
+        // As in every handshake, nothing follows a hello before its answer.
+        stream.read_exact(&mut [0]).context("no answer to the hello")?;
+    }
+    Ok(())
 }
 
 fn connect(to: SocketAddr) -> anyhow::Result<TcpStream> {
@@ -155,6 +161,7 @@ fn answer(mut stream: TcpStream) -> anyhow::Result<()> {
         let rest = 5 + usize::from(u16::from_be_bytes([head[3], head[4]])) - head.len();
         stream.read_exact(&mut vec![0; rest])?;
         stream.read_exact(&mut head)?;
+        stream.write_all(&[HANDSHAKE])?;
     }
     let bytes = u64::from_be_bytes(head[1..].try_into()?);
     match head[0] {
