@@ -330,7 +330,8 @@ fn header(ctx: &TcContext, packet: &Packet) -> Option<&'static mut Header> {
     }
     let (skb, at) = (ctx.skb.skb, ETHERNET + packet.network);
     // SAFETY: the room is longer than the longest header, and the helper says when the packet is shorter.
-    let loaded = unsafe { bpf_skb_load_bytes(skb.cast(), at, header.as_mut_ptr().cast::<c_void>(), bounded(length)) };
+    let loaded =
+        unsafe { bpf_skb_load_bytes(skb.cast(), at, header.as_mut_ptr().cast::<c_void>(), bounded(length)) };
     (loaded == 0).then_some(header)
 }
 

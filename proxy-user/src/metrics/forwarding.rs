@@ -90,7 +90,7 @@ fn handed_over(out: &mut Exposition, standing: &Standing) {
     let Standing { carried, handed_over, ended, refused, packets, dropped, too_long, errors, .. } = standing;
     let families = [
         (
-            "weir_handover_connections",
+            "weir_handover_open_connections",
             Kind::Gauge,
             "Connections by name that the kernel carries now.",
             *carried as u64,

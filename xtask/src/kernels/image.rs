@@ -19,13 +19,7 @@ const INIT: &str = include_str!("init.sh");
 /// Folders that are there and empty, besides those of files.
 const FOLDERS: [&str; 8] = ["dev", "proc", "sys", "tmp", "run", "etc", "root", "var"];
 
-pub fn write(
-    to: &Path,
-    kernel: &Fetched,
-    weir: &Path,
-    tests: &[PathBuf],
-    filters: &[String],
-) -> Result<()> {
+pub fn write(to: &Path, kernel: &Fetched, weir: &Path, tests: &[PathBuf], filters: &[String]) -> Result<()> {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     // A pattern of the shell's.
     let wanted: Vec<String> = filters.iter().map(|part| format!("*{part}*")).collect();
