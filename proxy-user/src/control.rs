@@ -151,7 +151,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut splits = Splits::at_start(&fleet);
     let mut pulse = Pulse::as_asked();
     let mut forwarding = Forwarding::new(state.forwarding.clone());
-    let mut handovers = Handovers::default();
+    let mut handovers = Handovers::new(state.handovers.clone());
     let how = loop {
         certificates.look(&fleet.running().load().config, SystemTime::now());
         blocking.keep_up(&mut fleet).await;
@@ -198,6 +198,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             seen = reported.news() => reports::take(&seen, &fleet.running().load(), Moment::now()),
             changed = changed_addresses(&mut addresses) => {
                 forwarding.host_changed();
+                handovers.host_changed();
                 if let Err(fault) = fleet.reconcile_kernel(changed).await {
                     tracing::error!(%fault, "this host's addresses or interfaces changed, and the gate could not follow");
                     let message = "this host's addresses or interfaces changed, and the gate could not follow";

@@ -1307,6 +1307,7 @@ fn what_is_said_of_passthrough_by_port_is_checked() {
             "[kernel]\nnat_ports = '2000-2099'",
             &["[W024]: weir.toml:2:13: kernel.nat_ports: `2000-2099` is out of range"],
         ),
+        ("[kernel]\nmax_flows = 1023", &["[W024]: weir.toml:2:13: kernel.max_flows is `1023`, out of range"]),
         (
             "[kernel]\nnat_ports = '8000-9000'",
             &[

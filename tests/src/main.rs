@@ -118,8 +118,8 @@ enum Bench {
         /// Print the figures as one JSON object on the last line
         #[arg(long)]
         json: bool,
-        /// How often each way is measured
-        #[arg(long, default_value_t = 5)]
+        /// How often each way is measured; 0: only the minutes below
+        #[arg(long, default_value_t = 3)]
         rounds: usize,
         /// Minutes of many connections a second
         #[arg(long, default_value_t = 0)]

@@ -40,6 +40,7 @@ pub const PANIC: &str = "0%";
 pub const UNACKNOWLEDGED: &str = "30s";
 pub const CGROUP: &str = "auto";
 pub const NAT_PORTS: &str = "20000-29999";
+pub const MAX_FLOWS: u32 = 262_144;
 pub const CONNECT: &str = "300ms";
 pub const FIRST_BYTE: &str = "60s";
 pub const PASSTHROUGH_IDLE: &str = "1h";

@@ -203,7 +203,7 @@ pub(super) fn things(config: &Config) -> Things {
     things
 }
 
-fn kernel(Kernel { interfaces, mode, bpffs, cgroup, nat_ports }: &Kernel) -> Keys {
+fn kernel(Kernel { interfaces, mode, bpffs, cgroup, nat_ports, max_flows }: &Kernel) -> Keys {
     let mode = match mode {
         KernelMode::Auto => "auto",
         KernelMode::Xdp => "xdp",
@@ -221,6 +221,7 @@ fn kernel(Kernel { interfaces, mode, bpffs, cgroup, nat_ports }: &Kernel) -> Key
         ("bpffs", bpffs.display().to_string()),
         ("cgroup", cgroup),
         ("nat_ports", nat_ports.to_string()),
+        ("max_flows", max_flows.to_string()),
     ]
     .into()
 }

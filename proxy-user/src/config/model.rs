@@ -95,6 +95,8 @@ pub struct Kernel {
     pub cgroup: Cgroup,
     /// Default `20000-29999`.
     pub nat_ports: NatPorts,
+    /// Flows that the kernel carries by port, at a time. Default 262,144.
+    pub max_flows: u32,
 }
 
 /// `kernel.cgroup = "auto" | "off" | "/path"`

@@ -147,6 +147,12 @@ pub struct Kernel {
     /// (`offload = "splice-kernel"`), the rest for passthrough by port.
     #[schemars(extend("default" = default::NAT_PORTS), example = "10000-31999")]
     pub nat_ports: Option<At<String>>,
+    /// How many flows the kernel carries at a time by port (passthrough), 1024 to 4194304. One that its server closed first counts for a
+    /// minute longer. A flow takes about half a kilobyte of the kernel's memory while it is there, and each that there could be
+    /// 32 bytes. The table is made once: where it is there in another size, it keeps that, and the log says so, until
+    /// `weir kernel unload` has removed it (which ends all flows).
+    #[schemars(range(min = 1024, max = 4_194_304), extend("default" = default::MAX_FLOWS))]
+    pub max_flows: Option<At<i64>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

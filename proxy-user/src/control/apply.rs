@@ -33,7 +33,7 @@ use crate::{
     proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
     tls::server::ServerTls,
-    worker::{Running, WorkerHandle, crew::Crew},
+    worker::{Longest, Running, WorkerHandle, crew::Crew},
 };
 
 /// New servers are waited for no longer than this: the first probes of servers that hang must not hold up the rest.
@@ -128,7 +128,10 @@ impl Fleet {
         state.runs(running.clone(), crew.clone());
         let handles = (0..)
             .zip(doors)
-            .map(|(number, door)| WorkerHandle::start(number, running.clone(), crew.clone(), door))
+            .map(|(number, door)| {
+                let handovers = state.handovers.clone();
+                WorkerHandle::start(number, running.clone(), crew.clone(), handovers, door)
+            })
             .collect::<io::Result<Vec<_>>>()
             .map_err(ApplyFault::Worker)?;
         keeper.follow(&config);
@@ -215,6 +218,13 @@ impl Fleet {
         }
         let snapshot = self.running.load_full();
         self.kernel.apply(&snapshot.config, snapshot.generation).await
+    }
+
+    /// Has all workers ask new clients for no longer segments than these.
+    pub fn announce(&self, longest: &Arc<Longest>) {
+        for worker in &self.workers {
+            worker.announce(longest.clone());
+        }
     }
 
     pub fn running(&self) -> Running {

@@ -15,6 +15,7 @@ use crate::{
     allowlists::Board,
     clock::Moment,
     control::{forwarding, guard::Guard, kernel_side::State, reports::Watched},
+    handover::Post,
     journal::{Kind, Note},
     maintenance::Maintenance,
     metrics::push::Pushes,
@@ -46,6 +47,8 @@ pub struct ControlState {
     pub forwarding: Arc<forwarding::Board>,
     /// What became of metrics that are pushed.
     pub pushes: Pushes,
+    /// Who hands connections to the kernel that came in by name.
+    pub handovers: Post,
     draining: AtomicBool,
     running: OnceLock<(Running, Arc<Crew>)>,
     changing: Mutex<Changing>,
@@ -90,6 +93,7 @@ impl ControlState {
             privileges,
             forwarding: Arc::default(),
             pushes: Pushes::default(),
+            handovers: Post::default(),
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             changing: Mutex::new(Changing {
