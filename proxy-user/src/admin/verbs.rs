@@ -118,7 +118,7 @@ async fn whole(body: Body) -> Result<Bytes, Problem> {
 }
 
 fn is_too_long(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>())
+    matches!(std::error::Error::source(error), Some(cause) if cause.is::<http_body_util::LengthLimitError>())
 }
 
 /// Takes an order: the body is its arguments as a JSON object, or empty for none.

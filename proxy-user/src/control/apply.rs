@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::{
     acme,
     address::{EntrypointAddr, ServerAddr},
-    admin::{AdminFault, Bound, Doors},
+    admin::{AdminFault, Doors},
     allowlists::keeper::Keeper,
     blocklist::Blocks,
     config::model::{Carries, Config, HealthCheck, ServerProtocol},
@@ -189,7 +189,7 @@ impl Fleet {
             before.entrypoints.iter().for_each(|entrypoint| entrypoint.admission.expect_nobody());
             self.watch_new_servers(&before).await;
             self.let_go(&before);
-            missing.map(Bound::give_up);
+            missing.unwrap_or_default().give_up();
             return Err(fault.into());
         }
 

@@ -185,7 +185,7 @@ fn names(line: &Line, acls: &Acls<'_>) -> Option<Vec<Value>> {
         let mut rest = tests.iter().filter(|test| test.about != About::Hello || test.negated);
         match (rest.next(), rest.next()) {
             (Some(Test { about: About::Sni, values, negated: false }), None) => {
-                names.extend(values.iter().cloned())
+                names.extend(values.iter().cloned());
             }
             _ => return None,
         }

@@ -34,7 +34,7 @@ impl Nudger {
             }
             // What is lost is sent again with the next sweep.
             Err(error) => {
-                tracing::debug!(%error, "a client of a dead server could not be asked for a packet")
+                tracing::debug!(%error, "a client of a dead server could not be asked for a packet");
             }
         }
     }
