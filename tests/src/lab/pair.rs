@@ -39,7 +39,7 @@ pub const SECOND: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The wire is a bridge in the internet's namespace.
-const WIRE: &str = "link add wire type bridge mcast_snooping 0
+const WIRE: &str = "link add wire address 02:00:00:00:00:fe type bridge mcast_snooping 0
  link set wire up
  address del 198.51.100.254/24 dev edge
  address del 2001:db8:ed9e::fe/64 dev edge
@@ -67,6 +67,7 @@ pub struct Host {
     /// What its weir runs by.
     toml: String,
     bpffs: PathBuf,
+    is_quiet: bool,
     /// The end of its wire in the internet's namespace.
     wire: &'static str,
 }
@@ -107,20 +108,28 @@ impl Pair {
             self.hosts[index].start_weir()?;
             self.hosts[index].start_keepalived()?;
             // Whoever comes second finds it taken.
-            self.hosts[0].wait_for_address(&self.hosts)?;
+            wait::until_true("the first host has the address", PATIENCE, || self.hosts[0].has_address())
+                .with_context(|| self.told())?;
         }
         Ok(())
     }
 
-    /// Cuts a host off, as if its power had gone: nothing more comes from it, and nobody is told.
+    /// Cuts a host off, as if its power had gone: nothing more comes from it, and nobody is told. It goes on for itself, and
+    /// thinks that it has the address.
     pub fn cut(&self, index: usize) -> anyhow::Result<()> {
         let wire = self.hosts[index].wire;
-        ip(&["-n", self.lab.internet.name(), "-batch", "-"], &format!("link set {wire} nomaster down"))
+        ip(&["-n", self.lab.internet.name(), "-batch", "-"], &format!("link set {wire} nomaster"))
     }
 
     pub fn mend(&self, index: usize) -> anyhow::Result<()> {
         let wire = self.hosts[index].wire;
-        ip(&["-n", self.lab.internet.name(), "-batch", "-"], &format!("link set {wire} master wire up"))
+        ip(&["-n", self.lab.internet.name(), "-batch", "-"], &format!("link set {wire} master wire"))
+    }
+
+    /// What both keepalived say.
+    pub fn told(&self) -> String {
+        let logs = self.hosts.iter().filter_map(|host| Some(host.keepalived.as_ref()?.log_text()));
+        logs.collect::<Vec<_>>().join("---\n")
     }
 
     /// Whoever has the address.
@@ -141,7 +150,7 @@ impl Host {
             fs::create_dir(folder).with_context(|| format!("can't make {}", folder.display()))?;
         }
         fs::set_permissions(&folder, Permissions::from_mode(0o755))?;
-        Ok(Self { keepalived: None, weir: None, namespace, folder, toml: String::new(), bpffs, wire })
+        Ok(Self { keepalived: None, weir: None, namespace, folder, toml: String::new(), bpffs, is_quiet: false, wire })
     }
 
     /// What is a host's own in a configuration.
@@ -168,7 +177,8 @@ refresh = "off"
 
     /// Also again, after [`Self::kill_weir`].
     pub fn start_weir(&mut self) -> anyhow::Result<()> {
-        self.weir = Some(Weir::start_in(&self.namespace, &self.folder, &self.toml, As::Root)?);
+        let weir = Weir::start_in(&self.namespace, &self.folder, &self.toml, As::Root)?;
+        self.weir = Some(if self.is_quiet { weir.quietly() } else { weir });
         Ok(())
     }
 
@@ -187,6 +197,12 @@ refresh = "off"
         Ok(())
     }
 
+    /// Its weirs don't print their logs when they are dropped.
+    pub fn hush(&mut self) {
+        self.is_quiet = true;
+        self.weir = self.weir.take().map(Weir::quietly);
+    }
+
     pub fn weir(&self) -> anyhow::Result<&Weir> {
         self.weir.as_ref().context("no weir runs on this host")
     }
@@ -203,13 +219,6 @@ refresh = "off"
 
     pub fn has_address(&self) -> anyhow::Result<bool> {
         Ok(self.namespace.proc_net("fib_trie")?.contains(&SHARED.to_string()))
-    }
-
-    fn wait_for_address(&self, all: &[Host; 2]) -> anyhow::Result<()> {
-        wait::until_true("the address is there", PATIENCE, || self.has_address()).with_context(|| {
-            let logs = all.iter().filter_map(|host| Some(host.keepalived.as_ref()?.log_text()));
-            logs.collect::<Vec<_>>().join("\n---\n")
-        })
     }
 
     fn socket(&self) -> PathBuf {

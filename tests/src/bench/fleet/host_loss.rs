@@ -1,7 +1,7 @@
 //! How long nobody is served when one of two hosts dies: its weir alone, and the whole host. keepalived runs by the file in
 //! `packaging/keepalived`, with nothing changed but names.
 //!
-//! What counts is a visitor's time: from the moment of the loss until the end of the first request that began after it and was
+//! What counts is a visitor's time: from the moment before the loss until the end of the first request that began after it and was
 //! answered. Requests begin every 10 ms; each loss hits whichever host has the address.
 
 use std::{
@@ -17,7 +17,7 @@ use crate::{
     lab::{
         client::Browser,
         load::{self, Load},
-        pair::{self, Pair},
+        pair::{self, Host, Pair},
         server::{Server, Which},
         wait,
     },
@@ -53,6 +53,7 @@ pub fn measure(options: &Options) -> anyhow::Result<Figures> {
     let _servers = [Server::start(&pair.lab, Which::One)?, Server::start(&pair.lab, Which::Two)?];
     let site = pair::site(&pair.lab);
     pair.start(|host| host.settings() + &site)?;
+    pair.hosts.iter_mut().for_each(Host::hush);
 
     let mut figures = Figures::new();
     let mut longest = Duration::ZERO;
@@ -60,7 +61,8 @@ pub fn measure(options: &Options) -> anyhow::Result<Figures> {
     for loss in [Loss::Process, Loss::Host] {
         let mut worst = Duration::ZERO;
         for round in 1..=options.rounds {
-            let seen = suffer(&mut pair, loss).with_context(|| format!("round {round}, {loss}"))?;
+            let seen = suffer(&mut pair, loss)
+                .with_context(|| format!("round {round}, {loss}; keepalived says:\n{}", pair.told()))?;
             say(
                 options,
                 &format!(
@@ -90,25 +92,27 @@ fn suffer(pair: &mut Pair, loss: Loss) -> anyhow::Result<Seen> {
     load.wait_for("a request is served", begun, PATIENCE, load::Record::is_served)?;
     load.wait_for_more(STEADY, PATIENCE)?;
 
-    let lost = Instant::now();
+    let before = Instant::now();
     match loss {
         Loss::Process => pair.hosts[holder].kill_weir()?,
         Loss::Host => pair.cut(holder)?,
     }
+    // It happened in between; who began later can't have been served by the one that is lost.
+    let lost = Instant::now();
     load.wait_for("somebody is served again", lost, PATIENCE, load::Record::is_served)?;
     // Who began while nobody was there has had an end, whichever it was.
     load.wait_until_past(Instant::now(), PATIENCE)?;
     let records = load.stop_within(PATIENCE)?;
     let served = records.iter().filter(|record| record.begun >= lost && record.is_served());
     let first = served.map(load::Record::ended).min().context("nobody was served")?;
-    let after: Vec<_> = records.iter().filter(|record| record.ended() >= lost).cloned().collect();
+    let after: Vec<_> = records.iter().filter(|record| record.ended() >= before).cloned().collect();
 
     match loss {
         Loss::Process => pair.hosts[holder].start_weir()?,
         Loss::Host => pair.mend(holder)?,
     }
     wait::until("one host has the address", PATIENCE, || pair.holder())?;
-    Ok(Seen { outage: first.duration_since(lost), failed: load::failed(&after) })
+    Ok(Seen { outage: first.duration_since(before), failed: load::failed(&after) })
 }
 
 fn milliseconds(time: Duration) -> serde_json::Value {
