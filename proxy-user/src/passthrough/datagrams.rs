@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use self::{
-    choice::{Chosen, Choice},
+    choice::{Choice, Chosen},
     drops::Dropped,
     front::{Front, Got},
     sessions::{Key, Sessions},
@@ -140,7 +140,7 @@ impl Door {
     fn take(self: &Rc<Self>, datagram: &[u8], got: Got) {
         // 1. Where did it come in? (A reload may have taken the entrypoint away a moment ago.)
         let snapshot = self.worker.snapshot();
-        let Some(entrypoint) = snapshot.entrypoint(self.at) else { return };
+        let Some(entrypoint) = snapshot.entrypoint_of_datagrams(self.at) else { return };
 
         // 2. May it come in? The gate has asked already where it stands; where it doesn't, this is the gate.
         let client = got.key.client.ip();

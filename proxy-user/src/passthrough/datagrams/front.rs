@@ -11,8 +11,8 @@ use nix::{
     cmsg_space,
     libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo},
     sys::socket::{
-        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage,
-        recvmsg, sendmsg, setsockopt, sockopt,
+        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg,
+        sendmsg, setsockopt, sockopt,
     },
 };
 use tokio::{io::Interest, net::UdpSocket};
@@ -128,8 +128,10 @@ mod tests {
             let port = socket.local_addr().unwrap().port();
             let front = Front::new(EntrypointAddr(any.parse().unwrap()), socket).unwrap();
             let asked = SocketAddr::new(asked.parse().unwrap(), port);
-            let client =
-                StdSocket::bind(SocketAddr::new(if asked.is_ipv4() { [127, 0, 0, 1].into() } else { asked.ip() }, 0));
+            let client = StdSocket::bind(SocketAddr::new(
+                if asked.is_ipv4() { [127, 0, 0, 1].into() } else { asked.ip() },
+                0,
+            ));
             let client = client.unwrap();
             client.send_to(b"question", asked).unwrap();
             front.readable().await.unwrap();
