@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     net::UdpSocket,
     sync::{Notify, watch},
@@ -146,11 +147,14 @@ impl Door {
         let client = got.key.client.ip();
         let is_listed = entrypoint.admission.admits(client);
         let is_blocked = is_listed && snapshot.blocks.refuse(client, || entrypoint.cdn.contains(client));
-        if (!is_listed || is_blocked) && !entrypoint.admission.shadow {
+        if !is_listed || is_blocked {
             let counters = &entrypoint.counters;
-            let turned_away = if is_blocked { &counters.blocked } else { &counters.not_listed };
-            turned_away.fetch_add(1, Ordering::Relaxed);
-            return;
+            if !entrypoint.admission.shadow {
+                let turned_away = if is_blocked { &counters.blocked } else { &counters.not_listed };
+                turned_away.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            counters.would_turn_away.fetch_add(1, Ordering::Relaxed);
         }
 
         // 3. Whose is it? A server that is down has nobody's any more.
@@ -264,11 +268,13 @@ impl Session {
     /// A client's datagram.
     fn send(&self, datagram: &[u8]) -> Result<(), Dropped> {
         self.last.set(Instant::now());
-        let sent = match self.socket.try_send(datagram) {
+        // Not by way of the runtime, which hasn't heard yet that a new socket can be written to. Nobody waits for that anyway.
+        let socket = SockRef::from(&self.socket);
+        let sent = match socket.send(datagram) {
             // The word that nobody listens there, about an earlier one. This one was not sent yet.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 self.refused();
-                self.socket.try_send(datagram)
+                socket.send(datagram)
             }
             sent => sent,
         };
