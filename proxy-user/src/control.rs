@@ -62,6 +62,7 @@ use crate::{
     demonstration,
     journal::{self, Kind, Note},
     kernel::addresses,
+    metrics::push,
     privileges::{self, PrivilegeFault},
 };
 
@@ -123,7 +124,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
         }
     }
 
-    let guard = Guard::new(options.force, &config.admin.bind);
+    let guard = Guard { off: options.force };
     guard.check(&config, None, Session::of_this_process()).map_err(StartFault::LockOut)?;
     let state = Arc::new(ControlState::new(source.clone(), guard, lists, privileges));
     let admin = admin::bind(&config.admin)?;
@@ -137,8 +138,9 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     state.applied(fleet.generation(), &fleet.kernel.state);
     let mut trials = Trials::at_start(&source, &state);
     let (desk, mut orders) = order::desk();
-    let _admin = admin::serve(admin, &state, &desk);
+    fleet.doors = Some(admin::serve(admin, &state, &desk));
     tokio::task::spawn_local(journal::watch::look_on(fleet.running()));
+    tokio::task::spawn_local(push::keep_pushing(state.clone()));
     tracing::info!("running on {workers} workers\n{}", summary::of(&source, &config, &fleet.kernel.state));
     notify(&[sd_notify::NotifyState::Ready]);
 
@@ -149,7 +151,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut splits = Splits::at_start(&fleet);
     let mut pulse = Pulse::as_asked();
     let mut forwarding = Forwarding::new(state.forwarding.clone());
-    let mut handovers = Handovers::default();
+    let mut handovers = Handovers::new(state.handovers.clone());
     let how = loop {
         certificates.look(&fleet.running().load().config, SystemTime::now());
         blocking.keep_up(&mut fleet).await;
@@ -196,6 +198,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             seen = reported.news() => reports::take(&seen, &fleet.running().load(), Moment::now()),
             changed = changed_addresses(&mut addresses) => {
                 forwarding.host_changed();
+                handovers.host_changed();
                 if let Err(fault) = fleet.reconcile_kernel(changed).await {
                     tracing::error!(%fault, "this host's addresses or interfaces changed, and the gate could not follow");
                     let message = "this host's addresses or interfaces changed, and the gate could not follow";
@@ -293,7 +296,7 @@ async fn reload_unguarded(
     fleet: &mut Fleet,
     files: &mut Files,
 ) -> Result<(), Refusal> {
-    reload_with(source, state, fleet, files, &Guard { off: true, ..Guard::default() }).await
+    reload_with(source, state, fleet, files, &Guard { off: true }).await
 }
 
 async fn reload_with(

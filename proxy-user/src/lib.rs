@@ -18,6 +18,7 @@ pub mod tls;
 
 // === The way of a request: identity → route → forwarding → middleware → server, or page ===
 pub mod request;
+pub mod glance;
 pub mod identity;
 pub mod https;
 pub mod routing;
@@ -56,6 +57,7 @@ pub mod dns;
 pub mod kernel;
 pub mod explain;
 pub mod journal;
+pub mod otlp;
 pub mod admin;
 pub mod metrics;
 pub mod daemon_log;

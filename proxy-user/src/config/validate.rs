@@ -9,6 +9,7 @@ mod admin;
 mod allowlists;
 mod balancing;
 mod breaking;
+mod collector;
 mod entrypoints;
 mod fetch;
 mod globals;
@@ -18,6 +19,7 @@ mod limits;
 mod log;
 mod maintenance;
 mod merge;
+mod metrics;
 mod middleware;
 mod pages;
 mod passthrough;
@@ -58,6 +60,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         log: log::log(&written, &routes, findings),
         process: process::process(&written, findings),
         tracing: tracing::tracing(&written, findings),
+        metrics: metrics::metrics(&written, findings),
         shutdown: globals::shutdown(&written, findings),
         state: globals::state(&written, findings),
         host: balancing::host(&written, findings),

@@ -175,7 +175,7 @@ impl Forwarding {
             self.host_changed = false;
             return;
         }
-        if !self.opened(&wanted.0).await {
+        if !self.opened(&wanted.0, config.kernel.max_flows).await {
             return;
         }
         self.host_changed = false;
@@ -193,12 +193,13 @@ impl Forwarding {
     }
 
     /// Whether there is something to apply to; begins to load it where there isn't.
-    async fn opened(&mut self, ports: &[ByPort]) -> bool {
+    async fn opened(&mut self, ports: &[ByPort], max_flows: u32) -> bool {
         if self.forwarder.is_some() {
             return true;
         }
         let bpffs = self.bpffs.clone();
-        let opening = self.opening.get_or_insert_with(|| spawn_blocking(move || Forwarder::open(&bpffs)));
+        let opening =
+            self.opening.get_or_insert_with(|| spawn_blocking(move || Forwarder::open(&bpffs, max_flows)));
         if !opening.is_finished() {
             return false;
         }
@@ -234,6 +235,7 @@ impl Forwarding {
             interfaces: config.kernel.interfaces.clone(),
             mode: config.kernel.mode,
             nat_ports: config.kernel.nat_ports.by_port(),
+            max_flows: config.kernel.max_flows,
             ports,
         };
         blocking(move || lock(&forwarder).apply(&desired)).await

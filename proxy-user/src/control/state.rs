@@ -15,8 +15,10 @@ use crate::{
     allowlists::Board,
     clock::Moment,
     control::{forwarding, guard::Guard, kernel_side::State, reports::Watched},
+    handover::Post,
     journal::{Kind, Note},
     maintenance::Maintenance,
+    metrics::push::Pushes,
     privileges::InForce,
     worker::{Running, crew::Crew},
 };
@@ -43,6 +45,10 @@ pub struct ControlState {
     pub privileges: InForce,
     /// What the kernel carries by port.
     pub forwarding: Arc<forwarding::Board>,
+    /// What became of metrics that are pushed.
+    pub pushes: Pushes,
+    /// Who hands connections to the kernel that came in by name.
+    pub handovers: Post,
     draining: AtomicBool,
     running: OnceLock<(Running, Arc<Crew>)>,
     changing: Mutex<Changing>,
@@ -86,6 +92,8 @@ impl ControlState {
             maintenance: Arc::default(),
             privileges,
             forwarding: Arc::default(),
+            pushes: Pushes::default(),
+            handovers: Post::default(),
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             changing: Mutex::new(Changing {

@@ -125,7 +125,7 @@ pub async fn deliver_or_return(
         ServerProtocol::Auto => service.tls.is_some(),
     };
     let most = (repeatable || may_be_refused).then_some(service.retry.buffer);
-    let delivery = Delivery {
+    let mut delivery = Delivery {
         means,
         service,
         head,
@@ -146,7 +146,7 @@ pub async fn deliver_or_return(
 }
 
 impl<'a> Delivery<'a> {
-    async fn run(mut self, unspent: &mut Option<RequestBody>) -> Result<Answer, Undelivered> {
+    async fn run(&mut self, unspent: &mut Option<RequestBody>) -> Result<Answer, Undelivered> {
         let mut fault = None;
         let mut elsewhere = true;
         // What a server answered that another may better.
@@ -373,7 +373,8 @@ impl<'a> Delivery<'a> {
             });
             exchange.server = Some(server);
         }
-        self.service.counters.answered(answer.at.duration_since(self.began), answer.head.status);
+        let trace = exchange.trace.as_ref().and_then(|trace| trace.sampled_id());
+        self.service.counters.answered(answer.at.duration_since(self.began), answer.head.status, trace);
     }
 }
 

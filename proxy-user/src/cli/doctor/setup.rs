@@ -131,7 +131,7 @@ fn ports(config: &Config) -> Vec<Finding> {
                 true => UdpSocket::bind(address).map(drop),
                 false => TcpListener::bind(address).map(drop),
             };
-            let port = format!("port {address}{}", if datagrams { " over UDP" } else { "" });
+            let port = format!("port {address}");
             match bound {
                 Ok(()) => Finding::well(port, "free"),
                 Err(error) if floating && error.kind() == io::ErrorKind::AddrNotAvailable => {
@@ -145,7 +145,7 @@ fn ports(config: &Config) -> Vec<Finding> {
 
 fn remedy(error: &io::Error, address: SocketAddr) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => format!("`ss -ltnp 'sport = :{}'` says who has it", address.port()),
+        io::ErrorKind::AddrInUse => format!("`ss -lntup 'sport = :{}'` says who has it", address.port()),
         io::ErrorKind::PermissionDenied => "ports under 1024 take root or CAP_NET_BIND_SERVICE".into(),
         io::ErrorKind::AddrNotAvailable => "`ip address` lists the addresses that this host has".into(),
         _ => "another address in the entrypoint's `bind`".into(),

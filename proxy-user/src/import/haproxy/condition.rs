@@ -24,6 +24,10 @@ pub(super) enum About {
     Path,
     Method,
     Client,
+    /// The name in TLS's hello.
+    Sni,
+    /// That there is such a hello, of whatever name.
+    Hello,
     /// Whether it came over TLS.
     Tls,
     Header(String),
@@ -121,7 +125,9 @@ fn test(words: &[&str]) -> Option<Test> {
         None => (fetch, ""),
     };
     let (base, suffix) = match name.rsplit_once('_') {
-        Some((base @ ("hdr" | "path" | "base" | "url"), suffix)) => (base, suffix),
+        Some((base @ ("hdr" | "path" | "base" | "url" | "req.ssl_sni" | "req_ssl_sni"), suffix)) => {
+            (base, suffix)
+        }
         _ => (name, ""),
     };
     let how = method.unwrap_or(suffix);
@@ -134,6 +140,8 @@ fn test(words: &[&str]) -> Option<Test> {
         ("method", "") => About::Method,
         ("src", "") => About::Client,
         ("ssl_fc", "") => About::Tls,
+        ("req.ssl_sni" | "req_ssl_sni", "") => About::Sni,
+        ("req.ssl_hello_type" | "req_ssl_hello_type" | "req.ssl_sni_present", "") => About::Hello,
         ("hdr" | "req.hdr", header) if !header.is_empty() && !header.contains(',') => {
             About::Header(header.to_owned())
         }
@@ -169,11 +177,17 @@ fn value(about: &About, how: &str, text: &str, ignore_case: bool) -> Option<Valu
             "end" => Some(pattern(format!(".*{}", literal(text)))),
             "sub" => Some(pattern(format!(".*{}.*", literal(text)))),
             "str" | "" => Some(pattern(literal(text))),
-            "reg" => Some(pattern(within(text))),
+            "reg" => Some(pattern(convert::within(text))),
             _ => None,
         },
         About::Method if exact => Some(text.to_ascii_uppercase().into()),
         About::Client if matches!(how, "" | "ip") => convert::prefix(text).map(Value::from),
+        About::Sni => match how {
+            "" | "str" => convert::host(text).map(Value::from),
+            "end" if text.starts_with('.') => convert::host(&format!("*{text}")).map(Value::from),
+            _ => None,
+        },
+        About::Hello => Some(text.into()),
         About::Tls => None,
         About::Header(_) => match how {
             "" | "str" if !ignore_case => Some(text.into()),
@@ -181,7 +195,7 @@ fn value(about: &About, how: &str, text: &str, ignore_case: bool) -> Option<Valu
             "beg" => Some(pattern(format!("{}.*", literal(text)))),
             "end" => Some(pattern(format!(".*{}", literal(text)))),
             "sub" => Some(pattern(format!(".*{}.*", literal(text)))),
-            "reg" => Some(pattern(within(text))),
+            "reg" => Some(pattern(convert::within(text))),
             _ => None,
         },
         About::Method | About::Client => None,
@@ -196,18 +210,9 @@ fn anywhere(how: &str, text: &str) -> Value {
         "end" => format!(".*{literal}"),
         "sub" => format!(".*{literal}.*"),
         "dom" => format!("(?:.*\\.)?{}(?:\\..*)?", regex::escape(text.trim_matches('.'))),
-        _ => within(text),
+        _ => convert::within(text),
     };
     table_of([("regex", pattern.into())]).into()
-}
-
-/// A pattern that may match anywhere, as one of the whole.
-fn within(pattern: &str) -> String {
-    let front = if pattern.starts_with('^') { "" } else { ".*" };
-    let ended = pattern.ends_with('$') && !pattern.ends_with("\\$");
-    let middle = pattern.strip_prefix('^').unwrap_or(pattern);
-    let middle = if ended { &middle[..middle.len() - 1] } else { middle };
-    format!("{front}(?:{middle}){}", if ended { "" } else { ".*" })
 }
 
 #[cfg(test)]

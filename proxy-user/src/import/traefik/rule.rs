@@ -31,6 +31,28 @@ pub(super) fn routes(text: &str) -> Result<Vec<Conditions>, String> {
     alternatives.iter().map(|asks| conditions(asks)).collect()
 }
 
+/// The names of a rule of TCP: ``HostSNI(`a`) || HostSNI(`b`)``. An error is why it can't be done.
+pub(super) fn names(text: &str) -> Result<Vec<String>, String> {
+    let mut reader = Reader { rest: text };
+    let rule = reader.any(0)?;
+    reader.skip();
+    let alternatives = alternatives(&rule, false)?;
+    if !reader.rest.is_empty() || alternatives.is_empty() {
+        return Err("the rule isn't understood".into());
+    }
+    let mut names = Vec::new();
+    for asks in &alternatives {
+        match asks.as_slice() {
+            [(false, "HostSNI", asked)] if !asked.is_empty() => names.extend(asked.iter().cloned()),
+            _ => {
+                return Err("a connection that isn't decrypted is asked for the name in its hello (HostSNI), and for nothing else".into());
+            }
+        }
+    }
+    names.dedup();
+    Ok(names)
+}
+
 struct Reader<'a> {
     rest: &'a str,
 }
@@ -179,7 +201,7 @@ fn ask(name: &str, arguments: &[String]) -> Result<(&'static str, Value), String
     };
     let pair = |regex: bool| -> Result<Value, String> {
         let [field, value] = arguments else { return Err(unknown()) };
-        let value = if regex { pattern(&within(value)) } else { value.as_str().into() };
+        let value = if regex { pattern(&convert::within(value)) } else { value.as_str().into() };
         Ok(table_of([(field.as_str(), value)]).into())
     };
     Ok(match name {
@@ -187,7 +209,9 @@ fn ask(name: &str, arguments: &[String]) -> Result<(&'static str, Value), String
         // Version 2 wrote `{name:pattern}` in it.
         "HostRegexp" => (
             "host",
-            list(&|text| (!text.contains('{') || text.contains('^')).then(|| pattern(&within(text))))?,
+            list(&|text| {
+                (!text.contains('{') || text.contains('^')).then(|| pattern(&convert::within(text)))
+            })?,
         ),
         "Path" => ("path", list(&|text| Some(table_of([("exact", text.as_str().into())]).into()))?),
         "PathPrefix" => (
@@ -197,7 +221,7 @@ fn ask(name: &str, arguments: &[String]) -> Result<(&'static str, Value), String
                 None => text.starts_with('/').then(|| pattern(&format!("{}.*", regex::escape(text)))),
             })?,
         ),
-        "PathRegexp" => ("path", list(&|text| Some(pattern(&within(text))))?),
+        "PathRegexp" => ("path", list(&|text| Some(pattern(&convert::within(text))))?),
         "Method" => ("method", list(&|text| Some(text.to_ascii_uppercase().into()))?),
         "ClientIP" => ("client", list(&|text| convert::prefix(text).map(Value::from))?),
         "Header" | "Headers" => ("header", pair(false)?),
@@ -212,15 +236,6 @@ fn ask(name: &str, arguments: &[String]) -> Result<(&'static str, Value), String
         "QueryRegexp" => ("query", pair(true)?),
         _ => return Err(unknown()),
     })
-}
-
-/// A pattern that may match anywhere, as one of the whole.
-fn within(pattern: &str) -> String {
-    let front = if pattern.starts_with('^') { "" } else { ".*" };
-    let ended = pattern.ends_with('$') && !pattern.ends_with("\\$");
-    let middle = pattern.strip_prefix('^').unwrap_or(pattern);
-    let middle = if ended { &middle[..middle.len() - 1] } else { middle };
-    format!("{front}(?:{middle}){}", if ended { "" } else { ".*" })
 }
 
 #[cfg(test)]
@@ -251,6 +266,23 @@ mod tests {
             ("Header(`X-A`, `1`) && Header(`X-B`, `2`)", "{ header = { X-A = \"1\", X-B = \"2\" } }"),
         ] {
             assert_eq!(read(rule).as_deref(), Ok(expected), "{rule}");
+        }
+    }
+
+    #[test]
+    fn a_rule_of_tcp_is_names() {
+        assert_eq!(names("HostSNI(`*`)"), Ok(vec!["*".to_owned()]));
+        let two = names("HostSNI(`a.example`) || HostSNI(`b.example`, `c.example`)").unwrap();
+        assert_eq!(two, ["a.example", "b.example", "c.example"]);
+        for odd in [
+            "",
+            "Host(`a`)",
+            "!HostSNI(`a`)",
+            "HostSNI(`a`) && ClientIP(`10.0.0.0/8`)",
+            "HostSNI()",
+            "HostSNI(`a`) x",
+        ] {
+            assert!(names(odd).is_err(), "{odd}");
         }
     }
 
