@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod attach;
+mod ended;
 pub mod flows;
 mod host;
 mod maps;
@@ -32,6 +33,7 @@ pub mod status;
 mod sweep;
 mod written;
 
+pub use ended::Ended;
 pub use flows::{FlowStatus, Wish};
 pub use host::ports_taken;
 pub use status::{ForwardStatus, ServerFigures, ServiceFigures};
@@ -170,11 +172,14 @@ impl Forwarder {
         Ok(applied)
     }
 
-    /// Removes flows that are over, and gives slots back that nothing refers to. Says what is left.
-    pub fn sweep(&mut self) -> Result<Swept, KernelFault> {
-        self.swept = sweep::sweep(&mut self.maps, &mut self.written, &mut self.held)?;
+    /// Removes flows that are over, and gives slots back that nothing refers to. Says what is left, and with `tell` what was
+    /// removed.
+    pub fn sweep(&mut self, tell: bool) -> Result<Swept, KernelFault> {
+        let mut swept = sweep::sweep(&mut self.maps, &mut self.written, &mut self.held, tell)?;
+        let ended = std::mem::take(&mut swept.ended);
+        self.swept = swept.clone();
         self.reset_clients_of_the_dead()?;
-        Ok(self.swept.clone())
+        Ok(Swept { ended, ..swept })
     }
 
     /// A table can't be made larger, and to make another one would break the flows that are in it.
