@@ -16,6 +16,7 @@ mod middleware;
 mod page;
 mod passthrough;
 mod pool;
+mod provider;
 mod retry;
 mod route;
 mod tls;
@@ -31,7 +32,9 @@ use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
 
 pub use acme::{Acme, AcmeChallenge};
 pub use admin::{Admin, AdminAddr, AdminTls};
-pub use balancing::{BalanceWay, Balancing, Dns, HashKey, Host, SameSite, Secret, Server, ServerAt, Sticky};
+pub use balancing::{
+    BalanceWay, Balancing, Dns, Found, HashKey, Host, SameSite, Secret, Server, ServerAt, Sticky,
+};
 pub use carried::CarriedRoute;
 pub use health::{Ask, BodyMatch, Breaker, DrainOn, Eject, HealthCheck, HttpCheck, Slow, Step};
 pub use middleware::{
@@ -40,6 +43,7 @@ pub use middleware::{
 };
 pub use passthrough::{Carries, NatPorts, Offload, SourceAddress};
 pub use pool::Pool;
+pub use provider::{Consul, Directory, HttpSource, Provider, ProviderSource};
 pub use retry::{Hedge, HedgeAfter, Retry};
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 pub use tls::{
@@ -69,6 +73,8 @@ pub struct Config {
     pub metrics: Option<Metrics>,
     pub shutdown: Shutdown,
     pub state: StateFolder,
+    /// In the order in which their documents come.
+    pub providers: Vec<Provider>,
     pub host: Host,
     pub dns: Dns,
     pub acme: Option<Acme>,

@@ -17,6 +17,7 @@ mod passthrough;
 mod pattern;
 mod pool;
 mod process;
+mod provider;
 mod retry;
 mod route;
 mod tls;
@@ -47,6 +48,7 @@ pub use passthrough::{Offload, Protocol, Source};
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
 pub use pool::Pool;
 pub use process::Process;
+pub use provider::{Provider, ProviderKind};
 pub use retry::{Hedge, Retry};
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
@@ -85,6 +87,9 @@ pub struct Written {
     pub shutdown: Option<At<Shutdown>>,
     /// What must outlive the daemon: the last good state of lists that are fetched.
     pub state: Option<At<State>>,
+    /// Where further configuration comes from, beside this file or folder. `docs/providers.md` tells of them.
+    #[serde(default)]
+    pub provider: BTreeMap<Name, At<Provider>>,
     /// This host itself.
     pub host: Option<At<Host>>,
     /// How names of servers are resolved. `docs/balancing.md` tells of them.
@@ -352,8 +357,9 @@ pub struct ClientIp {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
-    /// The servers: `ADDRESS:PORT`, or `NAME:PORT` for all addresses that DNS has for the name; or tables that say more of
-    /// them. `docs/balancing.md` tells how work is spread over them.
+    /// The servers: `ADDRESS:PORT`, or `NAME:PORT` for all addresses that DNS has for the name, or `srv:SERVICE` for all
+    /// servers that it has for the service; or tables that say more of them. `docs/balancing.md` tells how work is spread
+    /// over them.
     #[schemars(example = ["10.0.0.11:8080", "10.0.0.12:8080"])]
     pub servers: Option<Servers>,
     /// How it is decided which server gets a request.

@@ -30,7 +30,7 @@ use crate::{
     health::{Status, probe::Target, watcher::Watcher},
     kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
     listen::{self, ListenFault, Listener, Manner, Transport},
-    proxy_protocol,
+    providers, proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
     tls::server::ServerTls,
     worker::{Longest, Running, WorkerHandle, crew::Crew},
@@ -69,6 +69,7 @@ pub struct Fleet {
     pub names: dns::keeper::Keeper,
     /// Where the admin API is served; nowhere until the fleet has started.
     pub doors: Option<Doors>,
+    pub providers: providers::keeper::Keeper,
 }
 
 type WatcherKey = (Arc<str>, ServerAddr);
@@ -148,6 +149,7 @@ impl Fleet {
             acme,
             names,
             doors: None,
+            providers: providers::keeper::Keeper::new(state.providers.clone()),
         };
         let snapshot = fleet.running.load_full();
         fleet.watch_new_servers(&snapshot).await;
@@ -170,6 +172,7 @@ impl Fleet {
         }
         self.keeper.follow(&config);
         self.acme.follow(&config);
+        self.providers.follow(&config);
         Ok(())
     }
 
