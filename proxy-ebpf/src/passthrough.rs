@@ -83,6 +83,8 @@ struct Room {
     mtu: u32,
     /// The timestamp of the SYN that begins a flow. 0: it has none.
     time: u32,
+    /// How many ports were tried for it.
+    tried: u32,
 }
 
 /// Sends a packet on, or says why not. Gives what the hook is to be told.

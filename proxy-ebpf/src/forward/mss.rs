@@ -20,8 +20,7 @@ pub struct Found {
 #[inline(always)]
 pub fn find(options: &[u8; options::ROOM], length: usize) -> Option<Found> {
     let at = options::find(options, length, KIND, SIZE)?;
-    let byte = |behind: usize| options[(at + behind) & options::MASK];
-    Some(Found { at, value: u16::from_be_bytes([byte(0), byte(1)]) })
+    Some(Found { at, value: u16::from_be_bytes(options::value(options, at)) })
 }
 
 /// How much an interface carries of a segment.

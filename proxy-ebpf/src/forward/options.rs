@@ -5,7 +5,7 @@ use crate::verifier::forgotten;
 /// As many bytes of options as there can be, rounded up so that an index into them can be cut off.
 pub const ROOM: usize = 64;
 /// What cuts it off.
-pub const MASK: usize = ROOM - 1;
+const MASK: usize = ROOM - 1;
 /// As many as there can be.
 pub const LONGEST: usize = 40;
 /// Each of them is looked at no more often than this.
@@ -51,9 +51,25 @@ pub fn find(options: &[u8; ROOM], length: usize, wanted: u8, wanted_size: u8) ->
 #[inline(always)]
 #[must_use]
 pub fn time(options: &[u8; ROOM], length: usize) -> u32 {
-    let Some(at) = find(options, length, TIME, TIME_SIZE) else { return 0 };
-    let byte = |behind: usize| options[(at + behind) & MASK];
-    u32::from_be_bytes([byte(0), byte(1), byte(2), byte(3)])
+    match find(options, length, TIME, TIME_SIZE) {
+        Some(at) => u32::from_be_bytes(value(options, at)),
+        None => 0,
+    }
+}
+
+/// The bytes from there on. That they are within the options is shown to the verifier of Linux 6.1 here: the compiler, which knows where
+/// an option can be, would leave the bounds out.
+#[inline(always)]
+#[must_use]
+pub fn value<const BYTES: usize>(options: &[u8; ROOM], at: usize) -> [u8; BYTES] {
+    let at = usize::from(forgotten(at as u16));
+    let mut value = [0; BYTES];
+    let mut behind = 0;
+    while behind < BYTES {
+        value[behind] = options[(at + behind) & MASK];
+        behind += 1;
+    }
+    value
 }
 
 #[cfg(test)]

@@ -10,7 +10,11 @@ use proxy_ebpf::forward::{
     too_big,
 };
 
-use super::{maps::room, route::mtu, skb::Skb};
+use super::{
+    maps::{Options, options_room, room},
+    route::mtu,
+    skb::Skb,
+};
 
 /// Of a TCP header, in bytes; and of the option.
 const SHORTEST: usize = 20;
@@ -105,9 +109,8 @@ fn send_back(mut skb: Skb) -> Result<i32, Refused> {
 /// Has a SYN ask for no longer segments than the interfaces of its way carry, and than the operator wants (0: any).
 #[inline(never)]
 pub fn lower_mss(skb: Skb, packet: &Packet, interface: u32, longest: u16) {
-    let mut room = [0; options::ROOM];
-    let Some(length) = options_of(skb, packet, &mut room) else { return };
-    let Some(found) = mss::find(&room, length) else { return };
+    let Some((options, length)) = options_of(skb, packet) else { return };
+    let Some(found) = mss::find(options, length) else { return };
     let (_, goes_by) = mtu(skb, interface);
     let (_, came_by) = mtu(skb, 0);
     let carried = |mtu| if mtu == 0 { u16::MAX } else { mss::carried(mtu, packet.is_v6) };
@@ -127,20 +130,21 @@ pub fn lower_mss(skb: Skb, packet: &Packet, interface: u32, longest: u16) {
 /// When a segment's sender says that it sent it; 0 where it doesn't.
 #[inline(never)]
 pub fn time(skb: Skb, packet: &Packet) -> u32 {
-    let mut room = [0; options::ROOM];
-    match options_of(skb, packet, &mut room) {
-        Some(length) => options::time(&room, length),
+    match options_of(skb, packet) {
+        Some((options, length)) => options::time(options, length),
         None => 0,
     }
 }
 
-/// Copies a segment's options. Gives how long they are; `None`: there are none.
+/// Copies a segment's options to where they can be looked at. Gives how long they are; `None`: there are none.
 #[inline(always)]
-fn options_of(skb: Skb, packet: &Packet, room: &mut [u8; options::ROOM]) -> Option<usize> {
-    let options = packet.transport + SHORTEST;
-    let length = (packet.headers + NETWORK).saturating_sub(options);
+fn options_of(skb: Skb, packet: &Packet) -> Option<(&'static Options, usize)> {
+    let at = packet.transport + SHORTEST;
+    let length = (packet.headers + NETWORK).saturating_sub(at);
     if length < OPTION || length > options::LONGEST {
         return None;
     }
-    skb.load_part(options, room, length).ok().map(|()| length)
+    let options = options_room()?;
+    skb.load_part(at, options, length).ok()?;
+    Some((options, length))
 }

@@ -4,7 +4,7 @@ use core::ptr;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use proxy_common::{
-    flow::{Flow, HALF_MADE, Origin, State},
+    flow::{Flow, FlowKey, HALF_MADE, Origin, State},
     forward::{Lookup, NONE, ServerState, Service, Settings, StopReason, hash, service},
 };
 use proxy_ebpf::{
@@ -89,8 +89,8 @@ pub fn open(room: &mut Room, service: &Service, settings: &Settings, now: u64) -
     room.origin = Origin { flow: room.packet.key, since: now };
 
     // 4. Its port. The entry of its replies comes first: they may be faster than we are.
-    let taken =
-        if keeps_source { take(room, settings, now, 0) } else { take_port(room, settings, slot, now) };
+    room.tried = 0;
+    let taken = if keeps_source { take(room, settings, now) } else { take_port(room, settings, slot, now) };
     if let Some(reason) = taken {
         return Some(reason);
     }
@@ -135,6 +135,7 @@ fn take_port(room: &mut Room, settings: &Settings, slot: u16, now: u64) -> Optio
     // About the golden section of the range: wherever flows lie close together, the next try is somewhere else.
     let stride = (ports * 40_503) >> 16;
     for tried in 0..TRIED {
+        room.tried = tried;
         if ports == 0 {
             break;
         }
@@ -142,7 +143,7 @@ fn take_port(room: &mut Room, settings: &Settings, slot: u16, now: u64) -> Optio
         at = at.wrapping_add(stride | 1);
         room.flow.source_port = port;
         room.replies.destination_port = port;
-        match take(room, settings, now, tried) {
+        match take(room, settings, now) {
             Some(StopReason::NoPort) => {}
             taken => return taken,
         }
@@ -152,7 +153,7 @@ fn take_port(room: &mut Room, settings: &Settings, slot: u16, now: u64) -> Optio
 
 /// Takes a port, if it is free, or after so many tries may be had all the same. `None`: it is ours.
 #[inline(never)]
-fn take(room: &mut Room, settings: &Settings, now: u64, tried: u32) -> Option<StopReason> {
+fn take(room: &mut Room, settings: &Settings, now: u64) -> Option<StopReason> {
     // 1. Free?
     match FORWARD_REPLIES.insert(&room.replies, &room.origin, BPF_NOEXIST.into()) {
         Ok(()) => return None,
@@ -164,7 +165,7 @@ fn take(room: &mut Room, settings: &Settings, now: u64, tried: u32) -> Option<St
     let Some(origin) = FORWARD_REPLIES.get_ptr(&room.replies) else { return Some(StopReason::NoPort) };
     // SAFETY: an element of a map, which nobody writes to once it is there.
     let since = unsafe {
-        room.other = (*origin).flow;
+        copy(&raw const (*origin).flow, &raw mut room.other);
         (*origin).since
     };
     let mut is_whole = false;
@@ -173,8 +174,8 @@ fn take(room: &mut Room, settings: &Settings, now: u64, tried: u32) -> Option<St
         let flow = unsafe { &*flow };
         is_whole = is_reply(flow, &room.replies);
         let may_be_had = flow.is_over(&settings.timeouts, now)
-            || (tried >= FOLLOWS_FROM && flow.may_be_followed(&room.packet.segment, room.time, now))
-            || (tried >= GIVES_WAY_FROM && flow.gives_way(now));
+            || (room.tried >= FOLLOWS_FROM && flow.may_be_followed(&room.packet.segment, room.time, now))
+            || (room.tried >= GIVES_WAY_FROM && flow.gives_way(now));
         if is_whole && !may_be_had {
             return Some(StopReason::NoPort);
         }
@@ -194,5 +195,19 @@ fn take(room: &mut Room, settings: &Settings, now: u64, tried: u32) -> Option<St
         Ok(()) => None,
         Err(EXISTS) => Some(StopReason::NoPort),
         Err(_) => Some(StopReason::TableFull),
+    }
+}
+
+/// Word by word: the compiler would call a function, which needs a stack of its own, and Linux 6.1 counts 32 bytes for each.
+///
+/// # Safety
+/// `from` must be readable and `to` writable, as a key is.
+#[inline(always)]
+unsafe fn copy(from: *const FlowKey, to: *mut FlowKey) {
+    const WORDS: usize = size_of::<FlowKey>() / size_of::<u64>();
+    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
+    for word in 0..WORDS {
+        // SAFETY: within a key, which is made of so many words and aligned to them.
+        unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use nix::libc;
 
 use crate::{
-    config::model::{EntrypointId, Offload, ServiceId},
+    config::model::{EntrypointId, MadeOf, Offload, ServiceId},
     handover::headers,
     snapshot::Snapshot,
     worker::Longest,
@@ -41,7 +41,7 @@ fn gather(snapshot: &Snapshot, id: ServiceId, servers: &mut Vec<SocketAddr>) {
     if written.offload == Offload::SpliceKernel {
         servers.extend(snapshot.services[id.0].servers.iter().map(|server| server.addr.0));
     }
-    for part in written.made_of.iter().flat_map(|made_of| made_of.parts()) {
+    for part in written.made_of.iter().flat_map(MadeOf::parts) {
         gather(snapshot, part, servers);
     }
 }
