@@ -51,6 +51,8 @@ pub mod control;
 pub mod privileges;
 pub mod import;
 pub mod state_file;
+pub mod fetch;
+pub mod providers;
 pub mod allowlists;
 pub mod acme;
 pub mod dns;

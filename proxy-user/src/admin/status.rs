@@ -13,6 +13,7 @@ pub mod kernel;
 pub mod logs;
 pub mod maintenance;
 pub mod overview;
+pub mod providers;
 pub mod routes;
 pub mod servers;
 pub mod services;
@@ -54,6 +55,9 @@ pub struct StatusDocument {
     /// Counts up with each configuration that was taken over.
     pub generation: u64,
     pub configuration: ConfigurationStatus,
+    /// Where further configuration comes from, in the order in which it counts.
+    #[serde(default)]
+    pub providers: Vec<providers::ProviderStatus>,
     pub gate: GateStatus,
     /// As whom the daemon runs, and what it may do.
     #[serde(default)]
@@ -176,7 +180,8 @@ pub struct EntrypointStatus {
     /// Requests that a page answered, by its reason (docs/pages.md).
     #[serde(default)]
     pub pages: BTreeMap<String, u64>,
-    /// Connections that came to no route that carries them, or told no name, by reason (docs/passthrough.md).
+    /// Connections that came to no route that carries them, or told no name, and datagrams that the daemon did not carry on, by
+    /// reason (docs/passthrough.md).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub not_carried: BTreeMap<String, u64>,
 }
@@ -229,6 +234,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         configuration: configuration(state),
         gate: gate(state.kernel()),
         privileges: state.privileges.report(),
+        providers: providers::of(state, &snapshot),
         workers: state.loads(),
         server_watch: services::watched(state.watched()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
@@ -362,7 +368,7 @@ fn entrypoints(snapshot: &Snapshot, kernel: Option<&KernelStatus>) -> Vec<Entryp
                 refused
             },
             pages: entrypoint.counters.pages.counted(),
-            not_carried: entrypoint.counters.hellos.counted(),
+            not_carried: entrypoint.counters.not_carried(),
         })
         .collect()
 }

@@ -40,6 +40,7 @@ pub const PANIC: &str = "0%";
 pub const UNACKNOWLEDGED: &str = "30s";
 pub const CGROUP: &str = "auto";
 pub const NAT_PORTS: &str = "20000-29999";
+pub const MAX_FLOWS: u32 = 262_144;
 pub const CONNECT: &str = "300ms";
 pub const FIRST_BYTE: &str = "60s";
 pub const PASSTHROUGH_IDLE: &str = "1h";
@@ -78,6 +79,12 @@ pub const JUDGE_MARGIN_ERRORS: &str = "0.5%";
 pub const JUDGE_MARGIN_LATENCY: &str = "20%";
 pub const JUDGE_CONFIDENCE: &str = "95%";
 pub const JUDGE_MIN_SAMPLES: u32 = 100;
+
+pub const PROVIDER_ORDER: u32 = 100;
+pub const PROVIDER_REREAD: &str = "1m";
+pub const PROVIDER_EVERY: &str = "30s";
+pub const PROVIDER_TIMEOUT: &str = "15s";
+pub const PROVIDER_PREFIX: &str = "/weir/";
 
 pub const REALM: &str = "restricted";
 pub const FORWARD_AUTH_TIMEOUT: &str = "5s";

@@ -6,6 +6,7 @@
 mod balancing;
 mod carried;
 mod pages;
+mod providers;
 mod health;
 mod log;
 mod retry;
@@ -134,6 +135,7 @@ pub(super) fn things(config: &Config) -> Things {
         metrics,
         shutdown: Shutdown { grace },
         state: StateFolder { dir },
+        providers: sources,
         host,
         dns,
         acme,
@@ -176,6 +178,9 @@ pub(super) fn things(config: &Config) -> Things {
     if let Some(acme) = acme {
         things.insert(("acme", String::new()), self::acme(acme));
     }
+    for one in sources {
+        things.insert(("provider", one.name.to_string()), self::providers::provider(one));
+    }
     for one in allowlists {
         things.insert(("allowlist", one.name.to_string()), allowlist(one));
     }
@@ -203,7 +208,7 @@ pub(super) fn things(config: &Config) -> Things {
     things
 }
 
-fn kernel(Kernel { interfaces, mode, bpffs, cgroup, nat_ports }: &Kernel) -> Keys {
+fn kernel(Kernel { interfaces, mode, bpffs, cgroup, nat_ports, max_flows }: &Kernel) -> Keys {
     let mode = match mode {
         KernelMode::Auto => "auto",
         KernelMode::Xdp => "xdp",
@@ -221,6 +226,7 @@ fn kernel(Kernel { interfaces, mode, bpffs, cgroup, nat_ports }: &Kernel) -> Key
         ("bpffs", bpffs.display().to_string()),
         ("cgroup", cgroup),
         ("nat_ports", nat_ports.to_string()),
+        ("max_flows", max_flows.to_string()),
     ]
     .into()
 }
@@ -265,6 +271,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
     let Entrypoint {
         name: _,
         bind,
+        floating,
         carries,
         allow,
         shadow,
@@ -282,6 +289,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
     let lists = |ids: &[AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
     let mut keys = Keys::from([("bind", joined(bind)), ("protocol", carries.name().to_owned())]);
     keys.insert("allow", if allow.is_empty() { "everybody".to_owned() } else { lists(allow) });
+    keys.insert("floating", floating.to_string());
     keys.insert("shadow", shadow.to_string());
     if let Some(SourceLimit { packets, connections, cdn }) = source_limit {
         let rate =

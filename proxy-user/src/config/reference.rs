@@ -39,6 +39,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("metrics", "[metrics]"),
     ("shutdown", "[shutdown]"),
     ("state", "[state]"),
+    ("provider", "[provider.NAME]"),
     ("host", "[host]"),
     ("dns", "[dns]"),
     ("acme", "[acme]"),

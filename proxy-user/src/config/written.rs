@@ -17,6 +17,7 @@ mod passthrough;
 mod pattern;
 mod pool;
 mod process;
+mod provider;
 mod retry;
 mod route;
 mod tls;
@@ -47,6 +48,7 @@ pub use passthrough::{Offload, Protocol, Source};
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
 pub use pool::Pool;
 pub use process::Process;
+pub use provider::{Provider, ProviderKind};
 pub use retry::{Hedge, Retry};
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
@@ -85,6 +87,9 @@ pub struct Written {
     pub shutdown: Option<At<Shutdown>>,
     /// What must outlive the daemon: the last good state of lists that are fetched.
     pub state: Option<At<State>>,
+    /// Where further configuration comes from, beside this file or folder. `docs/providers.md` tells of them.
+    #[serde(default)]
+    pub provider: BTreeMap<Name, At<Provider>>,
     /// This host itself.
     pub host: Option<At<Host>>,
     /// How names of servers are resolved. `docs/balancing.md` tells of them.
@@ -147,6 +152,12 @@ pub struct Kernel {
     /// (`offload = "splice-kernel"`), the rest for passthrough by port.
     #[schemars(extend("default" = default::NAT_PORTS), example = "10000-31999")]
     pub nat_ports: Option<At<String>>,
+    /// How many flows the kernel carries at a time by port (passthrough), 1024 to 4194304. One that its server closed first counts for a
+    /// minute longer. A flow takes about half a kilobyte of the kernel's memory while it is there, and each that there could be
+    /// 32 bytes. The table is made once: where it is there in another size, it keeps that, and the log says so, until
+    /// `weir kernel unload` has removed it (which ends all flows).
+    #[schemars(range(min = 1024, max = 4_194_304), extend("default" = default::MAX_FLOWS))]
+    pub max_flows: Option<At<i64>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -224,6 +235,10 @@ pub struct Entrypoint {
     /// Addresses to listen on, as `ADDRESS:PORT`; `0.0.0.0` and `[::]` are all addresses of their family.
     #[schemars(required, example = ["0.0.0.0:443", "[::]:443"])]
     pub bind: Option<List>,
+    /// Listens also on addresses of `bind` that this host doesn't have yet: something else (keepalived, say) brings them and
+    /// takes them away. Without it, an address that isn't the host's is a fault. `docs/pairs.md` tells of it.
+    #[schemars(extend("default" = false))]
+    pub floating: Option<At<bool>>,
     /// What is carried here. `tcp` and `udp` entrypoints take passthrough routes only, and neither `tls` nor any setting of
     /// HTTP: who may come in is all that is said of them. `docs/passthrough.md` tells of them.
     #[schemars(extend("default" = "http"))]
@@ -342,8 +357,9 @@ pub struct ClientIp {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
-    /// The servers: `ADDRESS:PORT`, or `NAME:PORT` for all addresses that DNS has for the name; or tables that say more of
-    /// them. `docs/balancing.md` tells how work is spread over them.
+    /// The servers: `ADDRESS:PORT`, or `NAME:PORT` for all addresses that DNS has for the name, or `srv:SERVICE` for all
+    /// servers that it has for the service; or tables that say more of them. `docs/balancing.md` tells how work is spread
+    /// over them.
     #[schemars(example = ["10.0.0.11:8080", "10.0.0.12:8080"])]
     pub servers: Option<Servers>,
     /// How it is decided which server gets a request.

@@ -20,7 +20,7 @@ use crate::{
     admin::{AdminFault, Doors},
     allowlists::keeper::Keeper,
     blocklist::Blocks,
-    config::model::{Carries, Config, HealthCheck, ServerProtocol},
+    config::model::{Config, HealthCheck, ServerProtocol},
     control::{
         kernel_side::{KernelSide, State},
         state::ControlState,
@@ -29,11 +29,11 @@ use crate::{
     drain::Drains,
     health::{Status, probe::Target, watcher::Watcher},
     kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
-    listen::{self, ListenFault, Listener, Transport},
-    proxy_protocol,
+    listen::{self, ListenFault, Listener, Manner, Transport},
+    providers, proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
     tls::server::ServerTls,
-    worker::{Running, WorkerHandle, crew::Crew},
+    worker::{Longest, Running, WorkerHandle, crew::Crew},
 };
 
 /// New servers are waited for no longer than this: the first probes of servers that hang must not hold up the rest.
@@ -69,6 +69,7 @@ pub struct Fleet {
     pub names: dns::keeper::Keeper,
     /// Where the admin API is served; nowhere until the fleet has started.
     pub doors: Option<Doors>,
+    pub providers: providers::keeper::Keeper,
 }
 
 type WatcherKey = (Arc<str>, ServerAddr);
@@ -128,7 +129,10 @@ impl Fleet {
         state.runs(running.clone(), crew.clone());
         let handles = (0..)
             .zip(doors)
-            .map(|(number, door)| WorkerHandle::start(number, running.clone(), crew.clone(), door))
+            .map(|(number, door)| {
+                let handovers = state.handovers.clone();
+                WorkerHandle::start(number, running.clone(), crew.clone(), handovers, door)
+            })
             .collect::<io::Result<Vec<_>>>()
             .map_err(ApplyFault::Worker)?;
         keeper.follow(&config);
@@ -145,6 +149,7 @@ impl Fleet {
             acme,
             names,
             doors: None,
+            providers: providers::keeper::Keeper::new(state.providers.clone()),
         };
         let snapshot = fleet.running.load_full();
         fleet.watch_new_servers(&snapshot).await;
@@ -167,6 +172,7 @@ impl Fleet {
         }
         self.keeper.follow(&config);
         self.acme.follow(&config);
+        self.providers.follow(&config);
         Ok(())
     }
 
@@ -215,6 +221,13 @@ impl Fleet {
         }
         let snapshot = self.running.load_full();
         self.kernel.apply(&snapshot.config, snapshot.generation).await
+    }
+
+    /// Has all workers ask new clients for no longer segments than these.
+    pub fn announce(&self, longest: &Arc<Longest>) {
+        for worker in &self.workers {
+            worker.announce(longest.clone());
+        }
     }
 
     pub fn running(&self) -> Running {
@@ -296,7 +309,7 @@ impl Fleet {
     fn hand_out(&mut self, opened: Opened) {
         for (place, listeners) in opened {
             for (worker, listener) in self.workers.iter().zip(listeners) {
-                worker.listen(place.0, listener);
+                worker.listen(place, listener);
             }
             self.listening.push(place);
         }
@@ -306,12 +319,10 @@ impl Fleet {
     fn let_go(&mut self, snapshot: &Snapshot) {
         let (workers, let_go) = (&self.workers, &mut self.let_go);
         self.listening.retain(|&(at, transport)| {
-            let wanted = snapshot
-                .entrypoint(at)
-                .is_some_and(|known| transport == Transport::Tcp || known.http3.is_some());
+            let wanted = snapshot.listens(at, transport);
             if !wanted {
                 workers.iter().for_each(|worker| worker.unlisten(at, transport));
-                if transport == Transport::Udp && !let_go.contains(&(at, transport)) {
+                if transport != Transport::Tcp && !let_go.contains(&(at, transport)) {
                     let_go.push((at, transport));
                 }
             }
@@ -344,19 +355,16 @@ fn open(
 ) -> Result<Opened, ListenFault> {
     let mut opened = Vec::new();
     for (written, entrypoint) in snapshot.config.entrypoints.iter().zip(&snapshot.entrypoints) {
-        if written.carries == Carries::Udp {
-            continue;
-        }
-        let udp = entrypoint.http3.as_ref().map(|_| Transport::Udp);
-        let places = entrypoint.bind.iter().flat_map(|at| {
-            [Some(Transport::Tcp), udp].into_iter().flatten().map(|transport| (*at, transport))
-        });
+        let places =
+            entrypoint.bind.iter().flat_map(|at| entrypoint.transports().map(|transport| (*at, transport)));
         for place in places.filter(|place| !listening.contains(place)) {
             // `0.0.0.0:443` may take the place of `10.0.0.1:443`, which is still ours while we open it.
             // A socket of UDP that was let go stays until its connections have ended.
-            let same_port = |known: &Place| known.0.0.port() == place.0.0.port() && known.1 == place.1;
+            let same_port =
+                |known: &Place| known.0.0.port() == place.0.0.port() && known.1.shares_ports_with(place.1);
             let ours = listening.iter().chain(let_go).any(same_port);
-            opened.push((place, listen::listen(&entrypoint.name, place, workers, !ours)?));
+            let manner = Manner { exclusive: !ours, floating: written.floating };
+            opened.push((place, listen::listen(&entrypoint.name, place, workers, manner)?));
         }
     }
     Ok(opened)

@@ -15,10 +15,12 @@ use crate::{
     allowlists::Board,
     clock::Moment,
     control::{forwarding, guard::Guard, kernel_side::State, reports::Watched},
+    handover::Post,
     journal::{Kind, Note},
     maintenance::Maintenance,
     metrics::push::Pushes,
     privileges::InForce,
+    providers,
     worker::{Running, crew::Crew},
 };
 
@@ -38,6 +40,8 @@ pub struct ControlState {
     pub guard: Guard,
     /// The lists that are fetched.
     pub lists: Arc<Board>,
+    /// What is known of providers.
+    pub providers: Arc<providers::Board>,
     /// What every snapshot looks at.
     pub maintenance: Arc<Maintenance>,
     /// What was given up at the start.
@@ -46,6 +50,8 @@ pub struct ControlState {
     pub forwarding: Arc<forwarding::Board>,
     /// What became of metrics that are pushed.
     pub pushes: Pushes,
+    /// Who hands connections to the kernel that came in by name.
+    pub handovers: Post,
     draining: AtomicBool,
     running: OnceLock<(Running, Arc<Crew>)>,
     changing: Mutex<Changing>,
@@ -78,7 +84,13 @@ pub struct Reload {
 }
 
 impl ControlState {
-    pub fn new(source: Source, guard: Guard, lists: Arc<Board>, privileges: InForce) -> Self {
+    pub fn new(
+        source: Source,
+        guard: Guard,
+        lists: Arc<Board>,
+        providers: Arc<providers::Board>,
+        privileges: InForce,
+    ) -> Self {
         let started = Timestamp::now();
         let last_reload = Reload { at: started, outcome: Ok(0) };
         Self {
@@ -86,10 +98,12 @@ impl ControlState {
             started,
             guard,
             lists,
+            providers,
             maintenance: Arc::default(),
             privileges,
             forwarding: Arc::default(),
             pushes: Pushes::default(),
+            handovers: Post::default(),
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             changing: Mutex::new(Changing {

@@ -14,8 +14,8 @@ use tokio::{
 };
 
 use crate::{
-    allowlists::fetch,
     config::model::{Collector, OtlpProtocol, ServerProtocol},
+    fetch,
     tls::server::ServerTls,
 };
 

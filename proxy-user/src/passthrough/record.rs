@@ -18,6 +18,8 @@ use crate::{
         connections::{By, Connection, End},
     },
     handover::{self, How, Who},
+    kernel::Protocol,
+    service::{Server, Service},
 };
 
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub struct Record {
     began: Instant,
     at: SystemTime,
     client: SocketAddr,
+    protocol: Protocol,
     entrypoint: Arc<str>,
     pub sni: Option<Box<str>>,
     pub route: Option<Arc<str>>,
@@ -33,7 +36,7 @@ pub struct Record {
     upstream: Option<Arc<str>>,
     upstream_us: Option<u64>,
     pub attempts: Vec<Attempt>,
-    pub carried: Carried,
+    pub carried: Rc<Carried>,
     /// `None`: it isn't over.
     end: Option<(End, By)>,
     is_told: bool,
@@ -46,6 +49,7 @@ impl Record {
             began: Instant::now(),
             at: SystemTime::now(),
             client,
+            protocol: Protocol::Tcp,
             entrypoint,
             sni: None,
             route: None,
@@ -53,15 +57,26 @@ impl Record {
             upstream: None,
             upstream_us: None,
             attempts: Vec::new(),
-            carried: Carried::default(),
+            carried: Rc::default(),
             end: None,
             is_told: false,
         }
     }
 
+    /// Of a session of datagrams, which is always told of.
+    pub fn of_datagrams(log: Rc<WorkerLog>, client: SocketAddr, entrypoint: Arc<str>) -> Self {
+        let mut record = Self::begin(log, client, entrypoint);
+        (record.protocol, record.is_told) = (Protocol::Udp, true);
+        record
+    }
+
+    pub fn goes_to(&mut self, service: &Service, server: &Server) {
+        self.service = Some(service.name.clone());
+        self.upstream = Some(server.label.clone());
+    }
+
     pub fn reached(&mut self, reached: &Reached) {
-        self.service = Some(reached.service.name.clone());
-        self.upstream = Some(reached.server().label.clone());
+        self.goes_to(&reached.service, reached.server());
         self.upstream_us = u64::try_from(reached.took.as_micros()).ok();
     }
 
@@ -84,17 +99,8 @@ impl Record {
     pub fn ended_in_the_kernel(self, ended: &handover::Ended) {
         self.carried.to_server.set(self.carried.to_server.get() + ended.bytes_from_client);
         self.carried.to_client.set(self.carried.to_client.get() + ended.bytes_from_server);
-        let by = |who| match who {
-            Who::Client => By::Client,
-            Who::Server => By::Server,
-        };
-        match ended.how {
-            How::Closed(who) => self.over(End::Closed, by(who)),
-            How::Reset(who) => self.over(End::Reset, by(who)),
-            How::Unanswered => self.over(End::Reset, By::Server),
-            How::Idle => self.over(End::Idle, By::Weir),
-            How::Lifetime => self.over(End::Lifetime, By::Weir),
-        }
+        let (end, by) = how(ended.how);
+        self.over(end, by);
     }
 
     /// It was carried to its end.
@@ -103,6 +109,21 @@ impl Record {
             Ended::Closed(first) => self.over(End::Closed, by(*first)),
             Ended::Broken(side, _) => self.over(End::Reset, by(*side)),
         }
+    }
+}
+
+/// How the log calls the end of a connection that the kernel has carried.
+pub fn how(ended: How) -> (End, By) {
+    let by = |who| match who {
+        Who::Client => By::Client,
+        Who::Server => By::Server,
+    };
+    match ended {
+        How::Closed(who) => (End::Closed, by(who)),
+        How::Reset(who) => (End::Reset, by(who)),
+        How::Unanswered => (End::Reset, By::Server),
+        How::Idle => (End::Idle, By::Weir),
+        How::Lifetime => (End::Lifetime, By::Weir),
     }
 }
 
@@ -125,6 +146,8 @@ impl Drop for Record {
             kind: "connection",
             client_ip: self.client.ip().to_canonical(),
             client_port: self.client.port(),
+            protocol: self.protocol.name(),
+            in_kernel: false,
             entrypoint: &self.entrypoint,
             sni: self.sni.as_deref(),
             route: self.route.as_deref(),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Finding;
 use crate::{
-    config::model::{Carries, Config, KernelMode, Offload, Server},
+    config::model::{Config, KernelMode, Offload, Server},
     kernel::{forward, route},
     passthrough::by_port,
 };
@@ -27,18 +27,13 @@ pub fn look(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Only the kernel carries UDP, and it hangs at the gate's interfaces.
+/// The kernel's part hangs at the gate's interfaces.
 fn gate(config: &Config) -> Finding {
     let without = config.kernel.mode == KernelMode::Off || config.kernel.interfaces.is_empty();
-    let udp = config.entrypoints.iter().find(|entrypoint| entrypoint.carries == Carries::Udp);
     let remedy = "name the interfaces that clients and servers are reached by in `[kernel] interfaces`";
-    match (without, udp) {
-        (false, _) => Finding::well("passthrough", "by port, in the kernel"),
-        (true, None) => Finding::poor("passthrough", "relayed by the daemon: there is no gate", remedy),
-        (true, Some(udp)) => {
-            let found = format!("entrypoint `{}` is of UDP, which only the kernel carries", udp.name);
-            Finding::ill("passthrough", found, remedy)
-        }
+    match without {
+        false => Finding::well("passthrough", "by port, in the kernel"),
+        true => Finding::poor("passthrough", "relayed by the daemon: there is no gate", remedy),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     cli::block_on,
     config::{
         Loaded, Report,
-        model::{AdminAddr, Carries, Config, KernelMode},
+        model::{AdminAddr, Carries, Config, Entrypoint, KernelMode},
     },
     kernel, privileges,
 };
@@ -119,23 +119,26 @@ fn runs(config: &Config) -> bool {
 
 /// Whether each address can be listened on. Bound and let go again; nobody gets in meanwhile, since nobody accepts.
 fn ports(config: &Config) -> Vec<Finding> {
-    let addresses: BTreeSet<(SocketAddr, bool)> = config
-        .entrypoints
-        .iter()
-        .flat_map(|entrypoint| {
-            let udp = entrypoint.carries == Carries::Udp;
-            entrypoint.bind.iter().map(move |bind| (*bind, udp))
-        })
-        .collect();
-    let free = |address, udp| match udp {
-        true => UdpSocket::bind(address).map(drop),
-        false => TcpListener::bind(address).map(drop),
+    let of = |entrypoint: &Entrypoint| {
+        let (datagrams, floating) = (entrypoint.carries == Carries::Udp, entrypoint.floating);
+        entrypoint.bind.iter().map(move |address| (*address, datagrams, floating)).collect::<Vec<_>>()
     };
+    let addresses: BTreeSet<_> = config.entrypoints.iter().flat_map(of).collect();
     addresses
         .into_iter()
-        .map(|(address, udp)| match free(address, udp) {
-            Ok(()) => Finding::well(format!("port {address}"), "free"),
-            Err(error) => Finding::ill(format!("port {address}"), error.to_string(), remedy(&error, address)),
+        .map(|(address, datagrams, floating)| {
+            let bound = match datagrams {
+                true => UdpSocket::bind(address).map(drop),
+                false => TcpListener::bind(address).map(drop),
+            };
+            let port = format!("port {address}");
+            match bound {
+                Ok(()) => Finding::well(port, "free"),
+                Err(error) if floating && error.kind() == io::ErrorKind::AddrNotAvailable => {
+                    Finding::well(port, "not an address of this host now, and it may come (`floating`)")
+                }
+                Err(error) => Finding::ill(port, error.to_string(), remedy(&error, address)),
+            }
         })
         .collect()
 }
