@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use crate::{
     access_log::{WorkerLog, connections::Connection},
     handover::Ended,
+    kernel::Protocol,
     passthrough::record::how,
     snapshot::Snapshot,
     worker::Running,
@@ -37,6 +38,8 @@ fn write(log: &WorkerLog, snapshot: &Snapshot, ended: &Ended) {
         kind: "connection",
         client_ip: ended.client.ip(),
         client_port: ended.client.port(),
+        protocol: Protocol::Tcp.name(),
+        in_kernel: false,
         entrypoint: entrypoint(snapshot, ended.entrypoint).unwrap_or("?"),
         sni: None,
         route: None,
