@@ -91,6 +91,8 @@ pub struct Forwarder {
     /// Slots that flows referred to when they were last looked through.
     held: sweep::Held,
     swept: Swept,
+    /// Flows that are over and were found so between two sweeps.
+    untold: Vec<Ended>,
     nudger: nudge::Nudger,
     /// The number of flows that was last asked for, and isn't what the table was made for.
     asked_in_vain: Option<u32>,
@@ -119,6 +121,7 @@ impl Forwarder {
             written,
             held,
             swept: Swept::default(),
+            untold: Vec::new(),
             nudger: nudge::Nudger::default(),
             asked_in_vain: None,
         })
@@ -149,7 +152,12 @@ impl Forwarder {
             interfaces.extend(all.filter(|index| seen.insert(*index)));
         }
 
-        // 3. Servers, tables, services; what isn't wanted any more goes last.
+        // 3. Servers, tables, services; what isn't wanted any more goes last. A flow that has begun since the last sweep is a flow,
+        //    too.
+        if self.held.is_empty() {
+            let swept = sweep::sweep(&mut self.maps, &mut self.written, &mut self.held, true)?;
+            self.untold.extend(swept.ended);
+        }
         self.written.write(&mut self.maps, desired, &host, &entries, !self.held.is_empty())?;
         // Flows that are under way need the programs until they are over.
         let attached = if entries.is_empty() && !self.held.is_empty() {
@@ -176,7 +184,11 @@ impl Forwarder {
     /// removed.
     pub fn sweep(&mut self, tell: bool) -> Result<Swept, KernelFault> {
         let mut swept = sweep::sweep(&mut self.maps, &mut self.written, &mut self.held, tell)?;
-        let ended = std::mem::take(&mut swept.ended);
+        let mut ended = std::mem::take(&mut self.untold);
+        ended.append(&mut swept.ended);
+        if !tell {
+            ended.clear();
+        }
         self.swept = swept.clone();
         self.reset_clients_of_the_dead()?;
         Ok(Swept { ended, ..swept })
