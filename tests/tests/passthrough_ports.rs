@@ -392,6 +392,7 @@ fn servers_may_see_the_client_itself_over_narrow_links() -> Done {
 #[test]
 #[ignore = "wants VLANs, which not every kernel has: `cargo xtask test-kernels`"]
 fn vlans_are_carried_to_and_from() -> Done {
+    needs!(Need::Root, Need::Ebpf, Need::Weir);
     let lab = Lab::build()?;
     let vlan = |of: &str, id: u16| {
         format!("link add link {of} name {of}.{id} type vlan id {id}\nlink set {of}.{id} up\n")
@@ -406,7 +407,9 @@ fn vlans_are_carried_to_and_from() -> Done {
     let edge = [
         vlan(PUBLIC, 5),
         moved(PUBLIC, "public.5", ["198.51.100.1/24", "2001:db8:ed9e::1/64"]),
-        "route add default via 198.51.100.254\nroute add default via 2001:db8:ed9e::fe\n".to_owned(),
+        "route replace default via 198.51.100.254 dev public.5\n\
+         route replace default via 2001:db8:ed9e::fe dev public.5\n"
+            .to_owned(),
         vlan("two", 7),
         format!("route replace {TWO} dev two.7 src {EDGE_INSIDE}\n"),
     ];

@@ -44,7 +44,7 @@ pub fn write(to: &Path, kernel: &Fetched, weir: &Path, tests: &[PathBuf], filter
     let mut libraries = BTreeSet::new();
     for (name, path) in programs {
         libraries.extend(libraries_of(&path)?);
-        files.insert(name, read(&path)?);
+        files.insert(name, lean(&path, &to.with_extension("lean"))?);
     }
     for library in libraries {
         files.insert(library.to_string_lossy().trim_start_matches('/').to_owned(), read(&library)?);
@@ -93,6 +93,14 @@ fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
         path.starts_with('/').then(|| PathBuf::from(path))
     });
     Ok(paths.collect())
+}
+
+/// A program without what only a debugger wants: all of the image lies in the VM's memory. `aside`: where there is room for it.
+fn lean(program: &Path, aside: &Path) -> Result<Vec<u8>> {
+    output_of(Command::new("strip").arg("--strip-debug").arg("-o").arg(aside).arg(program))?;
+    let stripped = read(aside)?;
+    fs::remove_file(aside)?;
+    Ok(stripped)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {

@@ -29,7 +29,7 @@ for program in /tests/*; do
         # What compares with files of the workspace says nothing about a kernel, and they are not here.
         case "$line" in *_the_documentation_*) continue ;; esac
         echo "@begin $suite::$line" >&3
-        timeout -s KILL 240 $program --exact "$line" --include-ignored --test-threads=1 >/tmp/log 2>&1 </dev/null
+        timeout -s KILL 600 $program --exact "$line" --include-ignored --test-threads=1 >/tmp/log 2>&1 </dev/null
         code=$?
         if [ $code != 0 ]; then
             tail -c 6000 /tmp/log >&3
