@@ -6,6 +6,8 @@ use super::{
 };
 use crate::admin::status::providers::ProviderStatus;
 
+type Count = fn(&ProviderStatus) -> usize;
+
 pub fn tell(out: &mut Exposition, providers: &[ProviderStatus]) {
     let mut family = out.family(
         "weir_provider_up",
@@ -25,7 +27,7 @@ pub fn tell(out: &mut Exposition, providers: &[ProviderStatus]) {
             family.sample(&[("provider", &one.name)], age as f64);
         }
     }
-    let counts: [(&str, &str, fn(&ProviderStatus) -> usize); 3] = [
+    let counts: [(&str, &str, Count); 3] = [
         ("weir_provider_documents", "Documents of the provider that run.", |one| one.documents),
         (
             "weir_provider_faults",
