@@ -17,9 +17,12 @@ pub mod verbs;
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdTcpListener},
-    os::unix::{
-        fs::{DirBuilderExt, PermissionsExt},
-        net::UnixListener as StdUnixListener,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            fs::{DirBuilderExt, PermissionsExt},
+            net::UnixListener as StdUnixListener,
+        },
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -27,12 +30,14 @@ use std::{
 
 use tokio::{
     net::{TcpListener, UnixListener},
+    sync::watch,
     task::JoinSet,
 };
 
 use crate::{
     config::model::{Admin, AdminAddr},
     control::{order::Desk, state::ControlState},
+    handoff::sockets::{At, Sockets},
 };
 
 /// Why the admin API can't be served.
@@ -62,14 +67,14 @@ enum Listener {
     Unix(UnixListener),
 }
 
-/// Binds the admin addresses. The default's socket may be missing: then nobody can give this daemon orders.
+/// Binds the admin addresses, or goes on with those that were `inherited`. The default's socket may be missing: then nobody can give this daemon orders.
 ///
 /// # Errors
 /// When one of them can't be had.
-pub fn bind(admin: &Admin) -> Result<Bound, AdminFault> {
+pub fn bind(admin: &Admin, inherited: &mut Sockets) -> Result<Bound, AdminFault> {
     let mut bound = Vec::new();
     for addr in &admin.bind {
-        match (bind_one(addr, admin.by_default), addr) {
+        match (bind_one(addr, admin.by_default, inherited), addr) {
             (Ok(listener), _) => bound.push(listener),
             (Err(fault), AdminAddr::Unix(_)) if admin.by_default => {
                 tracing::warn!(
@@ -82,31 +87,73 @@ pub fn bind(admin: &Admin) -> Result<Bound, AdminFault> {
     Ok(Bound(bound))
 }
 
-/// Serves the API until the returned set is dropped. Orders go to `desk`.
-pub fn serve(bound: Bound, state: &Arc<ControlState>, desk: &Desk) -> JoinSet<()> {
-    let mut serving = JoinSet::new();
+/// The API as it is served; until this is dropped.
+#[derive(Debug)]
+pub struct Serving {
+    sockets: Vec<(At, OwnedFd)>,
+    leaves: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+/// Serves the API. Orders go to `desk`.
+pub fn serve(bound: Bound, state: &Arc<ControlState>, desk: &Desk) -> Serving {
+    let (leaves, left) = watch::channel(false);
+    let mut tasks = JoinSet::new();
     let app = api::router(state.clone(), desk.clone());
+    let sockets = bound.0.iter().filter_map(Listener::share).collect();
     for listener in bound.0 {
-        serving.spawn(serve::at(listener, app.clone(), state.clone()));
+        tasks.spawn(serve::at(listener, app.clone(), state.clone(), left.clone()));
     }
-    serving
+    Serving { sockets, leaves, tasks: tasks }
+}
+
+impl Serving {
+    /// The sockets that it is served at, for who comes after this daemon.
+    pub fn sockets(&self) -> impl Iterator<Item = (At, &OwnedFd)> {
+        self.sockets.iter().map(|(at, socket)| (at.clone(), socket))
+    }
+
+    /// Resolves when nobody is being answered any more, after [`Self::leave`].
+    pub async fn over(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Somebody else goes on with the sockets. Who is being answered still is.
+    pub fn leave(&mut self) {
+        self.sockets.clear();
+        self.leaves.send_replace(true);
+    }
+}
+
+impl Listener {
+    fn share(&self) -> Option<(At, OwnedFd)> {
+        let own = match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
+        };
+        Some((At::of(own)?, own.try_clone_to_owned().ok()?))
+    }
 }
 
 /// `make_folder`: the folder of a socket is made if it is missing.
-fn bind_one(addr: &AdminAddr, make_folder: bool) -> Result<Listener, AdminFault> {
+fn bind_one(addr: &AdminAddr, make_folder: bool, inherited: &mut Sockets) -> Result<Listener, AdminFault> {
     match addr {
         AdminAddr::Tcp(addr) => {
             let fault = |error| AdminFault::Tcp { addr: *addr, error };
-            let listener = StdTcpListener::bind(addr).map_err(fault)?;
+            let handed = inherited.take_tcp(*addr);
+            let listener = handed.map_or_else(|| StdTcpListener::bind(addr), Ok).map_err(fault)?;
             listener.set_nonblocking(true).map_err(fault)?;
             TcpListener::from_std(listener).map(Listener::Tcp).map_err(fault)
         }
         AdminAddr::Unix(path) => {
+            let fault = |error| AdminFault::Unix { path: path.clone(), error };
+            if let Some(handed) = inherited.take_unix(path) {
+                return UnixListener::from_std(handed).map(Listener::Unix).map_err(fault);
+            }
             // The socket of a daemon that was killed stays behind; one that answers belongs to a living one.
             if std::os::unix::net::UnixStream::connect(path).is_ok() {
                 return Err(AdminFault::UnixTaken { path: path.clone() });
             }
-            let fault = |error| AdminFault::Unix { path: path.clone(), error };
             if make_folder {
                 folder_of(path).map_err(fault)?;
             }

@@ -63,6 +63,11 @@ pub fn appoint(keeper: Arc<Keeper>) {
     KEEPER.store(Some(keeper));
 }
 
+/// Nobody does any more: what is not handed over yet stays with the relay.
+pub fn dismiss() {
+    KEEPER.store(None);
+}
+
 /// Why a connection stays with the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub enum Why {

@@ -4,6 +4,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener, UdpSocket},
+    os::fd::OwnedFd,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -21,6 +22,19 @@ const UDP_BUFFER: usize = 2 * 1024 * 1024;
 pub enum Listener {
     Tcp(TcpListener),
     Udp(UdpSocket),
+}
+
+impl Listener {
+    /// The same socket once more.
+    ///
+    /// # Errors
+    /// When descriptors have run out.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(listener) => listener.try_clone().map(Into::into),
+            Self::Udp(socket) => socket.try_clone().map(Into::into),
+        }
+    }
 }
 
 /// What is listened for at an address.
@@ -69,12 +83,32 @@ pub fn listen(
             _ => ListenFault::Other { entrypoint, addr, error },
         }
     };
+    open(addr.0, transport, workers, exclusive).map_err(fault)
+}
+
+fn open(addr: SocketAddr, transport: Transport, count: usize, exclusive: bool) -> io::Result<Vec<Listener>> {
     // With SO_REUSEPORT a second daemon would silently get a share of the connections: so the first look is
     // without it, and fails when anybody else listens there.
     if exclusive {
-        socket(addr.0, transport, false).map_err(fault)?;
+        socket(addr, transport, false)?;
     }
-    (0..workers).map(|_| socket(addr.0, transport, true)).collect::<io::Result<_>>().map_err(fault)
+    (0..count).map(|_| socket(addr, transport, true)).collect()
+}
+
+/// Goes on with sockets that somebody else has opened: none of them is closed, since that would reset who waits in its queue. Where
+/// there are fewer than workers, more are opened beside them.
+pub fn go_on(
+    (addr, transport): (EntrypointAddr, Transport),
+    mut inherited: Vec<Listener>,
+    workers: usize,
+) -> Vec<Listener> {
+    let missing = workers.saturating_sub(inherited.len());
+    match open(addr.0, transport, missing, false) {
+        Ok(more) => inherited.extend(more),
+        // They are another user's, or were opened by somebody who shares with nobody. Those that there are serve all the same.
+        Err(error) => tracing::debug!(%addr, %error, "no more sockets beside those that were taken over"),
+    }
+    inherited
 }
 
 fn socket(addr: SocketAddr, transport: Transport, shared: bool) -> io::Result<Listener> {

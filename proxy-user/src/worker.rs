@@ -102,6 +102,20 @@ enum Order {
         grace: Duration,
         done: oneshot::Sender<usize>,
     },
+    /// Accept no more: what waits in the queues is a successor's.
+    Leave {
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// Whether a socket is still accepted from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    No,
+    /// When nobody waits there any more.
+    WhenEmpty,
+    /// Somebody else goes on with it.
+    AtOnce,
 }
 
 /// Spawns on the worker's own thread: nothing of a connection ever moves to another.
@@ -166,6 +180,13 @@ impl WorkerHandle {
         let (done, drained) = oneshot::channel();
         self.order(Order::Drain { grace, done });
         drained
+    }
+
+    /// Has it accept no more, and leave who waits to a successor. The receiver tells when that holds.
+    pub fn leave(&self) -> oneshot::Receiver<()> {
+        let (done, left) = oneshot::channel();
+        self.order(Order::Leave { done });
+        left
     }
 
     /// Waits for the thread to end, after [`Self::drain`].
@@ -277,11 +298,12 @@ async fn run(
     worker.log.switch_to(&worker.snapshot().access_logs);
     let ticker = tokio::task::spawn_local(tick(worker.clone()));
     tokio::task::spawn_local(take_over(worker.clone(), passed));
-    let mut listening: HashMap<(EntrypointAddr, Transport), watch::Sender<bool>> = HashMap::new();
+    // Of one place there may be several: a predecessor had more workers.
+    let mut listening: HashMap<(EntrypointAddr, Transport), Vec<watch::Sender<Stop>>> = HashMap::new();
     while let Some(order) = orders.recv().await {
         match order {
             Order::Listen { at, listener } => {
-                let (stop, stopped) = watch::channel(false);
+                let (stop, stopped) = watch::channel(Stop::No);
                 let transport = match listener {
                     Listener::Tcp(listener) => match TcpListener::from_std(listener) {
                         Ok(listener) => {
@@ -298,20 +320,34 @@ async fn run(
                         Transport::Udp
                     }
                 };
-                listening.insert((at, transport), stop);
+                listening.entry((at, transport)).or_default().push(stop);
             }
             Order::Unlisten { at, transport } => {
-                if let Some(stop) = listening.remove(&(at, transport)) {
-                    stop.send_replace(true);
+                for stop in listening.remove(&(at, transport)).unwrap_or_default() {
+                    stop.send_replace(Stop::WhenEmpty);
                 }
+            }
+            Order::Leave { done } => {
+                for stop in listening.values().flatten() {
+                    stop.send_replace(Stop::AtOnce);
+                }
+                // Everybody who accepts has looked by then.
+                tokio::task::yield_now().await;
+                let _ = done.send(());
             }
             Order::Renewed => {
                 worker.log.switch_to(&worker.snapshot().access_logs);
                 warm::keep(&worker.pool, &worker.snapshot());
             }
             Order::Drain { grace, done } => {
-                for stop in listening.values() {
-                    stop.send_replace(true);
+                for stop in listening.values().flatten() {
+                    stop.send_if_modified(|stop| {
+                        let goes_on = *stop == Stop::No;
+                        if goes_on {
+                            *stop = Stop::WhenEmpty;
+                        }
+                        goes_on
+                    });
                 }
                 drain(&worker, &close, grace).await;
                 ticker.abort();
@@ -330,13 +366,16 @@ async fn accept(
     worker: Rc<Worker>,
     at: EntrypointAddr,
     listener: TcpListener,
-    mut stopped: watch::Receiver<bool>,
+    mut stopped: watch::Receiver<Stop>,
 ) {
     loop {
+        if *stopped.borrow() == Stop::AtOnce {
+            return;
+        }
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+            _ = stopped.wait_for(|stop| *stop != Stop::No) => return,
         };
         match accepted {
             Ok((stream, peer)) => {

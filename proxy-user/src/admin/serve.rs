@@ -1,7 +1,7 @@
 //! Takes the admin connections and has them answered, on the control side's own thread. Bounded: what somebody opens and
 //! leaves lying costs no more than its place.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use http::{Request, Response};
@@ -18,6 +18,7 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    sync::watch,
     task::JoinSet,
     time::timeout,
 };
@@ -47,20 +48,20 @@ struct Tls {
     acceptor: Option<TlsAcceptor>,
 }
 
-/// Serves what comes in at one address, for ever. Its connections end with it.
-pub(super) async fn at(listener: Listener, app: Router, state: Arc<ControlState>) {
+/// Serves what comes in at one address, until it `leaves`: then only what is being answered. Its connections end with it.
+pub(super) async fn at(
+    listener: Listener,
+    app: Router,
+    state: Arc<ControlState>,
+    mut leaves: watch::Receiver<bool>,
+) {
     let mut open = JoinSet::new();
     let mut tls = Tls::default();
     loop {
         while open.try_join_next().is_some() {}
-        let accepted = match &listener {
-            Listener::Tcp(listener) => listener.accept().await.map(|(stream, from)| {
-                let exposed = listener.local_addr().is_ok_and(|at| !at.ip().is_loopback());
-                (Accepted::Tcp(stream, from), exposed)
-            }),
-            Listener::Unix(listener) => {
-                listener.accept().await.map(|(stream, _)| (Accepted::Unix(stream), false))
-            }
+        let accepted = tokio::select! {
+            accepted = accept(&listener) => accepted,
+            () = left(&mut leaves) => break,
         };
         let (accepted, exposed) = match accepted {
             Ok(accepted) => accepted,
@@ -73,19 +74,41 @@ pub(super) async fn at(listener: Listener, app: Router, state: Arc<ControlState>
         if open.len() >= MOST {
             continue;
         }
-        let app = app.clone();
+        let (app, leaves) = (app.clone(), leaves.clone());
         match accepted {
             Accepted::Tcp(stream, from) if exposed => match tls.now(&state) {
-                Ok(acceptor) => drop(open.spawn(over_tcp(stream, from, acceptor, app))),
+                Ok(acceptor) => drop(open.spawn(over_tcp(stream, from, acceptor, app, leaves))),
                 Err(error) => tracing::warn!(%error, "`[admin] tls` can't be used: a connection was closed"),
             },
-            Accepted::Tcp(stream, from) => drop(open.spawn(over_tcp(stream, from, None, app))),
+            Accepted::Tcp(stream, from) => drop(open.spawn(over_tcp(stream, from, None, app, leaves))),
             Accepted::Unix(stream) => {
                 let peer = Peer::Unix { uid: stream.peer_cred().ok().map(|peer| peer.uid()) };
-                open.spawn(answer(stream, peer, app));
+                open.spawn(answer(stream, peer, app, leaves));
             }
         }
     }
+    drop(listener);
+    while open.join_next().await.is_some() {}
+}
+
+async fn accept(listener: &Listener) -> io::Result<(Accepted, bool)> {
+    match listener {
+        Listener::Tcp(listener) => {
+            let (stream, from) = listener.accept().await?;
+            let exposed = listener.local_addr().is_ok_and(|at| !at.ip().is_loopback());
+            Ok((Accepted::Tcp(stream, from), exposed))
+        }
+        Listener::Unix(listener) => {
+            let (stream, _) = listener.accept().await?;
+            Ok((Accepted::Unix(stream), false))
+        }
+    }
+}
+
+/// Resolves when somebody else goes on with the sockets.
+async fn left(leaves: &mut watch::Receiver<bool>) {
+    // An error means that whoever would say so is gone, and the connections with him.
+    let _ = leaves.wait_for(|leaves| *leaves).await;
 }
 
 enum Accepted {
@@ -93,21 +116,27 @@ enum Accepted {
     Unix(tokio::net::UnixStream),
 }
 
-async fn over_tcp(stream: TcpStream, from: SocketAddr, acceptor: Option<TlsAcceptor>, app: Router) {
+async fn over_tcp(
+    stream: TcpStream,
+    from: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    app: Router,
+    leaves: watch::Receiver<bool>,
+) {
     let Some(acceptor) = acceptor else {
-        return answer(stream, Peer::Tcp { from, certificate: false }, app).await;
+        return answer(stream, Peer::Tcp { from, certificate: false }, app, leaves).await;
     };
     match timeout(PATIENCE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let certificate = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
-            answer(stream, Peer::Tcp { from, certificate }, app).await;
+            answer(stream, Peer::Tcp { from, certificate }, app, leaves).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake at an admin address failed"),
         Err(_) => {}
     }
 }
 
-async fn answer<S>(stream: S, peer: Peer, app: Router)
+async fn answer<S>(stream: S, peer: Peer, app: Router, mut leaves: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -119,7 +148,15 @@ where
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = left(&mut leaves) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::trace!(%error, "an admin connection ended early");
     }
 }

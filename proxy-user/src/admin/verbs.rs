@@ -16,7 +16,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::problem::Problem;
 use crate::control::order::{
     Apply, Block, Confirm, Desk, Diff, Drain, EndMaintenance, Maintain, RefreshAllowlists, Refusal, Reload,
-    Revert, Split, Unblock, Undrain, Verb,
+    Revert, Split, Unblock, Undrain, Upgrade, Verb,
 };
 
 /// What a request may carry at most: a long list of prefixes, never a flood.
@@ -38,6 +38,7 @@ pub fn router() -> OpenApiRouter<Desk> {
         .routes(routes!(end_maintenance))
         .routes(routes!(drain))
         .routes(routes!(undrain))
+        .routes(routes!(upgrade))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
 }
 
@@ -94,6 +95,8 @@ verbs! {
     drain "/drain" Drain;
     /// Send work to them again.
     undrain "/undrain" Undrain;
+    /// Give way to another binary, which takes over sockets and all that is known; the old one's connections end by and by.
+    upgrade "/upgrade" Upgrade;
 }
 
 /// Takes an order: the body is its arguments as a JSON object, or empty for none.

@@ -67,6 +67,7 @@ pub struct Config {
     pub process: Process,
     pub tracing: Option<Tracing>,
     pub shutdown: Shutdown,
+    pub upgrade: Upgrade,
     pub state: StateFolder,
     pub host: Host,
     pub dns: Dns,
@@ -134,6 +135,15 @@ pub struct Process {
 pub struct Shutdown {
     /// How long requests in flight may take after SIGTERM. Default 30 s.
     pub grace: Duration,
+}
+
+/// `[upgrade]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgrade {
+    /// How long a new binary may take until it serves. Default 30 s.
+    pub ready: Duration,
+    /// How long the old one's connections may go on after that. Default 1 h.
+    pub drain: Duration,
 }
 
 /// `[state]`

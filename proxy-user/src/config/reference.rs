@@ -37,6 +37,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("access_log", "[access_log.NAME]"),
     ("tracing", "[tracing]"),
     ("shutdown", "[shutdown]"),
+    ("upgrade", "[upgrade]"),
     ("state", "[state]"),
     ("host", "[host]"),
     ("dns", "[dns]"),

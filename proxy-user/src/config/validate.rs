@@ -59,6 +59,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         process: process::process(&written, findings),
         tracing: tracing::tracing(&written, findings),
         shutdown: globals::shutdown(&written, findings),
+        upgrade: globals::upgrade(&written, findings),
         state: globals::state(&written, findings),
         host: balancing::host(&written, findings),
         dns: balancing::dns(&written, findings),

@@ -42,7 +42,7 @@ use crate::{
     request::Caller,
     snapshot::Entrypoint,
     tls::{entrypoint::Terminator, handshake::Session},
-    worker::Worker,
+    worker::{Stop, Worker},
 };
 
 /// While more handshakes than this are under way at a socket, a client has to show that it is where it says before it
@@ -66,7 +66,7 @@ const H3_NO_ERROR: u32 = 0x100;
 struct Door {
     at: EntrypointAddr,
     handshakes: Rc<Cell<usize>>,
-    stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<Stop>,
 }
 
 /// A client that may come in.
@@ -87,7 +87,7 @@ pub async fn listen(
     worker: Rc<Worker>,
     at: EntrypointAddr,
     socket: UdpSocket,
-    mut stopped: watch::Receiver<bool>,
+    mut stopped: watch::Receiver<Stop>,
 ) {
     let config =
         worker.snapshot().entrypoint(at).and_then(|known| known.http3.as_ref()?.config.clone().into());
@@ -103,7 +103,7 @@ pub async fn listen(
         let incoming = tokio::select! {
             biased;
             incoming = endpoint.accept() => incoming,
-            _ = stopped.wait_for(|stopped| *stopped) => break,
+            _ = stopped.wait_for(|stop| *stop != Stop::No) => break,
         };
         let Some(incoming) = incoming else { break };
         if let Some(arrival) = admit(&worker, &door, incoming) {
@@ -238,7 +238,7 @@ enum Ending {
 }
 
 /// Serves requests until the connection ends.
-async fn speak(connection: quinn::Connection, caller: Rc<Caller>, mut stopped: watch::Receiver<bool>) {
+async fn speak(connection: quinn::Connection, caller: Rc<Caller>, mut stopped: watch::Receiver<Stop>) {
     let limits = &caller.entrypoint.limits;
     let longest_frame = (limits.head as u64).saturating_mul(LOOKED_AT);
     let settling = ON_THEIR_WAY.max(connection.rtt() * 2);
@@ -305,11 +305,11 @@ async fn speak(connection: quinn::Connection, caller: Rc<Caller>, mut stopped: w
 }
 
 /// Resolves when the worker drains, or its socket is taken away.
-async fn over(worker: &Worker, stopped: &mut watch::Receiver<bool>) {
+async fn over(worker: &Worker, stopped: &mut watch::Receiver<Stop>) {
     tokio::select! {
         () = worker.closing() => {}
         // An error means that nobody is there to take it away.
-        _ = stopped.wait_for(|stopped| *stopped) => {}
+        _ = stopped.wait_for(|stop| *stop != Stop::No) => {}
     }
 }
 

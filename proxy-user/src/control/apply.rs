@@ -9,7 +9,7 @@
 //!
 //! A fault in 1 to 4 leaves the running configuration as it was.
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::time::timeout;
@@ -26,6 +26,10 @@ use crate::{
     },
     daemon_log, dns,
     drain::Drains,
+    handoff::{
+        estate::Inherited,
+        sockets::{At, Sockets},
+    },
     health::{Status, probe::Target, watcher::Watcher},
     kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
     listen::{self, ListenFault, Listener, Transport},
@@ -55,7 +59,7 @@ pub enum ApplyFault {
 pub struct Fleet {
     running: Running,
     workers: Vec<WorkerHandle>,
-    listening: Vec<Place>,
+    listening: Vec<Listening>,
     /// Sockets of UDP that were ours.
     let_go: Vec<Place>,
     watchers: HashMap<WatcherKey, Watching>,
@@ -84,6 +88,13 @@ type Place = (EntrypointAddr, Transport);
 
 type Opened = Vec<(Place, Vec<Listener>)>;
 
+/// A place that is listened at.
+struct Listening {
+    place: Place,
+    /// The workers' sockets once more, for who comes after this daemon.
+    shared: Vec<OwnedFd>,
+}
+
 impl Fleet {
     /// Starts everything that the first configuration asks for.
     ///
@@ -96,6 +107,7 @@ impl Fleet {
         blocks: Arc<Blocks>,
         blocked: Vec<BlockedPrefix>,
         drains: Arc<Drains>,
+        inherited: &mut Inherited,
     ) -> Result<Self, ApplyFault> {
         state.lists.fill(Arc::make_mut(&mut config));
         let mut keeper = Keeper::new(state.lists.clone());
@@ -109,8 +121,11 @@ impl Fleet {
         snapshot.maintenance = state.maintenance.clone();
         drains.mark(&snapshot.services);
         snapshot.drains = drains;
-        let opened = open(&snapshot, &[], &[], workers)?;
-        let mut kernel = KernelSide::default();
+        if let Some(estate) = inherited.estate.take() {
+            estate.resume(&mut snapshot);
+        }
+        let opened = open(&snapshot, &[], &[], workers, &mut inherited.sockets)?;
+        let mut kernel = KernelSide::after(inherited.lock.take());
         kernel.block(blocked).await?;
         kernel.apply(&config, snapshot.generation).await?;
         if let State::Unavailable { why } = &kernel.state {
@@ -171,7 +186,9 @@ impl Fleet {
     pub async fn replace(&mut self, config: Arc<Config>) -> Result<(), ApplyFault> {
         let before = self.running.load_full();
         let snapshot = Snapshot::new(config.clone(), &self.acme.board, Some(&before))?;
-        let opened = open(&snapshot, &self.listening, &self.let_go, self.workers.len())?;
+        let known: Vec<_> = self.listening.iter().map(|listening| listening.place).collect();
+        let nothing = &mut Sockets::default();
+        let opened = open(&snapshot, &known, &self.let_go, self.workers.len(), nothing)?;
         self.watch_new_servers(&snapshot).await;
         expect(&before, &snapshot);
         if let Err(fault) = self.kernel.apply(&config, snapshot.generation).await {
@@ -223,7 +240,9 @@ impl Fleet {
 
     /// Accepts no more, lets requests in flight end for up to `grace`, and ends the workers. Returns how many
     /// connections had to be cut off.
-    pub async fn drain(self, grace: Duration) -> usize {
+    pub async fn drain(mut self, grace: Duration) -> usize {
+        // Nobody waits in a queue that is not taken from any more.
+        self.listening.clear();
         let drained: Vec<_> = self.workers.iter().map(|worker| worker.drain(grace)).collect();
         let mut cut_off = 0;
         for worker in drained {
@@ -283,17 +302,45 @@ impl Fleet {
 
     fn hand_out(&mut self, opened: Opened) {
         for (place, listeners) in opened {
-            for (worker, listener) in self.workers.iter().zip(listeners) {
+            // Without a second descriptor a socket serves all the same; only a successor can't have it.
+            let shared = listeners.iter().filter_map(|listener| listener.share().ok()).collect();
+            for (worker, listener) in self.workers.iter().cycle().zip(listeners) {
                 worker.listen(place.0, listener);
             }
-            self.listening.push(place);
+            self.listening.push(Listening { place, shared });
         }
+    }
+
+    /// The sockets that are listened at, for who comes after this daemon.
+    pub fn sockets(&self) -> impl Iterator<Item = (At, &[OwnedFd])> {
+        self.listening.iter().map(|Listening { place: (at, transport), shared }| {
+            let at = match transport {
+                Transport::Tcp => At::Tcp(at.0),
+                Transport::Udp => At::Udp(at.0),
+            };
+            (at, shared.as_slice())
+        })
+    }
+
+    /// A successor serves: accepts no more, and lets go of everything that only one daemon may do. Connections go on, and are told
+    /// to end.
+    pub async fn leave(&mut self) {
+        for left in self.workers.iter().map(WorkerHandle::leave).collect::<Vec<_>>() {
+            // An error means that the worker is gone already.
+            let _ = left.await;
+        }
+        self.listening.clear();
+        self.kernel = KernelSide::default();
+        self.keeper = Keeper::new(self.keeper.board.clone());
+        self.acme = acme::keeper::Keeper::default();
+        self.names = dns::keeper::Keeper::default();
+        self.running.load().drains.host.leave();
     }
 
     /// Closes sockets and ends watchers that `snapshot` doesn't know.
     fn let_go(&mut self, snapshot: &Snapshot) {
         let (workers, let_go) = (&self.workers, &mut self.let_go);
-        self.listening.retain(|&(at, transport)| {
+        self.listening.retain(|&Listening { place: (at, transport), .. }| {
             let wanted = snapshot
                 .entrypoint(at)
                 .is_some_and(|known| transport == Transport::Tcp || known.http3.is_some());
@@ -329,6 +376,7 @@ fn open(
     listening: &[Place],
     let_go: &[Place],
     workers: usize,
+    inherited: &mut Sockets,
 ) -> Result<Opened, ListenFault> {
     let mut opened = Vec::new();
     for (written, entrypoint) in snapshot.config.entrypoints.iter().zip(&snapshot.entrypoints) {
@@ -340,6 +388,11 @@ fn open(
             [Some(Transport::Tcp), udp].into_iter().flatten().map(|transport| (*at, transport))
         });
         for place in places.filter(|place| !listening.contains(place)) {
+            let handed = inherited.take(place);
+            if !handed.is_empty() {
+                opened.push((place, listen::go_on(place, handed, workers)));
+                continue;
+            }
             // `0.0.0.0:443` may take the place of `10.0.0.1:443`, which is still ours while we open it.
             // A socket of UDP that was let go stays until its connections have ended.
             let same_port = |known: &Place| known.0.0.port() == place.0.0.port() && known.1 == place.1;

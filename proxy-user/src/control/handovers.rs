@@ -72,6 +72,18 @@ impl Handovers {
     }
 }
 
+impl Handovers {
+    /// A successor goes on with all of it.
+    pub async fn leave(&mut self) {
+        let Some(keeper) = self.keeper.take() else { return };
+        handover::dismiss();
+        if let Some(looking) = self.looking.take() {
+            looking.abort();
+        }
+        keeper.leave().await;
+    }
+}
+
 impl Drop for Handovers {
     fn drop(&mut self) {
         if let Some(looking) = self.looking.take() {

@@ -15,6 +15,7 @@ use crate::{
     allowlists::Board,
     clock::Moment,
     control::{forwarding, guard::Guard, kernel_side::State, reports::Watched},
+    handoff::lineage::Lineage,
     journal::{Kind, Note},
     maintenance::Maintenance,
     privileges::InForce,
@@ -43,6 +44,8 @@ pub struct ControlState {
     pub privileges: InForce,
     /// What the kernel carries by port.
     pub forwarding: Arc<forwarding::Board>,
+    /// Daemons before this one that haven't ended yet.
+    pub lineage: Arc<Lineage>,
     draining: AtomicBool,
     running: OnceLock<(Running, Arc<Crew>)>,
     changing: Mutex<Changing>,
@@ -86,6 +89,7 @@ impl ControlState {
             maintenance: Arc::default(),
             privileges,
             forwarding: Arc::default(),
+            lineage: Arc::default(),
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             changing: Mutex::new(Changing {

@@ -32,6 +32,11 @@ impl Waits {
         self.micros.fetch_add(micros, Ordering::Relaxed);
     }
 
+    /// Its buckets, and the sum in microseconds.
+    pub fn each(&self) -> (&[AtomicU64], &AtomicU64) {
+        (&self.buckets, &self.micros)
+    }
+
     /// How many answers are in each bucket, those of no other.
     pub fn counts(&self) -> [u64; EDGES.len() + 1] {
         std::array::from_fn(|bucket| self.buckets[bucket].load(Ordering::Relaxed))

@@ -11,7 +11,7 @@ use crate::config::{
     value,
     written::{
         AccessLog, Acme, Admin, Allowlist, At, Dns, Entrypoint, Host, Kernel, Log, Maintenance, Middleware,
-        Name, Page, Process, Route, Service, Shutdown, State, Tracing,
+        Name, Page, Process, Route, Service, Shutdown, State, Tracing, Upgrade,
     },
 };
 
@@ -24,6 +24,7 @@ pub struct Merged<'a> {
     pub process: Option<(FileId, &'a At<Process>)>,
     pub tracing: Option<(FileId, &'a At<Tracing>)>,
     pub shutdown: Option<(FileId, &'a At<Shutdown>)>,
+    pub upgrade: Option<(FileId, &'a At<Upgrade>)>,
     pub state: Option<(FileId, &'a At<State>)>,
     pub host: Option<(FileId, &'a At<Host>)>,
     pub dns: Option<(FileId, &'a At<Dns>)>,
@@ -73,6 +74,7 @@ pub fn merge<'a>(documents: &'a [Document], findings: &mut Findings) -> Merged<'
         once(&mut merged.process, "process", file, written.process.as_ref(), findings);
         once(&mut merged.tracing, "tracing", file, written.tracing.as_ref(), findings);
         once(&mut merged.shutdown, "shutdown", file, written.shutdown.as_ref(), findings);
+        once(&mut merged.upgrade, "upgrade", file, written.upgrade.as_ref(), findings);
         once(&mut merged.state, "state", file, written.state.as_ref(), findings);
         once(&mut merged.host, "host", file, written.host.as_ref(), findings);
         once(&mut merged.dns, "dns", file, written.dns.as_ref(), findings);
