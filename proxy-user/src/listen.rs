@@ -9,7 +9,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::address::EntrypointAddr;
+use crate::{address::EntrypointAddr, connection::http3::steering::Elder};
 
 /// Connections that may wait for accept. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -21,7 +21,8 @@ const UDP_BUFFER: usize = 2 * 1024 * 1024;
 #[derive(Debug)]
 pub enum Listener {
     Tcp(TcpListener),
-    Udp(UdpSocket),
+    /// With predecessors that have connections at it.
+    Udp(UdpSocket, Vec<Elder>),
 }
 
 impl Listener {
@@ -32,7 +33,7 @@ impl Listener {
     pub fn share(&self) -> io::Result<OwnedFd> {
         match self {
             Self::Tcp(listener) => listener.try_clone().map(Into::into),
-            Self::Udp(socket) => socket.try_clone().map(Into::into),
+            Self::Udp(socket, _) => socket.try_clone().map(Into::into),
         }
     }
 }
@@ -96,12 +97,15 @@ fn open(addr: SocketAddr, transport: Transport, count: usize, exclusive: bool) -
 }
 
 /// Goes on with sockets that somebody else has opened: none of them is closed, since that would reset who waits in its queue. Where
-/// there are fewer than workers, more are opened beside them.
+/// there are fewer than workers, more are opened beside them; not of UDP, where connections are found by their socket.
 pub fn go_on(
     (addr, transport): (EntrypointAddr, Transport),
     mut inherited: Vec<Listener>,
     workers: usize,
 ) -> Vec<Listener> {
+    if transport == Transport::Udp {
+        return inherited;
+    }
     let missing = workers.saturating_sub(inherited.len());
     match open(addr.0, transport, missing, false) {
         Ok(more) => inherited.extend(more),
@@ -138,7 +142,7 @@ fn socket(addr: SocketAddr, transport: Transport, shared: bool) -> io::Result<Li
             socket.listen(BACKLOG)?;
             Listener::Tcp(socket.into())
         }
-        Transport::Udp => Listener::Udp(socket.into()),
+        Transport::Udp => Listener::Udp(socket.into(), Vec::new()),
     })
 }
 
@@ -153,7 +157,7 @@ mod tests {
             let first = listen("web", any, 1, true).unwrap();
             let addr = match &first[0] {
                 Listener::Tcp(socket) => socket.local_addr(),
-                Listener::Udp(socket) => socket.local_addr(),
+                Listener::Udp(socket, _) => socket.local_addr(),
             };
             let at = (EntrypointAddr(addr.unwrap()), transport);
             let error = listen("web", at, 2, true).unwrap_err();

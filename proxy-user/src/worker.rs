@@ -315,7 +315,8 @@ async fn run(
                             continue;
                         }
                     },
-                    Listener::Udp(socket) => {
+                    Listener::Udp(socket, elders) => {
+                        let socket = (socket, elders);
                         tokio::task::spawn_local(http3::listen(worker.clone(), at, socket, stopped));
                         Transport::Udp
                     }

@@ -7,6 +7,7 @@ pub mod framing;
 mod quic;
 mod resets;
 pub mod settings;
+pub mod steering;
 mod stream;
 
 use std::{
@@ -28,10 +29,13 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use self::resets::Resets;
 pub use self::{
     body::{Body, BodyFault},
     early::Listener,
+};
+use self::{
+    resets::Resets,
+    steering::{Elder, Ids, Steered},
 };
 use super::HANDSHAKE;
 use crate::{
@@ -86,18 +90,22 @@ struct Handshake(Rc<Cell<usize>>);
 pub async fn listen(
     worker: Rc<Worker>,
     at: EntrypointAddr,
-    socket: UdpSocket,
+    (socket, elders): (UdpSocket, Vec<Elder>),
     mut stopped: watch::Receiver<Stop>,
 ) {
     let config =
         worker.snapshot().entrypoint(at).and_then(|known| known.http3.as_ref()?.config.clone().into());
     let Some(config) = config else { return };
     let config = Arc::unwrap_or_clone(config);
-    let endpoint =
-        match Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime)) {
-            Ok(endpoint) => endpoint,
-            Err(error) => return tracing::error!(%at, %error, "can't listen for HTTP/3"),
-        };
+    let mut ids = EndpointConfig::default();
+    ids.cid_generator(|| Box::new(Ids));
+    let endpoint = Steered::new(socket, elders).and_then(|socket| {
+        Endpoint::new_with_abstract_socket(ids, Some(config), socket, Arc::new(TokioRuntime))
+    });
+    let endpoint = match endpoint {
+        Ok(endpoint) => endpoint,
+        Err(error) => return tracing::error!(%at, %error, "can't listen for HTTP/3"),
+    };
     let door = Rc::new(Door { at, handshakes: Rc::default(), stopped: stopped.clone() });
     loop {
         let incoming = tokio::select! {
@@ -115,6 +123,10 @@ pub async fn listen(
         }
     }
     endpoint.set_server_config(None);
+    if *stopped.borrow() == Stop::AtOnce {
+        // A successor reads the socket, and passes on what is for connections that are here.
+        return endpoint.wait_idle().await;
+    }
     // Connections that are there were told to end. A socket that is taken away must not stay for long: while it is there
     // the kernel gives it datagrams that are meant for its successor.
     tokio::select! {

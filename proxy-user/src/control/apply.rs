@@ -20,6 +20,7 @@ use crate::{
     allowlists::keeper::Keeper,
     blocklist::Blocks,
     config::model::{Carries, Config, HealthCheck, ServerProtocol},
+    connection::http3::steering,
     control::{
         kernel_side::{KernelSide, State},
         state::ControlState,
@@ -35,7 +36,7 @@ use crate::{
     listen::{self, ListenFault, Listener, Transport},
     proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
-    tls::server::ServerTls,
+    tls::{quic, server::ServerTls},
     worker::{Running, WorkerHandle, crew::Crew},
 };
 
@@ -115,6 +116,9 @@ impl Fleet {
         let mut names = dns::keeper::Keeper::default();
         names.follow(&config).await;
         names.board.fill(Arc::make_mut(&mut config));
+        if let Some(estate) = &mut inherited.estate {
+            quic::take_token_secret(std::mem::take(&mut estate.token_secret));
+        }
         let mut snapshot = Snapshot::new(config.clone(), &acme.board, None)?;
         snapshot.blocks = blocks;
         snapshot.names = names.board.clone();
@@ -329,6 +333,7 @@ impl Fleet {
             // An error means that the worker is gone already.
             let _ = left.await;
         }
+        steering::leave();
         self.listening.clear();
         self.kernel = KernelSide::default();
         self.keeper = Keeper::new(self.keeper.board.clone());

@@ -27,11 +27,13 @@ use super::{
 use crate::{
     admin::Serving,
     config::model::Config,
+    connection::http3::steering::{self, Elder, Share},
     handoff::{
         Downwards, Upwards,
         counters::{self, Counts},
         estate::{Estate, What},
         image::Image,
+        sockets::At,
         usher::{self, Failed, Gift, News, Plan, Successor},
         wire::Line,
     },
@@ -337,12 +339,20 @@ fn gift(fleet: &Fleet, serving: &Serving) -> Gift {
     let snapshot = fleet.running().load_full();
     let mut estate = Estate::of(&snapshot);
     let mut beside: Vec<OwnedFd> = Vec::new();
-    let sockets = fleet.sockets().flat_map(|(_, sockets)| sockets);
-    for socket in sockets.chain(serving.sockets().map(|(_, socket)| socket)) {
+    let of_tcp = fleet.sockets().filter(|(at, _)| !matches!(at, At::Udp(_))).flat_map(|(_, sockets)| sockets);
+    for socket in of_tcp.chain(serving.sockets().map(|(_, socket)| socket)) {
         // One that can't be given is opened anew, as far as that is possible beside this one.
         if let Ok(socket) = socket.try_clone() {
             estate.descriptors.push(What::Socket);
             beside.push(socket);
+        }
+    }
+    for Share { socket, elders } in steering::share() {
+        estate.descriptors.push(What::Socket);
+        beside.push(socket);
+        for Elder { epoch, tunnel } in elders {
+            estate.descriptors.push(What::Tunnel { epoch });
+            beside.push(tunnel);
         }
     }
     if let Some(lock) = fleet.kernel.share_lock() {

@@ -13,8 +13,10 @@ use super::{
 };
 use crate::{
     clock::Moment,
+    connection::http3::steering::{Elder, Epoch},
     health::{breaker, handed},
     snapshot::Snapshot,
+    tls::quic,
 };
 
 /// As it is told. A successor of another release finds what both know, and nothing in the place of the rest.
@@ -30,13 +32,18 @@ pub struct Estate {
     pub breakers: Vec<KnownBreaker>,
     #[serde(default)]
     pub counts: Counts,
+    /// What QUIC's tokens are sealed with, by which clients show that they are where they say.
+    #[serde(default)]
+    pub token_secret: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "what", rename_all = "snake_case")]
 pub enum What {
     /// It listens, or takes datagrams.
     Socket,
+    /// To a process that has connections at the socket before it.
+    Tunnel { epoch: Epoch },
     /// What keeps others from the pins.
     Lock,
     #[serde(other)]
@@ -88,6 +95,7 @@ impl Estate {
             servers: servers.collect(),
             breakers: breakers.collect(),
             counts: counters::read(snapshot),
+            token_secret: quic::token_secret().to_vec(),
         }
     }
 
@@ -117,15 +125,24 @@ impl Estate {
 impl Inherited {
     /// Of an estate, with the descriptors that came beside it.
     pub fn of(estate: Estate, beside: Vec<OwnedFd>) -> Self {
-        let (mut sockets, mut lock) = (Vec::new(), None);
+        let (mut all, mut lock) = (Vec::<(OwnedFd, Vec<Elder>)>::new(), None);
         for (what, descriptor) in estate.descriptors.iter().zip(beside) {
-            match what {
-                What::Socket => sockets.push(descriptor),
+            match *what {
+                What::Socket => all.push((descriptor, Vec::new())),
+                What::Tunnel { epoch } => {
+                    if let Some((_, elders)) = all.last_mut() {
+                        elders.push(Elder { epoch, tunnel: descriptor });
+                    }
+                }
                 What::Lock => lock = Some(descriptor.into()),
                 What::Unknown => {}
             }
         }
-        Self { sockets: Sockets::of(sockets), lock, estate: Some(estate) }
+        let mut sockets = Sockets::default();
+        for (socket, elders) in all {
+            sockets.add(socket, elders);
+        }
+        Self { sockets, lock, estate: Some(estate) }
     }
 }
 
@@ -166,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_another_release_leaves_beside_is_let_go() {
-        let text = r#"{"descriptors":["socket","crown","lock"],"generation":3,"gold":[]}"#;
+        let text = r#"{"descriptors":[{"what":"socket"},{"what":"crown","of":1},{"what":"lock"}],"generation":3,"gold":[]}"#;
         let estate: Estate = serde_json::from_str(text).unwrap();
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let at = socket.local_addr().unwrap();

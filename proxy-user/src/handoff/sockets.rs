@@ -13,6 +13,7 @@ use socket2::{SockRef, Type};
 
 use crate::{
     address::EntrypointAddr,
+    connection::http3::steering::Elder,
     listen::{Listener, Transport},
 };
 
@@ -26,7 +27,15 @@ pub enum At {
 
 /// Those that nobody has taken yet.
 #[derive(Debug, Default)]
-pub struct Sockets(Vec<(At, OwnedFd)>);
+pub struct Sockets(Vec<Known>);
+
+#[derive(Debug)]
+struct Known {
+    at: At,
+    socket: OwnedFd,
+    /// Predecessors that have connections at it.
+    elders: Vec<Elder>,
+}
 
 // === impl At ===
 
@@ -64,16 +73,23 @@ impl At {
 impl Sockets {
     /// Of descriptors, whatever they are.
     pub fn of(descriptors: impl IntoIterator<Item = OwnedFd>) -> Self {
-        let known = descriptors.into_iter().filter_map(|descriptor| {
-            let at = At::of(descriptor.as_fd());
-            if at.is_none() {
-                tracing::debug!("a descriptor that came along is no socket that listens");
-            }
-            // Whoever bound it may have wanted to wait for it.
-            SockRef::from(&descriptor).set_nonblocking(true).ok()?;
-            Some((at?, descriptor))
-        });
-        Self(known.collect())
+        let mut sockets = Self::default();
+        for descriptor in descriptors {
+            sockets.add(descriptor, Vec::new());
+        }
+        sockets
+    }
+
+    /// One more, at which `elders` may have connections.
+    pub fn add(&mut self, socket: OwnedFd, elders: Vec<Elder>) {
+        let Some(at) = At::of(socket.as_fd()) else {
+            tracing::debug!("a descriptor that came along is no socket that listens");
+            return;
+        };
+        // Whoever bound it may have wanted to wait for it.
+        if SockRef::from(&socket).set_nonblocking(true).is_ok() {
+            self.0.push(Known { at, socket, elders });
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -86,10 +102,10 @@ impl Sockets {
             Transport::Tcp => At::Tcp(at.0),
             Transport::Udp => At::Udp(at.0),
         };
-        let taken = self.0.extract_if(.., |(at, _)| *at == wanted);
-        let listener = |(_, descriptor): (At, OwnedFd)| match transport {
-            Transport::Tcp => Listener::Tcp(descriptor.into()),
-            Transport::Udp => Listener::Udp(descriptor.into()),
+        let taken = self.0.extract_if(.., |known| known.at == wanted);
+        let listener = |Known { socket, elders, .. }: Known| match transport {
+            Transport::Tcp => Listener::Tcp(socket.into()),
+            Transport::Udp => Listener::Udp(socket.into(), elders),
         };
         taken.map(listener).collect()
     }
@@ -106,13 +122,13 @@ impl Sockets {
     }
 
     fn take_one(&mut self, wanted: impl Fn(&At) -> bool) -> Option<OwnedFd> {
-        let index = self.0.iter().position(|(at, _)| wanted(at))?;
-        Some(self.0.swap_remove(index).1)
+        let index = self.0.iter().position(|known| wanted(&known.at))?;
+        Some(self.0.swap_remove(index).socket)
     }
 
     /// Closes what is left, and tells of it.
     pub fn close_the_rest(&mut self) {
-        let mut left: Vec<_> = self.0.drain(..).map(|(at, _)| at.name()).collect();
+        let mut left: Vec<_> = self.0.drain(..).map(|known| known.at.name()).collect();
         left.dedup();
         if !left.is_empty() {
             tracing::info!("the configuration has no use any more for the sockets {}", left.join(", "));
