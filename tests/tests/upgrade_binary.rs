@@ -3,8 +3,7 @@
 
 use std::{
     fs,
-    io::{IoSliceMut, Read, Write},
-    net::TcpStream,
+    io::{IoSliceMut, Write},
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::{fs::PermissionsExt, net::UnixDatagram, process::CommandExt},
@@ -25,17 +24,17 @@ use nix::{
 use weir_lab::{
     Lab,
     lab::{
-        addresses::HTTPS,
+        addresses::{HTTP, HTTPS},
         client::Browser,
         http3::{self, Line},
         knock::knock,
         process::Process,
+        raw::Raw,
         server::{Server, Which},
         stand::{PATIENCE, Stand, wait_for_both},
         successors::Successors,
         travellers::{self, Travellers},
-        wait,
-        weir,
+        wait, weir,
     },
     needs,
     needs::Need,
@@ -94,11 +93,16 @@ fn nobody_on_the_way_notices_an_upgrade_and_a_bad_binary_changes_nothing() -> Do
     let never = stand_in(lab, "never", "exit 0", "exec sleep 60")?;
     let soon = stand.weir.config().with_file_name("soon.toml");
     fs::write(&soon, "")?;
-    stand.weir.rewrite_config(&fs::read_to_string(stand.weir.config())?.replace("ready = \"10s\"", "ready = \"1s\""))?;
+    stand.weir.rewrite_config(
+        &fs::read_to_string(stand.weir.config())?.replace("ready = \"10s\"", "ready = \"1s\""),
+    )?;
     wait::until_true("the shorter time holds", PATIENCE, || Ok(stand.weir.status()?["generation"] == 2))?;
     for (binary, told) in [
         (never, "it did not serve within 1 s"),
-        (stand_in(lab, "strict", "echo no such key; exit 2", "exit 1")?, "does not take the configuration:\nno such key"),
+        (
+            stand_in(lab, "strict", "echo no such key; exit 2", "exit 1")?,
+            "does not take the configuration:\nno such key",
+        ),
         (stand_in(lab, "dies", "exit 0", "exit 7")?, "it ended before it served (exit status: 7)"),
         (PathBuf::from("/bin/false"), "`/bin/false version --json` failed"),
         (lab.folder().join("nothing"), "can't be started: No such file"),
@@ -112,7 +116,9 @@ fn nobody_on_the_way_notices_an_upgrade_and_a_bad_binary_changes_nothing() -> Do
     ensure!(stand.weir.status()?["pid"] == first, "somebody else answers");
     strangers_stay_out(lab)?;
     travellers.all_are_heard()?;
-    stand.weir.rewrite_config(&fs::read_to_string(stand.weir.config())?.replace("ready = \"1s\"", "ready = \"10s\""))?;
+    stand.weir.rewrite_config(
+        &fs::read_to_string(stand.weir.config())?.replace("ready = \"1s\"", "ready = \"10s\""),
+    )?;
     wait::until_true("the longer time holds", PATIENCE, || Ok(stand.weir.status()?["generation"] == 3))?;
 
     // 2. A download over HTTP/3 that lasts longer than its daemon is asked.
@@ -180,7 +186,9 @@ fn a_daemon_without_rights_is_upgraded_and_restarted_with_its_queues() -> Done {
     let (_one, _two) = (Server::start(&lab, Which::One)?, Server::start(&lab, Which::Two)?);
     fs::set_permissions(lab.bpffs(), fs::Permissions::from_mode(0o700))?;
     let config = lab.folder().join("weir.toml");
-    fs::write(&config, weir::standard(&lab))?;
+    let plain =
+        format!("[entrypoint.plain]\nbind = \"{HTTP}\"\nallow = [\"cloudflare\"]\nredirect = \"https\"\n");
+    fs::write(&config, weir::standard(&lab) + &plain)?;
     let handed = weir::run(&lab, &["hand-over", &NOBODY.to_string(), &config.display().to_string()])?;
     ensure!(handed.code == 0, "{handed:?}");
     let manager = Manager::listen(&lab)?;
@@ -217,16 +225,13 @@ fn a_daemon_without_rights_is_upgraded_and_restarted_with_its_queues() -> Done {
     let last = successors.latest().context("nobody has taken over")?;
     successors.signal(last, Signal::SIGTERM)?;
     successors.wait_for_end(last, PATIENCE)?;
-    let mut waiting = lab.visitor.run(|| TcpStream::connect(HTTPS))?.context("nobody queues")?;
+    let mut waiting = Raw::connect(&lab.visitor, HTTP).context("nobody queues")?;
+    waiting.say("GET /waited HTTP/1.1\r\nHost: example.com\r\n\r\n")?;
     let _second = manager.start(&lab, &config, kept)?;
     manager.until(|told| told == "READY=1")?;
     wait_for_both(&visitor)?;
-    // It speaks TLS with whoever waited: what isn't TLS gets an alert, and no reset.
-    waiting.set_read_timeout(Some(PATIENCE))?;
-    waiting.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
-    let mut alert = [0; 1];
-    waiting.read_exact(&mut alert).context("who waited was reset")?;
-    ensure!(alert == [21], "that is no alert: {alert:?}");
+    let answer = waiting.answer().context("who waited got no answer")?;
+    ensure!(answer.status == 308 && answer.head.contains("/waited"), "{answer:?}");
     strangers_stay_out(&lab)
 }
 

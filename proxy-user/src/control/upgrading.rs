@@ -195,8 +195,14 @@ impl Upgrading {
                 serving.leave();
                 let pid = successor.child.id();
                 notify(&[sd_notify::NotifyState::MainPid(pid)]);
-                if let Err(error) = successor.line.say(&Downwards::Yours, &[]) {
-                    tracing::error!(%error, "the new daemon does not listen any more");
+                let now = counters::read(&fleet.running().load());
+                let counts = counters::since(&now, &self.left);
+                let counted = Downwards::Counted { counts, connections: 0, seconds_left: 0 };
+                self.left = now;
+                for word in [counted, Downwards::Yours] {
+                    if let Err(error) = successor.line.say(&word, &[]) {
+                        tracing::error!(%error, "the new daemon does not listen any more");
+                    }
                 }
                 let (took, drain) = (successor.took, fleet.running().load().config.upgrade.drain);
                 let (version, milliseconds) = (&successor.version, took.as_millis());

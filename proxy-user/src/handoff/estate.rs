@@ -16,7 +16,7 @@ use crate::{
     connection::http3::steering::{Elder, Epoch},
     health::{breaker, handed},
     snapshot::Snapshot,
-    tls::quic,
+    tls::{client::Policy, quic, tickets},
 };
 
 /// As it is told. A successor of another release finds what both know, and nothing in the place of the rest.
@@ -32,6 +32,8 @@ pub struct Estate {
     pub breakers: Vec<KnownBreaker>,
     #[serde(default)]
     pub counts: Counts,
+    #[serde(default)]
+    pub tickets: Vec<KnownTickets>,
     /// What QUIC's tokens are sealed with, by which clients show that they are where they say.
     #[serde(default)]
     pub token_secret: Vec<u8>,
@@ -64,6 +66,15 @@ pub struct KnownBreaker {
     pub breaker: breaker::Told,
 }
 
+/// The keys of session tickets of one set of rules. Another release may tell rules apart in another way: then clients make a whole
+/// handshake.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct KnownTickets {
+    pub entrypoint: String,
+    pub policy: Policy,
+    pub keys: Vec<tickets::Told>,
+}
+
 /// What a daemon begins with: of a predecessor, of the service manager, or nothing.
 #[derive(Debug, Default)]
 pub struct Inherited {
@@ -89,12 +100,21 @@ impl Estate {
             let breaker = service.breaker.as_ref()?.told(now)?;
             Some(KnownBreaker { service: service.name.to_string(), breaker })
         });
+        let tickets = snapshot.entrypoints.iter().flat_map(|entrypoint| {
+            let rules = entrypoint.tls.iter().flat_map(|tls| tls.all_rules());
+            rules.map(|rules| KnownTickets {
+                entrypoint: entrypoint.name.to_string(),
+                policy: rules.policy,
+                keys: rules.tickets.told(),
+            })
+        });
         Self {
             descriptors: Vec::new(),
             generation: snapshot.generation,
             servers: servers.collect(),
             breakers: breakers.collect(),
             counts: counters::read(snapshot),
+            tickets: tickets.collect(),
             token_secret: quic::token_secret().to_vec(),
         }
     }
@@ -114,6 +134,14 @@ impl Estate {
         for known in self.breakers {
             if let Some(breaker) = service(&known.service).and_then(|service| service.breaker.as_ref()) {
                 breaker.resume(known.breaker, now);
+            }
+        }
+        for known in self.tickets {
+            let entrypoint = snapshot.entrypoints.iter().find(|one| *one.name == *known.entrypoint);
+            let rules =
+                entrypoint.and_then(|one| one.tls.as_ref()).into_iter().flat_map(|tls| tls.all_rules());
+            for rules in rules.filter(|rules| rules.policy == known.policy) {
+                rules.tickets.resume(&known.keys);
             }
         }
         counters::add(snapshot, &self.counts);

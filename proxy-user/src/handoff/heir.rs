@@ -9,7 +9,8 @@ use std::{
 use nix::unistd::dup2_stdin;
 
 use super::{
-    Confined, Downwards, SPEAKS, TAKES_OVER, Upwards, estate::Inherited, service_manager, wire::Line,
+    Confined, Downwards, SPEAKS, TAKES_OVER, Upwards, counters::Counts, estate::Inherited, service_manager,
+    wire::Line,
 };
 
 /// How long the predecessor may take for a word. It has nothing else to do then.
@@ -28,6 +29,8 @@ pub struct Heir {
 pub struct Predecessor {
     pub line: Line,
     pub version: String,
+    /// What it has counted since it gave its estate away.
+    pub counted: Counts,
     confined: Confined,
 }
 
@@ -56,7 +59,8 @@ impl Heir {
         loop {
             match hear(&line).map_err(none)? {
                 (Downwards::Welcome { version, confined, .. }, _) => {
-                    let predecessor = Some(Predecessor { line, version, confined });
+                    let counted = Counts::new();
+                    let predecessor = Some(Predecessor { line, version, counted, confined });
                     return Ok(Self { predecessor, kept: Inherited::default() });
                 }
                 (Downwards::Refuses { why }, _) => return Err(why),
@@ -89,11 +93,12 @@ impl Heir {
 
     /// This daemon serves: waits until the predecessor has let go. Who that was, for as long as it is still there.
     pub fn serves(&mut self) -> Option<Predecessor> {
-        let predecessor = self.predecessor.take()?;
+        let mut predecessor = self.predecessor.take()?;
         predecessor.line.say(&Upwards::Serves, &[]).ok()?;
         loop {
             match hear(&predecessor.line) {
                 Ok((Downwards::Yours, _)) => return Some(predecessor),
+                Ok((Downwards::Counted { counts, .. }, _)) => predecessor.counted = counts,
                 Ok(_) => {}
                 Err(error) => {
                     // It writes nothing any more, whatever has become of it.

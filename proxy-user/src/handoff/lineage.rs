@@ -32,7 +32,8 @@ pub struct Told {
 impl Lineage {
     /// Listens to a predecessor until it has ended.
     pub fn follow(self: &Arc<Self>, predecessor: Predecessor, running: Running) {
-        let Predecessor { line, version, .. } = predecessor;
+        let Predecessor { line, version, counted, .. } = predecessor;
+        counters::add(&running.load(), &counted);
         let line = Arc::new(line);
         let told = Told { version, connections: 0, seconds_left: 0 };
         self.lock().push(Elder { told, line: line.clone() });

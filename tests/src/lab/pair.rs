@@ -182,8 +182,7 @@ refresh = "off"
         for (flag, name) in [("--pid", "keepalived.pid"), ("--vrrp_pid", "vrrp.pid")] {
             command.arg(flag).arg(self.folder.join(name));
         }
-        self.keepalived =
-            Some(Process::start("keepalived", command, &self.folder.join("keepalived.log"))?);
+        self.keepalived = Some(Process::start("keepalived", command, &self.folder.join("keepalived.log"))?);
         Ok(())
     }
 

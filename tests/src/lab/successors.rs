@@ -15,7 +15,8 @@ use nix::{
 use serde_json::Value;
 
 use super::{
-    Lab, stand::PATIENCE,
+    Lab,
+    stand::PATIENCE,
     wait,
     weir::{self, Weir},
 };
@@ -66,7 +67,8 @@ impl Successors {
 
     pub fn signal(&self, pid: u32, signal: Signal) -> anyhow::Result<()> {
         ensure!(self.is_ours(pid), "process {pid} is none of this lab's daemons");
-        kill(Pid::from_raw(pid.cast_signed()), signal).with_context(|| format!("can't send {signal} to {pid}"))
+        kill(Pid::from_raw(pid.cast_signed()), signal)
+            .with_context(|| format!("can't send {signal} to {pid}"))
     }
 
     /// Waits until a daemon has ended.

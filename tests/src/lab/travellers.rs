@@ -89,7 +89,9 @@ impl Travellers {
             let all = forwarding.as_array().into_iter().flatten();
             Ok(all.filter(|one| one["name"] == "carried").any(|one| one.get("why_not").is_none()))
         })
-        .with_context(|| stand.weir.status().map(|status| status["forwarding"].to_string()).unwrap_or_default())?;
+        .with_context(|| {
+            stand.weir.status().map(|status| status["forwarding"].to_string()).unwrap_or_default()
+        })?;
         let second = Browser::new(lab, &lab.visitor, HTTPS, &["h2"])?;
         let load = |browser| Load::start(&lab.visitor, browser, "/", per_second);
         let loads = [load(&stand.visitor)?, load(&second)?];
