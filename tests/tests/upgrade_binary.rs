@@ -32,7 +32,7 @@ use weir_lab::{
         raw::Raw,
         server::{Server, Which},
         stand::{PATIENCE, Stand, wait_for_both},
-        successors::Successors,
+        successors::{Successors, ordered},
         travellers::{self, Travellers},
         wait, weir,
     },
@@ -82,7 +82,7 @@ fn nobody_on_the_way_notices_an_upgrade_and_a_bad_binary_changes_nothing() -> Do
     let mut stand = Stand::up_with(|_, toml| {
         toml.replace("[entrypoint.https]\n", "[entrypoint.https]\nhttp3 = true\n")
             + &travellers::configuration()
-            + "[upgrade]\nready = \"10s\"\ndrain = \"30s\"\n"
+            + "[upgrade]\nready = \"30s\"\ndrain = \"1m\"\n"
     })?;
     let lab = &stand.lab;
     let mut successors = Successors::of(&stand.weir);
@@ -91,10 +91,8 @@ fn nobody_on_the_way_notices_an_upgrade_and_a_bad_binary_changes_nothing() -> Do
 
     // 1. Binaries that are no good: the running daemon goes on, and says why.
     let never = stand_in(lab, "never", "exit 0", "exec sleep 60")?;
-    let soon = stand.weir.config().with_file_name("soon.toml");
-    fs::write(&soon, "")?;
     stand.weir.rewrite_config(
-        &fs::read_to_string(stand.weir.config())?.replace("ready = \"10s\"", "ready = \"1s\""),
+        &fs::read_to_string(stand.weir.config())?.replace("ready = \"30s\"", "ready = \"1s\""),
     )?;
     wait::until_true("the shorter time holds", PATIENCE, || Ok(stand.weir.status()?["generation"] == 2))?;
     for (binary, told) in [
@@ -107,7 +105,7 @@ fn nobody_on_the_way_notices_an_upgrade_and_a_bad_binary_changes_nothing() -> Do
         (PathBuf::from("/bin/false"), "`/bin/false version --json` failed"),
         (lab.folder().join("nothing"), "can't be started: No such file"),
     ] {
-        let ran = weir::run(lab, &["upgrade", "--binary", &binary.display().to_string()])?;
+        let ran = ordered(lab, &["--binary", &binary.display().to_string()])?;
         ensure!(ran.code == 1 && ran.stderr.contains(told), "{}: {ran:?}", binary.display());
         ensure!(ran.stderr.contains("goes on as before"), "{ran:?}");
     }
@@ -117,7 +115,7 @@ fn nobody_on_the_way_notices_an_upgrade_and_a_bad_binary_changes_nothing() -> Do
     strangers_stay_out(lab)?;
     travellers.all_are_heard()?;
     stand.weir.rewrite_config(
-        &fs::read_to_string(stand.weir.config())?.replace("ready = \"1s\"", "ready = \"10s\""),
+        &fs::read_to_string(stand.weir.config())?.replace("ready = \"1s\"", "ready = \"30s\""),
     )?;
     wait::until_true("the longer time holds", PATIENCE, || Ok(stand.weir.status()?["generation"] == 3))?;
 
@@ -150,7 +148,7 @@ fn nobody_on_the_way_notices_an_upgrade_and_a_bad_binary_changes_nothing() -> Do
         } else {
             let binary = lab.folder().join("weir-2");
             fs::copy(weir::program()?, &binary)?;
-            let ran = weir::run(lab, &["upgrade", "--json", "--binary", &binary.display().to_string()])?;
+            let ran = ordered(lab, &["--binary", &binary.display().to_string()])?;
             ensure!(ran.code == 0, "{ran:?}");
             successors.wait_for_another(lab, serves)?;
         }
@@ -208,7 +206,8 @@ fn a_daemon_without_rights_is_upgraded_and_restarted_with_its_queues() -> Done {
 
     // 2. Upgraded, it has what it had: no right more or less, and no filter over another. The unit follows.
     for _ in 0..2 {
-        let pid = successors.upgrade(&lab)?["pid"].as_u64().context("no process id")? as u32;
+        let answer = successors.upgrade(&lab).with_context(|| first.log_text())?;
+        let pid = answer["pid"].as_u64().context("no process id")? as u32;
         manager.until(|told| told == format!("MAINPID={pid}"))?;
         ensure!(field(pid, "CapEff")? == THE_FOUR && field(pid, "NoNewPrivs")? == "1");
         ensure!(field(pid, "Seccomp_filters")? == filters, "{filters} filters, and now more");

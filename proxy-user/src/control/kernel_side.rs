@@ -46,10 +46,12 @@ impl KernelSide {
         Self { handed, ..Self::default() }
     }
 
-    /// What keeps others from the pins, for a successor.
-    pub fn share_lock(&self) -> Option<File> {
-        let kernel = self.kernel.as_ref()?;
-        kernel.lock().unwrap_or_else(PoisonError::into_inner).share_lock().ok()
+    /// What keeps others from the pins, for a successor. Waits until nobody is at work on the kernel any more: probes must not
+    /// wait with it.
+    pub async fn share_lock(&self) -> Option<File> {
+        let kernel = self.kernel.clone()?;
+        let share = move || kernel.lock().unwrap_or_else(PoisonError::into_inner).share_lock().ok();
+        tokio::task::spawn_blocking(share).await.ok().flatten()
     }
 
     /// Somebody else may have written to the kernel: what is known of it counts no more, and [`Self::apply`] looks anew.

@@ -177,7 +177,7 @@ impl Upgrading {
             News::Over(over) => over,
             News::Asks(give) => {
                 forwarding.stand_still().await;
-                let gift = gift(fleet, serving);
+                let gift = gift(fleet, serving).await;
                 self.left.clone_from(&gift.estate.counts);
                 // When it isn't there any more, that is the next news.
                 let _ = give.send(gift);
@@ -341,7 +341,7 @@ impl Upgrading {
 }
 
 /// All that a successor gets.
-fn gift(fleet: &Fleet, serving: &Serving) -> Gift {
+async fn gift(fleet: &Fleet, serving: &Serving) -> Gift {
     let snapshot = fleet.running().load_full();
     let mut estate = Estate::of(&snapshot);
     let mut beside: Vec<OwnedFd> = Vec::new();
@@ -361,7 +361,7 @@ fn gift(fleet: &Fleet, serving: &Serving) -> Gift {
             beside.push(tunnel);
         }
     }
-    if let Some(lock) = fleet.kernel.share_lock() {
+    if let Some(lock) = fleet.kernel.share_lock().await {
         estate.descriptors.push(What::Lock);
         beside.push(lock.into());
     }

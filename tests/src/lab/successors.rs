@@ -18,7 +18,7 @@ use super::{
     Lab,
     stand::PATIENCE,
     wait,
-    weir::{self, Weir},
+    weir::{self, Ran, Weir},
 };
 
 /// Killed on drop.
@@ -41,7 +41,7 @@ impl Successors {
 
     /// `weir upgrade`, which must go well.
     pub fn upgrade(&mut self, lab: &Lab) -> anyhow::Result<Value> {
-        let ran = weir::run(lab, &["upgrade", "--json"])?;
+        let ran = ordered(lab, &[])?;
         ensure!(ran.code == 0, "`weir upgrade`: {}", ran.stderr);
         let answer: Value = serde_json::from_str(&ran.stdout)?;
         self.pids.push(pid_in(&answer)?);
@@ -50,7 +50,7 @@ impl Successors {
 
     /// Notes who answers at the admin socket, until that is another one than `before`.
     pub fn wait_for_another(&mut self, lab: &Lab, before: u32) -> anyhow::Result<u32> {
-        let pid = wait::until("another daemon answers", PATIENCE, || {
+        let pid = wait::until("another daemon answers", PATIENCE * 4, || {
             let ran = weir::run(lab, &["status", "--json"])?;
             let status: Option<Value> = serde_json::from_str(&ran.stdout).ok();
             let pid = status.and_then(|status| pid_in(&status).ok());
@@ -93,6 +93,14 @@ impl Drop for Successors {
             let _ = self.wait_for_end(*pid, Duration::from_secs(5));
         }
     }
+}
+
+/// `weir upgrade` with these arguments. The verifier takes its time where many share a core.
+pub fn ordered(lab: &Lab, arguments: &[&str]) -> anyhow::Result<Ran> {
+    let mut command = lab.edge.command(weir::program()?)?;
+    command.args(["upgrade", "--json"]).args(arguments).env("NO_COLOR", "1");
+    command.env("WEIR_ADMIN", format!("unix:{}", weir::admin_socket(lab).display()));
+    weir::finish_within(command, Duration::from_secs(60))
 }
 
 fn pid_in(answer: &Value) -> anyhow::Result<u32> {

@@ -87,7 +87,7 @@ impl Travellers {
         wait::until_true("the kernel carries what it is to carry", PATIENCE, || {
             let forwarding = stand.weir.status()?["forwarding"]["entrypoints"].take();
             let all = forwarding.as_array().into_iter().flatten();
-            Ok(all.filter(|one| one["name"] == "carried").any(|one| one.get("why_not").is_none()))
+            Ok(all.filter(|one| one["entrypoint"] == "carried").any(|one| one.get("why_not").is_none()))
         })
         .with_context(|| {
             stand.weir.status().map(|status| status["forwarding"].to_string()).unwrap_or_default()
