@@ -18,9 +18,12 @@ pub mod verbs;
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdTcpListener},
-    os::unix::{
-        fs::{DirBuilderExt, PermissionsExt},
-        net::UnixListener as StdUnixListener,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            fs::{DirBuilderExt, PermissionsExt},
+            net::UnixListener as StdUnixListener,
+        },
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -29,13 +32,14 @@ use std::{
 use axum::Router;
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::oneshot,
+    sync::watch,
     task::JoinSet,
 };
 
 use crate::{
     config::model::{Admin, AdminAddr},
     control::{order::Desk, state::ControlState},
+    handoff::sockets::{At, Sockets},
 };
 
 /// Why the admin API can't be served.
@@ -77,17 +81,20 @@ pub struct Doors {
 /// An address at which the API is served; dropped, no new connection comes in there.
 #[derive(Debug)]
 struct Door {
-    _open: oneshot::Sender<()>,
+    /// For who comes after this daemon.
+    socket: Option<(At, OwnedFd)>,
+    leaves: watch::Sender<bool>,
 }
 
-/// Binds the admin addresses. The default's socket may be missing: then nobody can give this daemon orders.
+/// Binds the admin addresses, or goes on with those that were `inherited`. The default's socket may be missing: then nobody
+/// can give this daemon orders.
 ///
 /// # Errors
 /// When one of them can't be had.
-pub fn bind(admin: &Admin) -> Result<Bound, AdminFault> {
+pub fn bind(admin: &Admin, inherited: &mut Sockets) -> Result<Bound, AdminFault> {
     let mut bound = Vec::new();
     for addr in &admin.bind {
-        match (bind_one(addr, admin.by_default), addr) {
+        match (bind_one(addr, admin.by_default, inherited), addr) {
             (Ok(listener), _) => bound.push((addr.clone(), listener)),
             (Err(fault), AdminAddr::Unix(_)) if admin.by_default => {
                 tracing::warn!(
@@ -113,6 +120,16 @@ impl Bound {
     }
 }
 
+impl Listener {
+    fn share(&self) -> Option<(At, OwnedFd)> {
+        let own = match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
+        };
+        Some((At::of(own)?, own.try_clone_to_owned().ok()?))
+    }
+}
+
 /// Serves the API until what is returned is dropped. Orders go to `desk`.
 pub fn serve(bound: Bound, state: &Arc<ControlState>, desk: &Desk) -> Doors {
     let app = api::router(state.clone(), desk.clone());
@@ -122,20 +139,24 @@ pub fn serve(bound: Bound, state: &Arc<ControlState>, desk: &Desk) -> Doors {
 }
 
 /// `make_folder`: the folder of a socket is made if it is missing.
-fn bind_one(addr: &AdminAddr, make_folder: bool) -> Result<Listener, AdminFault> {
+fn bind_one(addr: &AdminAddr, make_folder: bool, inherited: &mut Sockets) -> Result<Listener, AdminFault> {
     match addr {
         AdminAddr::Tcp(addr) => {
             let fault = |error| AdminFault::Tcp { addr: *addr, error };
-            let listener = StdTcpListener::bind(addr).map_err(fault)?;
+            let handed = inherited.take_tcp(*addr);
+            let listener = handed.map_or_else(|| StdTcpListener::bind(addr), Ok).map_err(fault)?;
             listener.set_nonblocking(true).map_err(fault)?;
             TcpListener::from_std(listener).map(Listener::Tcp).map_err(fault)
         }
         AdminAddr::Unix(path) => {
+            let fault = |error| AdminFault::Unix { path: path.clone(), error };
+            if let Some(handed) = inherited.take_unix(path) {
+                return UnixListener::from_std(handed).map(Listener::Unix).map_err(fault);
+            }
             // The socket of a daemon that was killed stays behind; one that answers belongs to a living one.
             if std::os::unix::net::UnixStream::connect(path).is_ok() {
                 return Err(AdminFault::UnixTaken { path: path.clone() });
             }
-            let fault = |error| AdminFault::Unix { path: path.clone(), error };
             if make_folder {
                 folder_of(path).map_err(fault)?;
             }
@@ -169,7 +190,7 @@ impl Doors {
     /// When one of them can't be had; nothing has changed then.
     pub fn missing(&self, running: &Admin, next: &Admin) -> Result<Bound, AdminFault> {
         let bind = next.bind.iter().filter(|addr| !running.bind.contains(addr)).cloned().collect();
-        self::bind(&Admin { bind, ..next.clone() })
+        self::bind(&Admin { bind, ..next.clone() }, &mut Sockets::default())
     }
 
     /// Serves at what was missing, and no more at what isn't wanted. Whoever is connected there gets the answer that is under way.
@@ -188,9 +209,28 @@ impl Doors {
 
     fn open(&mut self, bound: Bound) {
         for (addr, listener) in bound.0 {
-            let (open, closed) = oneshot::channel();
-            self.tasks.spawn(serve::at(listener, self.app.clone(), self.state.clone(), closed));
-            self.open.push((addr, Door { _open: open }));
+            let (leaves, left) = watch::channel(false);
+            let socket = listener.share();
+            self.tasks.spawn(serve::at(listener, self.app.clone(), self.state.clone(), left));
+            self.open.push((addr, Door { socket, leaves }));
         }
+    }
+
+    /// The sockets that it is served at, for who comes after this daemon.
+    pub fn sockets(&self) -> impl Iterator<Item = (At, &OwnedFd)> {
+        self.open.iter().filter_map(|(_, door)| door.socket.as_ref()).map(|(at, socket)| (at.clone(), socket))
+    }
+
+    /// Somebody else goes on with the sockets. Who is being answered still is.
+    pub fn leave(&mut self) {
+        for (_, door) in &mut self.open {
+            door.socket = None;
+            door.leaves.send_replace(true);
+        }
+    }
+
+    /// Resolves when nobody is being answered any more, after [`Self::leave`].
+    pub async fn over(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
     }
 }

@@ -26,6 +26,7 @@ mod split;
 mod status;
 mod table;
 mod top;
+mod upgrade;
 mod watch;
 
 use std::{io::Write as _, process::ExitCode};
@@ -57,6 +58,8 @@ enum Command {
     Diff(apply::DiffArgs),
     /// Have the running daemon read its configuration anew
     Reload(reload::ReloadArgs),
+    /// Have the running daemon give way to another binary, without losing a request
+    Upgrade(upgrade::UpgradeArgs),
     /// Show what the running daemon does
     Status(status::StatusArgs),
     /// Send no new work to servers, or to this host, and let the old work end
@@ -141,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => apply::diff(&args),
         Command::Watchdog(args) => apply::watchdog(args),
         Command::Reload(args) => reload::run(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Flows(args) => flows::run(&args),
         Command::Drain(args) => drain::drain(&args),
@@ -181,7 +185,11 @@ pub fn main() -> ExitCode {
 fn version(args: &VersionArgs) -> Result<(), Failure> {
     let ebpf = crate::kernel::object_built_in().is_some();
     if args.json {
-        let version = serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "ebpf": ebpf });
+        let version = serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "ebpf": ebpf,
+            "take_over": crate::handoff::SPEAKS,
+        });
         return print(&format!("{version}\n"));
     }
     let inside = if ebpf {

@@ -23,9 +23,11 @@ pub mod splits;
 pub mod state;
 pub mod summary;
 pub mod trial;
+mod upgrading;
 pub mod watchdog;
 
 use std::{
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -35,7 +37,7 @@ use nix::unistd::Pid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    admin::{self, AdminFault},
+    admin::{self, AdminFault, Doors},
     allowlists::Board,
     clock::Moment,
     config::{self, Code, Diagnostic, Loaded, Report, diff, model::Server},
@@ -56,8 +58,10 @@ use crate::{
         reports::Reports,
         splits::Splits,
         state::{ControlState, Source},
+        upgrading::{Carriers, Upgrading},
     },
     demonstration,
+    handoff::{heir::Heir, service_manager::Store, sockets::At, usher::Successor},
     journal::{self, Kind, Note},
     kernel::addresses,
     metrics::push,
@@ -95,6 +99,9 @@ pub enum StartFault {
     /// Root could read the configuration with all that it names, and who the daemon has become can't.
     #[error("{report}")]
     NotForUser { user: String, report: Report },
+    /// It was to take over from another daemon.
+    #[error("can't take over from the running daemon: {0}")]
+    TakeOver(String),
     #[error("the demonstration upstream can't listen on {addr}: {error}")]
     Demonstration { addr: std::net::SocketAddr, error: std::io::Error },
     #[error("the system gives no {what}: {error}")]
@@ -106,10 +113,20 @@ pub enum StartFault {
 /// # Errors
 /// When it can't start; then nothing is left behind.
 pub async fn run(options: Options) -> Result<(), StartFault> {
+    let mut heir = Heir::arrive().map_err(StartFault::TakeOver)?;
+    let outcome = live(options, &mut heir).await;
+    if let Err(fault) = &outcome {
+        heir.fails(fault.to_string());
+    }
+    outcome
+}
+
+async fn live(options: Options, heir: &mut Heir) -> Result<(), StartFault> {
+    let mut upgrading = Upgrading::new();
     let source = options.path.clone().map_or(Source::Embedded, Source::Path);
     let mut providers = Keeper::new(Arc::default());
     let mut loaded = first_load(&source, &providers.board).map_err(StartFault::Config)?;
-    let privileges = privileges::give_up(&loaded.config, &source)?;
+    let privileges = privileges::give_up(&loaded.config, &source, &heir.confined())?;
     if let Some(user) = &privileges.became {
         // What can't be read any more would be missed at the first reload otherwise.
         loaded = documents::first(&source, &providers.board)
@@ -125,6 +142,8 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut signals = Signals::new().map_err(|error| StartFault::System { what: "signal handler", error })?;
     let mut files = Files::start();
     files.watch(&watched(&source, &loaded.files));
+    // What is kept on the disk is read after this: nobody else changes it any more.
+    let mut inherited = heir.take().map_err(StartFault::TakeOver)?;
     let lists = Arc::<Board>::default();
     lists.fill(&mut loaded.config);
     let mut config = Arc::new(loaded.config);
@@ -138,17 +157,24 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     guard.check(&config, None, Session::of_this_process()).map_err(StartFault::LockOut)?;
     let state =
         Arc::new(ControlState::new(source.clone(), guard, lists, providers.board.clone(), privileges));
-    let admin = admin::bind(&config.admin)?;
+    let admin = admin::bind(&config.admin, &mut inherited.sockets)?;
     let workers = options.workers.unwrap_or_else(cores);
     let (mut blocking, blocked) = Blocking::at_start(&config);
     let mut maintaining = Maintaining::at_start(&config, state.maintenance.clone());
     let mut reported = Reports::begin(&config, &state);
     let mut draining = Draining::at_start(&config);
-    let start = |config, blocked| {
-        Fleet::start(config, workers, &state, blocking.shared(), blocked, draining.shared())
-    };
+    let (blocks, drains) = (blocking.shared(), draining.shared());
     let mut fell_back = None;
-    let mut fleet = match start(config.clone(), blocked.clone()).await {
+    let start = Fleet::start(
+        config.clone(),
+        workers,
+        &state,
+        blocks.clone(),
+        blocked.clone(),
+        drains.clone(),
+        &mut inherited,
+    );
+    let mut fleet = match start.await {
         Ok(fleet) => fleet,
         Err(fault) => {
             let Some(last) = documents::last_good(&source, &state.providers, &fault) else {
@@ -156,9 +182,10 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             };
             (config, loaded.taken) = (Arc::new(last.config), last.taken);
             fell_back = Some(fault.to_string());
-            start(config.clone(), blocked).await?
+            Fleet::start(config.clone(), workers, &state, blocks, blocked, drains, &mut inherited).await?
         }
     };
+    inherited.sockets.close_the_rest();
     fleet.providers = providers;
     fleet.providers.took(&loaded.taken, &config.state.dir).await;
     state.applied(fleet.generation(), &fleet.kernel.state);
@@ -168,6 +195,12 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut trials = Trials::at_start(&source, &state);
     let (desk, mut orders) = order::desk();
     fleet.doors = Some(admin::serve(admin, &state, &desk));
+    if let Some(predecessor) = heir.serves() {
+        let message = format!("this daemon has taken over from weir {}", predecessor.version);
+        tracing::info!("{message}");
+        Note::new(Kind::Upgraded, message).write();
+        state.lineage.follow(predecessor, fleet.running());
+    }
     tokio::task::spawn_local(journal::watch::look_on(fleet.running()));
     tokio::task::spawn_local(push::keep_pushing(state.clone()));
     tracing::info!("running on {workers} workers\n{}", summary::of(&source, &config, &fleet.kernel.state));
@@ -181,7 +214,9 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut pulse = Pulse::as_asked();
     let mut forwarding = Forwarding::new(state.forwarding.clone());
     let mut handovers = Handovers::new(state.handovers.clone());
+    let mut store = Store::default();
     let how = loop {
+        keep_sockets(&mut store, &fleet);
         certificates.look(&fleet.running().load().config, SystemTime::now());
         blocking.keep_up(&mut fleet).await;
         reported.follow(&fleet.running().load(), &state);
@@ -191,18 +226,41 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
         handovers.keep_up(&fleet).await;
         tokio::select! {
             signal = signals.next() => match signal {
+                Asked::Reload if upgrading.is_under_way() => upgrading.reload_later(),
+                Asked::Upgrade if upgrading.is_under_way() => {}
+                Asked::Upgrade => {
+                    upgrading.begin(Default::default(), None, &source, &state, &fleet.running().load().config);
+                }
                 Asked::Reload => {
                     notify(&[sd_notify::NotifyState::Reloading]);
                     let _ = reload(&source, &state, &mut fleet, &mut files).await;
                     notify(&[sd_notify::NotifyState::Ready]);
                 }
-                Asked::ReopenLogs => fleet.reopen_logs(),
-                end @ (Asked::Drain | Asked::Stop) => break end,
+                Asked::ReopenLogs => {
+                    fleet.reopen_logs();
+                    state.lineage.reopen_logs();
+                }
+                end @ (Asked::Drain | Asked::Stop) => break Ending::By(end),
             },
-            () = files.changed() => {
+            news = upgrading.news() => {
+                let carriers = Carriers { forwarding: &mut forwarding, handovers: &mut handovers };
+                let took_over = upgrading.follow(news, &mut fleet, &state, &mut pulse, carriers).await;
+                if let Some(successor) = took_over {
+                    break Ending::For(successor);
+                }
+            }
+            () = files.changed(), if !upgrading.is_under_way() => {
                 let _ = reload(&source, &state, &mut fleet, &mut files).await;
             }
-            Some(order) = orders.recv() => {
+            Some(order) = orders.recv(), if !upgrading.is_under_way() => {
+                let order = match order.for_upgrade() {
+                    Ok((wanted, answer)) => {
+                        let running = fleet.running().load_full();
+                        upgrading.begin(wanted, Some(answer), &source, &state, &running.config);
+                        continue;
+                    }
+                    Err(order) => order,
+                };
                 let hands = Hands {
                     trials: &mut trials,
                     blocking: &mut blocking,
@@ -217,7 +275,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             () = maintaining.due() => maintaining.look(&fleet),
             () = splits.due() => splits.look(&fleet),
             () = forwarding.due() => {}
-            () = trials.over() => {
+            () = trials.over(), if !upgrading.is_under_way() => {
                 let _ = install::revert(&source, &state, &mut fleet, &mut files, &mut trials).await;
             }
             _ = hours.tick() => {}
@@ -241,8 +299,15 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
         }
     };
 
-    notify(&[sd_notify::NotifyState::Stopping]);
     state.drains();
+    let how = match how {
+        Ending::By(how) => how,
+        Ending::For(successor) => {
+            upgrading.retire(fleet, successor, &mut signals, &state).await;
+            return Ok(());
+        }
+    };
+    notify(&[sd_notify::NotifyState::Stopping]);
     let grace = if how == Asked::Drain { fleet.grace() } else { Duration::ZERO };
     Note::new(Kind::Ending, "ending: no new connections, requests in flight may finish").write();
     tracing::info!(?grace, "ending: no new connections, requests in flight may finish");
@@ -252,6 +317,24 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     }
     tracing::info!("ended; what the gate enforces stays (`weir kernel unload` removes it)");
     Ok(())
+}
+
+/// Why a daemon ends.
+enum Ending {
+    By(Asked),
+    For(Successor),
+}
+
+/// Has the service manager keep what is listened on, for the next daemon.
+fn keep_sockets(store: &mut Store, fleet: &Fleet) {
+    if !Store::is_there() {
+        return;
+    }
+    let mut sockets: Vec<(At, Vec<_>)> =
+        fleet.sockets().map(|(at, sockets)| (at, sockets.iter().map(AsFd::as_fd).collect())).collect();
+    let of_admin = fleet.doors.iter().flat_map(Doors::sockets);
+    sockets.extend(of_admin.map(|(at, socket)| (at, vec![socket.as_fd()])));
+    store.follow(&sockets);
 }
 
 /// What orders change, beside the configuration.
@@ -288,6 +371,7 @@ async fn perform(
         Verb::EndMaintenance(wanted) => maintaining.end(&wanted, fleet),
         Verb::Drain(wanted) => draining.drain(wanted, &fleet.running().load()),
         Verb::Undrain(wanted) => draining.undrain(&wanted, &fleet.running().load()),
+        Verb::Upgrade(_) => Err(Refusal::Busy("an upgrade begins elsewhere".to_owned())),
         // Fetching takes its time, and what it brings comes back as news.
         Verb::RefreshAllowlists(what) => {
             tokio::spawn(lists::refresh(what, state.lists.clone(), answer));
@@ -456,6 +540,8 @@ enum Asked {
     Reload,
     /// SIGUSR1
     ReopenLogs,
+    /// SIGUSR2
+    Upgrade,
     /// SIGTERM
     Drain,
     /// SIGINT
@@ -465,6 +551,7 @@ enum Asked {
 struct Signals {
     hangup: Signal,
     user1: Signal,
+    user2: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -474,6 +561,7 @@ impl Signals {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
@@ -483,6 +571,7 @@ impl Signals {
         tokio::select! {
             _ = self.hangup.recv() => Asked::Reload,
             _ = self.user1.recv() => Asked::ReopenLogs,
+            _ = self.user2.recv() => Asked::Upgrade,
             _ = self.terminate.recv() => Asked::Drain,
             _ = self.interrupt.recv() => Asked::Stop,
         }

@@ -137,6 +137,11 @@ impl HostDrain {
         }
     }
 
+    /// A successor takes all connections from here on: those that are here are told to end, as if the host drained.
+    pub fn leave(&self) {
+        self.set(true);
+    }
+
     /// Resolves as soon as the host drains.
     pub async fn begins(&self) {
         // Registered before the look, so that nothing falls between the two.

@@ -416,6 +416,11 @@ impl Post {
     pub fn appoint(&self, keeper: Arc<Keeper>) {
         self.0.store(Some(keeper));
     }
+
+    /// Nobody does any more: what is not handed over yet stays with the relay.
+    pub fn dismiss(&self) {
+        self.0.store(None);
+    }
 }
 
 impl fmt::Debug for Post {

@@ -7,6 +7,7 @@
 
 pub mod breaker;
 pub mod ejection;
+pub mod handed;
 pub mod probe;
 pub mod tracker;
 pub mod watcher;
@@ -21,6 +22,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::{clock::Moment, health::ejection::Ejection};
@@ -103,7 +105,7 @@ pub struct Probes {
 }
 
 /// The last change of status, for people.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     pub at: Timestamp,
     pub why: String,

@@ -86,6 +86,10 @@ pub enum Level {
 pub enum Kind {
     Started,
     Ending,
+    /// This daemon has taken over from another one.
+    Upgraded,
+    /// Another binary was to take over, and did not; this one goes on.
+    UpgradeFailed,
     /// A configuration was taken over.
     Reloaded,
     /// A configuration was refused; what ran before runs on.
@@ -292,6 +296,7 @@ impl Kind {
     fn level(self) -> Level {
         match self {
             Self::ReloadRefused
+            | Self::UpgradeFailed
             | Self::ServiceDown
             | Self::TrialTakenBack
             | Self::CertificateOrderFailed
@@ -309,6 +314,7 @@ impl Kind {
             | Self::SynFloodBegun => Level::Warning,
             Self::Started
             | Self::Ending
+            | Self::Upgraded
             | Self::Reloaded
             | Self::TrialBegun
             | Self::TrialConfirmed

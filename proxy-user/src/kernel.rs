@@ -9,7 +9,7 @@
 //! Absent here: when to apply (the supervisor's), what to do without a kernel side (the listener's check at
 //! accept).
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{fs::File, io, net::SocketAddr, path::Path, sync::Arc};
 
 use ipnet::IpNet;
 use proxy_common::scope;
@@ -139,7 +139,7 @@ pub struct Kernel {
     others: Vec<OtherLayout>,
     /// Entrypoints that may be flooded, by slot.
     watched: Vec<(u32, Arc<str>)>,
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// `apply` waits for the kernel, some tens of milliseconds: it belongs on a thread that may block.
@@ -177,26 +177,26 @@ impl Protocol {
 impl Kernel {
     /// Loads the programs, onto the pinned maps if there are any. Attaches nothing.
     pub fn open(bpffs: &Path) -> Result<Self, KernelFault> {
+        Self::take_over(bpffs, None)
+    }
+
+    /// The same from a daemon that stands still, with what it holds the pins by ([`Self::share_lock`]).
+    pub fn take_over(bpffs: &Path, handed: Option<&File>) -> Result<Self, KernelFault> {
         let pins = Pins::below(bpffs);
         privileges::check()?;
-        let lock = pins.ensure()?;
-        let others = pins.take_other_layouts()?;
+        let lock = pins.ensure(handed)?;
+        let others = pins.take_other_layouts(handed)?;
         let Loaded { programs } = object::load(&pins)?;
         let mut tables = Tables::open(&pins)?;
         tables.settle()?;
         let (admissions, places) = (plan::Known::default(), Places::default());
         let blocks = Blocks::default();
-        Ok(Self {
-            pins,
-            tables,
-            programs,
-            admissions,
-            blocks,
-            places,
-            others,
-            watched: Vec::new(),
-            _lock: lock,
-        })
+        Ok(Self { pins, tables, programs, admissions, blocks, places, others, watched: Vec::new(), lock })
+    }
+
+    /// What keeps others from the pins, for a successor.
+    pub fn share_lock(&self) -> io::Result<File> {
+        self.lock.share()
     }
 
     /// Makes the kernel enforce `desired`. On a fault, what was enforced before still is.

@@ -48,6 +48,7 @@ pub mod drain;
 // === The control side ===
 pub mod config;
 pub mod control;
+pub mod handoff;
 pub mod privileges;
 pub mod import;
 pub mod state_file;

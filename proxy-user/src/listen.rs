@@ -4,11 +4,12 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener, UdpSocket},
+    os::fd::OwnedFd,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::address::EntrypointAddr;
+use crate::{address::EntrypointAddr, connection::http3::steering::Elder};
 
 /// Connections that may wait for accept. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -20,7 +21,21 @@ const UDP_BUFFER: usize = 2 * 1024 * 1024;
 #[derive(Debug)]
 pub enum Listener {
     Tcp(TcpListener),
-    Udp(UdpSocket),
+    /// With predecessors that have connections at it.
+    Udp(UdpSocket, Vec<Elder>),
+}
+
+impl Listener {
+    /// The same socket once more.
+    ///
+    /// # Errors
+    /// When descriptors have run out.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(listener) => listener.try_clone().map(Into::into),
+            Self::Udp(socket, _) => socket.try_clone().map(Into::into),
+        }
+    }
 }
 
 /// What is listened for at an address.
@@ -77,7 +92,7 @@ pub fn listen(
     entrypoint: &str,
     (addr, transport): (EntrypointAddr, Transport),
     workers: usize,
-    Manner { exclusive, floating }: Manner,
+    manner: Manner,
 ) -> Result<Vec<Listener>, ListenFault> {
     let fault = |error: io::Error| {
         let (entrypoint, addr) = (entrypoint.to_owned(), addr.0);
@@ -88,12 +103,41 @@ pub fn listen(
             _ => ListenFault::Other { entrypoint, addr, error },
         }
     };
+    open(addr.0, transport, workers, manner).map_err(fault)
+}
+
+fn open(
+    addr: SocketAddr,
+    transport: Transport,
+    count: usize,
+    Manner { exclusive, floating }: Manner,
+) -> io::Result<Vec<Listener>> {
     // With SO_REUSEPORT a second daemon would silently get a share of the connections: so the first look is
     // without it, and fails when anybody else listens there.
     if exclusive {
-        socket(addr.0, transport, false, floating).map_err(fault)?;
+        socket(addr, transport, false, floating)?;
     }
-    (0..workers).map(|_| socket(addr.0, transport, true, floating)).collect::<io::Result<_>>().map_err(fault)
+    (0..count).map(|_| socket(addr, transport, true, floating)).collect()
+}
+
+/// Goes on with sockets that somebody else has opened: none of them is closed, since that would reset who waits in its queue. Where
+/// there are fewer than workers, more are opened beside them; not of UDP, where connections are found by their socket.
+pub fn go_on(
+    (addr, transport): (EntrypointAddr, Transport),
+    mut inherited: Vec<Listener>,
+    workers: usize,
+    floating: bool,
+) -> Vec<Listener> {
+    if transport != Transport::Tcp {
+        return inherited;
+    }
+    let missing = workers.saturating_sub(inherited.len());
+    match open(addr.0, transport, missing, Manner { exclusive: false, floating }) {
+        Ok(more) => inherited.extend(more),
+        // They are another user's, or were opened by somebody who shares with nobody. Those that there are serve all the same.
+        Err(error) => tracing::debug!(%addr, %error, "no more sockets beside those that were taken over"),
+    }
+    inherited
 }
 
 fn socket(addr: SocketAddr, transport: Transport, shared: bool, floating: bool) -> io::Result<Listener> {
@@ -128,7 +172,7 @@ fn socket(addr: SocketAddr, transport: Transport, shared: bool, floating: bool) 
             socket.listen(BACKLOG)?;
             Listener::Tcp(socket.into())
         }
-        Transport::Udp | Transport::Datagrams => Listener::Udp(socket.into()),
+        Transport::Udp | Transport::Datagrams => Listener::Udp(socket.into(), Vec::new()),
     })
 }
 
@@ -145,7 +189,7 @@ mod tests {
             let first = listen("web", any, 1, ALONE).unwrap();
             let addr = match &first[0] {
                 Listener::Tcp(socket) => socket.local_addr(),
-                Listener::Udp(socket) => socket.local_addr(),
+                Listener::Udp(socket, _) => socket.local_addr(),
             };
             let at = (EntrypointAddr(addr.unwrap()), transport);
             let error = listen("web", at, 2, ALONE).unwrap_err();

@@ -12,7 +12,11 @@ mod places;
 mod report;
 mod system_calls;
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::PathBuf,
+    process::{Child, Command},
+};
 
 use nix::unistd::{geteuid, getuid};
 
@@ -21,7 +25,11 @@ pub use report::PrivilegeReport;
 
 use crate::{
     config::model::Config,
-    control::{guard::host::look_from_outside, state::Source},
+    control::{
+        guard::host::{outside, stay_outside},
+        state::Source,
+    },
+    handoff::Confined,
 };
 use account::Account;
 use places::Places;
@@ -37,8 +45,20 @@ pub enum PrivilegeFault {
     NotRoot { wanted: String, is: String },
     #[error("{} can't be given to user `{user}`: {error}", path.display())]
     HandOver { path: PathBuf, user: String, error: io::Error },
+    #[error(
+        "the configuration has weir write below {}, which the running daemon has given up, and a daemon that it starts can't have \
+         it back: restart weir instead, or have it write to one of: {folders}", folder.display()
+    )]
+    NotBefore { folder: PathBuf, folders: String },
     #[error("can't {doing}: {why}")]
     System { doing: &'static str, why: String },
+}
+
+/// Starts a program that is to have no less than this process had.
+pub type Start = fn(Command) -> io::Result<Child>;
+
+fn start_outside(mut command: Command) -> io::Result<Child> {
+    outside(move || command.spawn()).unwrap_or_else(|| Err(io::Error::other("a thread is gone")))
 }
 
 /// What is given up.
@@ -47,13 +67,17 @@ pub struct InForce {
     /// The user that it became, if it became another one.
     pub became: Option<String>,
     places: Option<Places>,
+    confined: Confined,
+    /// There is a thread that may write anywhere, and starts programs.
+    outside: bool,
 }
 
-/// Gives up what the configuration says, and what is never needed.
+/// Gives up what the configuration says, and what is never needed. `before`: what holds for this process since it was started, by
+/// a daemon that it is to take over from.
 ///
 /// # Errors
 /// When it can't be done as it was asked for.
-pub fn give_up(config: &Config, source: &Source) -> Result<InForce, PrivilegeFault> {
+pub fn give_up(config: &Config, source: &Source, before: &Confined) -> Result<InForce, PrivilegeFault> {
     let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads != 1 {
         let why = format!("{threads} threads run already, and some of them would keep them");
@@ -62,16 +86,22 @@ pub fn give_up(config: &Config, source: &Source) -> Result<InForce, PrivilegeFau
     let became = become_user(config)?;
     capabilities::keep_what_is_needed(geteuid().is_root())?;
     if !config.process.sandbox {
-        return Ok(InForce { became, places: None });
+        let confined = before.clone();
+        return Ok(InForce { became, places: None, confined, outside: false });
     }
-    if geteuid().is_root() {
-        look_from_outside(system_calls::refuse)
+    let outside = geteuid().is_root();
+    let known = before.filters.clone();
+    if outside {
+        let known = known.clone();
+        stay_outside(move || system_calls::refuse(&known))
             .map_err(|error| PrivilegeFault::System { doing: "begin a thread", why: error.to_string() })?;
     }
-    let places = places::confine(config, source)?;
+    let places = places::confine(config, source, before.folders.as_deref())?;
     // Last: what comes before makes system calls that are refused from here on.
-    system_calls::refuse()?;
-    Ok(InForce { became, places })
+    let filters = system_calls::refuse(&known)?;
+    // Who is started from outside writes where root may, until it confines itself.
+    let folders = places.as_ref().filter(|_| !outside).map(|places| places.folders.clone());
+    Ok(InForce { became, places, confined: Confined { folders, filters }, outside })
 }
 
 fn become_user(config: &Config) -> Result<Option<String>, PrivilegeFault> {
@@ -101,6 +131,13 @@ impl InForce {
     /// A sentence, when only a restart can.
     pub fn allows(&self, next: &Config) -> Result<(), String> {
         self.places.as_ref().map_or(Ok(()), |places| places.allow(next))
+    }
+
+    /// What holds for a successor from its start on, if [`Self::start`] starts it.
+    #[must_use]
+    pub fn passed_on(&self) -> (Confined, Start) {
+        let start: Start = if self.outside { start_outside } else { |mut command| command.spawn() };
+        (self.confined.clone(), start)
     }
 
     /// What is in force, as the kernel tells it.

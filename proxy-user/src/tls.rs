@@ -9,4 +9,5 @@ pub mod names;
 pub mod quic;
 pub mod report;
 pub mod server;
+pub mod tickets;
 pub mod validity;

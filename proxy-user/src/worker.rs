@@ -113,6 +113,20 @@ enum Order {
         grace: Duration,
         done: oneshot::Sender<usize>,
     },
+    /// Accept no more: what waits in the queues is a successor's.
+    Leave {
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// Whether a socket is still accepted from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    No,
+    /// When nobody waits there any more.
+    WhenEmpty,
+    /// Somebody else goes on with it.
+    AtOnce,
 }
 
 /// Spawns on the worker's own thread: nothing of a connection ever moves to another.
@@ -182,6 +196,13 @@ impl WorkerHandle {
         let (done, drained) = oneshot::channel();
         self.order(Order::Drain { grace, done });
         drained
+    }
+
+    /// Has it accept no more, and leave who waits to a successor. The receiver tells when that holds.
+    pub fn leave(&self) -> oneshot::Receiver<()> {
+        let (done, left) = oneshot::channel();
+        self.order(Order::Leave { done });
+        left
     }
 
     /// Waits for the thread to end, after [`Self::drain`].
@@ -295,21 +316,22 @@ async fn run(
     worker.log.switch_to(&worker.snapshot().access_logs);
     let ticker = tokio::task::spawn_local(tick(worker.clone()));
     tokio::task::spawn_local(take_over(worker.clone(), passed));
-    let mut listening: HashMap<(EntrypointAddr, Transport), watch::Sender<bool>> = HashMap::new();
+    // Of one place there may be several: a predecessor had more workers.
+    let mut listening: HashMap<(EntrypointAddr, Transport), Vec<watch::Sender<Stop>>> = HashMap::new();
     // Held by whoever accepts: a socket that is only held would take connections that nobody ever accepts.
-    let mut sockets: HashMap<EntrypointAddr, Weak<TcpListener>> = HashMap::new();
+    let mut sockets: Vec<(EntrypointAddr, Weak<TcpListener>)> = Vec::new();
     let mut longest = Arc::<Longest>::default();
     while let Some(order) = orders.recv().await {
         match order {
             Order::Listen { at, transport, listener } => {
-                let (stop, stopped) = watch::channel(false);
+                let (stop, stopped) = watch::channel(Stop::No);
                 let worker = worker.clone();
                 match listener {
                     Listener::Tcp(listener) => match TcpListener::from_std(listener) {
                         Ok(listener) => {
                             let listener = Rc::new(listener);
                             announce(&listener, longest.get(&at));
-                            sockets.insert(at, Rc::downgrade(&listener));
+                            sockets.push((at, Rc::downgrade(&listener)));
                             tokio::task::spawn_local(accept(worker, at, listener, stopped));
                         }
                         Err(error) => {
@@ -317,26 +339,35 @@ async fn run(
                             continue;
                         }
                     },
-                    Listener::Udp(socket) if transport == Transport::Datagrams => {
+                    Listener::Udp(socket, _) if transport == Transport::Datagrams => {
                         tokio::task::spawn_local(datagrams::listen(worker, at, socket, stopped));
                     }
-                    Listener::Udp(socket) => {
+                    Listener::Udp(socket, elders) => {
+                        let socket = (socket, elders);
                         tokio::task::spawn_local(http3::listen(worker, at, socket, stopped));
                     }
                 }
-                listening.insert((at, transport), stop);
+                listening.entry((at, transport)).or_default().push(stop);
             }
             Order::Unlisten { at, transport } => {
-                if let Some(stop) = listening.remove(&(at, transport)) {
-                    stop.send_replace(true);
+                for stop in listening.remove(&(at, transport)).unwrap_or_default() {
+                    stop.send_replace(Stop::WhenEmpty);
                 }
+            }
+            Order::Leave { done } => {
+                for stop in listening.values().flatten() {
+                    stop.send_replace(Stop::AtOnce);
+                }
+                // Everybody who accepts has looked by then.
+                tokio::task::yield_now().await;
+                let _ = done.send(());
             }
             Order::Renewed => {
                 worker.log.switch_to(&worker.snapshot().access_logs);
                 warm::keep(&worker.pool, &worker.snapshot());
             }
             Order::Announce(next) => {
-                sockets.retain(|_, listener| listener.strong_count() > 0);
+                sockets.retain(|(_, listener)| listener.strong_count() > 0);
                 for (at, listener) in &sockets {
                     if let Some(listener) = listener.upgrade() {
                         announce(&listener, next.get(at));
@@ -345,8 +376,14 @@ async fn run(
                 longest = next;
             }
             Order::Drain { grace, done } => {
-                for stop in listening.values() {
-                    stop.send_replace(true);
+                for stop in listening.values().flatten() {
+                    stop.send_if_modified(|stop| {
+                        let goes_on = *stop == Stop::No;
+                        if goes_on {
+                            *stop = Stop::WhenEmpty;
+                        }
+                        goes_on
+                    });
                 }
                 drain(&worker, &close, grace).await;
                 ticker.abort();
@@ -371,13 +408,16 @@ async fn accept(
     worker: Rc<Worker>,
     at: EntrypointAddr,
     listener: Rc<TcpListener>,
-    mut stopped: watch::Receiver<bool>,
+    mut stopped: watch::Receiver<Stop>,
 ) {
     loop {
+        if *stopped.borrow() == Stop::AtOnce {
+            return;
+        }
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+            _ = stopped.wait_for(|stop| *stop != Stop::No) => return,
         };
         match accepted {
             Ok((stream, peer)) => {

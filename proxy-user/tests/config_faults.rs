@@ -236,6 +236,13 @@ fn durations_say_what_is_wrong_with_them() {
         "[shutdown]\ngrace = 'soon'",
         "error[W008]: weir.toml:2:9: shutdown.grace: `soon` is not a duration",
     );
+    only("[upgrade]\nready = '10m'", "error[W008]: weir.toml:2:9: upgrade.ready is `10m`, out of range");
+    only("[upgrade]\nready = '0s'", "error[W008]: weir.toml:2:9: upgrade.ready is `0s`, out of range");
+    only("[upgrade]\ndrain = '8d'", "error[W008]: weir.toml:2:9: upgrade.drain is `8d`, out of range");
+    only(
+        "[upgrade]\ndrain = 'for ever'",
+        "error[W008]: weir.toml:2:9: upgrade.drain: `for ever` is not a duration",
+    );
     only("[shutdown]\ngrace = '2h'", "error[W008]: weir.toml:2:9: shutdown.grace is `2h`, out of range");
     only(
         "[page.maintenance]\nretry_after = '1500ms'",

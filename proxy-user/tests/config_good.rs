@@ -302,6 +302,8 @@ fn what_isnt_written_has_its_default() {
     assert_eq!((&access.to, &access.format), (&AccessLogTarget::Stdout, &AccessLogFormat::Json));
     assert!(access.filter.takes_all() && config.log.level == "info" && config.tracing.is_none());
     assert_eq!(config.shutdown.grace, Duration::from_secs(30));
+    assert_eq!(config.upgrade.ready, Duration::from_secs(30));
+    assert_eq!(config.upgrade.drain, Duration::from_secs(3600));
     let app = &config.services[0];
     let health = app.health.as_ref().unwrap();
     assert_eq!((health.every, health.timeout), (Duration::from_secs(1), Duration::from_millis(250)));

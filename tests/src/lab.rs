@@ -31,6 +31,8 @@ pub mod remains;
 pub mod server;
 pub mod stand;
 pub mod station;
+pub mod successors;
+pub mod travellers;
 pub mod wait;
 pub mod weir;
 

@@ -1,7 +1,7 @@
 //! Takes the admin connections and has them answered, on the control side's own thread. Bounded: what somebody opens and
 //! leaves lying costs no more than its place.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use http::{Request, Response};
@@ -19,7 +19,7 @@ use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::oneshot,
+    sync::watch,
     task::JoinSet,
     time::timeout,
 };
@@ -56,12 +56,13 @@ struct Tls {
     acceptor: Option<TlsAcceptor>,
 }
 
-/// Serves what comes in at one address, until it is `closed`. Its connections end with it, after a while.
+/// Serves what comes in at one address, until it is given up or `leaves` says that somebody else goes on with it: then only what is
+/// being answered, for a while. Its connections end with it.
 pub(super) async fn at(
     listener: Listener,
     app: Router,
     state: Arc<ControlState>,
-    mut closed: oneshot::Receiver<()>,
+    mut leaves: watch::Receiver<bool>,
 ) {
     let mut open = JoinSet::new();
     let mut tls = Tls::default();
@@ -69,7 +70,7 @@ pub(super) async fn at(
         while open.try_join_next().is_some() {}
         let accepted = tokio::select! {
             accepted = accept(&listener) => accepted,
-            _ = &mut closed => break,
+            () = left(&mut leaves) => break,
         };
         let (accepted, exposed) = match accepted {
             Ok(accepted) => accepted,
@@ -82,16 +83,16 @@ pub(super) async fn at(
         if open.len() >= MOST {
             continue;
         }
-        let app = app.clone();
+        let (app, leaves) = (app.clone(), leaves.clone());
         match accepted {
             Accepted::Tcp(stream, from) if exposed => match tls.now(&state) {
-                Ok(acceptor) => drop(open.spawn(over_tcp(stream, from, acceptor, app))),
+                Ok(acceptor) => drop(open.spawn(over_tcp(stream, from, acceptor, app, leaves))),
                 Err(error) => tracing::warn!(%error, "`[admin] tls` can't be used: a connection was closed"),
             },
-            Accepted::Tcp(stream, from) => drop(open.spawn(over_tcp(stream, from, None, app))),
+            Accepted::Tcp(stream, from) => drop(open.spawn(over_tcp(stream, from, None, app, leaves))),
             Accepted::Unix(stream) => {
                 let peer = Peer::Unix { uid: stream.peer_cred().ok().map(|peer| peer.uid()) };
-                open.spawn(answer(stream, peer, app));
+                open.spawn(answer(stream, peer, app, leaves));
             }
         }
     }
@@ -113,27 +114,39 @@ async fn accept(listener: &Listener) -> io::Result<(Accepted, bool)> {
     }
 }
 
+/// Resolves when the address is given up, or somebody else goes on with the socket.
+async fn left(leaves: &mut watch::Receiver<bool>) {
+    // An error means that whoever would say so is gone: the address is given up.
+    let _ = leaves.wait_for(|leaves| *leaves).await;
+}
+
 enum Accepted {
     Tcp(TcpStream, SocketAddr),
     Unix(tokio::net::UnixStream),
 }
 
-async fn over_tcp(stream: TcpStream, from: SocketAddr, acceptor: Option<TlsAcceptor>, app: Router) {
+async fn over_tcp(
+    stream: TcpStream,
+    from: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    app: Router,
+    leaves: watch::Receiver<bool>,
+) {
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD));
     let Some(acceptor) = acceptor else {
-        return answer(stream, Peer::Tcp { from, certificate: false }, app).await;
+        return answer(stream, Peer::Tcp { from, certificate: false }, app, leaves).await;
     };
     match timeout(PATIENCE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let certificate = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
-            answer(stream, Peer::Tcp { from, certificate }, app).await;
+            answer(stream, Peer::Tcp { from, certificate }, app, leaves).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake at an admin address failed"),
         Err(_) => {}
     }
 }
 
-async fn answer<S>(stream: S, peer: Peer, app: Router)
+async fn answer<S>(stream: S, peer: Peer, app: Router, mut leaves: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -145,7 +158,15 @@ where
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = left(&mut leaves) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::trace!(%error, "an admin connection ended early");
     }
 }

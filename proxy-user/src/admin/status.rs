@@ -39,6 +39,7 @@ use crate::{
         kernel_side::State,
         state::{ControlState, Source},
     },
+    handoff::lineage::Told,
     kernel::{self as gate_pins, KernelStatus},
     privileges::PrivilegeReport,
     snapshot::{Entrypoint, Snapshot},
@@ -48,6 +49,12 @@ use crate::{
 pub struct StatusDocument {
     pub version: String,
     pub started: String,
+    /// Of the process.
+    #[serde(default)]
+    pub pid: u32,
+    /// Daemons that this one has taken over from, whose connections have not ended yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub predecessors: Vec<PredecessorStatus>,
     pub draining: bool,
     /// Somebody has said that this host gets no more traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,6 +99,14 @@ pub struct StatusDocument {
     pub tracing: Option<logs::TracingStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics_push: Option<logs::PushStatus>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PredecessorStatus {
+    pub version: String,
+    pub connections: usize,
+    /// Until it ends, whatever is still open.
+    pub seconds_left: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -228,6 +243,17 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
     Some(StatusDocument {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: text(state.started),
+        pid: std::process::id(),
+        predecessors: state
+            .lineage
+            .told()
+            .into_iter()
+            .map(|Told { version, connections, seconds_left }| PredecessorStatus {
+                version,
+                connections,
+                seconds_left,
+            })
+            .collect(),
         draining: state.is_draining(),
         host_drain: drains::of_host(&snapshot),
         generation: snapshot.generation,

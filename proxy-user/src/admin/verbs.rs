@@ -19,7 +19,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::problem::Problem;
 use crate::control::order::{
     Apply, Block, Confirm, Desk, Diff, Drain, EndMaintenance, Maintain, RefreshAllowlists, Refusal, Reload,
-    Revert, Split, Unblock, Undrain, Verb,
+    Revert, Split, Unblock, Undrain, Upgrade, Verb,
 };
 
 /// What a request may carry at most: a long list of prefixes, never a flood.
@@ -44,6 +44,7 @@ pub fn router() -> OpenApiRouter<Desk> {
         .routes(routes!(end_maintenance))
         .routes(routes!(drain))
         .routes(routes!(undrain))
+        .routes(routes!(upgrade))
 }
 
 /// A handler for each verb: they differ in their arguments, and in what the OpenAPI document says of them.
@@ -99,6 +100,8 @@ verbs! {
     drain "/drain" Drain;
     /// Send work to them again.
     undrain "/undrain" Undrain;
+    /// Give way to another binary, which takes over sockets and all that is known; the old one's connections end by and by.
+    upgrade "/upgrade" Upgrade;
 }
 
 /// Whoever may give orders may be slow, but not for ever.

@@ -113,6 +113,13 @@ fn text(status: &StatusDocument, width: Option<usize>) -> String {
     let draining = if status.draining { ", draining" } else { "" };
     // Writing to a String can't fail.
     let _ = writeln!(text, "weir {}, running since {}{draining}", status.version, status.started);
+    for one in &status.predecessors {
+        let _ = writeln!(
+            text,
+            "took over from weir {}, which has {} connections left and ends within {} s",
+            one.version, one.connections, one.seconds_left
+        );
+    }
     if let Some(drain) = &status.host_drain {
         let _ = writeln!(
             text,

@@ -26,7 +26,8 @@ use super::{
         Acme, AcmeChallenge, Admin, AdminAddr, AdminTls, Allowlist, AllowlistId, Cgroup, ClientIpSource,
         Condition, Config, Entrypoint, Fetch, HostMatch, Kernel, KernelMode, Limits, ListSource, Middleware,
         MiddlewareId, Network, Pool, Process, ProxyProtocol, Rate, Route, ServerProtocol, Service,
-        ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies, SynCookiesMode, Timeouts, WhenAllDown,
+        ServiceTls, Shutdown, SourceLimit, StateFolder, SynCookies, SynCookiesMode, Timeouts, Upgrade,
+        WhenAllDown,
     },
     value::{show, show_rate, show_size},
 };
@@ -134,6 +135,7 @@ pub(super) fn things(config: &Config) -> Things {
         tracing,
         metrics,
         shutdown: Shutdown { grace },
+        upgrade: Upgrade { ready, drain },
         state: StateFolder { dir },
         providers: sources,
         host,
@@ -163,6 +165,7 @@ pub(super) fn things(config: &Config) -> Things {
         .into(),
     );
     section("shutdown", [("grace", show(*grace))].into());
+    section("upgrade", [("ready", show(*ready)), ("drain", show(*drain))].into());
     section("state", [("dir", dir.display().to_string())].into());
     section("host", balancing::host(host));
     section("dns", balancing::dns(dns));
@@ -604,6 +607,7 @@ service = 'app'
                 "[shutdown]\ngrace = '1m'\n[service.app]",
                 &["Changed shutdown : grace 30s → 1m"],
             ),
+            ("[service.app]", "[upgrade]\ndrain = '5m'\n[service.app]", &["Changed upgrade : drain 1h → 5m"]),
             (
                 "[service.app]",
                 "[page.maintenance]\nretry_after = '1m'\n[service.app]",

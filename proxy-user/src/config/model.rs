@@ -72,6 +72,7 @@ pub struct Config {
     pub tracing: Option<Tracing>,
     pub metrics: Option<Metrics>,
     pub shutdown: Shutdown,
+    pub upgrade: Upgrade,
     pub state: StateFolder,
     /// In the order in which their documents come.
     pub providers: Vec<Provider>,
@@ -143,6 +144,15 @@ pub struct Process {
 pub struct Shutdown {
     /// How long requests in flight may take after SIGTERM. Default 30 s.
     pub grace: Duration,
+}
+
+/// `[upgrade]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgrade {
+    /// How long a new binary may take until it serves. Default 30 s.
+    pub ready: Duration,
+    /// How long the old one's connections may go on after that. Default 1 h.
+    pub drain: Duration,
 }
 
 /// `[state]`

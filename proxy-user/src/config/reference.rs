@@ -38,6 +38,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("tracing", "[tracing]"),
     ("metrics", "[metrics]"),
     ("shutdown", "[shutdown]"),
+    ("upgrade", "[upgrade]"),
     ("state", "[state]"),
     ("provider", "[provider.NAME]"),
     ("host", "[host]"),

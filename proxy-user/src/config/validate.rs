@@ -63,6 +63,7 @@ pub fn validate(documents: &[&Document], findings: &mut Findings) -> Option<Conf
         tracing: tracing::tracing(&written, findings),
         metrics: metrics::metrics(&written, findings),
         shutdown: globals::shutdown(&written, findings),
+        upgrade: globals::upgrade(&written, findings),
         state: globals::state(&written, findings),
         providers: providers::all(&written, findings),
         host: balancing::host(&written, findings),

@@ -85,6 +85,8 @@ pub struct Written {
     pub metrics: Option<At<Metrics>>,
     /// How the daemon ends.
     pub shutdown: Option<At<Shutdown>>,
+    /// How the daemon gives way to another binary (`weir upgrade`, SIGUSR2). `docs/upgrading.md` tells of it.
+    pub upgrade: Option<At<Upgrade>>,
     /// What must outlive the daemon: the last good state of lists that are fetched.
     pub state: Option<At<State>>,
     /// Where further configuration comes from, beside this file or folder. `docs/providers.md` tells of them.
@@ -179,6 +181,18 @@ pub struct Shutdown {
     /// How long requests in flight may take after SIGTERM before they are cut off: a duration, 0s to 1h.
     #[schemars(extend("default" = default::GRACE))]
     pub grace: Option<At<String>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Upgrade {
+    /// How long a new binary may take until it serves, from its start on; otherwise the old one goes on: a duration, 1s to 5m.
+    #[schemars(extend("default" = default::UPGRADE_READY))]
+    pub ready: Option<At<String>>,
+    /// How long connections of the old one may go on when the new one serves, before they are cut off: downloads, WebSockets,
+    /// connections that are relayed. Requests on kept connections are led over long before. A duration, 0s to 7d.
+    #[schemars(extend("default" = default::UPGRADE_DRAIN))]
+    pub drain: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -7,6 +7,7 @@ pub mod framing;
 mod quic;
 mod resets;
 pub mod settings;
+pub mod steering;
 mod stream;
 
 use std::{
@@ -28,10 +29,13 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use self::resets::Resets;
 pub use self::{
     body::{Body, BodyFault},
     early::Listener,
+};
+use self::{
+    resets::Resets,
+    steering::{Elder, Ids, Steered},
 };
 use super::HANDSHAKE;
 use crate::{
@@ -42,7 +46,7 @@ use crate::{
     request::Caller,
     snapshot::Entrypoint,
     tls::{entrypoint::Terminator, handshake::Session},
-    worker::Worker,
+    worker::{Stop, Worker},
 };
 
 /// While more handshakes than this are under way at a socket, a client has to show that it is where it says before it
@@ -66,7 +70,7 @@ const H3_NO_ERROR: u32 = 0x100;
 struct Door {
     at: EntrypointAddr,
     handshakes: Rc<Cell<usize>>,
-    stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<Stop>,
 }
 
 /// A client that may come in.
@@ -86,24 +90,28 @@ struct Handshake(Rc<Cell<usize>>);
 pub async fn listen(
     worker: Rc<Worker>,
     at: EntrypointAddr,
-    socket: UdpSocket,
-    mut stopped: watch::Receiver<bool>,
+    (socket, elders): (UdpSocket, Vec<Elder>),
+    mut stopped: watch::Receiver<Stop>,
 ) {
     let config =
         worker.snapshot().entrypoint(at).and_then(|known| known.http3.as_ref()?.config.clone().into());
     let Some(config) = config else { return };
     let config = Arc::unwrap_or_clone(config);
-    let endpoint =
-        match Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime)) {
-            Ok(endpoint) => endpoint,
-            Err(error) => return tracing::error!(%at, %error, "can't listen for HTTP/3"),
-        };
+    let mut ids = EndpointConfig::default();
+    ids.cid_generator(|| Box::new(Ids));
+    let endpoint = Steered::new(socket, elders).and_then(|socket| {
+        Endpoint::new_with_abstract_socket(ids, Some(config), socket, Arc::new(TokioRuntime))
+    });
+    let endpoint = match endpoint {
+        Ok(endpoint) => endpoint,
+        Err(error) => return tracing::error!(%at, %error, "can't listen for HTTP/3"),
+    };
     let door = Rc::new(Door { at, handshakes: Rc::default(), stopped: stopped.clone() });
     loop {
         let incoming = tokio::select! {
             biased;
             incoming = endpoint.accept() => incoming,
-            _ = stopped.wait_for(|stopped| *stopped) => break,
+            _ = stopped.wait_for(|stop| *stop != Stop::No) => break,
         };
         let Some(incoming) = incoming else { break };
         if let Some(arrival) = admit(&worker, &door, incoming) {
@@ -115,6 +123,10 @@ pub async fn listen(
         }
     }
     endpoint.set_server_config(None);
+    if *stopped.borrow() == Stop::AtOnce {
+        // A successor reads the socket, and passes on what is for connections that are here.
+        return endpoint.wait_idle().await;
+    }
     // Connections that are there were told to end. A socket that is taken away must not stay for long: while it is there
     // the kernel gives it datagrams that are meant for its successor.
     tokio::select! {
@@ -238,7 +250,7 @@ enum Ending {
 }
 
 /// Serves requests until the connection ends.
-async fn speak(connection: quinn::Connection, caller: Rc<Caller>, mut stopped: watch::Receiver<bool>) {
+async fn speak(connection: quinn::Connection, caller: Rc<Caller>, mut stopped: watch::Receiver<Stop>) {
     let limits = &caller.entrypoint.limits;
     let longest_frame = (limits.head as u64).saturating_mul(LOOKED_AT);
     let settling = ON_THEIR_WAY.max(connection.rtt() * 2);
@@ -305,11 +317,11 @@ async fn speak(connection: quinn::Connection, caller: Rc<Caller>, mut stopped: w
 }
 
 /// Resolves when the worker drains, or its socket is taken away.
-async fn over(worker: &Worker, stopped: &mut watch::Receiver<bool>) {
+async fn over(worker: &Worker, stopped: &mut watch::Receiver<Stop>) {
     tokio::select! {
         () = worker.closing() => {}
         // An error means that nobody is there to take it away.
-        _ = stopped.wait_for(|stopped| *stopped) => {}
+        _ = stopped.wait_for(|stop| *stop != Stop::No) => {}
     }
 }
 

@@ -9,7 +9,7 @@
 //!
 //! A fault in 1 to 4 leaves the running configuration as it was.
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::time::timeout;
@@ -21,18 +21,23 @@ use crate::{
     allowlists::keeper::Keeper,
     blocklist::Blocks,
     config::model::{Config, HealthCheck, ServerProtocol},
+    connection::http3::steering,
     control::{
         kernel_side::{KernelSide, State},
         state::ControlState,
     },
     daemon_log, dns,
     drain::Drains,
+    handoff::{
+        estate::Inherited,
+        sockets::{At, Sockets},
+    },
     health::{Status, probe::Target, watcher::Watcher},
     kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
     listen::{self, ListenFault, Listener, Manner, Transport},
     providers, proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
-    tls::server::ServerTls,
+    tls::{quic, server::ServerTls},
     worker::{Longest, Running, WorkerHandle, crew::Crew},
 };
 
@@ -58,7 +63,7 @@ pub enum ApplyFault {
 pub struct Fleet {
     running: Running,
     workers: Vec<WorkerHandle>,
-    listening: Vec<Place>,
+    listening: Vec<Listening>,
     /// Sockets of UDP that were ours.
     let_go: Vec<Place>,
     watchers: HashMap<WatcherKey, Watching>,
@@ -90,6 +95,13 @@ type Place = (EntrypointAddr, Transport);
 
 type Opened = Vec<(Place, Vec<Listener>)>;
 
+/// A place that is listened at.
+struct Listening {
+    place: Place,
+    /// The workers' sockets once more, for who comes after this daemon.
+    shared: Vec<OwnedFd>,
+}
+
 impl Fleet {
     /// Starts everything that the first configuration asks for.
     ///
@@ -102,6 +114,7 @@ impl Fleet {
         blocks: Arc<Blocks>,
         blocked: Vec<BlockedPrefix>,
         drains: Arc<Drains>,
+        inherited: &mut Inherited,
     ) -> Result<Self, ApplyFault> {
         state.lists.fill(Arc::make_mut(&mut config));
         let mut keeper = Keeper::new(state.lists.clone());
@@ -109,14 +122,20 @@ impl Fleet {
         let mut names = dns::keeper::Keeper::default();
         names.follow(&config).await;
         names.board.fill(Arc::make_mut(&mut config));
+        if let Some(estate) = &mut inherited.estate {
+            quic::take_token_secret(std::mem::take(&mut estate.token_secret));
+        }
         let mut snapshot = Snapshot::new(config.clone(), &acme.board, None)?;
         snapshot.blocks = blocks;
         snapshot.names = names.board.clone();
         snapshot.maintenance = state.maintenance.clone();
         drains.mark(&snapshot.services);
         snapshot.drains = drains;
-        let opened = open(&snapshot, &[], &[], workers)?;
-        let mut kernel = KernelSide::default();
+        if let Some(estate) = inherited.estate.take() {
+            estate.resume(&mut snapshot);
+        }
+        let opened = open(&snapshot, &[], &[], workers, &mut inherited.sockets)?;
+        let mut kernel = KernelSide::after(inherited.lock.take());
         kernel.block(blocked).await?;
         kernel.apply(&config, snapshot.generation).await?;
         if let State::Unavailable { why } = &kernel.state {
@@ -183,7 +202,9 @@ impl Fleet {
     pub async fn replace(&mut self, config: Arc<Config>) -> Result<(), ApplyFault> {
         let before = self.running.load_full();
         let snapshot = Snapshot::new(config.clone(), &self.acme.board, Some(&before))?;
-        let opened = open(&snapshot, &self.listening, &self.let_go, self.workers.len())?;
+        let known: Vec<_> = self.listening.iter().map(|listening| listening.place).collect();
+        let nothing = &mut Sockets::default();
+        let opened = open(&snapshot, &known, &self.let_go, self.workers.len(), nothing)?;
         let doors = self.doors.as_ref();
         let missing = doors.map(|doors| doors.missing(&before.config.admin, &config.admin)).transpose()?;
         self.watch_new_servers(&snapshot).await;
@@ -248,7 +269,9 @@ impl Fleet {
 
     /// Accepts no more, lets requests in flight end for up to `grace`, and ends the workers. Returns how many
     /// connections had to be cut off.
-    pub async fn drain(self, grace: Duration) -> usize {
+    pub async fn drain(mut self, grace: Duration) -> usize {
+        // Nobody waits in a queue that is not taken from any more.
+        self.listening.clear();
         let drained: Vec<_> = self.workers.iter().map(|worker| worker.drain(grace)).collect();
         let mut cut_off = 0;
         for worker in drained {
@@ -308,17 +331,54 @@ impl Fleet {
 
     fn hand_out(&mut self, opened: Opened) {
         for (place, listeners) in opened {
-            for (worker, listener) in self.workers.iter().zip(listeners) {
+            // Without a second descriptor a socket serves all the same; only a successor can't have it.
+            let shared = listeners.iter().filter_map(|listener| listener.share().ok()).collect();
+            for (worker, listener) in self.workers.iter().cycle().zip(listeners) {
                 worker.listen(place, listener);
             }
-            self.listening.push(place);
+            self.listening.push(Listening { place, shared });
         }
+    }
+
+    /// The sockets that are listened at, for who comes after this daemon.
+    pub fn sockets(&self) -> impl Iterator<Item = (At, &[OwnedFd])> {
+        self.listening.iter().map(|Listening { place: (at, transport), shared }| {
+            let at = match transport {
+                Transport::Tcp => At::Tcp(at.0),
+                Transport::Udp | Transport::Datagrams => At::Udp(at.0),
+            };
+            (at, shared.as_slice())
+        })
+    }
+
+    /// Those whose connections nobody has to find by their socket.
+    pub fn sockets_but_http3s(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.listening
+            .iter()
+            .filter(|listening| listening.place.1 != Transport::Udp)
+            .flat_map(|known| &known.shared)
+    }
+
+    /// A successor serves: accepts no more, and lets go of everything that only one daemon may do. Connections go on, and are told
+    /// to end.
+    pub async fn leave(&mut self) {
+        for left in self.workers.iter().map(WorkerHandle::leave).collect::<Vec<_>>() {
+            // An error means that the worker is gone already.
+            let _ = left.await;
+        }
+        steering::leave();
+        self.listening.clear();
+        self.kernel = KernelSide::default();
+        self.keeper = Keeper::new(self.keeper.board.clone());
+        self.acme = acme::keeper::Keeper::default();
+        self.names = dns::keeper::Keeper::default();
+        self.running.load().drains.host.leave();
     }
 
     /// Closes sockets and ends watchers that `snapshot` doesn't know.
     fn let_go(&mut self, snapshot: &Snapshot) {
         let (workers, let_go) = (&self.workers, &mut self.let_go);
-        self.listening.retain(|&(at, transport)| {
+        self.listening.retain(|&Listening { place: (at, transport), .. }| {
             let wanted = snapshot.listens(at, transport);
             if !wanted {
                 workers.iter().for_each(|worker| worker.unlisten(at, transport));
@@ -352,12 +412,18 @@ fn open(
     listening: &[Place],
     let_go: &[Place],
     workers: usize,
+    inherited: &mut Sockets,
 ) -> Result<Opened, ListenFault> {
     let mut opened = Vec::new();
     for (written, entrypoint) in snapshot.config.entrypoints.iter().zip(&snapshot.entrypoints) {
         let places =
             entrypoint.bind.iter().flat_map(|at| entrypoint.transports().map(|transport| (*at, transport)));
         for place in places.filter(|place| !listening.contains(place)) {
+            let handed = inherited.take(place);
+            if !handed.is_empty() {
+                opened.push((place, listen::go_on(place, handed, workers, written.floating)));
+                continue;
+            }
             // `0.0.0.0:443` may take the place of `10.0.0.1:443`, which is still ours while we open it.
             // A socket of UDP that was let go stays until its connections have ended.
             let same_port =

@@ -129,6 +129,18 @@ impl Forwarding {
         self.host_changed = true;
     }
 
+    /// Writes nothing more to the kernel; what stands there goes on. To be [made anew](Self::new) if this daemon goes on after all.
+    pub async fn stand_still(&mut self) {
+        if let Some(opening) = self.opening.take() {
+            let _ = opening.await;
+        }
+        if let Some(sweeping) = self.sweeping.take() {
+            let _ = sweeping.await;
+        }
+        *lock(&self.board.forwarder) = None;
+        self.forwarder = None;
+    }
+
     /// Looks whether the kernel still does what is wanted. Also to be called after each reload.
     pub async fn keep_up(&mut self, fleet: &Fleet) {
         let snapshot = fleet.running().load_full();

@@ -109,6 +109,17 @@ impl Handovers {
         // Also after a fault: what the kernel refuses once it refuses again, until something changes.
         self.last = Some(wanted);
     }
+
+    /// A successor goes on with all of it.
+    pub async fn leave(&mut self) {
+        let Some(keeper) = self.keeper.take() else { return };
+        self.post.dismiss();
+        // What has ended already is still written down.
+        if let Some(looking_after) = self.at_work.first() {
+            looking_after.abort();
+        }
+        keeper.leave().await;
+    }
 }
 
 impl Drop for Handovers {

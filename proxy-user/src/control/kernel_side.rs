@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs::File,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -22,6 +23,8 @@ pub struct KernelSide {
     blocked: Arc<[BlockedPrefix]>,
     /// What was last warned of.
     no_syn_cookies: BTreeSet<String>,
+    /// What a predecessor holds the pins by.
+    handed: Option<File>,
     pub state: State,
 }
 
@@ -38,6 +41,24 @@ pub enum State {
 }
 
 impl KernelSide {
+    /// Takes over from a predecessor that stands still, if it has something to do with the kernel.
+    pub fn after(handed: Option<File>) -> Self {
+        Self { handed, ..Self::default() }
+    }
+
+    /// What keeps others from the pins, for a successor. Waits until nobody is at work on the kernel any more: probes must not
+    /// wait with it.
+    pub async fn share_lock(&self) -> Option<File> {
+        let kernel = self.kernel.clone()?;
+        let share = move || kernel.lock().unwrap_or_else(PoisonError::into_inner).share_lock().ok();
+        tokio::task::spawn_blocking(share).await.ok().flatten()
+    }
+
+    /// Somebody else may have written to the kernel: what is known of it counts no more, and [`Self::apply`] looks anew.
+    pub fn forget(&mut self) {
+        self.kernel = None;
+    }
+
     /// Makes the kernel enforce `config` as generation `generation`.
     ///
     /// # Errors
@@ -145,12 +166,13 @@ impl KernelSide {
         let (known, desired) = (self.kernel.clone(), desired(config, generation));
         let blocked = self.blocked.clone();
         let path = bpffs.clone();
+        let handed = self.handed.take();
         // Loading and swapping wait for the verifier and for RCU: probes must not wait with them.
         let (kernel, applied) = blocking(move || {
             let kernel = match known {
                 Some(kernel) => kernel,
                 None => {
-                    let mut kernel = Kernel::open(&path)?;
+                    let mut kernel = Kernel::take_over(&path, handed.as_ref())?;
                     kernel.block(&blocked)?;
                     Arc::new(Mutex::new(kernel))
                 }

@@ -51,6 +51,8 @@ pub enum Verb {
     Drain(Drain),
     /// Send work again.
     Undrain(Undrain),
+    /// Give way to another binary.
+    Upgrade(Upgrade),
 }
 
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
@@ -225,6 +227,15 @@ pub struct Undrain {
     pub host: bool,
 }
 
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[schema(as = UpgradeOrder)]
+#[serde(deny_unknown_fields)]
+pub struct Upgrade {
+    /// The whole path of the new binary. Without it: what lies where the running one was started from.
+    #[serde(default)]
+    pub binary: Option<String>,
+}
+
 /// One of: weights, `reset`, `stop`, `judge`.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[schema(as = SplitOrder)]
@@ -303,6 +314,14 @@ impl Block {
 // === impl Order ===
 
 impl Order {
+    /// The one verb that ends this daemon, with what the answer is given with; or the order as it was.
+    pub fn for_upgrade(self) -> Result<(Upgrade, oneshot::Sender<Answer>), Self> {
+        match self.verb {
+            Verb::Upgrade(wanted) => Ok((wanted, self.answer)),
+            verb => Err(Self { verb, answer: self.answer }),
+        }
+    }
+
     /// The verb, and what the answer is given with: for arms that take the verb apart.
     pub fn open(self) -> (Verb, oneshot::Sender<Answer>) {
         (self.verb, self.answer)

@@ -15,6 +15,7 @@ use crate::{
     allowlists::Board,
     clock::Moment,
     control::{forwarding, guard::Guard, kernel_side::State, reports::Watched},
+    handoff::lineage::Lineage,
     handover::Post,
     journal::{Kind, Note},
     maintenance::Maintenance,
@@ -52,6 +53,8 @@ pub struct ControlState {
     pub pushes: Pushes,
     /// Who hands connections to the kernel that came in by name.
     pub handovers: Post,
+    /// Daemons before this one that haven't ended yet.
+    pub lineage: Arc<Lineage>,
     draining: AtomicBool,
     running: OnceLock<(Running, Arc<Crew>)>,
     changing: Mutex<Changing>,
@@ -104,6 +107,7 @@ impl ControlState {
             forwarding: Arc::default(),
             pushes: Pushes::default(),
             handovers: Post::default(),
+            lineage: Arc::default(),
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             changing: Mutex::new(Changing {

@@ -39,6 +39,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// A server that hasn't acknowledged anything by then is gone.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
 
+/// A successor waits no longer than this.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
+
 /// A connection that has ended.
 #[derive(Debug, Clone, Serialize)]
 pub struct Ended {
@@ -188,6 +191,19 @@ impl Keeper {
                 _ = sweeps.tick() => self.sweep(),
             }
         }
+    }
+
+    /// A successor looks after all of them from here on. Waits for servers that have not acknowledged what they got at first; not for
+    /// long, since they mostly have within moments.
+    pub async fn leave(&self) {
+        let until = Instant::now() + LEAVE_WITHIN;
+        self.settle();
+        while !lock(&self.pending).is_empty() && Instant::now() < until {
+            tokio::time::sleep(SETTLE_EVERY).await;
+            self.settle();
+        }
+        // Whoever waits for an end isn't told it: that is another daemon's to see.
+        lock(&self.known).clear();
     }
 
     /// Closes sockets that aren't needed any more.

@@ -11,6 +11,7 @@ use std::sync::{
 };
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Moment,
@@ -47,6 +48,23 @@ pub enum Phase {
     Trial(Moment),
     /// Since then.
     Recovering(Moment),
+}
+
+/// A [`Phase`] as it is told to another process, but for a closed one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    phase: ToldPhase,
+    /// Until an open one ends, or since the others began.
+    milliseconds: u64,
+    last: Option<Change>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ToldPhase {
+    Open,
+    Trial,
+    Recovering,
 }
 
 /// How a request was let through.
@@ -132,9 +150,37 @@ impl Breaker {
         self.state.refused.load(Ordering::Relaxed)
     }
 
+    /// What [`Self::refused`] reads.
+    pub fn refused_counter(&self) -> &AtomicU64 {
+        &self.state.refused
+    }
+
     /// When and why it last opened.
     pub fn last(&self) -> Option<Change> {
         self.state.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// For a successor of this process, whose moments are others. `None`: it is closed.
+    pub fn told(&self, now: Moment) -> Option<Told> {
+        let (phase, milliseconds) = match self.phase() {
+            Phase::Closed => return None,
+            Phase::Open(until) => (ToldPhase::Open, until.since(now)),
+            Phase::Trial(since) => (ToldPhase::Trial, now.since(since)),
+            Phase::Recovering(since) => (ToldPhase::Recovering, now.since(since)),
+        };
+        Some(Told { phase, milliseconds, last: self.last() })
+    }
+
+    /// Goes on as a predecessor has told.
+    pub fn resume(&self, told: Told, now: Moment) {
+        let since = Moment(now.0.saturating_sub(told.milliseconds));
+        let phase = match told.phase {
+            ToldPhase::Open => Phase::Open(Moment(now.0.saturating_add(told.milliseconds))),
+            ToldPhase::Trial => Phase::Trial(since),
+            ToldPhase::Recovering => Phase::Recovering(since),
+        };
+        self.state.phase.store(phase.word(), Ordering::Release);
+        *self.state.last.lock().unwrap_or_else(PoisonError::into_inner) = told.last;
     }
 
     /// Whether a request may go to the service; `None`: it may not. `chance` is evenly from 0 to 1.

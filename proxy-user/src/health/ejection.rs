@@ -11,6 +11,7 @@ use std::sync::{
 };
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::{clock::Moment, config::model::Eject, health::Change};
 
@@ -25,6 +26,16 @@ pub struct Ejection {
     /// Since its return it has not answered yet.
     on_trial: AtomicBool,
     last: Mutex<Option<Change>>,
+}
+
+/// An [`Ejection`] as it is told to another process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    in_a_row: u32,
+    left_ms: Option<u64>,
+    times: u32,
+    on_trial: bool,
+    last: Option<Change>,
 }
 
 /// A service's rules, and who may eject just now.
@@ -100,6 +111,31 @@ impl Ejection {
         }
         let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         in_a_row >= rules.after || self.on_trial.load(Ordering::Relaxed)
+    }
+
+    /// For a successor of this process, whose moments are others. `None`: there is nothing to tell.
+    pub fn told(&self, now: Moment) -> Option<Told> {
+        let in_a_row = self.in_a_row.load(Ordering::Relaxed);
+        let times = self.times.load(Ordering::Relaxed);
+        (in_a_row > 0 || times > 0).then(|| Told {
+            in_a_row,
+            left_ms: self.left(now),
+            times,
+            on_trial: self.on_trial.load(Ordering::Relaxed),
+            last: self.last(),
+        })
+    }
+
+    /// Goes on as a predecessor has told.
+    pub fn resume(&self, told: Told, now: Moment) {
+        self.in_a_row.store(told.in_a_row, Ordering::Relaxed);
+        self.times.store(told.times, Ordering::Relaxed);
+        self.on_trial.store(told.on_trial, Ordering::Relaxed);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = told.last;
+        if told.times > 0 {
+            let until = now.0.saturating_add(told.left_ms.unwrap_or_default());
+            self.until.store(until.max(1), Ordering::Relaxed);
+        }
     }
 
     fn eject(&self, rules: &Eject, now: Moment, why: String) -> u64 {

@@ -91,6 +91,11 @@ impl Faults {
         self.0[fault as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// All of them, by name.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, &AtomicU64)> {
+        Fault::ALL.iter().map(|fault| fault.name()).zip(&self.0)
+    }
+
     /// By name; those that were never met are left out.
     pub fn met(&self) -> BTreeMap<String, u64> {
         let counted = Fault::ALL.iter().map(|fault| (fault, self.0[*fault as usize].load(Ordering::Relaxed)));

@@ -33,7 +33,10 @@ impl Group {
             Cgroup::Auto => {
                 let (path, is_root) = present()?;
                 if !is_root {
-                    return Ok(Some(Self { path, before: None }));
+                    // One that a predecessor has made: whoever ends last takes it away.
+                    let root = path.parent().filter(|above| !above.join("cgroup.events").exists());
+                    let before = root.filter(|_| path.ends_with(OWN)).map(Path::to_owned);
+                    return Ok(Some(Self { path, before }));
                 }
                 path.join(OWN)
             }

@@ -5,12 +5,12 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use proxy_common::names;
 use serde::Serialize;
@@ -27,9 +27,10 @@ const FORWARDS: &str = "forward";
 /// Follows a link's name while it waits to take the place of another.
 const INCOMING: &str = "::incoming";
 
-/// Held for as long as a daemon looks after the pins; ends with its process, however that ends.
+/// Held for as long as a daemon looks after the pins; ends with its process, however that ends. Whoever gets the file from it holds
+/// it too: it ends when the last of them closes it.
 #[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "closing it is what ends the lock")] Flock<File>);
+pub(super) struct Lock(File);
 
 #[derive(Debug, Clone)]
 pub(super) struct Pins {
@@ -53,6 +54,13 @@ pub struct Unloaded {
     pub interfaces: Vec<String>,
     pub programs: usize,
     pub maps: usize,
+}
+
+impl Lock {
+    /// For a successor, who holds it from then on too.
+    pub(super) fn share(&self) -> io::Result<File> {
+        self.0.try_clone()
+    }
 }
 
 impl Pins {
@@ -123,30 +131,37 @@ impl Pins {
 
     /// Makes the folders and takes them for this process. What a predecessor that was killed left half done is
     /// removed.
-    pub(super) fn ensure(&self) -> Result<Lock, KernelFault> {
+    pub(super) fn ensure(&self, handed: Option<&File>) -> Result<Lock, KernelFault> {
         self.check_mounted()?;
         for folder in [names::MAPS, names::PROGRAMS, names::LINKS] {
             let folder = self.root.join(folder);
             fs::create_dir_all(&folder)
                 .map_err(|error| KernelFault::system(format!("make {}", folder.display()), error))?;
         }
-        let lock = self.lock()?;
+        let lock = self.lock(handed)?;
         for name in names_in(&self.links())?.iter().filter(|name| name.ends_with(INCOMING)) {
             remove(&self.links().join(name))?;
         }
         Ok(lock)
     }
 
-    /// One daemon at a time: two would swap each other's lists away.
-    pub(super) fn lock(&self) -> Result<Lock, KernelFault> {
-        let folder = File::open(&self.root)
-            .map_err(|error| KernelFault::system(format!("open {}", self.root.display()), error))?;
-        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Lock(lock)),
-            Err((_, nix::Error::EWOULDBLOCK)) => Err(KernelFault::Taken { path: self.root.clone() }),
-            Err((_, error)) => {
-                Err(KernelFault::system(format!("lock {}", self.root.display()), error.into()))
-            }
+    /// One daemon at a time: two would swap each other's lists away. `handed`: what a predecessor holds it by, who stands still.
+    pub(super) fn lock(&self, handed: Option<&File>) -> Result<Lock, KernelFault> {
+        let failed =
+            |doing: &str, error| KernelFault::system(format!("{doing} {}", self.root.display()), error);
+        let folder = File::open(&self.root).map_err(|error| failed("open", error))?;
+        let is_it = |handed: &&File| {
+            let (handed, folder) = (handed.metadata(), folder.metadata());
+            matches!((handed, folder), (Ok(handed), Ok(folder)) if handed.ino() == folder.ino() && handed.dev() == folder.dev())
+        };
+        let folder = match handed.filter(is_it) {
+            Some(handed) => handed.try_clone().map_err(|error| failed("lock", error))?,
+            None => folder,
+        };
+        match folder.try_lock() {
+            Ok(()) => Ok(Lock(folder)),
+            Err(TryLockError::WouldBlock) => Err(KernelFault::Taken { path: self.root.clone() }),
+            Err(TryLockError::Error(error)) => Err(failed("lock", error)),
         }
     }
 
@@ -161,10 +176,10 @@ impl Pins {
     }
 
     /// Those layouts, taken for this process.
-    pub(super) fn take_other_layouts(&self) -> Result<Vec<OtherLayout>, KernelFault> {
+    pub(super) fn take_other_layouts(&self, handed: Option<&File>) -> Result<Vec<OtherLayout>, KernelFault> {
         let take = |name: String| {
             let pins = self.of_layout(&name);
-            Ok(OtherLayout { _lock: pins.lock()?, name, pins })
+            Ok(OtherLayout { _lock: pins.lock(handed)?, name, pins })
         };
         self.other_layouts()?.into_iter().map(take).collect()
     }
@@ -322,7 +337,7 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_bpffs_is_told() {
         let folder = tempfile::tempdir().unwrap();
-        let fault = Pins::below(folder.path()).ensure().unwrap_err();
+        let fault = Pins::below(folder.path()).ensure(None).unwrap_err();
         let path = folder.path().display();
         assert_eq!(fault.to_string(), format!("bpffs is not mounted at {path}: `mount -t bpf bpf {path}`"));
     }

@@ -73,6 +73,11 @@ impl Tally {
         self.0[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// All of them, by name.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, &AtomicU64)> {
+        Reason::ALL.into_iter().map(Reason::name).zip(&self.0)
+    }
+
     /// Those that occurred.
     pub fn counted(&self) -> BTreeMap<String, u64> {
         let each = Reason::ALL.map(|reason| (reason, self.0[reason as usize].load(Ordering::Relaxed)));

@@ -36,6 +36,11 @@ impl Tally {
         self.0[why as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// All of them, by name.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, &AtomicU64)> {
+        Why::ALL.into_iter().map(Why::name).zip(&self.0)
+    }
+
     /// Those that occurred.
     pub fn counted(&self) -> BTreeMap<String, u64> {
         let each = Why::ALL.map(|why| (why.name().to_owned(), self.0[why as usize].load(Ordering::Relaxed)));

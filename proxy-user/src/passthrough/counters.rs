@@ -81,6 +81,11 @@ impl Hellos {
         self.0[why as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// All of them, by name.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, &AtomicU64)> {
+        Lost::ALL.into_iter().map(Lost::name).zip(&self.0)
+    }
+
     /// Those that occurred.
     pub fn counted(&self) -> BTreeMap<String, u64> {
         Lost::ALL

@@ -42,7 +42,7 @@ use crate::{
     health::Status,
     service::{Server, Service},
     snapshot::Entrypoint,
-    worker::Worker,
+    worker::{Stop, Worker},
 };
 
 /// A session whose server has never said anything is over when it was silent for so long. The kernel does likewise.
@@ -67,7 +67,7 @@ struct Door {
     /// Never holds anything between two calls.
     buffer: RefCell<Box<[u8]>>,
     /// No more is taken.
-    stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<Stop>,
 }
 
 /// One client's way to its server.
@@ -92,7 +92,7 @@ pub async fn listen(
     worker: Rc<Worker>,
     at: EntrypointAddr,
     socket: std::net::UdpSocket,
-    mut stopped: watch::Receiver<bool>,
+    mut stopped: watch::Receiver<Stop>,
 ) {
     let front = match Front::new(at, socket) {
         Ok(front) => front,
@@ -110,7 +110,7 @@ pub async fn listen(
     loop {
         tokio::select! {
             biased;
-            _ = stopped.wait_for(|stopped| *stopped) => break,
+            _ = stopped.wait_for(|stop| *stop != Stop::No) => break,
             ready = door.front.readable() => if let Err(error) = ready {
                 tracing::error!(%at, %error, "can't take datagrams");
                 break;
@@ -319,7 +319,7 @@ impl Session {
                 },
                 () = self.cut.notified() => return (End::Reset, By::Weir),
                 () = sleep_until(due) => {}
-                _ = stopped.wait_for(|stopped| *stopped) => {
+                _ = stopped.wait_for(|stop| *stop != Stop::No) => {
                     // Nothing says when it is all. What is on its way may still come.
                     let rest = async {
                         while self.socket.readable().await.is_ok() {

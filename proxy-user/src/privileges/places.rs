@@ -29,9 +29,22 @@ pub(super) struct Places {
     pub folders: Vec<PathBuf>,
 }
 
-/// Confines this process, as far as the kernel can.
-pub(super) fn confine(config: &Config, source: &Source) -> Result<Option<Places>, PrivilegeFault> {
+/// Confines this process, as far as the kernel can. `before`: what it is confined to since it was started. That can't be undone, and
+/// is not done once more: the kernel lays only so many of these over each other.
+pub(super) fn confine(
+    config: &Config,
+    source: &Source,
+    before: Option<&[PathBuf]>,
+) -> Result<Option<Places>, PrivilegeFault> {
     let folders = folders(config, source);
+    if let Some(before) = before {
+        return match folders.iter().find(|folder| !before.iter().any(|known| folder.starts_with(known))) {
+            None => Ok(Some(Places { folders: before.to_vec() })),
+            Some(folder) => {
+                Err(PrivilegeFault::NotBefore { folder: folder.clone(), folders: listed(before) })
+            }
+        };
+    }
     let ruleset = || {
         let writing = AccessFs::from_write(KNOWN);
         Ruleset::default()
@@ -104,6 +117,10 @@ fn parent(path: &Path) -> Option<&Path> {
     Some(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
+fn listed(folders: &[PathBuf]) -> String {
+    folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
 // === impl Places ===
 
 impl Places {
@@ -133,7 +150,7 @@ impl Places {
                  let it write there now: restart weir for it, or choose a file in one of: {}",
                 log.name,
                 path.display(),
-                self.folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
+                listed(&self.folders)
             ));
         }
         Ok(())
@@ -167,7 +184,7 @@ mod tests {
         thread::spawn(move || {
             let running = config(&root, "log/access.log");
             let source = Source::Path(root.join("etc/weir.toml"));
-            let Some(places) = confine(&running, &source).unwrap() else {
+            let Some(places) = confine(&running, &source, None).unwrap() else {
                 assert!(std::env::var_os("CI").is_none(), "this kernel has no Landlock");
                 return;
             };
@@ -176,6 +193,13 @@ mod tests {
             let denied = std::fs::write(root.join("elsewhere/file"), "").unwrap_err();
             assert_eq!(denied.kind(), std::io::ErrorKind::PermissionDenied);
             std::fs::read_dir(root.join("elsewhere")).unwrap();
+
+            let passed_on = places.folders.clone();
+            let again = confine(&running, &source, Some(&passed_on)).unwrap().unwrap();
+            assert_eq!(again.folders, passed_on);
+            let told =
+                confine(&config(&root, "elsewhere/access.log"), &source, Some(&passed_on)).unwrap_err();
+            assert!(told.to_string().contains("elsewhere"), "{told}");
 
             places.allow(&config(&root, "log/other.log")).unwrap();
             let told = places.allow(&config(&root, "elsewhere/access.log")).unwrap_err();

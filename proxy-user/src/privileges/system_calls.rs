@@ -4,8 +4,9 @@
 //! a proxy that dies of a new libc is worth less than one that could, say, call `sched_setattr`. What stands here is what
 //! turns a hole in the daemon into one in the host. Refused means EPERM, so that a mistake here is an error and no crash.
 
-use std::{collections::BTreeMap, env::consts::ARCH};
+use std::{collections::BTreeMap, env::consts::ARCH, fmt::Write as _};
 
+use aws_lc_rs::digest;
 use nix::libc;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -66,22 +67,48 @@ const REFUSED: &[i64] = &[
 /// among it.
 const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
-pub(super) fn refuse() -> Result<(), PrivilegeFault> {
+/// Refuses them, unless that holds since this process was started: `before` are the digests of the filters that do. Says which hold
+/// now. One more for each upgrade would make all system calls slower and slower.
+pub(super) fn refuse(before: &[String]) -> Result<Vec<String>, PrivilegeFault> {
     let fault = |why: String| PrivilegeFault::System { doing: "refuse system calls", why };
     let Ok(target) = TargetArch::try_from(ARCH) else {
         tracing::warn!("system calls are not refused: seccomp filters are not written for {ARCH}");
-        return Ok(());
+        return Ok(before.to_vec());
     };
     let filter = filter(target).map_err(|error| fault(error.to_string()))?;
+    let mut filters = before.to_vec();
+    let digest = digest(&filter);
+    if filters.contains(&digest) {
+        return Ok(filters);
+    }
     match apply_filter(&filter) {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            filters.push(digest);
+            Ok(filters)
+        }
         // A kernel without it, or a container that allows no further filter.
         Err(seccompiler::Error::Seccomp(error)) => {
             tracing::warn!(%error, "system calls are not refused: this kernel takes no seccomp filter");
-            Ok(())
+            Ok(filters)
         }
         Err(error) => Err(fault(error.to_string())),
     }
+}
+
+fn digest(filter: &BpfProgram) -> String {
+    let bytes: Vec<u8> = filter
+        .iter()
+        .flat_map(|step| {
+            let [a, b] = step.code.to_ne_bytes();
+            let [c, d, e, f] = step.k.to_ne_bytes();
+            [a, b, step.jt, step.jf, c, d, e, f]
+        })
+        .collect();
+    let digest = digest::digest(&digest::SHA256, &bytes);
+    digest.as_ref().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn filter(target: TargetArch) -> Result<BpfProgram, seccompiler::BackendError> {
@@ -111,7 +138,8 @@ mod tests {
     #[test]
     fn what_is_on_the_list_is_refused_and_the_rest_goes_on() {
         thread::spawn(|| {
-            refuse().unwrap();
+            let filters = refuse(&[]).unwrap();
+            assert_eq!(refuse(&filters).unwrap(), filters, "once is enough");
             let chroot = nix::unistd::chroot("/proc");
             assert_eq!(chroot, Err(nix::Error::EPERM));
             let packet = socket(AddressFamily::Vsock, SockType::Stream, SockFlag::empty(), None);

@@ -56,6 +56,11 @@ impl Waits {
         *self.examples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Its buckets, and the sum in microseconds.
+    pub fn each(&self) -> (&[AtomicU64], &AtomicU64) {
+        (&self.buckets, &self.micros)
+    }
+
     /// How many answers are in each bucket, those of no other.
     pub fn counts(&self) -> [u64; EDGES.len() + 1] {
         std::array::from_fn(|bucket| self.buckets[bucket].load(Ordering::Relaxed))

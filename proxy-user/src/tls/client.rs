@@ -12,6 +12,7 @@ use rustls::{
     pki_types::CertificateDer,
     server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
+use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::config::model::{ClientAuth, Need};
@@ -24,7 +25,7 @@ pub const FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-finge
 const LONGEST_SUBJECT: usize = 512;
 
 /// By what a client was let in, to be compared: the same authorities and the same need have the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Policy(u64);
 
 /// What is told of a client's certificate. It was verified: others don't get through the handshake.

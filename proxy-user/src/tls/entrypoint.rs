@@ -1,8 +1,7 @@
 //! TLS of an entrypoint as it runs: what is spoken, which certificate is shown, and whose clients come in, by the name
 //! that a client asks for.
 //!
-//! Session tickets are made with keys that live in memory alone, change every six hours, and are good for twelve; all
-//! workers share them, and reloads keep them. A ticket carries the client's certificate, so other rules for clients
+//! Session tickets ([`super::tickets`]) are made with keys that all workers share, and that reloads and upgrades keep. A ticket carries the client's certificate, so other rules for clients
 //! mean other keys. Early data (0-RTT) is off: it can be replayed.
 
 use std::{collections::HashMap, sync::Arc};
@@ -17,6 +16,7 @@ use rustls::{
 use super::{
     client::{self, Policy},
     names::{BySni, Choice},
+    tickets::Tickets,
 };
 use crate::{
     acme::Board,
@@ -42,6 +42,8 @@ pub struct Terminator {
 pub struct Rules {
     pub policy: Policy,
     pub config: Arc<ServerConfig>,
+    /// The same as in the configuration, with what only this host's own can do.
+    pub tickets: Arc<Tickets>,
 }
 
 /// Makes the rules of one entrypoint, each policy once.
@@ -122,7 +124,7 @@ impl Terminator {
         self.choice(Some(name)).is_some_and(|choice| choice.iter().any(|shown| shown.covers(name)))
     }
 
-    pub(super) fn all_rules(&self) -> impl Iterator<Item = &Arc<Rules>> {
+    pub fn all_rules(&self) -> impl Iterator<Item = &Arc<Rules>> {
         std::iter::once(&self.everywhere).chain(self.exact.values()).chain(self.wildcard.values())
     }
 }
@@ -137,11 +139,11 @@ impl Maker<'_> {
         }
         let tickets =
             match self.before.and_then(|before| before.all_rules().find(|rules| rules.policy == policy)) {
-                Some(known) => known.config.ticketer.clone(),
-                None => aws_lc_rs::Ticketer::new()?,
+                Some(known) => known.tickets.clone(),
+                None => Tickets::new()?,
             };
-        let config = server_config(self.tls, clients, self.certificates.clone(), tickets)?;
-        let rules = Arc::new(Rules { policy, config: Arc::new(config) });
+        let config = server_config(self.tls, clients, self.certificates.clone(), tickets.clone())?;
+        let rules = Arc::new(Rules { policy, config: Arc::new(config), tickets });
         self.made.insert(policy, rules.clone());
         Ok(rules)
     }

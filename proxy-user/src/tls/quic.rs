@@ -71,10 +71,26 @@ pub fn token_key() -> Result<Arc<dyn HandshakeTokenKey>, rustls::Error> {
     if let Some(key) = KEY.get() {
         return Ok(key.clone());
     }
-    let mut secret = [0; 64];
+    let mut secret = vec![0; 64];
     aws_lc_rs::rand::fill(&mut secret).map_err(|_| rustls::Error::FailedToGetRandomBytes)?;
-    let key = aws_lc_rs::hkdf::Salt::new(aws_lc_rs::hkdf::HKDF_SHA256, &[]).extract(&secret);
+    let secret = SECRET.get_or_init(|| secret);
+    let key = aws_lc_rs::hkdf::Salt::new(aws_lc_rs::hkdf::HKDF_SHA256, &[]).extract(secret);
     Ok(KEY.get_or_init(|| Arc::new(key)).clone())
+}
+
+/// What [`token_key`] is made of; empty: nobody has asked for it.
+static SECRET: OnceLock<Vec<u8>> = OnceLock::new();
+
+/// For a successor.
+pub fn token_secret() -> &'static [u8] {
+    SECRET.get().map_or(&[], Vec::as_slice)
+}
+
+/// Goes on with a predecessor's, before anybody has asked for one.
+pub fn take_token_secret(secret: Vec<u8>) {
+    if !secret.is_empty() {
+        let _ = SECRET.set(secret);
+    }
 }
 
 impl ServerConfig for ByName {

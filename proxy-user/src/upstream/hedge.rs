@@ -63,6 +63,11 @@ impl Hedging {
         (self.learnt.hedged.load(Ordering::Relaxed), self.learnt.won.load(Ordering::Relaxed))
     }
 
+    /// What [`Self::counts`] reads.
+    pub fn counters(&self) -> (&AtomicU64, &AtomicU64) {
+        (&self.learnt.hedged, &self.learnt.won)
+    }
+
     /// After which time another server is asked. `None`: that isn't known yet.
     fn delay(&self) -> Option<Duration> {
         match self.settings.after {

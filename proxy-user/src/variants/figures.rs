@@ -98,6 +98,11 @@ impl Figures {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The buckets of answers, and the counters of both failures.
+    pub fn each(&self) -> (&[AtomicU64], [&AtomicU64; 2]) {
+        (&*self.answered, [&self.statuses, &self.connections])
+    }
+
     /// Everything that was ever counted.
     pub fn counted(&self) -> Counted {
         let mut answered: Vec<u64> =
@@ -124,7 +129,9 @@ impl Figures {
     pub fn within(&self, span: Duration, now: Instant) -> Counted {
         let all = self.counted();
         let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        match notes.iter().rev().find(|(at, _)| now.duration_since(*at) >= span) {
+        // Soon after the start: the first note, which holds what a daemon before has counted.
+        let before = notes.iter().rev().find(|(at, _)| now.duration_since(*at) >= span);
+        match before.or_else(|| notes.front()) {
             Some((_, before)) => all.since(before),
             None => all,
         }

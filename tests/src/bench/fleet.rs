@@ -4,6 +4,7 @@
 //! Each figure is measured by a file of its own below, in a lab of its own; here is only which there are, and what each may be.
 
 mod host_loss;
+mod upgrade;
 
 use anyhow::ensure;
 use clap::ValueEnum;
@@ -27,6 +28,8 @@ pub struct Options {
 pub enum Part {
     /// An edge host of two dies, and the other takes the address over
     HostLoss,
+    /// A daemon gives way to another one, again and again
+    Upgrade,
 }
 
 /// The figures that have a bound.
@@ -63,6 +66,7 @@ impl Part {
     fn measure(self, options: &Options) -> anyhow::Result<Figures> {
         match self {
             Self::HostLoss => host_loss::measure(options),
+            Self::Upgrade => upgrade::measure(options),
         }
     }
 }

@@ -1,17 +1,17 @@
-//! `[kernel]`, `[shutdown]` and `[state]`.
+//! `[kernel]`, `[shutdown]`, `[upgrade]` and `[state]`.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
     merge::Merged,
     passthrough,
-    scalar::{self, HOUR},
+    scalar::{self, HOUR, SECOND},
 };
 use crate::config::{
     code::Code,
     default,
     findings::Findings,
-    model::{Cgroup, Kernel, KernelMode, Shutdown, StateFolder},
+    model::{Cgroup, Kernel, KernelMode, Shutdown, StateFolder, Upgrade},
     source::FileId,
     value::{self, quoted},
     written::{self, At},
@@ -91,6 +91,9 @@ pub fn listen_address(
     }
 }
 
+const LONGEST_START: Duration = Duration::from_secs(5 * 60);
+const LONGEST_DRAIN: Duration = Duration::from_secs(7 * 24 * 3600);
+
 pub fn shutdown(written: &Merged<'_>, findings: &mut Findings) -> Shutdown {
     let grace = match written.shutdown {
         Some((file, section)) => {
@@ -100,6 +103,20 @@ pub fn shutdown(written: &Merged<'_>, findings: &mut Findings) -> Shutdown {
         None => value::duration(default::GRACE).unwrap_or_default(),
     };
     Shutdown { grace }
+}
+
+pub fn upgrade(written: &Merged<'_>, findings: &mut Findings) -> Upgrade {
+    let Some((file, section)) = written.upgrade else {
+        let [ready, drain] = [default::UPGRADE_READY, default::UPGRADE_DRAIN].map(value::duration);
+        return Upgrade { ready: ready.unwrap_or_default(), drain: drain.unwrap_or_default() };
+    };
+    let (ready, drain) = (section.value.ready.as_ref(), section.value.drain.as_ref());
+    let mut duration =
+        |key, written, default, range| scalar::duration(file, key, written, default, range, findings);
+    Upgrade {
+        ready: duration("upgrade.ready", ready, default::UPGRADE_READY, SECOND..=LONGEST_START),
+        drain: duration("upgrade.drain", drain, default::UPGRADE_DRAIN, Duration::ZERO..=LONGEST_DRAIN),
+    }
 }
 
 pub fn state(written: &Merged<'_>, findings: &mut Findings) -> StateFolder {

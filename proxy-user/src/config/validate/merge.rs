@@ -11,7 +11,7 @@ use crate::config::{
     value,
     written::{
         AccessLog, Acme, Admin, Allowlist, At, Dns, Entrypoint, Host, Kernel, Log, Maintenance, Metrics,
-        Middleware, Name, Page, Process, Provider, Route, Service, Shutdown, State, Tracing,
+        Middleware, Name, Page, Process, Provider, Route, Service, Shutdown, State, Tracing, Upgrade,
     },
 };
 
@@ -25,6 +25,7 @@ pub struct Merged<'a> {
     pub tracing: Option<(FileId, &'a At<Tracing>)>,
     pub metrics: Option<(FileId, &'a At<Metrics>)>,
     pub shutdown: Option<(FileId, &'a At<Shutdown>)>,
+    pub upgrade: Option<(FileId, &'a At<Upgrade>)>,
     pub state: Option<(FileId, &'a At<State>)>,
     pub host: Option<(FileId, &'a At<Host>)>,
     pub dns: Option<(FileId, &'a At<Dns>)>,
@@ -77,6 +78,7 @@ pub fn merge<'a>(documents: &[&'a Document], findings: &mut Findings) -> Merged<
         once(&mut merged.tracing, "tracing", file, written.tracing.as_ref(), findings);
         once(&mut merged.metrics, "metrics", file, written.metrics.as_ref(), findings);
         once(&mut merged.shutdown, "shutdown", file, written.shutdown.as_ref(), findings);
+        once(&mut merged.upgrade, "upgrade", file, written.upgrade.as_ref(), findings);
         once(&mut merged.state, "state", file, written.state.as_ref(), findings);
         once(&mut merged.host, "host", file, written.host.as_ref(), findings);
         once(&mut merged.dns, "dns", file, written.dns.as_ref(), findings);

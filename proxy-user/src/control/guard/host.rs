@@ -31,37 +31,48 @@ pub fn sockets() -> Sockets {
     sockets
 }
 
-type Question = (Vec<Session>, mpsc::SyncSender<Vec<Session>>);
+type Errand = Box<dyn FnOnce() + Send>;
 
-/// Whoever looks in the place of those who may not.
-static LOOKS: OnceLock<mpsc::SyncSender<Question>> = OnceLock::new();
+/// Whoever does what others may not.
+static OUTSIDE: OnceLock<mpsc::SyncSender<Errand>> = OnceLock::new();
 
-/// Begins a thread that looks at other processes on behalf of all others. Landlock lets nobody do so whom it keeps from
-/// writing, so this one is begun before; `first` is what it gives up itself.
+/// Begins a thread that looks at other processes on behalf of all others, and starts a successor. Landlock lets nobody look whom it
+/// keeps from writing, and holds for whoever is started, so this one is begun before; `first` is what it gives up itself.
 ///
 /// # Errors
 /// When there is no thread to be had.
-pub fn look_from_outside<T>(first: impl FnOnce() -> T + Send + 'static) -> io::Result<()> {
-    let (ask, asked) = mpsc::sync_channel::<Question>(1);
-    thread::Builder::new().name("sessions".to_owned()).spawn(move || {
+pub fn stay_outside<T>(first: impl FnOnce() -> T + Send + 'static) -> io::Result<()> {
+    let (ask, asked) = mpsc::sync_channel::<Errand>(1);
+    thread::Builder::new().name("outside".to_owned()).spawn(move || {
         let _gave_up = first();
-        for (established, answer) in asked {
-            // Whoever asked may have gone.
-            let _ = answer.send(look(&established));
+        for errand in asked {
+            errand();
         }
     })?;
     // There is one already where tests begin several daemons; it is as good.
-    let _ = LOOKS.set(ask);
+    let _ = OUTSIDE.set(ask);
     Ok(())
+}
+
+/// Has it do something. `None`: there is none.
+pub fn outside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (answer, answered) = mpsc::sync_channel(1);
+    let errand = move || {
+        // Whoever asked may have gone.
+        let _ = answer.send(work());
+    };
+    OUTSIDE.get()?.send(Box::new(errand)).ok()?;
+    answered.recv().ok()
 }
 
 /// Those of the established connections that are SSH sessions: some process of this network namespace was started in
 /// them. Only the processes that may be looked at are.
 pub fn logged_in(established: &[Session]) -> Vec<Session> {
-    let Some(looks) = LOOKS.get() else { return look(established) };
-    let (answer, answered) = mpsc::sync_channel(1);
-    let asked = looks.send((established.to_vec(), answer)).is_ok();
-    asked.then(|| answered.recv().ok()).flatten().unwrap_or_default()
+    if OUTSIDE.get().is_none() {
+        return look(established);
+    }
+    let established = established.to_vec();
+    outside(move || look(&established)).unwrap_or_default()
 }
 
 fn look(established: &[Session]) -> Vec<Session> {
