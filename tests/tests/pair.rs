@@ -161,7 +161,7 @@ fn the_other_host_serves_when_one_is_killed_drained_or_cut_off() -> Done {
     })?;
     ensure!(scene.pair.holder()? == Some(1), "the address stays\n{}", scene.pair.told());
 
-    // 4. Drained, a host gives the address away, and clients end their connections with it.
+    // 4. Drained, a host gives the address away.
     let drained = Instant::now();
     let ran = scene.pair.hosts[1].run(&["drain", "--host", "--why", "a new kernel"])?;
     ensure!(ran.code == 0, "{}", ran.stderr);
@@ -169,9 +169,6 @@ fn the_other_host_serves_when_one_is_killed_drained_or_cut_off() -> Done {
     ensure!(ping.code == 1 && ping.stderr.contains("draining"), "{ping:?}");
     scene.moves_to(0)?;
     scene.served_since(&load, drained)?;
-    wait::until_true("nobody is left on the drained host", PATIENCE, || {
-        Ok(scene.pair.hosts[1].weir()?.status()?["entrypoints"][0]["connections"] == 0)
-    })?;
     let ran = scene.pair.hosts[1].run(&["undrain", "--host"])?;
     ensure!(ran.code == 0, "{}", ran.stderr);
     wait::until_true("it is fit again", PATIENCE, || {
