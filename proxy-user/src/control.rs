@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod blocks;
 pub mod certificates;
+pub mod documents;
 pub mod drains;
 pub mod files;
 pub mod floods;
@@ -37,10 +38,7 @@ use crate::{
     admin::{self, AdminFault},
     allowlists::Board,
     clock::Moment,
-    config::{
-        self, Code, Diagnostic, Loaded, Report, diff,
-        model::{Config, Server},
-    },
+    config::{self, Code, Diagnostic, Loaded, Report, diff, model::Server},
     control::{
         apply::{ApplyFault, Fleet},
         blocks::Blocking,
@@ -62,7 +60,9 @@ use crate::{
     demonstration,
     journal::{self, Kind, Note},
     kernel::addresses,
+    metrics::push,
     privileges::{self, PrivilegeFault},
+    providers::{self, keeper::Keeper},
 };
 
 /// How `weir run` was asked to run.
@@ -81,6 +81,9 @@ pub struct Options {
 pub enum StartFault {
     #[error("{0}")]
     Config(Report),
+    /// That may be another time.
+    #[error("{report}\nnothing is known of what this needs: {away}")]
+    Alone { away: String, report: Report },
     #[error(transparent)]
     Apply(#[from] ApplyFault),
     #[error("{0}")]
@@ -104,11 +107,19 @@ pub enum StartFault {
 /// When it can't start; then nothing is left behind.
 pub async fn run(options: Options) -> Result<(), StartFault> {
     let source = options.path.clone().map_or(Source::Embedded, Source::Path);
-    let mut loaded = first_load(&source).map_err(StartFault::Config)?;
+    let mut providers = Keeper::new(Arc::default());
+    let mut loaded = first_load(&source, &providers.board).map_err(StartFault::Config)?;
     let privileges = privileges::give_up(&loaded.config, &source)?;
     if let Some(user) = &privileges.became {
         // What can't be read any more would be missed at the first reload otherwise.
-        loaded = load(&source).map_err(|report| StartFault::NotForUser { user: user.clone(), report })?;
+        loaded = documents::first(&source, &providers.board)
+            .map_err(|report| StartFault::NotForUser { user: user.clone(), report })?;
+    }
+    if providers.ask_new(&loaded.config).await {
+        loaded = documents::load(&source, &providers.board).map_err(|report| match providers.away() {
+            None => StartFault::Config(report),
+            Some(away) => StartFault::Alone { away, report },
+        })?;
     }
     warn(&loaded.warnings);
     let mut signals = Signals::new().map_err(|error| StartFault::System { what: "signal handler", error })?;
@@ -116,29 +127,49 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     files.watch(&watched(&source, &loaded.files));
     let lists = Arc::<Board>::default();
     lists.fill(&mut loaded.config);
-    let config = Arc::new(loaded.config);
+    let mut config = Arc::new(loaded.config);
     if let Source::Embedded = source {
         for addr in config.services.iter().flat_map(|service| &service.servers).flat_map(Server::addresses) {
             demonstration::start(addr).await.map_err(|error| StartFault::Demonstration { addr, error })?;
         }
     }
 
-    let guard = Guard::new(options.force, &config.admin.bind);
+    let guard = Guard { off: options.force };
     guard.check(&config, None, Session::of_this_process()).map_err(StartFault::LockOut)?;
-    let state = Arc::new(ControlState::new(source.clone(), guard, lists, privileges));
+    let state =
+        Arc::new(ControlState::new(source.clone(), guard, lists, providers.board.clone(), privileges));
     let admin = admin::bind(&config.admin)?;
     let workers = options.workers.unwrap_or_else(cores);
     let (mut blocking, blocked) = Blocking::at_start(&config);
     let mut maintaining = Maintaining::at_start(&config, state.maintenance.clone());
     let mut reported = Reports::begin(&config, &state);
     let mut draining = Draining::at_start(&config);
-    let mut fleet =
-        Fleet::start(config.clone(), workers, &state, blocking.shared(), blocked, draining.shared()).await?;
+    let start = |config, blocked| {
+        Fleet::start(config, workers, &state, blocking.shared(), blocked, draining.shared())
+    };
+    let mut fell_back = None;
+    let mut fleet = match start(config.clone(), blocked.clone()).await {
+        Ok(fleet) => fleet,
+        Err(fault) => {
+            let Some(last) = documents::last_good(&source, &state.providers, &fault) else {
+                return Err(fault.into());
+            };
+            (config, loaded.taken) = (Arc::new(last.config), last.taken);
+            fell_back = Some(fault.to_string());
+            start(config.clone(), blocked).await?
+        }
+    };
+    fleet.providers = providers;
+    fleet.providers.took(&loaded.taken, &config.state.dir).await;
     state.applied(fleet.generation(), &fleet.kernel.state);
+    if let Some(why) = fell_back {
+        state.refused(why);
+    }
     let mut trials = Trials::at_start(&source, &state);
     let (desk, mut orders) = order::desk();
-    let _admin = admin::serve(admin, &state, &desk);
+    fleet.doors = Some(admin::serve(admin, &state, &desk));
     tokio::task::spawn_local(journal::watch::look_on(fleet.running()));
+    tokio::task::spawn_local(push::keep_pushing(state.clone()));
     tracing::info!("running on {workers} workers\n{}", summary::of(&source, &config, &fleet.kernel.state));
     notify(&[sd_notify::NotifyState::Ready]);
 
@@ -191,6 +222,9 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             }
             _ = hours.tick() => {}
             () = fleet.names.news() => names::take(&mut fleet, &state).await,
+            () = fleet.providers.news() => {
+                let _ = reload(&source, &state, &mut fleet, &mut files).await;
+            }
             news = fleet.keeper.news() => lists::take(news, &mut fleet, &state).await,
             () = floods.due() => floods.tell(&fleet.kernel),
             seen = reported.news() => reports::take(&seen, &fleet.running().load(), Moment::now()),
@@ -246,7 +280,7 @@ async fn perform(
         Verb::Apply(apply) => install::apply(apply, source, state, fleet, files, trials).await,
         Verb::Confirm(_) => install::confirm(state, fleet, trials),
         Verb::Revert(_) => install::revert(source, state, fleet, files, trials).await,
-        Verb::Diff(asked) => difference(source, state, fleet, &asked.name, &asked.text),
+        Verb::Diff(asked) => difference(source, state, fleet, &asked.name, &asked.text).await,
         Verb::Block(wanted) => blocking.add(wanted, &state.guard, fleet).await,
         Verb::Unblock(wanted) => blocking.remove(wanted, fleet).await,
         Verb::Split(wanted) => splits.order(&wanted, fleet),
@@ -260,18 +294,27 @@ async fn perform(
             return;
         }
     };
+    // What was only tried may have named others.
+    fleet.providers.follow(&fleet.running().load().config);
     // Whoever asked may have gone away.
     let _ = answer.send(outcome);
 }
 
 /// What a configuration would change.
-fn difference(source: &Source, state: &ControlState, fleet: &Fleet, name: &str, text: &str) -> Answer {
+async fn difference(
+    source: &Source,
+    state: &ControlState,
+    fleet: &mut Fleet,
+    name: &str,
+    text: &str,
+) -> Answer {
     let place = match source {
         Source::Embedded => Path::new(config::DEFAULT_PATH),
         Source::Path(path) => path,
     };
-    let mut loaded =
-        config::load_as(place, Path::new(name), text).map_err(|report| Refusal::Faulty(report.lines()))?;
+    let mut loaded = documents::try_text(place, Path::new(name), text, &mut fleet.providers)
+        .await
+        .map_err(|report| Refusal::Faulty(report.lines()))?;
     state.lists.fill(&mut loaded.config);
     let changes = diff::of(&fleet.running().load().config, &loaded.config);
     Ok(serde_json::json!({ "changes": changes, "warnings": loaded.warnings }))
@@ -294,7 +337,7 @@ async fn reload_unguarded(
     fleet: &mut Fleet,
     files: &mut Files,
 ) -> Result<(), Refusal> {
-    reload_with(source, state, fleet, files, &Guard { off: true, ..Guard::default() }).await
+    reload_with(source, state, fleet, files, &Guard { off: true }).await
 }
 
 async fn reload_with(
@@ -305,9 +348,10 @@ async fn reload_with(
     guard: &Guard,
 ) -> Result<(), Refusal> {
     let running = fleet.running().load_full();
-    let mut loaded = match load_again(source, &running.config) {
+    let mut loaded = match documents::reload(source, &mut fleet.providers, &running.config).await {
         Ok(loaded) => loaded,
         Err(report) => {
+            fleet.providers.follow(&running.config);
             files.watch(&watched(source, &report.files));
             tracing::error!(
                 "the configuration was not taken over, the running one stays:\n{}",
@@ -332,11 +376,13 @@ async fn reload_with(
     };
     match applied {
         Ok(()) => {
+            fleet.providers.took(&loaded.taken, &fleet.running().load().config.state.dir).await;
             state.applied(fleet.generation(), &fleet.kernel.state);
             tracing::info!(generation = fleet.generation(), "configuration taken over");
             Ok(())
         }
         Err(fault) => {
+            fleet.providers.follow(&running.config);
             tracing::error!(%fault, "the configuration was not taken over, the running one stays");
             state.refused(fault.clone());
             Err(Refusal::Refused(fault))
@@ -345,26 +391,11 @@ async fn reload_with(
 }
 
 /// A trial whose time is over, or that can't be read, is taken back before anything else is done.
-fn first_load(source: &Source) -> Result<Loaded, Report> {
+fn first_load(source: &Source, board: &providers::Board) -> Result<Loaded, Report> {
     install::settle_at_start(source, false);
-    match load(source) {
-        Err(_) if install::settle_at_start(source, true) => load(source),
+    match documents::first(source, board) {
+        Err(_) if install::settle_at_start(source, true) => documents::first(source, board),
         loaded => loaded,
-    }
-}
-
-fn load(source: &Source) -> Result<Loaded, Report> {
-    match source {
-        Source::Embedded => Ok(config::embedded_default()),
-        Source::Path(path) => config::load(path),
-    }
-}
-
-/// In the place of what runs: a certificate that is being written just now holds nothing else up.
-fn load_again(source: &Source, running: &Arc<Config>) -> Result<Loaded, Report> {
-    match source {
-        Source::Embedded => Ok(config::embedded_default()),
-        Source::Path(path) => config::load_again(path, running.clone()),
     }
 }
 

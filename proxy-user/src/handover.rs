@@ -38,7 +38,7 @@ use crate::kernel::{
 };
 
 pub mod ending;
-mod endpoint;
+pub mod endpoint;
 mod judge;
 mod keeper;
 pub mod ports;

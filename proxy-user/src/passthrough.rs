@@ -6,6 +6,8 @@
 pub mod by_port;
 pub mod client_hello;
 pub mod counters;
+pub mod datagrams;
+pub mod flow_log;
 pub mod peek;
 pub mod pipes;
 pub mod reach;

@@ -4,7 +4,7 @@
 //! before, by name and address.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     sync::{
         Arc,
@@ -28,10 +28,11 @@ use crate::{
     health::{Health, Status, breaker::Breaker, ejection::Ejector},
     hygiene::Faults,
     identity::TrustedSource,
+    listen::Transport,
     maintenance::Maintenance,
     middleware::{Chain, Step, reason::Tally},
     page::{Page, assets::Assets, by_status::ByStatus, why},
-    passthrough::{self, counters::Hellos},
+    passthrough::{self, counters::Hellos, datagrams::drops::Drops},
     routing::{
         Router,
         order::Order,
@@ -83,13 +84,15 @@ pub struct Snapshot {
     pub assets: Assets,
     /// Who is drained. One and the same for all snapshots, which note it in their servers.
     pub drains: Arc<Drains>,
-    by_address: HashMap<EntrypointAddr, usize, foldhash::fast::RandomState>,
+    /// The same address and port may be one's for datagrams and another's for all else.
+    by_address: HashMap<(EntrypointAddr, bool), usize, foldhash::fast::RandomState>,
 }
 
 #[derive(Debug)]
 pub struct Entrypoint {
     pub name: Arc<str>,
     pub bind: Vec<EntrypointAddr>,
+    pub carries: Carries,
     pub admission: Admission,
     /// The members of its allowlists that are a CDN's.
     pub cdn: PrefixSet,
@@ -149,6 +152,17 @@ pub struct EntrypointCounters {
     pub pages: why::Tally,
     /// Connections that came to no route that carries them.
     pub hellos: Hellos,
+    /// Datagrams that the relay did not carry on.
+    pub datagrams: Drops,
+}
+
+impl EntrypointCounters {
+    /// What was not carried untouched where it should have been, by reason: connections, or datagrams.
+    pub fn not_carried(&self) -> BTreeMap<String, u64> {
+        let mut counted = self.hellos.counted();
+        counted.extend(self.datagrams.counted());
+        counted
+    }
 }
 
 /// A configuration that is valid in itself, but can't run here.
@@ -167,6 +181,15 @@ pub enum SnapshotFault {
 }
 
 // === impl Snapshot ===
+
+impl Entrypoint {
+    /// By what it is listened on at its addresses.
+    pub fn transports(&self) -> impl Iterator<Item = Transport> {
+        let own = if self.carries == Carries::Udp { Transport::Datagrams } else { Transport::Tcp };
+        let http3 = self.http3.as_ref().map(|_| Transport::Udp);
+        std::iter::once(own).chain(http3)
+    }
+}
 
 impl Snapshot {
     /// Makes the running form of `config`, with all that `before` has learnt.
@@ -196,9 +219,10 @@ impl Snapshot {
         let by_address = entrypoints
             .iter()
             .enumerate()
-            // Nobody listens there; the same port may be somebody's over TCP.
-            .filter(|(index, _)| config.entrypoints[*index].carries != Carries::Udp)
-            .flat_map(|(index, entrypoint)| entrypoint.bind.iter().map(move |addr| (*addr, index)))
+            .flat_map(|(index, entrypoint)| {
+                let datagrams = entrypoint.carries == Carries::Udp;
+                entrypoint.bind.iter().map(move |addr| ((*addr, datagrams), index))
+            })
             .collect();
         Ok(Self {
             generation: before.map_or(1, |before| before.generation + 1),
@@ -225,9 +249,23 @@ impl Snapshot {
         })
     }
 
-    /// The entrypoint that listens on `addr`.
+    /// The entrypoint that takes connections on `addr`.
     pub fn entrypoint(&self, addr: EntrypointAddr) -> Option<&Arc<Entrypoint>> {
-        self.by_address.get(&addr).map(|&index| &self.entrypoints[index])
+        self.by_address.get(&(addr, false)).map(|&index| &self.entrypoints[index])
+    }
+
+    /// The entrypoint that carries datagrams there.
+    pub fn entrypoint_of_datagrams(&self, addr: EntrypointAddr) -> Option<&Arc<Entrypoint>> {
+        self.by_address.get(&(addr, true)).map(|&index| &self.entrypoints[index])
+    }
+
+    /// Whether anybody listens there, and so.
+    pub fn listens(&self, addr: EntrypointAddr, transport: Transport) -> bool {
+        let known = match transport {
+            Transport::Datagrams => self.entrypoint_of_datagrams(addr),
+            Transport::Tcp | Transport::Udp => self.entrypoint(addr),
+        };
+        known.is_some_and(|known| known.transports().any(|one| one == transport))
     }
 
     /// The page of this name; one that is gone gives way to the page `maintenance`.
@@ -322,6 +360,7 @@ fn running_entrypoint(
     Ok(Entrypoint {
         name: entrypoint.name.clone(),
         bind: entrypoint.bind.iter().copied().map(EntrypointAddr).collect(),
+        carries: entrypoint.carries,
         admission: Admission::new(if entrypoint.allow.is_empty() {
             PrefixSet::everybody()
         } else {
@@ -422,14 +461,15 @@ fn running_service(
     });
     let mut servers: Vec<Server> = Vec::new();
     for written in &service.servers {
-        for addr in written.addresses().map(ServerAddr) {
+        for found in written.stands_for() {
+            let addr = ServerAddr(found.address);
             // An address may have several names, or be written beside one of them.
             if servers.iter().any(|server| server.addr == addr) {
                 continue;
             }
             let known_server =
                 known.and_then(|known| known.servers.iter().find(|server| server.addr == addr));
-            servers.push(running_server(addr, written, service.health.is_some(), same_way, known_server));
+            servers.push(running_server(&found, written, service.health.is_some(), same_way, known_server));
         }
     }
     let sticky = service.balancing.sticky.as_ref().and_then(|wanted| {
@@ -484,7 +524,7 @@ fn own_key(config: &Config, before: Option<&Snapshot>) -> Option<OwnKey> {
 }
 
 fn running_server(
-    addr: ServerAddr,
+    found: &model::Found,
     written: &model::Server,
     checked: bool,
     same_way: bool,
@@ -499,12 +539,13 @@ fn running_server(
     // handshake proves it to be the right one.
     let pool_key = known.filter(|_| same_way).map_or_else(new_pool_key, |known| known.pool_key);
     let counters: Arc<ServerCounters> = known.map(|known| known.counters.clone()).unwrap_or_default();
+    let addr = ServerAddr(found.address);
     Server {
         addr,
         name: written.name().cloned(),
-        weight: written.weight,
+        weight: found.weight,
         zone: written.zone.clone(),
-        tier: written.tier,
+        tier: found.tier,
         label: addr.to_string().into(),
         health,
         pool_key,

@@ -1,12 +1,14 @@
 //! Benchmarks: ratios against peers in the same run, because the machine is shared and its clock time isn't ours.
 
 pub mod failover;
+pub mod fleet;
 pub mod flood;
 pub mod gate;
 mod host;
 pub mod http;
 pub mod lists;
 pub mod memory;
+pub mod metrics;
 pub mod passthrough;
 pub mod reload;
 mod sending;

@@ -128,6 +128,18 @@ enum Bench {
         #[arg(long, default_value_t = 10_000)]
         connections_per_second: u32,
     },
+    /// Edge hosts in pairs: what visitors notice when one is lost, upgraded or without its store
+    Fleet {
+        /// Print the figures as one JSON object on the last line
+        #[arg(long)]
+        json: bool,
+        /// How often each thing is done that is measured
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Measure only this (may be given several times)
+        #[arg(long, value_enum)]
+        only: Vec<bench::fleet::Part>,
+    },
     /// Memory per idle TLS connection, against nginx
     Memory {
         /// Print the figures as one JSON object on the last line
@@ -136,6 +148,21 @@ enum Bench {
         /// How many connections are kept open
         #[arg(long, default_value_t = 10_000)]
         connections: usize,
+    },
+    /// `/metrics` of many probed servers: how long a scrape takes, what requests notice, who is falsely taken for down
+    Metrics {
+        /// Print the figures as one JSON object on the last line
+        #[arg(long)]
+        json: bool,
+        /// How many servers are probed
+        #[arg(long, default_value_t = 1000)]
+        servers: usize,
+        /// How often they are asked for
+        #[arg(long, default_value_t = 50)]
+        scrapes: usize,
+        /// Seconds without a free core
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
     },
 }
 
@@ -160,8 +187,14 @@ fn main() -> ExitCode {
             let options = bench::passthrough::Options { json, rounds, minutes, connections_per_second };
             bench::passthrough::run(&options)
         }
+        Command::Bench { what: Bench::Fleet { json, rounds, only } } => {
+            bench::fleet::run(&bench::fleet::Options { json, rounds, only })
+        }
         Command::Bench { what: Bench::Memory { json, connections } } => {
             bench::memory::run(&bench::memory::Options { json, connections })
+        }
+        Command::Bench { what: Bench::Metrics { json, servers, scrapes, seconds } } => {
+            bench::metrics::run(&bench::metrics::Options { json, servers, scrapes, seconds })
         }
         Command::Sweep => {
             weir_lab::lab::remains::sweep();

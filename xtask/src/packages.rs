@@ -45,6 +45,7 @@ pub const FOR_LABS: &[Program] = &[
         purpose: "a syslog that speaks TLS",
     },
     Program { name: "nft", package: "nftables", purpose: "packets that get lost" },
+    Program { name: "keepalived", package: "keepalived", purpose: "an address that two hosts share" },
     Program { name: "tmux", package: "tmux", purpose: "a terminal" },
     Program { name: "jq", package: "jq", purpose: "what the README types" },
 ];
@@ -64,6 +65,10 @@ pub const FOR_TLS_BENCH: &[Program] = &[Program { name: "nginx", package: "nginx
 pub const FOR_PASSTHROUGH_BENCH: &[Program] =
     &[Program { name: "haproxy", package: "haproxy", purpose: "peer" }];
 
+/// What `bench fleet` runs.
+pub const FOR_FLEET_BENCH: &[Program] =
+    &[Program { name: "keepalived", package: "keepalived", purpose: "an address that two hosts share" }];
+
 /// What `bench gate` measures against.
 pub const FOR_GATE_BENCH: &[Program] = &[
     Program { name: "nft", package: "nftables", purpose: "peer" },
@@ -73,7 +78,7 @@ pub const FOR_GATE_BENCH: &[Program] = &[
 ];
 
 /// Packages that start a service when they are installed.
-const SERVICES: [&str; 4] = ["nginx", "haproxy", "prometheus", "rsyslog"];
+const SERVICES: [&str; 5] = ["nginx", "haproxy", "keepalived", "prometheus", "rsyslog"];
 
 /// The path of a program. System folders count even where the user's PATH leaves them out.
 pub fn find(program: &str) -> Option<PathBuf> {

@@ -13,6 +13,7 @@ pub mod kernel;
 pub mod logs;
 pub mod maintenance;
 pub mod overview;
+pub mod providers;
 pub mod routes;
 pub mod servers;
 pub mod services;
@@ -54,6 +55,9 @@ pub struct StatusDocument {
     /// Counts up with each configuration that was taken over.
     pub generation: u64,
     pub configuration: ConfigurationStatus,
+    /// Where further configuration comes from, in the order in which it counts.
+    #[serde(default)]
+    pub providers: Vec<providers::ProviderStatus>,
     pub gate: GateStatus,
     /// As whom the daemon runs, and what it may do.
     #[serde(default)]
@@ -86,6 +90,8 @@ pub struct StatusDocument {
     pub access_logs: Vec<logs::AccessLogStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracing: Option<logs::TracingStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_push: Option<logs::PushStatus>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -174,7 +180,8 @@ pub struct EntrypointStatus {
     /// Requests that a page answered, by its reason (docs/pages.md).
     #[serde(default)]
     pub pages: BTreeMap<String, u64>,
-    /// Connections that came to no route that carries them, or told no name, by reason (docs/passthrough.md).
+    /// Connections that came to no route that carries them, or told no name, and datagrams that the daemon did not carry on, by
+    /// reason (docs/passthrough.md).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub not_carried: BTreeMap<String, u64>,
 }
@@ -227,6 +234,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         configuration: configuration(state),
         gate: gate(state.kernel()),
         privileges: state.privileges.report(),
+        providers: providers::of(state, &snapshot),
         workers: state.loads(),
         server_watch: services::watched(state.watched()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
@@ -236,10 +244,15 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         maintenance: maintenance::document(&state.maintenance).maintenance,
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         certificates: certificates::of(&snapshot),
-        warnings: certificates::warnings(&snapshot).into_iter().chain(logs::warnings(&snapshot)).collect(),
+        warnings: certificates::warnings(&snapshot)
+            .into_iter()
+            .chain(logs::warnings(&snapshot))
+            .chain(logs::push_warning(state, &snapshot))
+            .collect(),
         access_log_dropped: snapshot.access_logs.outputs.iter().map(|log| log.sink.dropped()).sum(),
         access_logs: logs::of(&snapshot),
         tracing: logs::tracing(&snapshot),
+        metrics_push: logs::pushed(state, &snapshot),
     })
 }
 
@@ -355,7 +368,7 @@ fn entrypoints(snapshot: &Snapshot, kernel: Option<&KernelStatus>) -> Vec<Entryp
                 refused
             },
             pages: entrypoint.counters.pages.counted(),
-            not_carried: entrypoint.counters.hellos.counted(),
+            not_carried: entrypoint.counters.not_carried(),
         })
         .collect()
 }

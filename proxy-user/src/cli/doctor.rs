@@ -1,6 +1,7 @@
 //! `weir doctor`: looks at the host as the daemon will find it, changes nothing, and says what to do.
 
 mod host;
+mod passthrough;
 mod setup;
 
 use std::path::PathBuf;
@@ -10,7 +11,8 @@ use serde::Serialize;
 
 use crate::{
     cli::{Failure, print},
-    config::{self, DEFAULT_PATH},
+    config::DEFAULT_PATH,
+    providers::asked,
 };
 
 #[derive(Debug, Args)]
@@ -51,12 +53,13 @@ enum State {
 }
 
 pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
-    let loaded = config::load(&args.file);
+    let loaded = asked::offline(&args.file);
     let config = loaded.as_ref().ok().map(|loaded| &loaded.config);
     let mut findings = host::look(config);
     findings.push(setup::configuration(&args.file, &loaded));
     if let Some(config) = config {
         findings.extend(setup::look(config));
+        findings.extend(passthrough::look(config));
     }
     let ill = findings.iter().filter(|finding| finding.is_ill()).count();
     if args.json {

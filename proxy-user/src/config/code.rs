@@ -189,7 +189,8 @@ codes! {
          upper case.";
     UnreachableRoute = 62, "a route that no request can take",
         "A warning. Another route matches everything that this one matches and goes before it, by its `priority` or since \
-         a regular expression goes before a prefix. `docs/routing.md` has the order in which routes are tried. Not \
+         a regular expression goes before a prefix. Or connections for its host are carried away untouched, by a route with `sni`, \
+         before there is a request. `docs/routing.md` has the order in which routes are tried. Not \
          every route that can't be taken is found: what two regular expressions have in common is not worked out.";
     NoSuchMiddleware = 63, "no such middleware",
         "`middleware` of a route or an entrypoint names one that no `[middleware.NAME]` defines.";
@@ -233,6 +234,17 @@ codes! {
     NoSuchRoute = 87, "no such route",
         "`[[maintenance]]` names a route that no `[[route]]` has for its name. Routes without `name` are called by their host \
          and path; `weir explain URL` tells what a route is called.";
+    NotFromElsewhere = 100, "a section that only the host's own configuration may have",
+        "A document that a provider gives says what is served, not who serves it: `[kernel]`, `[admin]`, `[log]`, \
+         `[access_log.NAME]`, `[process]`, `[state]` and `[provider.NAME]` belong to the file or folder that `weir run` was started with. Whoever may write \
+         documents could otherwise have a host write files of their choice, or lock its operator out.";
+    NameTaken = 101, "a name that another document has already",
+        "A warning. Two documents define the same name, and the one that comes first counts: the host's own files, then \
+         providers by their `order` and name, then documents by name. What the later one says of it is left out. Give one \
+         of the two another name, or take it out.";
+    PlainProvider = 102, "configuration that is fetched without TLS",
+        "A warning. Whoever is on the way to that source can write any configuration for this host. Use `https://`; `ca` \
+         names the authority of a server of your own.";
 }
 
 impl Code {

@@ -6,6 +6,7 @@
 mod balancing;
 mod carried;
 mod pages;
+mod providers;
 mod health;
 mod log;
 mod retry;
@@ -131,8 +132,10 @@ pub(super) fn things(config: &Config) -> Things {
         log,
         process: Process { user, group, sandbox },
         tracing,
+        metrics,
         shutdown: Shutdown { grace },
         state: StateFolder { dir },
+        providers: sources,
         host,
         dns,
         acme,
@@ -169,8 +172,14 @@ pub(super) fn things(config: &Config) -> Things {
     if let Some(tracing) = tracing {
         things.insert(("tracing", String::new()), self::log::tracing(tracing));
     }
+    if let Some(metrics) = metrics {
+        things.insert(("metrics", String::new()), self::log::metrics(metrics));
+    }
     if let Some(acme) = acme {
         things.insert(("acme", String::new()), self::acme(acme));
+    }
+    for one in sources {
+        things.insert(("provider", one.name.to_string()), self::providers::provider(one));
     }
     for one in allowlists {
         things.insert(("allowlist", one.name.to_string()), allowlist(one));
@@ -262,6 +271,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
     let Entrypoint {
         name: _,
         bind,
+        floating,
         carries,
         allow,
         shadow,
@@ -279,6 +289,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
     let lists = |ids: &[AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
     let mut keys = Keys::from([("bind", joined(bind)), ("protocol", carries.name().to_owned())]);
     keys.insert("allow", if allow.is_empty() { "everybody".to_owned() } else { lists(allow) });
+    keys.insert("floating", floating.to_string());
     keys.insert("shadow", shadow.to_string());
     if let Some(SourceLimit { packets, connections, cdn }) = source_limit {
         let rate =

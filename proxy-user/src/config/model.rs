@@ -16,6 +16,7 @@ mod middleware;
 mod page;
 mod passthrough;
 mod pool;
+mod provider;
 mod retry;
 mod route;
 mod tls;
@@ -31,7 +32,9 @@ use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
 
 pub use acme::{Acme, AcmeChallenge};
 pub use admin::{Admin, AdminAddr, AdminTls};
-pub use balancing::{BalanceWay, Balancing, Dns, HashKey, Host, SameSite, Secret, Server, ServerAt, Sticky};
+pub use balancing::{
+    BalanceWay, Balancing, Dns, Found, HashKey, Host, SameSite, Secret, Server, ServerAt, Sticky,
+};
 pub use carried::CarriedRoute;
 pub use health::{Ask, BodyMatch, Breaker, DrainOn, Eject, HealthCheck, HttpCheck, Slow, Step};
 pub use middleware::{
@@ -40,6 +43,7 @@ pub use middleware::{
 };
 pub use passthrough::{Carries, NatPorts, Offload, SourceAddress};
 pub use pool::Pool;
+pub use provider::{Consul, Directory, HttpSource, Provider, ProviderSource};
 pub use retry::{Hedge, HedgeAfter, Retry};
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 pub use tls::{
@@ -54,7 +58,7 @@ pub use log::{
 };
 pub use maintenance::{Maintenance, Recurrence};
 pub use page::{LivePage, Page, StatusPages};
-pub use tracing::{ParentTrust, TraceProtocol, Tracing};
+pub use tracing::{Collector, Metrics, OtlpProtocol, ParentTrust, Tracing};
 pub use variants::{Judge, MadeOf, Mirror, Split};
 
 /// A whole configuration, valid in itself. Whether its ports are free and its interfaces exist only the host
@@ -66,8 +70,11 @@ pub struct Config {
     pub log: Log,
     pub process: Process,
     pub tracing: Option<Tracing>,
+    pub metrics: Option<Metrics>,
     pub shutdown: Shutdown,
     pub state: StateFolder,
+    /// In the order in which their documents come.
+    pub providers: Vec<Provider>,
     pub host: Host,
     pub dns: Dns,
     pub acme: Option<Acme>,
@@ -207,6 +214,8 @@ pub struct Entrypoint {
     pub name: Arc<str>,
     /// At least one; no address and port appears in two entrypoints.
     pub bind: Vec<SocketAddr>,
+    /// Its addresses may come and go. Default false.
+    pub floating: bool,
     /// Default `Http`. What isn't has no settings of HTTP.
     pub carries: Carries,
     /// Who may come in. Empty: anybody.

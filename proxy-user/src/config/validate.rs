@@ -9,6 +9,7 @@ mod admin;
 mod allowlists;
 mod balancing;
 mod breaking;
+mod collector;
 mod entrypoints;
 mod fetch;
 mod globals;
@@ -18,11 +19,13 @@ mod limits;
 mod log;
 mod maintenance;
 mod merge;
+mod metrics;
 mod middleware;
 mod pages;
 mod passthrough;
 mod pool;
 mod process;
+mod providers;
 mod retry;
 mod routes;
 mod scalar;
@@ -37,7 +40,7 @@ mod variants;
 use super::{code::Code, findings::Findings, model::Config, parse::Document};
 
 /// The valid configuration, or nothing; then `findings` says why.
-pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Config> {
+pub fn validate(documents: &[&Document], findings: &mut Findings) -> Option<Config> {
     let written = merge::merge(documents, findings);
     // What is missing in a broken file may be there once it is mended: no fault is made of it.
     if documents.iter().any(|document| !document.whole) {
@@ -58,8 +61,10 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         log: log::log(&written, &routes, findings),
         process: process::process(&written, findings),
         tracing: tracing::tracing(&written, findings),
+        metrics: metrics::metrics(&written, findings),
         shutdown: globals::shutdown(&written, findings),
         state: globals::state(&written, findings),
+        providers: providers::all(&written, findings),
         host: balancing::host(&written, findings),
         dns: balancing::dns(&written, findings),
         acme: acme::acme(&written, findings),

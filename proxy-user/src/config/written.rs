@@ -17,9 +17,11 @@ mod passthrough;
 mod pattern;
 mod pool;
 mod process;
+mod provider;
 mod retry;
 mod route;
 mod tls;
+mod metrics;
 mod tracing;
 mod value;
 mod variants;
@@ -36,6 +38,7 @@ pub use health::{Breaker, Eject, Health};
 pub use limits::Limits;
 pub use log::{AccessLog, Facility, Level, Log, Redact, Syslog, SyslogFormat};
 pub use maintenance::{Maintenance, Weekly};
+pub use metrics::Metrics;
 pub use middleware::{
     BasicAuth, Clients, Compress, ForwardAuth, HeaderChanges, Headers, Link, Links, Middleware, RateLimit,
     Redirect, ReplacePath, RouteTimeouts,
@@ -45,10 +48,11 @@ pub use passthrough::{Offload, Protocol, Source};
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
 pub use pool::Pool;
 pub use process::Process;
+pub use provider::{Provider, ProviderKind};
 pub use retry::{Hedge, Retry};
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
-pub use tracing::{Parent, TraceProtocol, Tracing};
+pub use tracing::{OtlpProtocol, Parent, Tracing};
 pub use value::{At, List};
 pub use variants::{Judge, Mirror};
 
@@ -76,10 +80,16 @@ pub struct Written {
     /// Spans of requests, sent to a collector by OTLP. Without this section nothing is traced, and a client's `traceparent`
     /// is passed on as it came.
     pub tracing: Option<At<Tracing>>,
+    /// Pushes everything that `/metrics` tells to a collector, by OTLP. Without this section metrics are only scraped.
+    /// `docs/metrics.md` tells of both.
+    pub metrics: Option<At<Metrics>>,
     /// How the daemon ends.
     pub shutdown: Option<At<Shutdown>>,
     /// What must outlive the daemon: the last good state of lists that are fetched.
     pub state: Option<At<State>>,
+    /// Where further configuration comes from, beside this file or folder. `docs/providers.md` tells of them.
+    #[serde(default)]
+    pub provider: BTreeMap<Name, At<Provider>>,
     /// This host itself.
     pub host: Option<At<Host>>,
     /// How names of servers are resolved. `docs/balancing.md` tells of them.
@@ -225,6 +235,10 @@ pub struct Entrypoint {
     /// Addresses to listen on, as `ADDRESS:PORT`; `0.0.0.0` and `[::]` are all addresses of their family.
     #[schemars(required, example = ["0.0.0.0:443", "[::]:443"])]
     pub bind: Option<List>,
+    /// Listens also on addresses of `bind` that this host doesn't have yet: something else (keepalived, say) brings them and
+    /// takes them away. Without it, an address that isn't the host's is a fault. `docs/pairs.md` tells of it.
+    #[schemars(extend("default" = false))]
+    pub floating: Option<At<bool>>,
     /// What is carried here. `tcp` and `udp` entrypoints take passthrough routes only, and neither `tls` nor any setting of
     /// HTTP: who may come in is all that is said of them. `docs/passthrough.md` tells of them.
     #[schemars(extend("default" = "http"))]
@@ -343,8 +357,9 @@ pub struct ClientIp {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
-    /// The servers: `ADDRESS:PORT`, or `NAME:PORT` for all addresses that DNS has for the name; or tables that say more of
-    /// them. `docs/balancing.md` tells how work is spread over them.
+    /// The servers: `ADDRESS:PORT`, or `NAME:PORT` for all addresses that DNS has for the name, or `srv:SERVICE` for all
+    /// servers that it has for the service; or tables that say more of them. `docs/balancing.md` tells how work is spread
+    /// over them.
     #[schemars(example = ["10.0.0.11:8080", "10.0.0.12:8080"])]
     pub servers: Option<Servers>,
     /// How it is decided which server gets a request.

@@ -17,9 +17,10 @@ use tokio::time::timeout;
 use crate::{
     acme,
     address::{EntrypointAddr, ServerAddr},
+    admin::{AdminFault, Doors},
     allowlists::keeper::Keeper,
     blocklist::Blocks,
-    config::model::{Carries, Config, HealthCheck, ServerProtocol},
+    config::model::{Config, HealthCheck, ServerProtocol},
     control::{
         kernel_side::{KernelSide, State},
         state::ControlState,
@@ -28,8 +29,8 @@ use crate::{
     drain::Drains,
     health::{Status, probe::Target, watcher::Watcher},
     kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
-    listen::{self, ListenFault, Listener, Transport},
-    proxy_protocol,
+    listen::{self, ListenFault, Listener, Manner, Transport},
+    providers, proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
     tls::server::ServerTls,
     worker::{Longest, Running, WorkerHandle, crew::Crew},
@@ -47,6 +48,8 @@ pub enum ApplyFault {
     Listen(#[from] ListenFault),
     #[error(transparent)]
     Kernel(#[from] KernelFault),
+    #[error(transparent)]
+    Admin(#[from] AdminFault),
     #[error("the system gives no worker: {0}")]
     Worker(io::Error),
 }
@@ -64,6 +67,9 @@ pub struct Fleet {
     pub acme: acme::keeper::Keeper,
     /// Of what the names of servers mean.
     pub names: dns::keeper::Keeper,
+    /// Where the admin API is served; nowhere until the fleet has started.
+    pub doors: Option<Doors>,
+    pub providers: providers::keeper::Keeper,
 }
 
 type WatcherKey = (Arc<str>, ServerAddr);
@@ -142,6 +148,8 @@ impl Fleet {
             keeper,
             acme,
             names,
+            doors: None,
+            providers: providers::keeper::Keeper::new(state.providers.clone()),
         };
         let snapshot = fleet.running.load_full();
         fleet.watch_new_servers(&snapshot).await;
@@ -164,6 +172,7 @@ impl Fleet {
         }
         self.keeper.follow(&config);
         self.acme.follow(&config);
+        self.providers.follow(&config);
         Ok(())
     }
 
@@ -175,12 +184,15 @@ impl Fleet {
         let before = self.running.load_full();
         let snapshot = Snapshot::new(config.clone(), &self.acme.board, Some(&before))?;
         let opened = open(&snapshot, &self.listening, &self.let_go, self.workers.len())?;
+        let doors = self.doors.as_ref();
+        let missing = doors.map(|doors| doors.missing(&before.config.admin, &config.admin)).transpose()?;
         self.watch_new_servers(&snapshot).await;
         expect(&before, &snapshot);
         if let Err(fault) = self.kernel.apply(&config, snapshot.generation).await {
             before.entrypoints.iter().for_each(|entrypoint| entrypoint.admission.expect_nobody());
             self.watch_new_servers(&before).await;
             self.let_go(&before);
+            missing.unwrap_or_default().give_up();
             return Err(fault.into());
         }
 
@@ -188,6 +200,9 @@ impl Fleet {
         self.running.store(snapshot.clone());
         daemon_log::follow(config.log.level);
         self.hand_out(opened);
+        if let (Some(doors), Some(missing)) = (&mut self.doors, missing) {
+            doors.follow(missing, &config.admin);
+        }
         for worker in &self.workers {
             worker.renewed();
         }
@@ -294,7 +309,7 @@ impl Fleet {
     fn hand_out(&mut self, opened: Opened) {
         for (place, listeners) in opened {
             for (worker, listener) in self.workers.iter().zip(listeners) {
-                worker.listen(place.0, listener);
+                worker.listen(place, listener);
             }
             self.listening.push(place);
         }
@@ -304,12 +319,10 @@ impl Fleet {
     fn let_go(&mut self, snapshot: &Snapshot) {
         let (workers, let_go) = (&self.workers, &mut self.let_go);
         self.listening.retain(|&(at, transport)| {
-            let wanted = snapshot
-                .entrypoint(at)
-                .is_some_and(|known| transport == Transport::Tcp || known.http3.is_some());
+            let wanted = snapshot.listens(at, transport);
             if !wanted {
                 workers.iter().for_each(|worker| worker.unlisten(at, transport));
-                if transport == Transport::Udp && !let_go.contains(&(at, transport)) {
+                if transport != Transport::Tcp && !let_go.contains(&(at, transport)) {
                     let_go.push((at, transport));
                 }
             }
@@ -342,19 +355,16 @@ fn open(
 ) -> Result<Opened, ListenFault> {
     let mut opened = Vec::new();
     for (written, entrypoint) in snapshot.config.entrypoints.iter().zip(&snapshot.entrypoints) {
-        if written.carries == Carries::Udp {
-            continue;
-        }
-        let udp = entrypoint.http3.as_ref().map(|_| Transport::Udp);
-        let places = entrypoint.bind.iter().flat_map(|at| {
-            [Some(Transport::Tcp), udp].into_iter().flatten().map(|transport| (*at, transport))
-        });
+        let places =
+            entrypoint.bind.iter().flat_map(|at| entrypoint.transports().map(|transport| (*at, transport)));
         for place in places.filter(|place| !listening.contains(place)) {
             // `0.0.0.0:443` may take the place of `10.0.0.1:443`, which is still ours while we open it.
             // A socket of UDP that was let go stays until its connections have ended.
-            let same_port = |known: &Place| known.0.0.port() == place.0.0.port() && known.1 == place.1;
+            let same_port =
+                |known: &Place| known.0.0.port() == place.0.0.port() && known.1.shares_ports_with(place.1);
             let ours = listening.iter().chain(let_go).any(same_port);
-            opened.push((place, listen::listen(&entrypoint.name, place, workers, !ours)?));
+            let manner = Manner { exclusive: !ours, floating: written.floating };
+            opened.push((place, listen::listen(&entrypoint.name, place, workers, manner)?));
         }
     }
     Ok(opened)

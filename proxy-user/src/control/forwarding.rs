@@ -1,13 +1,13 @@
 //! Keeps the kernel's port passthrough at what runs and at who is well: a server that goes down, drains, warms up or comes back gets
 //! its share of new flows changed within a moment. And sweeps up after flows that are over.
 //!
-//! Without a gate there is none of it: what comes in is relayed by workers then, as far as it is TCP.
+//! Without a gate there is none of it: what comes in is relayed by workers then.
 
 use std::{
     collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -23,7 +23,10 @@ use crate::{
         KernelFault,
         forward::{self, Applied, Desired, ForwardStatus, Forwarder, Refused, Swept},
     },
-    passthrough::by_port::{self, ByPort, Way},
+    passthrough::{
+        by_port::{self, ByPort, Way},
+        flow_log,
+    },
     snapshot::Snapshot,
 };
 
@@ -140,7 +143,7 @@ impl Forwarding {
         }
         self.looked = true;
         self.reconcile(&snapshot, &fleet.kernel.state).await;
-        self.sweep_up().await;
+        self.sweep_up(&snapshot).await;
     }
 
     fn rest(&mut self) {
@@ -251,11 +254,6 @@ impl Forwarding {
             let refused = applied.refused.iter().find(|one| one.entrypoint == *entrypoint && one.why == *why);
             match refused {
                 None => tracing::info!("entrypoint `{entrypoint}` is carried by the kernel"),
-                Some(one) if one.protocol == "udp" => {
-                    tracing::error!(
-                        "entrypoint `{entrypoint}` IS NOT CARRIED, since only the kernel carries UDP: {why}"
-                    );
-                }
                 Some(one) if one.wanted => tracing::info!("entrypoint `{entrypoint}` is relayed: {why}"),
                 Some(_) => {
                     tracing::warn!(
@@ -268,10 +266,13 @@ impl Forwarding {
         *lock(&self.board.told) = applied;
     }
 
-    async fn sweep_up(&mut self) {
+    async fn sweep_up(&mut self, snapshot: &Snapshot) {
         if let Some(sweeping) = self.sweeping.take_if(|sweeping| sweeping.is_finished()) {
             let took = match sweeping.await {
-                Ok(Ok(swept)) => swept.took,
+                Ok(Ok(swept)) => {
+                    flow_log::write(snapshot, &swept.ended, SystemTime::now());
+                    swept.took
+                }
                 Ok(Err(fault)) => {
                     tracing::warn!(%fault, "flows that are over could not be removed");
                     AGAIN_AFTER
@@ -283,7 +284,8 @@ impl Forwarding {
         let Some(forwarder) = &self.forwarder else { return };
         if self.sweeping.is_none() && Instant::now() >= self.sweep {
             let forwarder = forwarder.clone();
-            self.sweeping = Some(spawn_blocking(move || lock(&forwarder).sweep()));
+            let tell = flow_log::is_wanted(snapshot);
+            self.sweeping = Some(spawn_blocking(move || lock(&forwarder).sweep(tell)));
         }
     }
 }

@@ -18,7 +18,9 @@ use crate::{
     handover::Post,
     journal::{Kind, Note},
     maintenance::Maintenance,
+    metrics::push::Pushes,
     privileges::InForce,
+    providers,
     worker::{Running, crew::Crew},
 };
 
@@ -38,12 +40,16 @@ pub struct ControlState {
     pub guard: Guard,
     /// The lists that are fetched.
     pub lists: Arc<Board>,
+    /// What is known of providers.
+    pub providers: Arc<providers::Board>,
     /// What every snapshot looks at.
     pub maintenance: Arc<Maintenance>,
     /// What was given up at the start.
     pub privileges: InForce,
     /// What the kernel carries by port.
     pub forwarding: Arc<forwarding::Board>,
+    /// What became of metrics that are pushed.
+    pub pushes: Pushes,
     /// Who hands connections to the kernel that came in by name.
     pub handovers: Post,
     draining: AtomicBool,
@@ -78,7 +84,13 @@ pub struct Reload {
 }
 
 impl ControlState {
-    pub fn new(source: Source, guard: Guard, lists: Arc<Board>, privileges: InForce) -> Self {
+    pub fn new(
+        source: Source,
+        guard: Guard,
+        lists: Arc<Board>,
+        providers: Arc<providers::Board>,
+        privileges: InForce,
+    ) -> Self {
         let started = Timestamp::now();
         let last_reload = Reload { at: started, outcome: Ok(0) };
         Self {
@@ -86,9 +98,11 @@ impl ControlState {
             started,
             guard,
             lists,
+            providers,
             maintenance: Arc::default(),
             privileges,
             forwarding: Arc::default(),
+            pushes: Pushes::default(),
             handovers: Post::default(),
             draining: AtomicBool::new(false),
             running: OnceLock::new(),

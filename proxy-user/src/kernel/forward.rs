@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod attach;
+mod ended;
 pub mod flows;
 mod host;
 mod maps;
@@ -32,7 +33,9 @@ pub mod status;
 mod sweep;
 mod written;
 
+pub use ended::Ended;
 pub use flows::{FlowStatus, Wish};
+pub use host::ports_taken;
 pub use status::{ForwardStatus, ServerFigures, ServiceFigures};
 pub use sweep::Swept;
 
@@ -88,6 +91,8 @@ pub struct Forwarder {
     /// Slots that flows referred to when they were last looked through.
     held: sweep::Held,
     swept: Swept,
+    /// Flows that are over and were found so between two sweeps.
+    untold: Vec<Ended>,
     nudger: nudge::Nudger,
     /// The number of flows that was last asked for, and isn't what the table was made for.
     asked_in_vain: Option<u32>,
@@ -116,6 +121,7 @@ impl Forwarder {
             written,
             held,
             swept: Swept::default(),
+            untold: Vec::new(),
             nudger: nudge::Nudger::default(),
             asked_in_vain: None,
         })
@@ -146,7 +152,12 @@ impl Forwarder {
             interfaces.extend(all.filter(|index| seen.insert(*index)));
         }
 
-        // 3. Servers, tables, services; what isn't wanted any more goes last.
+        // 3. Servers, tables, services; what isn't wanted any more goes last. A flow that has begun since the last sweep is a flow,
+        //    too.
+        if self.held.is_empty() {
+            let swept = sweep::sweep(&mut self.maps, &mut self.written, &mut self.held, true)?;
+            self.untold.extend(swept.ended);
+        }
         self.written.write(&mut self.maps, desired, &host, &entries, !self.held.is_empty())?;
         // Flows that are under way need the programs until they are over.
         let attached = if entries.is_empty() && !self.held.is_empty() {
@@ -169,11 +180,18 @@ impl Forwarder {
         Ok(applied)
     }
 
-    /// Removes flows that are over, and gives slots back that nothing refers to. Says what is left.
-    pub fn sweep(&mut self) -> Result<Swept, KernelFault> {
-        self.swept = sweep::sweep(&mut self.maps, &mut self.written, &mut self.held)?;
+    /// Removes flows that are over, and gives slots back that nothing refers to. Says what is left, and with `tell` what was
+    /// removed.
+    pub fn sweep(&mut self, tell: bool) -> Result<Swept, KernelFault> {
+        let mut swept = sweep::sweep(&mut self.maps, &mut self.written, &mut self.held, tell)?;
+        let mut ended = std::mem::take(&mut self.untold);
+        ended.append(&mut swept.ended);
+        if !tell {
+            ended.clear();
+        }
+        self.swept = swept.clone();
         self.reset_clients_of_the_dead()?;
-        Ok(self.swept.clone())
+        Ok(Swept { ended, ..swept })
     }
 
     /// A table can't be made larger, and to make another one would break the flows that are in it.

@@ -31,8 +31,11 @@ pub fn tell(out: &mut Exposition, status: &ForwardingStatus) {
             family.sample(&[("service", &one.service), ("state", state)], *flows as f64);
         }
     }
-    let mut family =
-        out.family("weir_forward_opened_flows_total", Kind::Counter, "Flows that have begun in the kernel.");
+    let mut family = out.family(
+        "weir_forward_opened_flows_total",
+        Kind::LastingCounter,
+        "Flows that have begun in the kernel.",
+    );
     for one in &status.services {
         family.sample(&[("service", &one.service)], one.opened as f64);
     }
@@ -42,7 +45,7 @@ pub fn tell(out: &mut Exposition, status: &ForwardingStatus) {
         ("bytes", "Bytes of packets that the kernel carried.", |one| [one.bytes_sent, one.bytes_received]),
     ];
     for (unit, help, of) in families {
-        let mut family = out.family(&format!("weir_forward_{unit}_total"), Kind::Counter, help);
+        let mut family = out.family(&format!("weir_forward_{unit}_total"), Kind::LastingCounter, help);
         for one in &status.services {
             for (direction, count) in ["to_server", "to_client"].into_iter().zip(of(one)) {
                 family.sample(&[("service", &one.service), ("direction", direction)], count as f64);
@@ -51,7 +54,7 @@ pub fn tell(out: &mut Exposition, status: &ForwardingStatus) {
     }
     let mut family = out.family(
         "weir_forward_stopped_packets_total",
-        Kind::Counter,
+        Kind::LastingCounter,
         "Packets that the kernel did not carry on, by reason (docs/passthrough.md).",
     );
     for one in &status.services {
@@ -64,13 +67,13 @@ pub fn tell(out: &mut Exposition, status: &ForwardingStatus) {
         ("weir_forward_server_flows", Kind::Gauge, "Flows to the server that are not over.", |one| one.flows),
         (
             "weir_forward_server_opened_flows_total",
-            Kind::Counter,
+            Kind::LastingCounter,
             "Flows that have begun to the server.",
             |one| one.opened,
         ),
         (
             "weir_forward_server_reset_packets_total",
-            Kind::Counter,
+            Kind::LastingCounter,
             "Packets for the server that were answered by a reset, since it is down.",
             |one| one.reset,
         ),

@@ -37,10 +37,11 @@ pub struct Servers {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// `ADDRESS:PORT` or `NAME:PORT`.
+    /// `ADDRESS:PORT`, `NAME:PORT` or `srv:SERVICE`.
     #[schemars(required, example = "app.internal:8080")]
     pub address: Option<At<String>>,
-    /// Its share of the work, against the others' weights. Each address of a name has it.
+    /// Its share of the work, against the others' weights. Each address of a name has it. Not with `srv:`, whose weights
+    /// come from DNS.
     #[schemars(range(min = 1, max = 256), extend("default" = default::WEIGHT))]
     pub weight: Option<At<i64>>,
     /// The zone where it stands; see `zone` of `[host]`. Without it, it is near to every host.

@@ -37,6 +37,8 @@ fn write(log: &WorkerLog, snapshot: &Snapshot, ended: &Ended) {
         kind: "connection",
         client_ip: ended.client.ip(),
         client_port: ended.client.port(),
+        protocol: "tcp",
+        in_kernel: false,
         entrypoint: entrypoint(snapshot, ended.entrypoint).unwrap_or("?"),
         sni: None,
         route: None,
