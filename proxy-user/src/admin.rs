@@ -104,7 +104,7 @@ pub fn serve(bound: Bound, state: &Arc<ControlState>, desk: &Desk) -> Serving {
     for listener in bound.0 {
         tasks.spawn(serve::at(listener, app.clone(), state.clone(), left.clone()));
     }
-    Serving { sockets, leaves, tasks: tasks }
+    Serving { sockets, leaves, tasks }
 }
 
 impl Serving {
