@@ -23,8 +23,7 @@ const PER_SECOND: u32 = 100;
 const REQUESTS_BETWEEN: usize = 100;
 
 pub fn measure(options: &Options) -> anyhow::Result<Figures> {
-    let stand =
-        Stand::up_with(|_, toml| toml + &travellers::configuration() + "[upgrade]\ndrain = \"2m\"\n")?;
+    let stand = Stand::up_with(|_, toml| toml + &travellers::configuration())?;
     let mut successors = Successors::of(&stand.weir);
     let mut travellers = Travellers::set_off(&stand, PER_SECOND)?;
     let (mut said, mut lost, mut times) = (0_u64, 0_u64, Vec::new());
