@@ -223,7 +223,7 @@ async fn live(options: Options, heir: &mut Heir) -> Result<(), StartFault> {
                         upgrading.begin(wanted, Some(answer), &source, &state, &running.config);
                         continue;
                     }
-                    Err(order) => order,
+                    Err(order) => *order,
                 };
                 let hands = Hands {
                     trials: &mut trials,

@@ -315,10 +315,10 @@ impl Block {
 
 impl Order {
     /// The one verb that ends this daemon, with what the answer is given with; or the order as it was.
-    pub fn for_upgrade(self) -> Result<(Upgrade, oneshot::Sender<Answer>), Self> {
+    pub fn for_upgrade(self) -> Result<(Upgrade, oneshot::Sender<Answer>), Box<Self>> {
         match self.verb {
             Verb::Upgrade(wanted) => Ok((wanted, self.answer)),
-            verb => Err(Self { verb, answer: self.answer }),
+            verb => Err(Box::new(Self { verb, answer: self.answer })),
         }
     }
 

@@ -194,7 +194,7 @@ impl Steered {
     }
 
     /// One datagram from the tunnel; `None`: a successor doesn't read the socket.
-    fn from_behind(
+    fn read_behind(
         &self,
         cx: &mut Context<'_>,
         into: &mut [u8],
@@ -287,7 +287,7 @@ impl AsyncUdpSocket for Steered {
             return self.io.poll_recv(cx, buffers, metas);
         }
         if let ([buffer, ..], [meta, ..]) = (&mut *buffers, &mut *metas)
-            && let Some(came) = self.from_behind(cx, buffer, meta)
+            && let Some(came) = self.read_behind(cx, buffer, meta)
         {
             return came;
         }
@@ -344,11 +344,14 @@ fn opened(message: &[u8]) -> Option<(RecvMeta, &[u8])> {
         let octets: [u8; 16] = head.get(at..at + 16)?.try_into().ok()?;
         Some(IpAddr::V6(Ipv6Addr::from(octets)).to_canonical())
     };
-    let mut meta = RecvMeta::default();
-    meta.ecn = EcnCodepoint::from_bits(head[0]);
-    meta.dst_ip = if head[1] == 1 { ip(2) } else { None };
-    meta.addr = SocketAddr::new(ip(18)?, u16::from_be_bytes([head[34], head[35]]));
-    (meta.len, meta.stride) = (datagram.len(), datagram.len());
+    let meta = RecvMeta {
+        ecn: EcnCodepoint::from_bits(head[0]),
+        dst_ip: if head[1] == 1 { ip(2) } else { None },
+        addr: SocketAddr::new(ip(18)?, u16::from_be_bytes([head[34], head[35]])),
+        len: datagram.len(),
+        stride: datagram.len(),
+        ..RecvMeta::default()
+    };
     (!datagram.is_empty()).then_some((meta, datagram))
 }
 
@@ -386,10 +389,12 @@ mod tests {
     #[test]
     fn what_is_known_of_a_datagram_goes_through_the_tunnel_with_it() {
         for (from, to) in [("192.0.2.1:443", Some("10.0.0.1")), ("[2001:db8::1]:9", None)] {
-            let mut meta = RecvMeta::default();
-            meta.addr = from.parse().unwrap();
-            meta.dst_ip = to.map(|to| to.parse().unwrap());
-            meta.ecn = EcnCodepoint::from_bits(2);
+            let meta = RecvMeta {
+                addr: from.parse().unwrap(),
+                dst_ip: to.map(|to| to.parse().unwrap()),
+                ecn: EcnCodepoint::from_bits(2),
+                ..RecvMeta::default()
+            };
             let message = closed(&meta, b"datagram");
             let (told, datagram) = opened(&message).unwrap();
             assert_eq!(datagram, b"datagram");
@@ -450,9 +455,12 @@ mod tests {
         let new = Steered::new(socket, vec![Elder { epoch, tunnel: theirs.into() }]).unwrap();
         let (mine, other) = (short(*EPOCH, "m"), short(epoch, "o"));
         let mut bytes = [&mine[..], &other, &mine, &mine[..ID_LENGTH + 1]].concat();
-        let mut meta = RecvMeta::default();
-        meta.addr = "192.0.2.1:443".parse().unwrap();
-        (meta.len, meta.stride) = (bytes.len(), mine.len());
+        let mut meta = RecvMeta {
+            addr: "192.0.2.1:443".parse().unwrap(),
+            len: bytes.len(),
+            stride: mine.len(),
+            ..RecvMeta::default()
+        };
         new.pass_on(&mut bytes, &mut meta);
         assert_eq!(bytes[..meta.len], [&mine[..], &mine, &mine[..ID_LENGTH + 1]].concat());
         let mut message = [0; 256];
