@@ -189,10 +189,10 @@ mod tests {
     use crate::handoff::Protocols;
 
     /// What a successor says, one after the other, and what comes of it.
-    fn outcome(words: Vec<Upwards>, stays: bool) -> (Result<(), String>, bool) {
+    fn outcome(words: &[Upwards], stays: bool) -> (Result<(), String>, bool) {
         let (line, theirs) = Line::pair().unwrap();
         let theirs = Line::of(theirs);
-        for word in &words {
+        for word in words {
             theirs.say(word, &[]).unwrap();
         }
         let theirs = stays.then_some(theirs);
@@ -227,12 +227,12 @@ mod tests {
         use Upwards::{Asks, Fails, Serves, Unknown};
         let fails = || Fails { why: "no cake".to_owned() };
         let err = |why: &str| Err(why.to_owned());
-        assert_eq!(outcome(vec![hello(1, 1), Unknown, Asks, Unknown, Serves], true), (Ok(()), true));
-        assert_eq!(outcome(vec![hello(1, 1), Asks], true), (err("late"), true));
-        assert_eq!(outcome(vec![hello(1, 1), Asks, fails()], true), (err("no cake"), true));
-        assert_eq!(outcome(vec![hello(1, 1), fails()], true), (err("no cake"), false));
-        assert_eq!(outcome(vec![hello(1, 1)], true), (err("late"), false));
-        let (why, had) = outcome(vec![hello(8, 9)], true);
+        assert_eq!(outcome(&[hello(1, 1), Unknown, Asks, Unknown, Serves], true), (Ok(()), true));
+        assert_eq!(outcome(&[hello(1, 1), Asks], true), (err("late"), true));
+        assert_eq!(outcome(&[hello(1, 1), Asks, fails()], true), (err("no cake"), true));
+        assert_eq!(outcome(&[hello(1, 1), fails()], true), (err("no cake"), false));
+        assert_eq!(outcome(&[hello(1, 1)], true), (err("late"), false));
+        let (why, had) = outcome(&[hello(8, 9)], true);
         assert!(why.unwrap_err().contains("too far apart") && !had);
     }
 }

@@ -350,7 +350,6 @@ fn opened(message: &[u8]) -> Option<(RecvMeta, &[u8])> {
         addr: SocketAddr::new(ip(18)?, u16::from_be_bytes([head[34], head[35]])),
         len: datagram.len(),
         stride: datagram.len(),
-        ..RecvMeta::default()
     };
     (!datagram.is_empty()).then_some((meta, datagram))
 }
