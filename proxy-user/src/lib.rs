@@ -50,6 +50,8 @@ pub mod control;
 pub mod privileges;
 pub mod import;
 pub mod state_file;
+pub mod store;
+pub mod fleet;
 pub mod allowlists;
 pub mod acme;
 pub mod dns;

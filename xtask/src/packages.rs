@@ -18,6 +18,17 @@ pub struct Program {
     pub purpose: &'static str,
 }
 
+/// What building the daemon runs.
+pub const FOR_BUILDING: &[Program] = &[
+    Program { name: "protoc", package: "protobuf-compiler", purpose: "speaking to etcd" },
+    // The well-known types, which the compiler's package only recommends.
+    Program {
+        name: "/usr/include/google/protobuf/empty.proto",
+        package: "libprotobuf-dev",
+        purpose: "speaking to etcd",
+    },
+];
+
 /// What demonstrations, tests and measurements run.
 pub const FOR_LABS: &[Program] = &[
     Program { name: "ip", package: "iproute2", purpose: "network namespaces" },
@@ -45,6 +56,7 @@ pub const FOR_LABS: &[Program] = &[
         purpose: "a syslog that speaks TLS",
     },
     Program { name: "nft", package: "nftables", purpose: "packets that get lost" },
+    Program { name: "etcd", package: "etcd-server", purpose: "a fleet's store" },
     Program { name: "tmux", package: "tmux", purpose: "a terminal" },
     Program { name: "jq", package: "jq", purpose: "what the README types" },
 ];
@@ -73,7 +85,7 @@ pub const FOR_GATE_BENCH: &[Program] = &[
 ];
 
 /// Packages that start a service when they are installed.
-const SERVICES: [&str; 4] = ["nginx", "haproxy", "prometheus", "rsyslog"];
+const SERVICES: [&str; 5] = ["nginx", "haproxy", "prometheus", "rsyslog", "etcd-server"];
 
 /// The path of a program. System folders count even where the user's PATH leaves them out.
 pub fn find(program: &str) -> Option<PathBuf> {
