@@ -9,7 +9,6 @@
 //! [`format`], [`judge`] and [`schedule`] are pure. [`keeper`] runs one task for each list that is in use; they live on
 //! the control side, and know nothing of workers or the kernel. What may be asked about the lists is on the [`Board`].
 
-pub mod fetch;
 pub mod format;
 pub mod judge;
 pub mod keeper;

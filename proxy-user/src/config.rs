@@ -3,10 +3,12 @@
 //! [`load`] reads files and gives either a whole, valid [`model::Config`] or a [`Report`] with every fault that it
 //! found. It changes nothing and keeps nothing: a bad file can do no harm.
 
+mod assemble;
 mod code;
 mod default;
 pub mod diff;
 mod diagnostic;
+pub mod documents;
 pub mod effective;
 mod findings;
 mod gather;
@@ -16,6 +18,7 @@ mod parse;
 mod recover;
 mod reference;
 mod schema;
+mod settle;
 mod source;
 mod unsupported;
 mod validate;
@@ -27,17 +30,19 @@ use std::{
     sync::Arc,
 };
 
+use documents::{Supplies, Taken};
 use findings::Findings;
 use source::FileId;
 
 pub use code::Code;
 pub use diagnostic::{Diagnostic, Related, Report, Severity};
+pub(crate) use gather::{reason as reason_of, text as text_of};
 pub use reference::{reference_markdown, with_reference, write_docs};
 pub use schema::schema;
 pub(crate) use value::{
     duration as parse_duration, host as parse_host, judge_steps as steps_of_judge, nearest,
     path_prefix as parse_path, prefix as parse_prefix, quoted, share as parse_share, show as show_duration,
-    show_share,
+    show_share, show_size,
 };
 
 /// What `weir run` uses without being told.
@@ -64,6 +69,8 @@ pub struct Loaded {
     /// Everything that was read: configuration files and their folders, certificates and keys, pages, list files. What a
     /// watcher watches.
     pub files: Vec<PathBuf>,
+    /// What became of the documents that providers gave.
+    pub taken: Taken,
     report: Report,
 }
 
@@ -73,30 +80,50 @@ pub struct Loaded {
 /// # Errors
 /// With every fault that was found, and the warnings too.
 pub fn load(path: &Path) -> Result<Loaded, Report> {
-    let mut findings = Findings::default();
-    let files = gather::gather(path, &mut findings);
-    finish(&files, findings)
+    load_with(path, &Supplies::new())
 }
 
-/// As [`load`], to take the place of `running`: a certificate that can't be read this time stays what it is, with a
+/// As [`load`], with what providers give.
+///
+/// # Errors
+/// As [`load`]: faults of documents alone are none.
+pub fn load_with(path: &Path, supplies: &Supplies) -> Result<Loaded, Report> {
+    let mut findings = Findings::default();
+    let files = gather::gather(path, &mut findings);
+    finish(&files, folder_of(path), supplies, findings)
+}
+
+/// What the host's own files say of who Weir runs as and where things are, whatever may be wrong with the rest: what is
+/// needed before anybody can be asked for documents.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_bare(path: &Path) -> Result<Loaded, Report> {
+    let mut findings = Findings::default();
+    let files = gather::gather(path, &mut findings);
+    let config = assemble::bare(&files, &mut findings);
+    loaded(config, findings, Taken::default())
+}
+
+/// As [`load_with`], to take the place of `running`: a certificate that can't be read this time stays what it is, with a
 /// warning, instead of holding up everything else.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_again(path: &Path, running: Arc<model::Config>) -> Result<Loaded, Report> {
+pub fn load_again(path: &Path, supplies: &Supplies, running: Arc<model::Config>) -> Result<Loaded, Report> {
     let mut findings = Findings::in_place_of(running);
     let files = gather::gather(path, &mut findings);
-    finish(&files, findings)
+    finish(&files, folder_of(path), supplies, findings)
 }
 
-/// What [`load`] would give if `text` stood in the file `path`. Messages call the text `name`.
+/// What [`load_with`] would give if `text` stood in the file `path`. Messages call the text `name`.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_as(path: &Path, name: &Path, text: &str) -> Result<Loaded, Report> {
+pub fn load_as(path: &Path, name: &Path, text: &str, supplies: &Supplies) -> Result<Loaded, Report> {
     let mut findings = Findings::default();
     let files = gather::gather_with_text(path, name, text, &mut findings);
-    finish(&files, findings)
+    finish(&files, folder_of(path), supplies, findings)
 }
 
 /// A duration as configurations write it: `250ms`, `1s`, `5m`, `1h`.
@@ -117,7 +144,7 @@ pub fn duration(text: &str) -> Result<std::time::Duration, String> {
 pub fn load_text(path: &Path, text: &str) -> Result<Loaded, Report> {
     let mut findings = Findings::default();
     let file = findings.sources.add(path.to_owned(), text);
-    finish(&[file], findings)
+    finish(&[file], folder_of(path), &Supplies::new(), findings)
 }
 
 /// The configuration for a host where none was written. It reads no file.
@@ -132,16 +159,28 @@ pub fn embedded_default() -> Loaded {
     }
 }
 
-fn finish(files: &[FileId], mut findings: Findings) -> Result<Loaded, Report> {
-    let documents: Vec<_> = files.iter().map(|file| parse::parse(*file, &mut findings)).collect();
-    let config = validate::validate(&documents, &mut findings);
+/// Where relative paths in documents begin: where the host's own configuration is.
+fn folder_of(path: &Path) -> &Path {
+    if path.is_dir() { path } else { path.parent().unwrap_or(path) }
+}
+
+fn finish(
+    files: &[FileId],
+    folder: &Path,
+    supplies: &Supplies,
+    findings: Findings,
+) -> Result<Loaded, Report> {
+    let assembled = assemble::assemble(files, folder, supplies, findings);
+    let mut findings = assembled.findings;
+    findings.add_all(assembled.taken.faults.iter().flat_map(|fault| fault.diagnostics.clone()));
+    loaded(assembled.config, findings, assembled.taken)
+}
+
+fn loaded(config: Option<model::Config>, findings: Findings, taken: Taken) -> Result<Loaded, Report> {
     let report = findings.into_report();
-    match config {
-        Some(config) => {
-            Ok(Loaded { config, warnings: report.diagnostics.clone(), files: report.files.clone(), report })
-        }
-        None => Err(report),
-    }
+    let Some(config) = config else { return Err(report) };
+    let warnings = report.diagnostics.iter().filter(|one| one.severity == Severity::Warning);
+    Ok(Loaded { config, warnings: warnings.cloned().collect(), files: report.files.clone(), taken, report })
 }
 
 impl Loaded {

@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod blocks;
 pub mod certificates;
+pub mod documents;
 pub mod drains;
 pub mod files;
 pub mod floods;
@@ -37,10 +38,7 @@ use crate::{
     admin::{self, AdminFault},
     allowlists::Board,
     clock::Moment,
-    config::{
-        self, Code, Diagnostic, Loaded, Report, diff,
-        model::{Config, Server},
-    },
+    config::{self, Code, Diagnostic, Loaded, Report, diff, model::Server},
     control::{
         apply::{ApplyFault, Fleet},
         blocks::Blocking,
@@ -63,6 +61,7 @@ use crate::{
     journal::{self, Kind, Note},
     kernel::addresses,
     privileges::{self, PrivilegeFault},
+    providers::{self, keeper::Keeper},
 };
 
 /// How `weir run` was asked to run.
@@ -104,11 +103,16 @@ pub enum StartFault {
 /// When it can't start; then nothing is left behind.
 pub async fn run(options: Options) -> Result<(), StartFault> {
     let source = options.path.clone().map_or(Source::Embedded, Source::Path);
-    let mut loaded = first_load(&source).map_err(StartFault::Config)?;
+    let mut providers = Keeper::new(Arc::default());
+    let mut loaded = first_load(&source, &providers.board).map_err(StartFault::Config)?;
     let privileges = privileges::give_up(&loaded.config, &source)?;
     if let Some(user) = &privileges.became {
         // What can't be read any more would be missed at the first reload otherwise.
-        loaded = load(&source).map_err(|report| StartFault::NotForUser { user: user.clone(), report })?;
+        loaded = documents::first(&source, &providers.board)
+            .map_err(|report| StartFault::NotForUser { user: user.clone(), report })?;
+    }
+    if providers.ask_new(&loaded.config).await {
+        loaded = documents::load(&source, &providers.board).map_err(StartFault::Config)?;
     }
     warn(&loaded.warnings);
     let mut signals = Signals::new().map_err(|error| StartFault::System { what: "signal handler", error })?;
@@ -125,7 +129,8 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
 
     let guard = Guard::new(options.force, &config.admin.bind);
     guard.check(&config, None, Session::of_this_process()).map_err(StartFault::LockOut)?;
-    let state = Arc::new(ControlState::new(source.clone(), guard, lists, privileges));
+    let state =
+        Arc::new(ControlState::new(source.clone(), guard, lists, providers.board.clone(), privileges));
     let admin = admin::bind(&config.admin)?;
     let workers = options.workers.unwrap_or_else(cores);
     let (mut blocking, blocked) = Blocking::at_start(&config);
@@ -134,6 +139,8 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut draining = Draining::at_start(&config);
     let mut fleet =
         Fleet::start(config.clone(), workers, &state, blocking.shared(), blocked, draining.shared()).await?;
+    fleet.providers = providers;
+    fleet.providers.took(&loaded.taken, &config.state.dir).await;
     state.applied(fleet.generation(), &fleet.kernel.state);
     let mut trials = Trials::at_start(&source, &state);
     let (desk, mut orders) = order::desk();
@@ -191,6 +198,9 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             }
             _ = hours.tick() => {}
             () = fleet.names.news() => names::take(&mut fleet, &state).await,
+            () = fleet.providers.news() => {
+                let _ = reload(&source, &state, &mut fleet, &mut files).await;
+            }
             news = fleet.keeper.news() => lists::take(news, &mut fleet, &state).await,
             () = floods.due() => floods.tell(&fleet.kernel),
             seen = reported.news() => reports::take(&seen, &fleet.running().load(), Moment::now()),
@@ -269,8 +279,8 @@ fn difference(source: &Source, state: &ControlState, fleet: &Fleet, name: &str, 
         Source::Embedded => Path::new(config::DEFAULT_PATH),
         Source::Path(path) => path,
     };
-    let mut loaded =
-        config::load_as(place, Path::new(name), text).map_err(|report| Refusal::Faulty(report.lines()))?;
+    let mut loaded = config::load_as(place, Path::new(name), text, &state.providers.supplies())
+        .map_err(|report| Refusal::Faulty(report.lines()))?;
     state.lists.fill(&mut loaded.config);
     let changes = diff::of(&fleet.running().load().config, &loaded.config);
     Ok(serde_json::json!({ "changes": changes, "warnings": loaded.warnings }))
@@ -304,9 +314,14 @@ async fn reload_with(
     guard: &Guard,
 ) -> Result<(), Refusal> {
     let running = fleet.running().load_full();
-    let mut loaded = match load_again(source, &running.config) {
+    let mut outcome = documents::load_again(source, &state.providers, &running.config);
+    if documents::ask(source, &outcome, &mut fleet.providers).await {
+        outcome = documents::load_again(source, &state.providers, &running.config);
+    }
+    let mut loaded = match outcome {
         Ok(loaded) => loaded,
         Err(report) => {
+            fleet.providers.follow(&running.config);
             files.watch(&watched(source, &report.files));
             tracing::error!(
                 "the configuration was not taken over, the running one stays:\n{}",
@@ -331,11 +346,13 @@ async fn reload_with(
     };
     match applied {
         Ok(()) => {
+            fleet.providers.took(&loaded.taken, &fleet.running().load().config.state.dir).await;
             state.applied(fleet.generation(), &fleet.kernel.state);
             tracing::info!(generation = fleet.generation(), "configuration taken over");
             Ok(())
         }
         Err(fault) => {
+            fleet.providers.follow(&running.config);
             tracing::error!(%fault, "the configuration was not taken over, the running one stays");
             state.refused(fault.clone());
             Err(Refusal::Refused(fault))
@@ -344,26 +361,11 @@ async fn reload_with(
 }
 
 /// A trial whose time is over, or that can't be read, is taken back before anything else is done.
-fn first_load(source: &Source) -> Result<Loaded, Report> {
+fn first_load(source: &Source, board: &providers::Board) -> Result<Loaded, Report> {
     install::settle_at_start(source, false);
-    match load(source) {
-        Err(_) if install::settle_at_start(source, true) => load(source),
+    match documents::first(source, board) {
+        Err(_) if install::settle_at_start(source, true) => documents::first(source, board),
         loaded => loaded,
-    }
-}
-
-fn load(source: &Source) -> Result<Loaded, Report> {
-    match source {
-        Source::Embedded => Ok(config::embedded_default()),
-        Source::Path(path) => config::load(path),
-    }
-}
-
-/// In the place of what runs: a certificate that is being written just now holds nothing else up.
-fn load_again(source: &Source, running: &Arc<Config>) -> Result<Loaded, Report> {
-    match source {
-        Source::Embedded => Ok(config::embedded_default()),
-        Source::Path(path) => config::load_again(path, running.clone()),
     }
 }
 

@@ -58,6 +58,9 @@ pub struct Event {
     pub server: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowlist: Option<String>,
+    /// Of configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// Why, where somebody or something has given a reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -121,6 +124,14 @@ pub enum Kind {
     CertificateWarningOver,
     CertificateOrdered,
     CertificateOrderFailed,
+    /// A source of configuration can't be asked; what it gave last stays in force.
+    ProviderAway,
+    ProviderBack,
+    /// A document is not taken over, or left out.
+    DocumentFaulty,
+    DocumentMended,
+    /// A document defines what is defined before it.
+    DocumentConflict,
     Blocked,
     Unblocked,
     SplitSet,
@@ -223,6 +234,7 @@ impl Note {
             service: None,
             server: None,
             allowlist: None,
+            provider: None,
             why: None,
             generation: None,
         })
@@ -252,6 +264,11 @@ impl Note {
         self
     }
 
+    pub fn provider(mut self, name: impl Into<String>) -> Self {
+        self.0.provider = Some(name.into());
+        self
+    }
+
     /// Nothing is said where there is nothing to say.
     pub fn why(mut self, why: impl Into<String>) -> Self {
         self.0.why = Some(why.into()).filter(|why| !why.is_empty());
@@ -278,6 +295,7 @@ impl Kind {
             | Self::ServiceDown
             | Self::TrialTakenBack
             | Self::CertificateOrderFailed
+            | Self::DocumentFaulty
             | Self::GateFailed => Level::Error,
             Self::ServerDown
             | Self::ServerEjected
@@ -286,6 +304,8 @@ impl Kind {
             | Self::MaintenanceBegun
             | Self::AllowlistFailed
             | Self::CertificateWarning
+            | Self::ProviderAway
+            | Self::DocumentConflict
             | Self::SynFloodBegun => Level::Warning,
             Self::Started
             | Self::Ending
@@ -307,6 +327,8 @@ impl Kind {
             | Self::AllowlistRecovered
             | Self::CertificateWarningOver
             | Self::CertificateOrdered
+            | Self::ProviderBack
+            | Self::DocumentMended
             | Self::Blocked
             | Self::Unblocked
             | Self::SplitSet

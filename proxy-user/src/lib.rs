@@ -52,6 +52,8 @@ pub mod import;
 pub mod state_file;
 pub mod store;
 pub mod fleet;
+pub mod fetch;
+pub mod providers;
 pub mod allowlists;
 pub mod acme;
 pub mod dns;

@@ -12,8 +12,8 @@ use rustls::pki_types::ServerName;
 use tokio::time::timeout;
 
 use crate::{
-    allowlists::fetch,
     config::model::{ServerProtocol, ServiceTls},
+    fetch,
     tls::{certificates::ServerAuthorities, server::ServerTls},
 };
 

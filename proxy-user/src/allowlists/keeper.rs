@@ -13,9 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Ask, Board, Good, Outcome, Part, Terms,
-    fetch::{self, Answer},
-    format, in_force,
+    Ask, Board, Good, Outcome, Part, Terms, format, in_force,
     judge::{self, Diff},
     schedule,
     store::{Store, StoreFault},
@@ -24,7 +22,13 @@ use crate::config::{
     model::{Allowlist, AllowlistId, Config, Fetch},
     show_duration,
 };
-use crate::journal::{Kind, Note};
+use crate::{
+    fetch::{self, Answer, Question},
+    journal::{Kind, Note},
+};
+
+/// A million prefixes fit in this many bytes.
+const LARGEST: usize = 32 << 20;
 
 /// A list that was fetched and is believed. Whoever gets it puts it into force, and answers.
 #[derive(Debug)]
@@ -194,9 +198,11 @@ impl Task {
 
     async fn fetch_one(&self, url: &http::Uri, known: Option<&Part>) -> Result<Part, String> {
         let etag = known.and_then(|part| part.etag.as_deref());
-        let answer = fetch::get(url, etag, &self.fetch.authorities, fetch::LARGEST).await;
+        let (headers, authorities) = (&http::HeaderMap::new(), &self.fetch.authorities);
+        let question = Question { url, known: etag, headers, authorities, largest: LARGEST };
+        let answer = fetch::get(question).await;
         match (answer.map_err(|fault| fault.to_string())?, known) {
-            (Answer::List { body, etag }, _) => {
+            (Answer::Whole { body, etag }, _) => {
                 let pointers = self.fetch.source.json.clone();
                 let read = move || format::read(&body, &pointers).map_err(|fault| fault.to_string());
                 let prefixes = blocking(read).await.map_err(|why| format!("the list is refused: {why}"))?;

@@ -79,6 +79,12 @@ pub const JUDGE_MARGIN_LATENCY: &str = "20%";
 pub const JUDGE_CONFIDENCE: &str = "95%";
 pub const JUDGE_MIN_SAMPLES: u32 = 100;
 
+pub const PROVIDER_ORDER: u32 = 100;
+pub const PROVIDER_REREAD: &str = "1m";
+pub const PROVIDER_EVERY: &str = "30s";
+pub const PROVIDER_TIMEOUT: &str = "15s";
+pub const PROVIDER_PREFIX: &str = "/weir/";
+
 pub const REALM: &str = "restricted";
 pub const FORWARD_AUTH_TIMEOUT: &str = "5s";
 pub const CODINGS: [&str; 3] = ["zstd", "br", "gzip"];

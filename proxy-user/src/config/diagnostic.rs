@@ -106,6 +106,11 @@ impl Diagnostic {
         self.spot.as_ref().map_or((None, 0), |spot| (Some(spot.file), spot.span.start))
     }
 
+    /// The file that it points into.
+    pub(super) fn source(&self) -> Option<FileId> {
+        self.spot.as_ref().map(|spot| spot.file)
+    }
+
     /// Whether it is about something within a part of a file.
     pub(super) fn is_within(&self, file: FileId, part: &Range<usize>) -> bool {
         let within =

@@ -6,6 +6,7 @@
 mod balancing;
 mod carried;
 mod pages;
+mod providers;
 mod health;
 mod log;
 mod retry;
@@ -133,6 +134,7 @@ pub(super) fn things(config: &Config) -> Things {
         tracing,
         shutdown: Shutdown { grace },
         state: StateFolder { dir },
+        providers: sources,
         host,
         dns,
         acme,
@@ -171,6 +173,9 @@ pub(super) fn things(config: &Config) -> Things {
     }
     if let Some(acme) = acme {
         things.insert(("acme", String::new()), self::acme(acme));
+    }
+    for one in sources {
+        things.insert(("provider", one.name.to_string()), self::providers::provider(one));
     }
     for one in allowlists {
         things.insert(("allowlist", one.name.to_string()), allowlist(one));

@@ -51,6 +51,33 @@ impl Findings {
         Some(self.running.as_ref()?.admin.tls.as_ref()?.certificates.clone())
     }
 
+    /// The same once more, with the texts of the first, which has none until it gets them back.
+    pub fn fork(&mut self) -> Self {
+        Self {
+            sources: std::mem::take(&mut self.sources),
+            diagnostics: self.diagnostics.clone(),
+            files: self.files.clone(),
+            lost: self.lost.clone(),
+            running: self.running.clone(),
+        }
+    }
+
+    /// Empty ones, to look at a single text; with the texts of the first, as [`Findings::fork`].
+    pub fn aside(&mut self) -> Self {
+        Self { sources: std::mem::take(&mut self.sources), ..Self::default() }
+    }
+
+    /// What has been found so far.
+    #[must_use]
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.diagnostics
+    }
+
+    /// What has been found elsewhere.
+    pub fn add_all(&mut self, diagnostics: impl IntoIterator<Item = Diagnostic>) {
+        self.diagnostics.extend(diagnostics);
+    }
+
     pub fn error(
         &mut self,
         code: Code,

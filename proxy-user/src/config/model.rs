@@ -16,6 +16,7 @@ mod middleware;
 mod page;
 mod passthrough;
 mod pool;
+mod provider;
 mod retry;
 mod route;
 mod tls;
@@ -40,6 +41,7 @@ pub use middleware::{
 };
 pub use passthrough::{Carries, NatPorts, Offload, SourceAddress};
 pub use pool::Pool;
+pub use provider::{Consul, Directory, HttpSource, Provider, ProviderSource};
 pub use retry::{Hedge, HedgeAfter, Retry};
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 pub use tls::{
@@ -68,6 +70,8 @@ pub struct Config {
     pub tracing: Option<Tracing>,
     pub shutdown: Shutdown,
     pub state: StateFolder,
+    /// In the order in which their documents come.
+    pub providers: Vec<Provider>,
     pub host: Host,
     pub dns: Dns,
     pub acme: Option<Acme>,

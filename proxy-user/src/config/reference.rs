@@ -38,6 +38,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("tracing", "[tracing]"),
     ("shutdown", "[shutdown]"),
     ("state", "[state]"),
+    ("provider", "[provider.NAME]"),
     ("host", "[host]"),
     ("dns", "[dns]"),
     ("acme", "[acme]"),

@@ -30,6 +30,17 @@ struct Source {
     /// Where it stands, or will stand: relative paths begin there.
     place: PathBuf,
     text: Arc<str>,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// One of the host's own.
+    Own,
+    /// A document that a provider gave.
+    Given,
+    /// What another one names: a list.
+    PartOf(FileId),
 }
 
 impl Sources {
@@ -39,8 +50,37 @@ impl Sources {
 
     /// A text that is called `path`, but belongs at `place`.
     pub fn add_at(&mut self, path: PathBuf, place: PathBuf, text: impl Into<Arc<str>>) -> FileId {
-        self.files.push(Source { path, place, text: text.into() });
+        self.push(Source { path, place, text: text.into(), kind: Kind::Own })
+    }
+
+    /// A document that a provider gave.
+    pub fn add_given(&mut self, path: PathBuf, place: PathBuf, text: impl Into<Arc<str>>) -> FileId {
+        self.push(Source { path, place, text: text.into(), kind: Kind::Given })
+    }
+
+    /// What `of` names by its path.
+    pub fn add_part(&mut self, of: FileId, path: PathBuf, text: impl Into<Arc<str>>) -> FileId {
+        self.push(Source { path: path.clone(), place: path, text: text.into(), kind: Kind::PartOf(of) })
+    }
+
+    fn push(&mut self, source: Source) -> FileId {
+        self.files.push(source);
         FileId(self.files.len() - 1)
+    }
+
+    /// Whether it came from a provider.
+    #[must_use]
+    pub fn is_given(&self, file: FileId) -> bool {
+        matches!(self.files[file.0].kind, Kind::Given)
+    }
+
+    /// The configuration text to which it belongs.
+    #[must_use]
+    pub fn whole(&self, file: FileId) -> FileId {
+        match self.files[file.0].kind {
+            Kind::PartOf(of) => of,
+            Kind::Own | Kind::Given => file,
+        }
     }
 
     #[must_use]

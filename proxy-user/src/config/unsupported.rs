@@ -11,7 +11,6 @@ pub struct Unsupported {
 
 const ALL: &[Unsupported] = &[
     entry("", "rate_limit", "`[middleware.NAME]` has `rate_limit`"),
-    entry("", "provider", "one file, or one folder of files, is the whole configuration"),
     entry("", "include", "give a folder instead of a file: all its `*.toml` are merged"),
     entry("", "metrics", "counters are on the admin interface"),
     entry("kernel", "dry_run", "take it out; `allow` of an entrypoint drops at once"),

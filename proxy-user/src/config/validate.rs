@@ -23,6 +23,7 @@ mod pages;
 mod passthrough;
 mod pool;
 mod process;
+mod providers;
 mod retry;
 mod routes;
 mod scalar;
@@ -37,7 +38,7 @@ mod variants;
 use super::{code::Code, findings::Findings, model::Config, parse::Document};
 
 /// The valid configuration, or nothing; then `findings` says why.
-pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Config> {
+pub fn validate(documents: &[&Document], findings: &mut Findings) -> Option<Config> {
     let written = merge::merge(documents, findings);
     // What is missing in a broken file may be there once it is mended: no fault is made of it.
     if documents.iter().any(|document| !document.whole) {
@@ -60,6 +61,7 @@ pub fn validate(documents: &[Document], findings: &mut Findings) -> Option<Confi
         tracing: tracing::tracing(&written, findings),
         shutdown: globals::shutdown(&written, findings),
         state: globals::state(&written, findings),
+        providers: providers::all(&written, findings),
         host: balancing::host(&written, findings),
         dns: balancing::dns(&written, findings),
         acme: acme::acme(&written, findings),

@@ -17,6 +17,7 @@ mod passthrough;
 mod pattern;
 mod pool;
 mod process;
+mod provider;
 mod retry;
 mod route;
 mod tls;
@@ -45,6 +46,7 @@ pub use passthrough::{Offload, Protocol, Source};
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
 pub use pool::Pool;
 pub use process::Process;
+pub use provider::{Provider, ProviderKind};
 pub use retry::{Hedge, Retry};
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
@@ -80,6 +82,9 @@ pub struct Written {
     pub shutdown: Option<At<Shutdown>>,
     /// What must outlive the daemon: the last good state of lists that are fetched.
     pub state: Option<At<State>>,
+    /// Where further configuration comes from, beside this file or folder. `docs/providers.md` tells of them.
+    #[serde(default)]
+    pub provider: BTreeMap<Name, At<Provider>>,
     /// This host itself.
     pub host: Option<At<Host>>,
     /// How names of servers are resolved. `docs/balancing.md` tells of them.

@@ -29,7 +29,7 @@ use crate::{
     health::{Status, probe::Target, watcher::Watcher},
     kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
     listen::{self, ListenFault, Listener, Transport},
-    proxy_protocol,
+    providers, proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
     tls::server::ServerTls,
     worker::{Running, WorkerHandle, crew::Crew},
@@ -64,6 +64,7 @@ pub struct Fleet {
     pub acme: acme::keeper::Keeper,
     /// Of what the names of servers mean.
     pub names: dns::keeper::Keeper,
+    pub providers: providers::keeper::Keeper,
 }
 
 type WatcherKey = (Arc<str>, ServerAddr);
@@ -139,6 +140,7 @@ impl Fleet {
             keeper,
             acme,
             names,
+            providers: providers::keeper::Keeper::new(state.providers.clone()),
         };
         let snapshot = fleet.running.load_full();
         fleet.watch_new_servers(&snapshot).await;
@@ -161,6 +163,7 @@ impl Fleet {
         }
         self.keeper.follow(&config);
         self.acme.follow(&config);
+        self.providers.follow(&config);
         Ok(())
     }
 

@@ -86,7 +86,7 @@ pub async fn apply(
         return Err(Refusal::Faulty(format!("error: a trial takes from 1s to 24h, not {time:?}")));
     }
     let Source::Path(path) = source else { unreachable!("the embedded default has no place") };
-    let mut loaded = config::load_as(path, Path::new(&order.name), &order.text)
+    let mut loaded = config::load_as(path, Path::new(&order.name), &order.text, &state.providers.supplies())
         .map_err(|report| Refusal::Faulty(report.lines()))?;
     // With what was fetched for its lists: that is what would be enforced.
     state.lists.fill(&mut loaded.config);
@@ -146,6 +146,7 @@ pub async fn apply(
     }
     files.watch(&super::watched(source, &loaded.files));
     super::warn(&loaded.warnings);
+    fleet.providers.took(&loaded.taken, &fleet.running().load().config.state.dir).await;
     state.applied(fleet.generation(), &fleet.kernel.state);
     tracing::info!(generation = fleet.generation(), name = order.name, confirm = ?time, "configuration applied");
     if let Some(time) = time {

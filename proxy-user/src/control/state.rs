@@ -18,6 +18,7 @@ use crate::{
     journal::{Kind, Note},
     maintenance::Maintenance,
     privileges::InForce,
+    providers,
     worker::{Running, crew::Crew},
 };
 
@@ -37,6 +38,8 @@ pub struct ControlState {
     pub guard: Guard,
     /// The lists that are fetched.
     pub lists: Arc<Board>,
+    /// What is known of providers.
+    pub providers: Arc<providers::Board>,
     /// What every snapshot looks at.
     pub maintenance: Arc<Maintenance>,
     /// What was given up at the start.
@@ -75,7 +78,13 @@ pub struct Reload {
 }
 
 impl ControlState {
-    pub fn new(source: Source, guard: Guard, lists: Arc<Board>, privileges: InForce) -> Self {
+    pub fn new(
+        source: Source,
+        guard: Guard,
+        lists: Arc<Board>,
+        providers: Arc<providers::Board>,
+        privileges: InForce,
+    ) -> Self {
         let started = Timestamp::now();
         let last_reload = Reload { at: started, outcome: Ok(0) };
         Self {
@@ -83,6 +92,7 @@ impl ControlState {
             started,
             guard,
             lists,
+            providers,
             maintenance: Arc::default(),
             privileges,
             forwarding: Arc::default(),

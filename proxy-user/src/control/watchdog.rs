@@ -18,6 +18,7 @@ use crate::{
     allowlists::Board,
     config::{self, model::AdminAddr},
     kernel,
+    providers::kept,
 };
 
 use super::{
@@ -102,7 +103,8 @@ impl Watch {
 
 /// Makes the kernel enforce a configuration without a daemon.
 async fn reconcile(path: &Path, text: &str) -> Result<(), String> {
-    let loaded = config::load_as(path, path, text).map_err(|report| report.lines())?;
+    let (supplies, _) = kept::of_host(path);
+    let loaded = config::load_as(path, path, text, &supplies).map_err(|report| report.lines())?;
     let mut config = loaded.config;
     // With what was fetched for its lists last, as the daemon would start with.
     Board::default().fill(&mut config);

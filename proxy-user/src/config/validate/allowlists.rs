@@ -113,7 +113,7 @@ fn read_list(
     if faulty.is_empty() {
         return;
     }
-    let list = findings.sources.add(path, text);
+    let list = findings.sources.add_part(file, path, text);
     let before = format!("allowlist `{name}`:");
     // A file that is no list at all would bury everything else.
     let more = faulty.len().saturating_sub(20);

@@ -160,7 +160,8 @@ fn url(file: FileId, name: &str, written: &At<String>, findings: &mut Findings) 
     None
 }
 
-fn checked_url(text: &str) -> Result<Uri, (&'static str, &'static str)> {
+/// What a URL may be that something is fetched from; else why not, and what to do.
+pub fn checked_url(text: &str) -> Result<Uri, (&'static str, &'static str)> {
     let example = "write `https://lists.example.com/v4.txt`";
     let url: Uri = text.parse().map_err(|_| ("is not a URL", example))?;
     match url.scheme_str() {

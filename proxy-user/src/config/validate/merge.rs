@@ -1,6 +1,6 @@
 //! Several files → one configuration. Everything may stand in any of them, but only once.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use crate::config::{
     code::Code,
@@ -11,7 +11,7 @@ use crate::config::{
     value,
     written::{
         AccessLog, Acme, Admin, Allowlist, At, Dns, Entrypoint, Host, Kernel, Log, Maintenance, Middleware,
-        Name, Page, Process, Route, Service, Shutdown, State, Tracing,
+        Name, Page, Process, Provider, Route, Service, Shutdown, State, Tracing,
     },
 };
 
@@ -29,6 +29,7 @@ pub struct Merged<'a> {
     pub dns: Option<(FileId, &'a At<Dns>)>,
     pub acme: Option<(FileId, &'a At<Acme>)>,
     pub access_logs: Named<'a, AccessLog>,
+    pub providers: Named<'a, Provider>,
     pub allowlists: Named<'a, Allowlist>,
     pub entrypoints: Named<'a, Entrypoint>,
     pub services: Named<'a, Service>,
@@ -55,9 +56,10 @@ pub struct Item<'a, T> {
     pub body: &'a T,
 }
 
-pub fn merge<'a>(documents: &'a [Document], findings: &mut Findings) -> Merged<'a> {
+pub fn merge<'a>(documents: &[&'a Document], findings: &mut Findings) -> Merged<'a> {
     let mut merged = Merged {
         access_logs: Named::new("access_log", &[]),
+        providers: Named::new("provider", &[]),
         allowlists: Named::new("allowlist", &[default::CLOUDFLARE]),
         entrypoints: Named::new("entrypoint", &[]),
         services: Named::new("service", &[]),
@@ -78,6 +80,7 @@ pub fn merge<'a>(documents: &'a [Document], findings: &mut Findings) -> Merged<'
         once(&mut merged.dns, "dns", file, written.dns.as_ref(), findings);
         once(&mut merged.acme, "acme", file, written.acme.as_ref(), findings);
         merged.access_logs.add(file, &written.access_log, findings);
+        merged.providers.add(file, &written.provider, findings);
         merged.allowlists.add(file, &written.allowlist, findings);
         merged.entrypoints.add(file, &written.entrypoint, findings);
         merged.services.add(file, &written.service, findings);
@@ -99,6 +102,10 @@ fn once<'a, T>(
     let Some(written) = written else { return };
     match slot {
         None => *slot = Some((file, written)),
+        Some((first_file, first)) if findings.sources.is_given(file) => {
+            let message = format!("section `{section}` is left out: it is written before");
+            taken(file, &written.span, message, (*first_file, &first.span), findings);
+        }
         Some((first_file, first)) => {
             let message = format!("section `{section}` is written in two files");
             findings
@@ -107,6 +114,20 @@ fn once<'a, T>(
                 .hint("keep one of the two");
         }
     }
+}
+
+/// Of two that come from elsewhere the first counts, whatever the second says.
+fn taken(
+    file: FileId,
+    span: &Range<usize>,
+    message: String,
+    first: (FileId, &Range<usize>),
+    findings: &mut Findings,
+) {
+    findings
+        .warning(Code::NameTaken, file, span, message)
+        .related(first.0, first.1, "this one counts")
+        .hint("keep one of the two");
 }
 
 // === impl Named ===
@@ -126,6 +147,11 @@ impl<'a, T> Named<'a, T> {
                 findings.error(Code::BadName, file, &name.span, message);
             }
             if let Some(first) = self.by_name.get(&*name.value).map(|first| &self.items[*first]) {
+                if findings.sources.is_given(file) {
+                    let message = format!("{} `{}` is left out: it is defined before", self.kind, name.value);
+                    taken(file, &name.span, message, (first.file, &first.name.span), findings);
+                    continue;
+                }
                 let message = format!("{} `{}` is defined twice", self.kind, name.value);
                 findings
                     .error(Code::DefinedTwice, file, &name.span, message)

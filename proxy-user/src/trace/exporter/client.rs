@@ -14,8 +14,8 @@ use tokio::{
 };
 
 use crate::{
-    allowlists::fetch,
     config::model::{ServerProtocol, TraceProtocol, Tracing},
+    fetch,
     tls::server::ServerTls,
 };
 

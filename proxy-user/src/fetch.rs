@@ -1,5 +1,5 @@
-//! One GET for one list: HTTP/1.1 over TLS, conditional, bounded in time and size. Whatever isn't plainly a whole answer
-//! is a fault.
+//! One GET, as the control side asks for lists and documents: HTTP/1.1 over TLS, conditional, bounded in time and size.
+//! Whatever isn't plainly a whole answer is a fault.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -16,30 +16,43 @@ use tokio::{
 };
 
 use crate::{
-    config::model::{ServerProtocol, ServiceTls},
+    config::{
+        model::{ServerProtocol, ServiceTls},
+        show_size,
+    },
     tls::{certificates::ServerAuthorities, server::ServerTls},
 };
-
-/// A million prefixes fit in this many bytes.
-pub const LARGEST: usize = 32 << 20;
 
 /// One address of a host gets no longer than this, so that the next one has its turn.
 const CONNECT: Duration = Duration::from_secs(3);
 
 const MOST_REDIRECTS: usize = 3;
 
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    pub url: &'a Uri,
+    /// The entity tag of what is known already.
+    pub known: Option<&'a str>,
+    /// What is sent along, beside the usual. No redirect takes it to another server.
+    pub headers: &'a HeaderMap,
+    pub authorities: &'a ServerAuthorities,
+    /// An answer's body has so many bytes at most.
+    pub largest: usize,
+}
+
 /// What the server has to say.
 #[derive(Debug)]
 pub enum Answer {
-    /// The list is the one that has the entity tag that was sent.
+    /// It is the one that has the entity tag that was sent.
     NotModified,
-    List {
+    Whole {
         body: Bytes,
         etag: Option<String>,
     },
 }
 
-/// Why there is no list. `Display` is the end of a sentence that begins with the URL.
+/// Why there is no answer. `Display` is the end of a sentence that begins with the URL.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchFault {
     #[error("the name {host} can't be resolved: {error}")]
@@ -54,8 +67,8 @@ pub enum FetchFault {
     Status(StatusCode),
     #[error("the server answered 304, but no version was named to it")]
     NothingToCompare,
-    #[error("the answer is longer than {} MiB", LARGEST >> 20)]
-    TooLarge,
+    #[error("the answer is longer than {}", show_size(*.0 as u64))]
+    TooLarge(usize),
     #[error("the answer has neither a length nor chunks, so nobody can tell whether it is whole")]
     Endless,
     #[error("the answer is encoded as {0}, which was not asked for")]
@@ -66,22 +79,24 @@ pub enum FetchFault {
     Redirects,
 }
 
-/// Asks for `url`, and for nothing if the list still has the entity tag `known`. The caller bounds the time.
+/// Asks, and follows redirects; for nothing if what is known still has its entity tag. The caller bounds the time.
 ///
 /// # Errors
-/// When there is no whole answer of at most `largest` bytes.
-pub async fn get(
-    url: &Uri,
-    known: Option<&str>,
-    authorities: &ServerAuthorities,
-    largest: usize,
-) -> Result<Answer, FetchFault> {
-    let mut url = url.clone();
+/// When there is no whole answer.
+pub async fn get(question: Question<'_>) -> Result<Answer, FetchFault> {
+    let none = HeaderMap::new();
+    let mut url = question.url.clone();
     for _ in 0..=MOST_REDIRECTS {
-        let (response, _connection) = ask(&url, known, authorities).await?;
+        let same = url.scheme() == question.url.scheme() && url.authority() == question.url.authority();
+        let headers = if same { question.headers } else { &none };
+        let (response, _connection) = ask(Question { url: &url, headers, ..question }).await?;
         match response.status() {
-            StatusCode::OK => return whole(response, largest).await,
-            StatusCode::NOT_MODIFIED if known.is_some() => return Ok(Answer::NotModified),
+            StatusCode::OK => {
+                let (head, body) = whole(response, question.largest).await?.into_parts();
+                let etag = head.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok());
+                return Ok(Answer::Whole { body, etag: etag.map(str::to_owned) });
+            }
+            StatusCode::NOT_MODIFIED if question.known.is_some() => return Ok(Answer::NotModified),
             StatusCode::NOT_MODIFIED => return Err(FetchFault::NothingToCompare),
             StatusCode::MOVED_PERMANENTLY
             | StatusCode::FOUND
@@ -94,6 +109,15 @@ pub async fn get(
     Err(FetchFault::Redirects)
 }
 
+/// Asks once, and gives the answer with its head, whatever its status. The caller bounds the time.
+///
+/// # Errors
+/// When there is no whole answer.
+pub async fn once(question: Question<'_>) -> Result<Response<Bytes>, FetchFault> {
+    let (response, _connection) = ask(question).await?;
+    whole(response, question.largest).await
+}
+
 /// Drives a connection beside the exchange on it; ends with it.
 struct Driver(tokio::task::JoinHandle<()>);
 
@@ -103,16 +127,13 @@ impl Drop for Driver {
     }
 }
 
-async fn ask(
-    url: &Uri,
-    known: Option<&str>,
-    authorities: &ServerAuthorities,
-) -> Result<(Response<Incoming>, Driver), FetchFault> {
+async fn ask(question: Question<'_>) -> Result<(Response<Incoming>, Driver), FetchFault> {
+    let Question { url, authorities, .. } = question;
     let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let encrypted = url.scheme_str() != Some("http");
     let stream = connect(host, url.port_u16().unwrap_or(if encrypted { 443 } else { 80 })).await?;
     if !encrypted {
-        return exchange(stream, url, known).await;
+        return exchange(stream, question).await;
     }
     let tls = |error: &dyn std::fmt::Display| FetchFault::Tls(error.to_string());
     let server_name = ServerName::try_from(host.to_owned()).map_err(|error| tls(&error))?;
@@ -123,7 +144,7 @@ async fn ask(
         .connect(stream, ServerProtocol::Http1)
         .await
         .map_err(|error| tls(&error))?;
-    exchange(stream, url, known).await
+    exchange(stream, question).await
 }
 
 /// The first address of the host that answers.
@@ -146,8 +167,7 @@ pub async fn connect(host: &str, port: u16) -> Result<TcpStream, FetchFault> {
 
 async fn exchange<S>(
     stream: S,
-    url: &Uri,
-    known: Option<&str>,
+    Question { url, known, headers, .. }: Question<'_>,
 ) -> Result<(Response<Incoming>, Driver), FetchFault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -163,15 +183,16 @@ where
     if let Some(etag) = known {
         request = request.header(header::IF_NONE_MATCH, etag);
     }
-    let request = request
+    let mut request = request
         .body(Empty::<Bytes>::new())
         .map_err(|error| FetchFault::Broken(format!("it can't be asked: {error}")))?;
+    request.headers_mut().extend(headers.clone());
     let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
     Ok((response, driver))
 }
 
 /// The body, if it is there to its end.
-async fn whole(response: Response<Incoming>, largest: usize) -> Result<Answer, FetchFault> {
+async fn whole(response: Response<Incoming>, largest: usize) -> Result<Response<Bytes>, FetchFault> {
     let (head, mut body) = response.into_parts();
     if let Some(encoding) =
         head.headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity")
@@ -190,12 +211,11 @@ async fn whole(response: Response<Incoming>, largest: usize) -> Result<Answer, F
         let frame = frame.map_err(|error| broken(&error))?;
         let Some(data) = frame.data_ref() else { continue };
         if bytes.len() + data.len() > largest {
-            return Err(FetchFault::TooLarge);
+            return Err(FetchFault::TooLarge(largest));
         }
         bytes.extend_from_slice(data);
     }
-    let etag = head.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-    Ok(Answer::List { body: bytes.freeze(), etag })
+    Ok(Response::from_parts(head, bytes.freeze()))
 }
 
 /// Where a redirect leads: within the host, or to https. Never to what others could have written on the way.
@@ -251,7 +271,9 @@ mod tests {
             }
             first
         };
-        let get = get(&url, known, &ServerAuthorities::System, largest);
+        let none = HeaderMap::new();
+        let authorities = ServerAuthorities::System;
+        let get = get(Question { url: &url, known, headers: &none, authorities: &authorities, largest });
         let (answer, request) = tokio::join!(timeout(Duration::from_secs(5), get), serve);
         (answer.unwrap(), request)
     }
@@ -267,7 +289,7 @@ mod tests {
     async fn a_list_comes_with_its_entity_tag_and_is_asked_for_with_the_one_before() {
         let answer = "HTTP/1.1 200 OK\r\nETag: W/\"2\"\r\nContent-Length: 3\r\n\r\nabc";
         let (answer, request) = asked(&[answer], Some("\"1\""), 1000).await;
-        let Ok(Answer::List { body, etag }) = answer else { panic!("{answer:?}") };
+        let Ok(Answer::Whole { body, etag }) = answer else { panic!("{answer:?}") };
         assert_eq!((&*body, etag.as_deref()), (&b"abc"[..], Some("W/\"2\"")));
         assert!(request.starts_with("GET /list?v=4 HTTP/1.1\r\nhost: 127.0.0.1:"), "{request}");
         assert!(request.contains("if-none-match: \"1\"\r\n"), "{request}");
@@ -277,7 +299,7 @@ mod tests {
     async fn a_list_in_chunks_is_whole_with_its_last_chunk() {
         let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
         let (answer, _) = asked(&[&format!("{chunks}0\r\n\r\n")], None, 1000).await;
-        assert!(matches!(answer, Ok(Answer::List { ref body, .. }) if &**body == b"abc"), "{answer:?}");
+        assert!(matches!(answer, Ok(Answer::Whole { ref body, .. }) if &**body == b"abc"), "{answer:?}");
         assert!(fault_of(chunks).await.starts_with("the server broke off"));
     }
 
@@ -316,7 +338,7 @@ mod tests {
             assert!(said.starts_with(fault), "{said}");
         }
         let long = format!("HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n{}", "a".repeat(1001));
-        assert_eq!(fault_of(&long).await, "the answer is longer than 32 MiB");
+        assert_eq!(fault_of(&long).await, "the answer is longer than 1000B");
     }
 
     #[test]
@@ -338,7 +360,9 @@ mod tests {
     async fn nobody_there_is_a_fault_that_names_the_address() {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let url = format!("http://{free}/").parse().unwrap();
-        let fault = get(&url, None, &ServerAuthorities::System, 1000).await.unwrap_err().to_string();
+        let (headers, authorities) = (&HeaderMap::new(), &ServerAuthorities::System);
+        let question = Question { url: &url, known: None, headers, authorities, largest: 1000 };
+        let fault = get(question).await.unwrap_err().to_string();
         assert!(fault.starts_with(&format!("no connection to {free}")), "{fault}");
     }
 }

@@ -1,0 +1,92 @@
+//! `[provider.NAME]`
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use http::{HeaderMap, Uri};
+
+use super::Secret;
+use crate::tls::certificates::ServerAuthorities;
+
+/// Where documents come from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Provider {
+    pub name: Arc<str>,
+    /// Default 100.
+    pub order: u32,
+    pub source: ProviderSource,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProviderSource {
+    Directory(Directory),
+    Http(Box<HttpSource>),
+    Consul(Box<Consul>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    pub path: PathBuf,
+    /// Default 1 min.
+    pub every: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct HttpSource {
+    pub url: Uri,
+    /// Default 30 s.
+    pub every: Duration,
+    /// Default 15 s.
+    pub timeout: Duration,
+    /// Those that hold secrets are marked as sensitive.
+    pub headers: HeaderMap,
+    pub authorities: ServerAuthorities,
+}
+
+#[derive(Debug, Clone)]
+pub struct Consul {
+    /// Without a path.
+    pub address: Uri,
+    /// Without slashes at its ends.
+    pub prefix: String,
+    pub datacenter: Option<String>,
+    pub token: Option<Secret>,
+    pub authorities: ServerAuthorities,
+}
+
+// === impl Provider ===
+
+impl Provider {
+    /// As it is written.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.source {
+            ProviderSource::Directory(_) => "directory",
+            ProviderSource::Http(_) => "http",
+            ProviderSource::Consul(_) => "consul",
+        }
+    }
+}
+
+// === Authorities are compared by their certificates ===
+
+impl PartialEq for HttpSource {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { url, every, timeout, headers, authorities } = self;
+        *url == other.url
+            && *every == other.every
+            && *timeout == other.timeout
+            && *headers == other.headers
+            && authorities.same_as(&other.authorities)
+    }
+}
+
+impl PartialEq for Consul {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { address, prefix, datacenter, token, authorities } = self;
+        *address == other.address
+            && *prefix == other.prefix
+            && *datacenter == other.datacenter
+            && *token == other.token
+            && authorities.same_as(&other.authorities)
+    }
+}

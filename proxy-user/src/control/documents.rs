@@ -1,0 +1,71 @@
+//! Loading with what providers give: at the start, at a reload, and when one of them has news.
+
+use std::{path::Path, sync::Arc};
+
+use crate::{
+    config::{self, Loaded, Report, model::Config},
+    control::state::Source,
+    providers::{
+        Board,
+        keeper::{self, Keeper},
+    },
+};
+
+/// As at every start: with what is on disk of providers. Where that isn't enough, with as much of the host's own files as
+/// says who Weir runs as and where it may write: the rest has to wait for the providers ([`ask`]).
+///
+/// # Errors
+/// With every fault, when the host's own files are faulty.
+pub fn first(source: &Source, board: &Board) -> Result<Loaded, Report> {
+    let Source::Path(path) = source else { return Ok(config::embedded_default()) };
+    let bare = config::load_bare(path);
+    for (config, provider) in
+        bare.iter().flat_map(|bare| bare.config.providers.iter().map(|one| (&bare.config, one)))
+    {
+        keeper::begin(board, provider, &config.state.dir);
+    }
+    let loaded = load(source, board);
+    match (loaded, bare) {
+        (Err(_), Ok(bare)) if !bare.config.providers.is_empty() => Ok(bare),
+        (loaded, _) => loaded,
+    }
+}
+
+/// The whole configuration, with what is known of providers.
+///
+/// # Errors
+/// With every fault.
+pub fn load(source: &Source, board: &Board) -> Result<Loaded, Report> {
+    match source {
+        Source::Embedded => Ok(config::embedded_default()),
+        Source::Path(path) => config::load_with(path, &board.supplies()),
+    }
+}
+
+/// In the place of what runs: a certificate that is being written just now holds nothing else up.
+///
+/// # Errors
+/// With every fault.
+pub fn load_again(source: &Source, board: &Board, running: &Arc<Config>) -> Result<Loaded, Report> {
+    match source {
+        Source::Embedded => Ok(config::embedded_default()),
+        Source::Path(path) => config::load_again(path, &board.supplies(), running.clone()),
+    }
+}
+
+/// Asks the providers that what was loaded (or would have been, had they been asked) names and that nobody has asked yet.
+/// Says whether there were any: then it is worth loading again.
+pub async fn ask(source: &Source, outcome: &Result<Loaded, Report>, keeper: &mut Keeper) -> bool {
+    match (outcome, source) {
+        (Ok(loaded), _) => keeper.ask_new(&loaded.config).await,
+        (Err(_), Source::Path(path)) => ask_bare(path, keeper).await,
+        (Err(_), Source::Embedded) => false,
+    }
+}
+
+async fn ask_bare(path: &Path, keeper: &mut Keeper) -> bool {
+    match config::load_bare(path) {
+        Ok(bare) => keeper.ask_new(&bare.config).await,
+        Err(_) => false,
+    }
+}

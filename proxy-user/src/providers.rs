@@ -1,0 +1,239 @@
+//! Providers: where configuration comes from beside the host's own files.
+//!
+//! ```text
+//!   directory ╮            a word                     all words                 what was taken
+//!   http      ├─ watch ──────────────► keeper, board ───────────► config::load_with ─────────────► kept on disk
+//!   consul    ╯  has · same · away                                (control side)
+//! ```
+//!
+//! A provider gives documents: named pieces of configuration text. Each kind is a [`Provider`], which runs as a task,
+//! watches its source, and says a [`Word`] whenever there is something to say. The [`keeper`] runs them and takes their
+//! words; what is known of each is on the [`Board`]. Which documents become part of the configuration is for
+//! [`crate::config`] to say; those that did are kept on disk ([`kept`]), and are what a host starts with while a source is
+//! away. Nothing here knows what a document means.
+
+pub mod keeper;
+pub mod kept;
+mod backoff;
+mod consul;
+mod directory;
+mod http;
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use crate::config::{
+    documents::{Document, DocumentFault, Supplies, Supply, Taken},
+    model::{self, ProviderSource},
+};
+
+/// A source of documents.
+pub trait Provider: Send {
+    /// Watches the source, and tells what it has, for as long as the future lives. It never ends by itself.
+    fn watch(self: Box<Self>, teller: Teller) -> Watch;
+}
+
+/// A provider at work.
+pub type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What a provider has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Word {
+    /// This is what the source has.
+    Has(Has),
+    /// The source has what it had.
+    Same,
+    /// The source can't be asked, or what it says makes no sense. Why, as the end of a sentence.
+    Away(String),
+}
+
+/// All that a source has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Has {
+    pub documents: Vec<Document>,
+    /// What the source itself calls this state, for people: an entity tag, an index, a generation.
+    pub revision: Option<String>,
+    /// All of it or nothing: if one document is faulty, none of this is taken.
+    pub whole: bool,
+}
+
+/// With what a provider tells its words.
+#[derive(Debug, Clone)]
+pub struct Teller {
+    provider: Arc<str>,
+    /// Of the task. Words of one that has ended don't count any more.
+    number: u64,
+    say: mpsc::Sender<Said>,
+}
+
+#[derive(Debug)]
+struct Said {
+    provider: Arc<str>,
+    number: u64,
+    word: Word,
+}
+
+/// What is known of each provider. Written by the control side, read by the admin API.
+#[derive(Debug, Default)]
+pub struct Board(Mutex<BTreeMap<Arc<str>, Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    supply: Supply,
+    standing: Standing,
+}
+
+/// How a provider is.
+#[derive(Debug, Clone, Default)]
+pub struct Standing {
+    /// Its source answered last time. `None`: it has not been asked yet.
+    pub reachable: Option<bool>,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// When its source last said that this is what it has.
+    pub confirmed: Option<Timestamp>,
+    /// Why its source is away.
+    pub error: Option<String>,
+    pub revision: Option<String>,
+    /// So many documents of it run.
+    pub documents: usize,
+    /// Those that are not as the source has them.
+    pub faults: Vec<DocumentFault>,
+    /// What was left out of them: lines.
+    pub conflicts: Vec<String>,
+}
+
+/// The provider that a configuration asks for.
+#[must_use]
+pub fn open(provider: &model::Provider) -> Box<dyn Provider> {
+    match &provider.source {
+        ProviderSource::Directory(directory) => Box::new(directory::Folder::new(directory.clone())),
+        ProviderSource::Http(source) => {
+            Box::new(http::Polled { provider: provider.name.clone(), source: (**source).clone() })
+        }
+        ProviderSource::Consul(source) => {
+            Box::new(consul::Keys { provider: provider.name.clone(), source: (**source).clone() })
+        }
+    }
+}
+
+// === impl Teller ===
+
+impl Teller {
+    pub async fn has(&self, has: Has) {
+        self.say(Word::Has(has)).await;
+    }
+
+    pub async fn same(&self) {
+        self.say(Word::Same).await;
+    }
+
+    pub async fn away(&self, why: impl Into<String>) {
+        self.say(Word::Away(why.into())).await;
+    }
+
+    async fn say(&self, word: Word) {
+        let said = Said { provider: self.provider.clone(), number: self.number, word };
+        // The receiver is gone only when the daemon ends.
+        let _ = self.say.send(said).await;
+    }
+}
+
+// === impl Board ===
+
+impl Board {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What there is to make a configuration of.
+    pub fn supplies(&self) -> Supplies {
+        self.lock().iter().map(|(name, known)| (name.clone(), known.supply.clone())).collect()
+    }
+
+    pub fn standing(&self, provider: &str) -> Standing {
+        self.lock().get(provider).map(|known| known.standing.clone()).unwrap_or_default()
+    }
+
+    /// What ran last, from the disk. What is known better stays.
+    fn begin_with(&self, provider: &Arc<str>, kept: kept::Kept) {
+        let mut board = self.lock();
+        let known = board.entry(provider.clone()).or_default();
+        if known.supply == Supply::default() {
+            known.supply = Supply { wanted: kept.documents.clone(), good: kept.documents, whole: false };
+            known.standing.confirmed = Some(kept.confirmed);
+            known.standing.revision = kept.revision;
+        }
+    }
+
+    /// Takes a word down. Says whether there is something new to make a configuration of.
+    fn note(&self, provider: &Arc<str>, word: Word, now: Timestamp) -> bool {
+        let mut board = self.lock();
+        let Known { supply, standing } = board.entry(provider.clone()).or_default();
+        let word = match word {
+            Word::Has(has) if has.documents.is_empty() && !supply.wanted.is_empty() => Word::Away(
+                "it has no documents any more, which is not believed (an empty document says that none is meant)"
+                    .to_owned(),
+            ),
+            other => other,
+        };
+        let reachable = !matches!(word, Word::Away(_));
+        if standing.reachable != Some(reachable) {
+            (standing.reachable, standing.since) = (Some(reachable), Some(now));
+        }
+        standing.error = None;
+        match word {
+            Word::Away(why) => {
+                standing.error = Some(why);
+                false
+            }
+            Word::Same => {
+                standing.confirmed = Some(now);
+                false
+            }
+            Word::Has(Has { documents, revision, whole }) => {
+                standing.confirmed = Some(now);
+                standing.revision = revision;
+                let news = supply.wanted != documents;
+                (supply.wanted, supply.whole) = (documents, whole);
+                news
+            }
+        }
+    }
+
+    /// Takes down what became part of the running configuration. Gives back, by provider, what of that is not on disk yet.
+    fn took(&self, taken: &Taken) -> Vec<(Arc<str>, kept::Kept)> {
+        let mut board = self.lock();
+        let mut fresh = Vec::new();
+        for (name, known) in board.iter_mut() {
+            let documents = taken.documents.get(name).cloned().unwrap_or_default();
+            known.standing.documents = documents.len();
+            known.standing.faults =
+                taken.faults.iter().filter(|fault| fault.provider == *name).cloned().collect();
+            let origins: Vec<_> = documents.iter().map(|document| &document.origin).collect();
+            let of_this = taken
+                .conflicts
+                .iter()
+                .filter(|one| one.file.as_ref().is_some_and(|file| origins.contains(&file)));
+            known.standing.conflicts = of_this.map(crate::config::Diagnostic::line).collect();
+            if known.supply.good != documents {
+                known.supply.good.clone_from(&documents);
+                let confirmed = known.standing.confirmed.unwrap_or_else(Timestamp::now);
+                let revision = known.standing.revision.clone();
+                fresh.push((name.clone(), kept::Kept { documents, confirmed, revision }));
+            }
+        }
+        fresh
+    }
+
+    /// Forgets all but these.
+    fn retain(&self, wanted: &[&Arc<str>]) {
+        self.lock().retain(|name, _| wanted.contains(&name));
+    }
+}
