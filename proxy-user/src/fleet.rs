@@ -10,11 +10,11 @@ pub mod agent;
 pub mod judge;
 #[cfg(feature = "etcd")]
 pub mod link;
+pub mod member;
 #[cfg(feature = "etcd")]
 pub mod publish;
 pub mod reconcile;
 pub mod report;
-#[cfg(feature = "etcd")]
 pub mod survey;
 #[cfg(feature = "etcd")]
 pub mod wait;

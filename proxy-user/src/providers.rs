@@ -17,6 +17,8 @@ pub mod kept;
 mod backoff;
 mod consul;
 mod directory;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod http;
 
 use std::{
@@ -28,9 +30,12 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::config::{
-    documents::{Document, DocumentFault, Supplies, Supply, Taken},
-    model::{self, ProviderSource},
+use crate::{
+    config::{
+        documents::{Document, DocumentFault, Supplies, Supply, Taken},
+        model::{self, ProviderSource},
+    },
+    fleet::member::Member,
 };
 
 /// A source of documents.
@@ -109,9 +114,19 @@ pub struct Standing {
     pub conflicts: Vec<String>,
 }
 
+/// What was made of all that is known.
+#[derive(Debug, Clone, Copy)]
+enum Tried<'a> {
+    NotYet,
+    /// A configuration that runs.
+    Taken,
+    /// Nothing: why.
+    Refused(&'a str),
+}
+
 /// The provider that a configuration asks for.
 #[must_use]
-pub fn open(provider: &model::Provider) -> Box<dyn Provider> {
+pub fn open(provider: &model::Provider, member: &Arc<Member>) -> Box<dyn Provider> {
     match &provider.source {
         ProviderSource::Directory(directory) => Box::new(directory::Folder::new(directory.clone())),
         ProviderSource::Http(source) => {
@@ -120,6 +135,14 @@ pub fn open(provider: &model::Provider) -> Box<dyn Provider> {
         ProviderSource::Consul(source) => {
             Box::new(consul::Keys { provider: provider.name.clone(), source: (**source).clone() })
         }
+        #[cfg(feature = "etcd")]
+        ProviderSource::Etcd(source) => Box::new(etcd::Store {
+            provider: provider.name.clone(),
+            source: (**source).clone(),
+            member: member.clone(),
+        }),
+        #[cfg(not(feature = "etcd"))]
+        ProviderSource::Etcd(_) => unreachable!("a configuration with one isn't valid in this build: {member:?}"),
     }
 }
 
@@ -230,6 +253,24 @@ impl Board {
             }
         }
         fresh
+    }
+
+    /// What became of what each provider gave last, as far as it is known.
+    fn outcomes(&self, tried: Tried<'_>) -> Vec<(Arc<str>, String, Result<(), String>)> {
+        let board = self.lock();
+        let outcome = |(name, known): (&Arc<str>, &Known)| {
+            let revision = known.standing.revision.clone()?;
+            let faults: Vec<_> = known.standing.faults.iter().map(DocumentFault::why).collect();
+            let outcome = match tried {
+                // It is what runs.
+                _ if known.supply.wanted == known.supply.good => Ok(()),
+                Tried::NotYet => return None,
+                Tried::Refused(why) => Err(why.to_owned()),
+                Tried::Taken => Err(faults.join("\n")),
+            };
+            Some((name.clone(), revision, outcome))
+        };
+        board.iter().filter_map(outcome).collect()
     }
 
     /// Forgets all but these.

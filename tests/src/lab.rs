@@ -18,6 +18,7 @@ pub mod chromium;
 pub mod client;
 pub mod etcd;
 pub mod exchange;
+pub mod fleet;
 pub mod frames;
 pub mod http3;
 pub mod knock;

@@ -14,7 +14,8 @@ use anyhow::Context;
 use proxy_user::{
     config,
     fleet::{
-        agent::{Agent, Host, Seen},
+        agent::{Agent, Host},
+        member::Seen,
         publish::{self, Ground, Terms},
         reconcile::Reconciler,
         report::Figures,
@@ -68,7 +69,7 @@ impl Simulated {
 }
 
 impl Host for Simulated {
-    fn offer(&mut self, generation: &Generation) {
+    async fn offer(&mut self, generation: &Generation) {
         let number = generation.generation;
         let text: String = generation.documents.iter().map(|document| document.text.as_str()).collect();
         let outcome = match config::load_text(Path::new("store"), &text) {
@@ -91,13 +92,13 @@ impl Host for Simulated {
         }
     }
 
-    fn figures(&mut self) -> Figures {
+    async fn figures(&mut self) -> Figures {
         Figures { ready: true, ..Figures::default() }
     }
 
-    fn seen(&mut self, _: &Seen) {}
+    async fn seen(&mut self, _: &Seen) {}
 
-    fn keep(&mut self, _: &Reconciler) {}
+    async fn keep(&mut self, _: &Reconciler) {}
 }
 
 fn address(endpoint: std::net::SocketAddr) -> StoreAddress {

@@ -57,6 +57,7 @@ pub const FOR_LABS: &[Program] = &[
     },
     Program { name: "nft", package: "nftables", purpose: "packets that get lost" },
     Program { name: "etcd", package: "etcd-server", purpose: "a fleet's store" },
+    Program { name: "etcdctl", package: "etcd-client", purpose: "looking after a fleet's store" },
     Program { name: "tmux", package: "tmux", purpose: "a terminal" },
     Program { name: "jq", package: "jq", purpose: "what the README types" },
 ];
@@ -176,6 +177,8 @@ fn mask_services(packages: &[&str]) -> Result<bool> {
 
 fn service_manager(verb: &str, packages: &[&str]) -> Result<()> {
     for service in packages.iter().filter(|package| SERVICES.contains(package)) {
+        // Most are called as their package is.
+        let service = if *service == "etcd-server" { "etcd" } else { *service };
         let mut command = root::command("systemctl", &[], "keep services from starting")?;
         command.arg(verb);
         if verb != "disable" {

@@ -41,7 +41,7 @@ pub use middleware::{
 };
 pub use passthrough::{Carries, NatPorts, Offload, SourceAddress};
 pub use pool::Pool;
-pub use provider::{Consul, Directory, HttpSource, Provider, ProviderSource};
+pub use provider::{Consul, Etcd, Fleet, Directory, HttpSource, Provider, ProviderSource};
 pub use retry::{Hedge, HedgeAfter, Retry};
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 pub use tls::{
@@ -72,6 +72,7 @@ pub struct Config {
     pub state: StateFolder,
     /// In the order in which their documents come.
     pub providers: Vec<Provider>,
+    pub fleet: Option<Fleet>,
     pub host: Host,
     pub dns: Dns,
     pub acme: Option<Acme>,

@@ -39,6 +39,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("shutdown", "[shutdown]"),
     ("state", "[state]"),
     ("provider", "[provider.NAME]"),
+    ("fleet", "[fleet]"),
     ("host", "[host]"),
     ("dns", "[dns]"),
     ("acme", "[acme]"),

@@ -10,6 +10,7 @@ mod allowlists;
 mod balancing;
 mod breaking;
 mod entrypoints;
+mod fleet;
 mod fetch;
 mod globals;
 mod health;
@@ -61,6 +62,7 @@ pub fn validate(documents: &[&Document], findings: &mut Findings) -> Option<Conf
         tracing: tracing::tracing(&written, findings),
         shutdown: globals::shutdown(&written, findings),
         state: globals::state(&written, findings),
+        fleet: fleet::fleet(&written, findings),
         providers: providers::all(&written, findings),
         host: balancing::host(&written, findings),
         dns: balancing::dns(&written, findings),

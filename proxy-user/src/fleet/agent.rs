@@ -11,14 +11,15 @@ use tokio::{
 use super::{
     judge::Judge,
     link::{Link, News, Wishes},
+    member::Seen,
     now,
     reconcile::{Reconciler, Step},
-    report::{Figures, Report, Standing},
+    report::{Figures, Report},
 };
 use crate::{
     store::{
         address::StoreAddress,
-        layout::{Current, Generation, LAYOUT},
+        layout::{Generation, LAYOUT},
     },
     variants::statistics::Share,
 };
@@ -32,27 +33,18 @@ const REPORT: i64 = 10_000;
 /// What runs a configuration.
 pub trait Host: Send {
     /// Has these documents run in the place of the last ones. What became of it, [`Self::outcome`] tells.
-    fn offer(&mut self, generation: &Generation);
+    fn offer(&mut self, generation: &Generation) -> impl Future<Output = ()> + Send;
 
     /// What became of a generation that was offered: the next that isn't told yet. Must be safe to cancel.
     fn outcome(&mut self) -> impl Future<Output = (u64, Result<(), String>)> + Send;
 
-    fn figures(&mut self) -> Figures;
+    fn figures(&mut self) -> impl Future<Output = Figures> + Send;
 
     /// How it stands with the store, whenever that has changed.
-    fn seen(&mut self, seen: &Seen);
+    fn seen(&mut self, seen: &Seen) -> impl Future<Output = ()> + Send;
 
     /// Something is known now that should outlive the daemon.
-    fn keep(&mut self, mind: &Reconciler);
-}
-
-/// How a host stands with the store.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Seen {
-    /// The endpoint, or why there is none.
-    pub store: Option<Result<String, String>>,
-    pub current: Option<Current>,
-    pub standing: Standing,
+    fn keep(&mut self, mind: &Reconciler) -> impl Future<Output = ()> + Send;
 }
 
 /// One host.
@@ -73,12 +65,12 @@ impl Agent {
             let mut life = Life { mind: self.mind, reports: self.reports, ..Life::default() };
             let mut looks = tokio::time::interval(LOOK);
             loop {
-                life.act(&mut host, &wish);
+                life.act(&mut host, &wish).await;
                 tokio::select! {
                     // It ends with the link, which never does before it.
-                    Some(told) = news.recv() => life.hear(told, &mut host),
-                    (generation, outcome) = host.outcome() => life.learn(generation, outcome, &mut host),
-                    _ = looks.tick() => life.look(&mut host),
+                    Some(told) = news.recv() => life.hear(told, &mut host).await,
+                    (generation, outcome) = host.outcome() => life.learn(generation, outcome, &mut host).await,
+                    _ = looks.tick() => life.look(&mut host).await,
                     () = due(&life.mind) => {}
                 }
             }
@@ -115,30 +107,30 @@ struct Life {
 }
 
 impl Life {
-    fn hear(&mut self, news: News, host: &mut impl Host) {
+    async fn hear(&mut self, news: News, host: &mut impl Host) {
         match news {
             News::Connected { endpoint } => self.seen.store = Some(Ok(endpoint)),
             News::Away { why } => self.seen.store = Some(Err(why)),
             News::NoCurrent { why } => tracing::debug!(why, "the store names no generation"),
             News::Current(current) => {
                 self.mind.learn(current);
-                host.keep(&self.mind);
+                host.keep(&self.mind).await;
             }
             News::Generation(generation) => self.mind.stock(generation),
             News::Damaged { generation, why } => self.mind.damaged(generation, &why),
         }
     }
 
-    fn learn(&mut self, generation: u64, outcome: Result<(), String>, host: &mut impl Host) {
+    async fn learn(&mut self, generation: u64, outcome: Result<(), String>, host: &mut impl Host) {
         if outcome.is_ok() && self.mind.standing().generation != Some(generation) {
             self.judge.taken_over();
         }
         self.mind.outcome(generation, outcome, now());
-        host.keep(&self.mind);
+        host.keep(&self.mind).await;
     }
 
-    fn look(&mut self, host: &mut impl Host) {
-        let (figures, now) = (host.figures(), now());
+    async fn look(&mut self, host: &mut impl Host) {
+        let (figures, now) = (host.figures().await, now());
         self.judge.note(Share { hits: figures.failed, all: figures.requests }, now);
         if figures.differ(&self.figures) || now - self.reported >= REPORT {
             self.reported = now;
@@ -147,13 +139,13 @@ impl Life {
     }
 
     /// Does what is to be done, and wishes for what is missing.
-    fn act(&mut self, host: &mut impl Host, wish: &watch::Sender<Wishes>) {
+    async fn act(&mut self, host: &mut impl Host, wish: &watch::Sender<Wishes>) {
         let now = now();
         let mut needs = Vec::new();
         match self.mind.next(now) {
             Step::Stay => {}
             Step::Need(generation) => needs.push(generation),
-            Step::Offer(generation) => host.offer(&generation),
+            Step::Offer(generation) => host.offer(&generation).await,
         }
         needs.extend(self.mind.spare(now));
         let halt = self.reports.then(|| self.mind.halt(self.judge.verdict().as_deref(), now)).flatten();
@@ -175,7 +167,7 @@ impl Life {
 
         self.seen.current = self.mind.known().cloned();
         self.seen.standing = self.mind.standing().clone();
-        host.seen(&self.seen);
+        host.seen(&self.seen).await;
     }
 }
 

@@ -69,6 +69,8 @@ struct Done {
     brought: Vec<u64>,
     reported: Option<Report>,
     remembered: Option<(Instant, Option<u64>)>,
+    /// This host's user may not change what is current.
+    forbidden: bool,
 }
 
 impl Link {
@@ -100,10 +102,8 @@ impl Link {
 
         // 2. Word of this host, as long as it is there.
         let mut done = Done::default();
-        let mut lease = match self.wishes.borrow_and_update().report {
-            Some(_) => Some(session.lease(LEASE_SECONDS).await?),
-            None => None,
-        };
+        let reports = self.wishes.borrow_and_update().report.is_some();
+        let mut lease = if reports { Some(session.lease(LEASE_SECONDS).await?) } else { None };
         let mut keep = interval_at(Instant::now() + KEEP, KEEP);
         loop {
             self.fulfil(&session, lease.as_ref(), &mut done).await?;
@@ -154,8 +154,14 @@ impl Link {
             }
             done.reported = Some(report);
         }
-        if let Some(halted) = wishes.halt {
-            publish::halt(session, halted).await?;
+        if let Some(halted) = wishes.halt.filter(|_| !done.forbidden) {
+            match publish::halt(session, halted).await {
+                Err(StoreFault::Refused { endpoint, why }) => {
+                    tracing::warn!("{endpoint} doesn't let this host take a generation back: {why}");
+                    done.forbidden = true;
+                }
+                outcome => drop(outcome?),
+            }
         }
         Ok(())
     }

@@ -6,15 +6,18 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::report::{Rejected, Report};
+#[cfg(feature = "etcd")]
 use super::{
     now,
     publish::{Ground, PublishFault},
-    report::{Rejected, Report},
 };
+#[cfg(feature = "etcd")]
 use crate::store::{
     etcd::Session,
-    layout::{Current, HOSTS, Halted, KNOWN},
+    layout::{HOSTS, KNOWN},
 };
+use crate::store::layout::{Current, Halted};
 
 /// The fleet, as the store knows it.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -69,6 +72,7 @@ pub struct HostStatus {
 ///
 /// # Errors
 /// When the store is away, or what stands there can't be believed.
+#[cfg(feature = "etcd")]
 pub async fn read(session: &Session) -> Result<FleetDocument, PublishFault> {
     let ground = Ground::read(session).await?;
     let known = reports(session, KNOWN).await?;
@@ -77,6 +81,7 @@ pub async fn read(session: &Session) -> Result<FleetDocument, PublishFault> {
 }
 
 /// The reports below a key, by host.
+#[cfg(feature = "etcd")]
 pub(super) async fn reports(session: &Session, below: &str) -> Result<BTreeMap<String, Report>, PublishFault> {
     let read = session.list(below).await?;
     // What can't be read is another version's, or somebody's mistake: the rest is told.
@@ -84,6 +89,7 @@ pub(super) async fn reports(session: &Session, below: &str) -> Result<BTreeMap<S
     Ok(read.found.into_iter().filter_map(|(name, stored)| Some((name, report(&stored.bytes)?))).collect())
 }
 
+#[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "there is no store to read from"))]
 fn document(
     endpoint: &str,
     current: Option<&Current>,

@@ -137,7 +137,7 @@ impl Session {
     /// When the session is over.
     pub async fn get(&self, key: &str) -> Result<Read<Option<Stored>>, StoreFault> {
         let key = self.key(key);
-        let answer = self.ask(async |client| client.get(key, None).await).await?;
+        let answer = self.within(self.client().get(key, None)).await?;
         let at = answer.header().map_or(0, |header| header.revision());
         let found = answer
             .kvs()
@@ -154,7 +154,7 @@ impl Session {
         let key = self.key(below);
         let begins = key.len();
         let options = GetOptions::new().with_prefix().with_sort(SortTarget::Key, SortOrder::Ascend);
-        let answer = self.ask(async |client| client.get(key, Some(options)).await).await?;
+        let answer = self.within(self.client().get(key, Some(options))).await?;
         let at = answer.header().map_or(0, |header| header.revision());
         let found = answer
             .kvs()
@@ -178,7 +178,7 @@ impl Session {
             .collect();
         let puts: Vec<_> = puts.iter().map(|(key, bytes)| TxnOp::put(self.key(key), bytes.clone(), None)).collect();
         let transaction = Txn::new().when(compares).and_then(puts);
-        let answer = self.ask(async |client| client.txn(transaction).await).await?;
+        let answer = self.within(self.client().txn(transaction)).await?;
         Ok(answer.succeeded())
     }
 
@@ -189,7 +189,7 @@ impl Session {
     pub async fn put(&self, key: &str, bytes: Vec<u8>, lease: Option<i64>) -> Result<(), StoreFault> {
         let key = self.key(key);
         let options = lease.map(|id| PutOptions::new().with_lease(id));
-        self.ask(async |client| client.put(key, bytes, options).await).await.map(drop)
+        self.within(self.client().put(key, bytes, options)).await.map(drop)
     }
 
     /// Changes after the revision `from`: of one key, or with `below` of all that begin so.
@@ -200,7 +200,7 @@ impl Session {
         let options = WatchOptions::new().with_start_revision(from + 1);
         let options = if below { options.with_prefix() } else { options };
         let key = self.key(key);
-        let stream = self.ask(async |client| client.watch(key, Some(options)).await).await?;
+        let stream = self.within(self.client().watch(key, Some(options))).await?;
         Ok(Watch { stream, session: self.clone() })
     }
 
@@ -209,9 +209,9 @@ impl Session {
     /// # Errors
     /// When the session is over.
     pub async fn lease(&self, seconds: i64) -> Result<Lease, StoreFault> {
-        let granted = self.ask(async |client| client.lease_grant(seconds, None).await).await?;
+        let granted = self.within(self.client().lease_grant(seconds, None)).await?;
         let id = granted.id();
-        let (keeper, stream) = self.ask(async |client| client.lease_keep_alive(id).await).await?;
+        let (keeper, stream) = self.within(self.client().lease_keep_alive(id)).await?;
         Ok(Lease { id, keeper, stream, session: self.clone() })
     }
 
@@ -220,23 +220,19 @@ impl Session {
     /// # Errors
     /// When the session is over.
     pub async fn revoke(&self, lease: i64) -> Result<(), StoreFault> {
-        self.ask(async |client| client.lease_revoke(lease).await).await.map(drop)
+        self.within(self.client().lease_revoke(lease)).await.map(drop)
     }
 
     fn key(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
-    /// One request, with an end to its patience.
-    async fn ask<T>(
-        &self,
-        request: impl AsyncFnOnce(&mut Client) -> Result<T, etcd_client::Error>,
-    ) -> Result<T, StoreFault> {
-        // Cheap: the handle of a connection.
-        let mut client = self.client.clone();
-        self.within(request(&mut client)).await
+    /// Cheap: the handle of a connection.
+    fn client(&self) -> Client {
+        self.client.clone()
     }
 
+    /// One request, with an end to its patience.
     async fn within<T>(
         &self,
         work: impl Future<Output = Result<T, etcd_client::Error>>,

@@ -10,7 +10,7 @@ use crate::config::{
     source::FileId,
     value,
     written::{
-        AccessLog, Acme, Admin, Allowlist, At, Dns, Entrypoint, Host, Kernel, Log, Maintenance, Middleware,
+        AccessLog, Acme, Admin, Allowlist, At, Dns, Entrypoint, Fleet, Host, Kernel, Log, Maintenance, Middleware,
         Name, Page, Process, Provider, Route, Service, Shutdown, State, Tracing,
     },
 };
@@ -27,6 +27,7 @@ pub struct Merged<'a> {
     pub state: Option<(FileId, &'a At<State>)>,
     pub host: Option<(FileId, &'a At<Host>)>,
     pub dns: Option<(FileId, &'a At<Dns>)>,
+    pub fleet: Option<(FileId, &'a At<Fleet>)>,
     pub acme: Option<(FileId, &'a At<Acme>)>,
     pub access_logs: Named<'a, AccessLog>,
     pub providers: Named<'a, Provider>,
@@ -76,6 +77,7 @@ pub fn merge<'a>(documents: &[&'a Document], findings: &mut Findings) -> Merged<
         once(&mut merged.tracing, "tracing", file, written.tracing.as_ref(), findings);
         once(&mut merged.shutdown, "shutdown", file, written.shutdown.as_ref(), findings);
         once(&mut merged.state, "state", file, written.state.as_ref(), findings);
+        once(&mut merged.fleet, "fleet", file, written.fleet.as_ref(), findings);
         once(&mut merged.host, "host", file, written.host.as_ref(), findings);
         once(&mut merged.dns, "dns", file, written.dns.as_ref(), findings);
         once(&mut merged.acme, "acme", file, written.acme.as_ref(), findings);

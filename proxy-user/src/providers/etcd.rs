@@ -1,0 +1,131 @@
+//! `kind = "etcd"`: the documents of the generation that a fleet's store means for this host.
+//!
+//! All of them or none: a generation is one thing. What of it is in force, and whether a host that can't run one takes it back for
+//! all, is [`crate::fleet`]'s to say; here its host meets the board of providers.
+
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc};
+
+use tokio::sync::watch;
+
+use super::{Has, Provider, Teller, Watch};
+use crate::{
+    config::{documents::Document, model},
+    control::trial::write_whole,
+    fleet::{
+        agent::{Agent, Host},
+        member::{Member, Outcome, Seen},
+        reconcile::{MEMORY_VERSION, Memory, Reconciler},
+        report::Figures,
+    },
+    state_file,
+    store::layout::Generation,
+};
+
+pub struct Store {
+    pub provider: Arc<str>,
+    pub source: model::Etcd,
+    pub member: Arc<Member>,
+}
+
+/// This host, as the agent knows it.
+struct Here {
+    provider: Arc<str>,
+    source: model::Etcd,
+    member: Arc<Member>,
+    outcomes: watch::Receiver<Option<Outcome>>,
+    teller: Teller,
+    /// Whether the store was there when it was last told.
+    told: Option<Result<(), String>>,
+}
+
+impl Provider for Store {
+    fn watch(self: Box<Self>, teller: Teller) -> Watch {
+        Box::pin(async move {
+            let Self { provider, source, member } = *self;
+            let mut mind = Reconciler::new(source.host.to_string());
+            let path = place(&source, &provider);
+            match state_file::read(&path, MEMORY_VERSION, |memory: &Memory| memory.version) {
+                Ok(Some(memory)) => mind.remember(memory),
+                Ok(None) => {}
+                Err(why) => {
+                    let aside = state_file::set_aside(&path);
+                    tracing::error!("{why}: what was known of the store is read from it anew; {aside}");
+                }
+            }
+            let agent = Agent { address: source.address.clone(), mind, reports: source.reports };
+            let outcomes = member.listen(&provider);
+            let here = Here { provider, source, member, outcomes, teller, told: None };
+            agent.run(here, std::future::pending()).await;
+        })
+    }
+}
+
+fn place(source: &model::Etcd, provider: &str) -> PathBuf {
+    source.state.join("fleet").join(format!("{provider}.json"))
+}
+
+impl Host for Here {
+    async fn offer(&mut self, generation: &Generation) {
+        let mut documents: Vec<_> = generation
+            .documents
+            .iter()
+            .map(|document| Document::of(&self.provider, &document.name, document.text.as_str()))
+            .collect();
+        if documents.is_empty() {
+            // Said, rather than forgotten: none are meant.
+            documents.push(Document::of(&self.provider, "nothing.toml", ""));
+        }
+        tracing::info!(generation = generation.generation, provider = %self.provider, "a generation came from the store");
+        let revision = Some(generation.generation.to_string());
+        self.teller.has(Has { documents, revision, whole: true }).await;
+    }
+
+    async fn outcome(&mut self) -> Outcome {
+        loop {
+            if self.outcomes.changed().await.is_err() {
+                // The member outlives every provider.
+                std::future::pending::<()>().await;
+            }
+            if let Some(outcome) = self.outcomes.borrow_and_update().clone() {
+                return outcome;
+            }
+        }
+    }
+
+    async fn figures(&mut self) -> Figures {
+        self.member.figures().await
+    }
+
+    async fn seen(&mut self, seen: &Seen) {
+        if self.source.reports {
+            self.member.see(seen);
+        }
+        let told = seen.store.as_ref().map(|store| store.as_ref().map(drop).map_err(Clone::clone));
+        if told.is_none() || told == self.told {
+            return;
+        }
+        match &told {
+            Some(Err(why)) => self.teller.away(why).await,
+            _ => self.teller.same().await,
+        }
+        self.told = told;
+    }
+
+    async fn keep(&mut self, mind: &Reconciler) {
+        let (path, memory) = (place(&self.source, &self.provider), mind.memory());
+        let saving = move || {
+            let text = serde_json::to_vec(&memory).unwrap_or_default();
+            // What stands in documents may be secret.
+            let folder = path.parent().unwrap_or(&path);
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            if let Err(error) = made.and_then(|()| write_whole(&path, &text, 0o600)) {
+                tracing::warn!(
+                    "{} can't be written: {error}: started while the store is away, this host may run what is older",
+                    path.display()
+                );
+            }
+        };
+        // A disk may take its time.
+        let _ = tokio::task::spawn_blocking(saving).await;
+    }
+}
