@@ -1,5 +1,5 @@
 //! Listening sockets: one per worker and address, so that the kernel spreads connections and no lock is shared
-//! (`SO_REUSEPORT`). For HTTP/3 likewise over UDP.
+//! (`SO_REUSEPORT`). Over UDP likewise, for HTTP/3 and for what is carried untouched.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use crate::address::EntrypointAddr;
 /// Connections that may wait for accept. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Datagrams that may wait on a socket of HTTP/3, in bytes.
+/// Datagrams that may wait on a socket, in bytes.
 const UDP_BUFFER: usize = 2 * 1024 * 1024;
 
 /// A socket's end of the bargain: as the workers take it.
@@ -29,6 +29,15 @@ pub enum Transport {
     Tcp,
     /// HTTP/3.
     Udp,
+    /// UDP that is carried untouched.
+    Datagrams,
+}
+
+impl Transport {
+    /// Whether sockets of both are in each other's way.
+    pub fn shares_ports_with(self, other: Self) -> bool {
+        (self == Self::Tcp) == (other == Self::Tcp)
+    }
 }
 
 /// Why an address can't be listened on.
@@ -43,14 +52,24 @@ pub enum ListenFault {
     )]
     NoPermission { entrypoint: String, addr: SocketAddr },
     #[error(
-        "entrypoint `{entrypoint}`: {addr} is not an address of this host: `ip address` shows those that are"
+        "entrypoint `{entrypoint}`: {addr} is not an address of this host: `ip address` shows those that are; if something \
+         brings it later (keepalived, say), write `floating = true`"
     )]
     NotLocal { entrypoint: String, addr: SocketAddr },
     #[error("entrypoint `{entrypoint}`: can't listen on {addr}: {error}")]
     Other { entrypoint: String, addr: SocketAddr, error: io::Error },
 }
 
-/// Opens one listening socket per worker. `exclusive`: nobody else may be listening there.
+/// How an address is listened on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manner {
+    /// Nobody else may be listening there.
+    pub exclusive: bool,
+    /// It may be one that this host doesn't have yet.
+    pub floating: bool,
+}
+
+/// Opens one listening socket per worker.
 ///
 /// # Errors
 /// When the address is taken, not ours or not permitted; then nothing is left open.
@@ -58,7 +77,7 @@ pub fn listen(
     entrypoint: &str,
     (addr, transport): (EntrypointAddr, Transport),
     workers: usize,
-    exclusive: bool,
+    Manner { exclusive, floating }: Manner,
 ) -> Result<Vec<Listener>, ListenFault> {
     let fault = |error: io::Error| {
         let (entrypoint, addr) = (entrypoint.to_owned(), addr.0);
@@ -72,15 +91,15 @@ pub fn listen(
     // With SO_REUSEPORT a second daemon would silently get a share of the connections: so the first look is
     // without it, and fails when anybody else listens there.
     if exclusive {
-        socket(addr.0, transport, false).map_err(fault)?;
+        socket(addr.0, transport, false, floating).map_err(fault)?;
     }
-    (0..workers).map(|_| socket(addr.0, transport, true)).collect::<io::Result<_>>().map_err(fault)
+    (0..workers).map(|_| socket(addr.0, transport, true, floating)).collect::<io::Result<_>>().map_err(fault)
 }
 
-fn socket(addr: SocketAddr, transport: Transport, shared: bool) -> io::Result<Listener> {
+fn socket(addr: SocketAddr, transport: Transport, shared: bool, floating: bool) -> io::Result<Listener> {
     let (kind, protocol) = match transport {
         Transport::Tcp => (Type::STREAM, Protocol::TCP),
-        Transport::Udp => (Type::DGRAM, Protocol::UDP),
+        Transport::Udp | Transport::Datagrams => (Type::DGRAM, Protocol::UDP),
     };
     let socket = Socket::new(Domain::for_address(addr), kind, Some(protocol))?;
     if addr.is_ipv6() {
@@ -92,8 +111,13 @@ fn socket(addr: SocketAddr, transport: Transport, shared: bool) -> io::Result<Li
         socket.set_reuse_address(true)?;
     }
     socket.set_reuse_port(shared)?;
+    if floating && addr.is_ipv4() {
+        socket.set_freebind_v4(true)?;
+    } else if floating {
+        socket.set_freebind_v6(true)?;
+    }
     socket.set_nonblocking(true)?;
-    if transport == Transport::Udp {
+    if transport != Transport::Tcp {
         // Many connections share it. The kernel caps it at `net.core.rmem_max`, and less is no fault.
         let _ = socket.set_recv_buffer_size(UDP_BUFFER);
         let _ = socket.set_send_buffer_size(UDP_BUFFER);
@@ -104,7 +128,7 @@ fn socket(addr: SocketAddr, transport: Transport, shared: bool) -> io::Result<Li
             socket.listen(BACKLOG)?;
             Listener::Tcp(socket.into())
         }
-        Transport::Udp => Listener::Udp(socket.into()),
+        Transport::Udp | Transport::Datagrams => Listener::Udp(socket.into()),
     })
 }
 
@@ -112,20 +136,22 @@ fn socket(addr: SocketAddr, transport: Transport, shared: bool) -> io::Result<Li
 mod tests {
     use super::*;
 
+    const ALONE: Manner = Manner { exclusive: true, floating: false };
+
     #[test]
     fn workers_share_an_address_but_nobody_else_may() {
         for transport in [Transport::Tcp, Transport::Udp] {
             let any = (EntrypointAddr("127.0.0.1:0".parse().unwrap()), transport);
-            let first = listen("web", any, 1, true).unwrap();
+            let first = listen("web", any, 1, ALONE).unwrap();
             let addr = match &first[0] {
                 Listener::Tcp(socket) => socket.local_addr(),
                 Listener::Udp(socket) => socket.local_addr(),
             };
             let at = (EntrypointAddr(addr.unwrap()), transport);
-            let error = listen("web", at, 2, true).unwrap_err();
+            let error = listen("web", at, 2, ALONE).unwrap_err();
             assert!(matches!(error, ListenFault::Taken { .. }), "{error}");
             drop(first);
-            let both = listen("web", at, 2, true).unwrap();
+            let both = listen("web", at, 2, ALONE).unwrap();
             assert_eq!(both.len(), 2);
         }
     }
@@ -133,7 +159,19 @@ mod tests {
     #[test]
     fn a_foreign_address_is_named() {
         let addr = EntrypointAddr("192.0.2.1:8080".parse().unwrap());
-        let sentence = listen("web", (addr, Transport::Tcp), 1, true).unwrap_err().to_string();
+        let sentence = listen("web", (addr, Transport::Tcp), 1, ALONE).unwrap_err().to_string();
         assert!(sentence.contains("`web`") && sentence.contains("192.0.2.1:8080"), "{sentence}");
+        assert!(sentence.contains("`floating = true`"), "{sentence}");
+    }
+
+    #[test]
+    fn an_address_that_somebody_brings_later_can_be_listened_on_before() {
+        for addr in ["192.0.2.1:8080", "[2001:db8::1]:8080"] {
+            let addr = EntrypointAddr(addr.parse().unwrap());
+            for transport in [Transport::Tcp, Transport::Udp] {
+                let manner = Manner { floating: true, ..ALONE };
+                assert_eq!(listen("web", (addr, transport), 2, manner).unwrap().len(), 2);
+            }
+        }
     }
 }

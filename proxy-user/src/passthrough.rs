@@ -6,6 +6,7 @@
 pub mod by_port;
 pub mod client_hello;
 pub mod counters;
+pub mod datagrams;
 pub mod peek;
 pub mod pipes;
 pub mod reach;

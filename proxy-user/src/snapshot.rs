@@ -4,7 +4,7 @@
 //! before, by name and address.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     sync::{
         Arc,
@@ -28,10 +28,11 @@ use crate::{
     health::{Health, Status, breaker::Breaker, ejection::Ejector},
     hygiene::Faults,
     identity::TrustedSource,
+    listen::Transport,
     maintenance::Maintenance,
     middleware::{Chain, Step, reason::Tally},
     page::{Page, assets::Assets, by_status::ByStatus, why},
-    passthrough::{self, counters::Hellos},
+    passthrough::{self, counters::Hellos, datagrams::drops::Drops},
     routing::{
         Router,
         order::Order,
@@ -90,6 +91,7 @@ pub struct Snapshot {
 pub struct Entrypoint {
     pub name: Arc<str>,
     pub bind: Vec<EntrypointAddr>,
+    pub carries: Carries,
     pub admission: Admission,
     /// The members of its allowlists that are a CDN's.
     pub cdn: PrefixSet,
@@ -151,6 +153,17 @@ pub struct EntrypointCounters {
     pub pages: why::Tally,
     /// Connections that came to no route that carries them.
     pub hellos: Hellos,
+    /// Datagrams that the relay did not carry on.
+    pub datagrams: Drops,
+}
+
+impl EntrypointCounters {
+    /// What was not carried untouched where it should have been, by reason: connections, or datagrams.
+    pub fn not_carried(&self) -> BTreeMap<String, u64> {
+        let mut counted = self.hellos.counted();
+        counted.extend(self.datagrams.counted());
+        counted
+    }
 }
 
 /// A configuration that is valid in itself, but can't run here.
@@ -169,6 +182,15 @@ pub enum SnapshotFault {
 }
 
 // === impl Snapshot ===
+
+impl Entrypoint {
+    /// By what it is listened on at its addresses.
+    pub fn transports(&self) -> impl Iterator<Item = Transport> {
+        let own = if self.carries == Carries::Udp { Transport::Datagrams } else { Transport::Tcp };
+        let http3 = self.http3.as_ref().map(|_| Transport::Udp);
+        std::iter::once(own).chain(http3)
+    }
+}
 
 impl Snapshot {
     /// Makes the running form of `config`, with all that `before` has learnt.
@@ -324,6 +346,7 @@ fn running_entrypoint(
     Ok(Entrypoint {
         name: entrypoint.name.clone(),
         bind: entrypoint.bind.iter().copied().map(EntrypointAddr).collect(),
+        carries: entrypoint.carries,
         admission: Admission::new(if entrypoint.allow.is_empty() {
             PrefixSet::everybody()
         } else {

@@ -31,7 +31,7 @@ use crate::{
     connection::{self, Accepted, http3},
     hygiene::patience::Patience,
     listen::{Listener, Transport},
-    passthrough::pipes::Pipes,
+    passthrough::{datagrams, pipes::Pipes},
     proxy_protocol::Ends,
     snapshot::Snapshot,
     upstream::{
@@ -89,6 +89,7 @@ pub struct WorkerHandle {
 enum Order {
     Listen {
         at: EntrypointAddr,
+        transport: Transport,
         listener: Listener,
     },
     Unlisten {
@@ -149,8 +150,8 @@ impl WorkerHandle {
         Ok(Self { orders, thread: Some(thread) })
     }
 
-    pub fn listen(&self, at: EntrypointAddr, listener: Listener) {
-        self.order(Order::Listen { at, listener });
+    pub fn listen(&self, (at, transport): (EntrypointAddr, Transport), listener: Listener) {
+        self.order(Order::Listen { at, transport, listener });
     }
 
     pub fn unlisten(&self, at: EntrypointAddr, transport: Transport) {
@@ -280,24 +281,26 @@ async fn run(
     let mut listening: HashMap<(EntrypointAddr, Transport), watch::Sender<bool>> = HashMap::new();
     while let Some(order) = orders.recv().await {
         match order {
-            Order::Listen { at, listener } => {
+            Order::Listen { at, transport, listener } => {
                 let (stop, stopped) = watch::channel(false);
-                let transport = match listener {
+                let worker = worker.clone();
+                match listener {
                     Listener::Tcp(listener) => match TcpListener::from_std(listener) {
                         Ok(listener) => {
-                            tokio::task::spawn_local(accept(worker.clone(), at, listener, stopped));
-                            Transport::Tcp
+                            tokio::task::spawn_local(accept(worker, at, listener, stopped));
                         }
                         Err(error) => {
                             tracing::error!(%at, %error, "can't listen");
                             continue;
                         }
                     },
-                    Listener::Udp(socket) => {
-                        tokio::task::spawn_local(http3::listen(worker.clone(), at, socket, stopped));
-                        Transport::Udp
+                    Listener::Udp(socket) if transport == Transport::Datagrams => {
+                        tokio::task::spawn_local(datagrams::listen(worker, at, socket, stopped));
                     }
-                };
+                    Listener::Udp(socket) => {
+                        tokio::task::spawn_local(http3::listen(worker, at, socket, stopped));
+                    }
+                }
                 listening.insert((at, transport), stop);
             }
             Order::Unlisten { at, transport } => {

@@ -1,6 +1,7 @@
 //! Benchmarks: ratios against peers in the same run, because the machine is shared and its clock time isn't ours.
 
 pub mod failover;
+pub mod fleet;
 pub mod flood;
 pub mod gate;
 mod host;

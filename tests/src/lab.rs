@@ -25,6 +25,7 @@ pub mod knock;
 pub mod lists;
 pub mod load;
 pub mod namespace;
+pub mod pair;
 pub mod pinned;
 pub mod process;
 pub mod raw;

@@ -128,6 +128,18 @@ enum Bench {
         #[arg(long, default_value_t = 10_000)]
         connections_per_second: u32,
     },
+    /// Edge hosts in pairs: what visitors notice when one is lost, upgraded or without its store
+    Fleet {
+        /// Print the figures as one JSON object on the last line
+        #[arg(long)]
+        json: bool,
+        /// How often each thing is done that is measured
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Measure only this (may be given several times)
+        #[arg(long, value_enum)]
+        only: Vec<bench::fleet::Part>,
+    },
     /// Memory per idle TLS connection, against nginx
     Memory {
         /// Print the figures as one JSON object on the last line
@@ -159,6 +171,9 @@ fn main() -> ExitCode {
         Command::Bench { what: Bench::Passthrough { json, rounds, minutes, connections_per_second } } => {
             let options = bench::passthrough::Options { json, rounds, minutes, connections_per_second };
             bench::passthrough::run(&options)
+        }
+        Command::Bench { what: Bench::Fleet { json, rounds, only } } => {
+            bench::fleet::run(&bench::fleet::Options { json, rounds, only })
         }
         Command::Bench { what: Bench::Memory { json, connections } } => {
             bench::memory::run(&bench::memory::Options { json, connections })

@@ -32,6 +32,9 @@ pub fn hand_over(workspace: &Workspace, part: Part, arguments: &[OsString]) -> R
         if benches("passthrough") {
             packages::ensure(packages::FOR_PASSTHROUGH_BENCH)?;
         }
+        if benches("fleet") {
+            packages::ensure(packages::FOR_FLEET_BENCH)?;
+        }
         if benches("gate") || benches("flood") {
             packages::ensure(packages::FOR_GATE_BENCH)?;
         }

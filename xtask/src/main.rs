@@ -55,7 +55,7 @@ enum Task {
     /// Keep a lab of network namespaces for trying things by hand
     #[command(disable_help_flag = true)]
     Lab(Passed),
-    /// Measure (`gate`, `flood`, `reload`, `http`, `tls`, `memory`)
+    /// Measure (`gate`, `flood`, `reload`, `http`, `failover`, `tls`, `passthrough`, `fleet`, `memory`)
     #[command(disable_help_flag = true)]
     Bench(Passed),
     /// Run every test

@@ -58,6 +58,7 @@ pub const FOR_LABS: &[Program] = &[
     Program { name: "nft", package: "nftables", purpose: "packets that get lost" },
     Program { name: "etcd", package: "etcd-server", purpose: "a fleet's store" },
     Program { name: "etcdctl", package: "etcd-client", purpose: "looking after a fleet's store" },
+    Program { name: "keepalived", package: "keepalived", purpose: "an address that two hosts share" },
     Program { name: "tmux", package: "tmux", purpose: "a terminal" },
     Program { name: "jq", package: "jq", purpose: "what the README types" },
 ];
@@ -77,6 +78,12 @@ pub const FOR_TLS_BENCH: &[Program] = &[Program { name: "nginx", package: "nginx
 pub const FOR_PASSTHROUGH_BENCH: &[Program] =
     &[Program { name: "haproxy", package: "haproxy", purpose: "peer" }];
 
+/// What `bench fleet` runs.
+pub const FOR_FLEET_BENCH: &[Program] = &[
+    Program { name: "keepalived", package: "keepalived", purpose: "an address that two hosts share" },
+    Program { name: "etcd", package: "etcd-server", purpose: "a fleet's store" },
+];
+
 /// What `bench gate` measures against.
 pub const FOR_GATE_BENCH: &[Program] = &[
     Program { name: "nft", package: "nftables", purpose: "peer" },
@@ -86,7 +93,7 @@ pub const FOR_GATE_BENCH: &[Program] = &[
 ];
 
 /// Packages that start a service when they are installed.
-const SERVICES: [&str; 5] = ["nginx", "haproxy", "prometheus", "rsyslog", "etcd-server"];
+const SERVICES: [&str; 6] = ["nginx", "haproxy", "keepalived", "prometheus", "rsyslog", "etcd-server"];
 
 /// The path of a program. System folders count even where the user's PATH leaves them out.
 pub fn find(program: &str) -> Option<PathBuf> {

@@ -1,14 +1,15 @@
-//! The line of a connection that was carried untouched, written when it is over.
+//! The line of a connection that was carried untouched, by the relay or by the kernel, written when it is over. What is one
+//! client's datagrams (a session of the relay's, a flow of the kernel's) is told as a connection too.
 //!
 //! JSON, like a request's, told apart from one by `"kind":"connection"`. In logs of the "combined" format it is a line of that
-//! form: `PASSTHROUGH name TCP` in the place of the request, and the bytes that the client got.
+//! form: `PASSTHROUGH name TCP` (or `UDP`) in the place of the request, and the bytes that the client got.
 
 use std::{io::Write as _, net::IpAddr, time::SystemTime};
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::passthrough::reach::Attempt;
+use crate::{kernel::Protocol, passthrough::reach::Attempt};
 
 /// What is known of one connection when it is over.
 #[derive(Debug, Serialize)]
@@ -18,6 +19,11 @@ pub struct Connection<'a> {
     pub kind: &'static str,
     pub client_ip: IpAddr,
     pub client_port: u16,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+    /// The kernel carried it from its first packet on. Its bytes are those of whole packets, headers and what was sent again included.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub in_kernel: bool,
     pub entrypoint: &'a str,
     /// The name in the client's hello, where there was one and it was looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,10 +75,14 @@ pub enum End {
     HandedOver,
 }
 
-impl End {
-    /// Whether it ended as it was meant to.
-    pub fn is_well(self) -> bool {
-        matches!(self, Self::Closed | Self::HandedOver)
+impl Connection<'_> {
+    /// Whether it ended as it was meant to. Datagrams have no other end than silence.
+    pub fn is_well(&self) -> bool {
+        match self.end {
+            End::Closed | End::HandedOver => true,
+            End::Idle => self.protocol == Protocol::Udp.name(),
+            _ => false,
+        }
     }
 }
 
@@ -105,8 +115,9 @@ fn combined(connection: &Connection<'_>, out: &mut Vec<u8>) {
     };
     let (client, bytes) = (connection.client_ip, connection.bytes_out);
     let at = at.strftime("%d/%b/%Y:%H:%M:%S +0000");
+    let protocol = if connection.protocol == Protocol::Udp.name() { "UDP" } else { "TCP" };
     // Memory takes all.
-    let _ = write!(out, "{client} - - [{at}] \"PASSTHROUGH {name} TCP\" {status} {bytes} \"-\" \"-\"");
+    let _ = write!(out, "{client} - - [{at}] \"PASSTHROUGH {name} {protocol}\" {status} {bytes} \"-\" \"-\"");
 }
 
 fn millis<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
@@ -126,6 +137,8 @@ mod tests {
             kind: "connection",
             client_ip: "192.0.2.7".parse().unwrap(),
             client_port: 4711,
+            protocol: "tcp",
+            in_kernel: false,
             entrypoint: "https",
             sni: Some("legacy.example.com"),
             route: Some("legacy"),
@@ -149,7 +162,7 @@ mod tests {
         assert_eq!(
             written(true),
             "{\"ts\":\"2025-11-21T05:48:54.007Z\",\"kind\":\"connection\",\"client_ip\":\"192.0.2.7\",\"client_port\":4711,\
-             \"entrypoint\":\"https\",\"sni\":\"legacy.example.com\",\"route\":\"legacy\",\"service\":\"old\",\
+             \"protocol\":\"tcp\",\"entrypoint\":\"https\",\"sni\":\"legacy.example.com\",\"route\":\"legacy\",\"service\":\"old\",\
              \"upstream\":\"10.0.0.2:443\",\"upstream_us\":320,\
              \"attempts\":[{\"upstream\":\"10.0.0.1:443\",\"failed\":\"refused\",\"us\":90}],\
              \"bytes_in\":517,\"bytes_out\":4096,\"duration_us\":12345,\"end\":\"closed\",\"ended_by\":\"client\"}\n"

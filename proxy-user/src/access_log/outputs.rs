@@ -182,13 +182,13 @@ impl Output {
             && paths.is_empty()
             && (routes.is_empty() || routes.iter().any(route))
             && slower_than.is_none_or(|limit| u128::from(connection.duration_us) >= limit.as_micros())
-            && (!connection.end.is_well() || *sample == Filter::ALL || fastrand::u32(..Filter::ALL) < *sample)
+            && (!connection.is_well() || *sample == Filter::ALL || fastrand::u32(..Filter::ALL) < *sample)
     }
 
     /// Appends the connection's line: as JSON, where the log is of requests' JSON, else in the "combined" format.
     pub fn connection(&self, connection: &Connection<'_>, out: &mut Vec<u8>) {
         if self.sink.takes_severities {
-            out.extend_from_slice(if connection.end.is_well() { b"<6>" } else { b"<4>" });
+            out.extend_from_slice(if connection.is_well() { b"<6>" } else { b"<4>" });
         }
         connections::line(self.config.format == AccessLogFormat::Json, connection, out);
     }

@@ -175,7 +175,8 @@ pub struct EntrypointStatus {
     /// Requests that a page answered, by its reason (docs/pages.md).
     #[serde(default)]
     pub pages: BTreeMap<String, u64>,
-    /// Connections that came to no route that carries them, or told no name, by reason (docs/passthrough.md).
+    /// Connections that came to no route that carries them, or told no name, and datagrams that the daemon did not carry on, by
+    /// reason (docs/passthrough.md).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub not_carried: BTreeMap<String, u64>,
 }
@@ -356,7 +357,7 @@ fn entrypoints(snapshot: &Snapshot, kernel: Option<&KernelStatus>) -> Vec<Entryp
                 refused
             },
             pages: entrypoint.counters.pages.counted(),
-            not_carried: entrypoint.counters.hellos.counted(),
+            not_carried: entrypoint.counters.not_carried(),
         })
         .collect()
 }

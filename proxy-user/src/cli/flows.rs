@@ -69,7 +69,6 @@ pub fn lines(status: &ForwardingStatus) -> String {
     for one in &status.entrypoints {
         let way = match &one.why_not {
             None => "carried by the kernel".to_owned(),
-            Some(why) if one.protocol == "udp" => format!("NOT CARRIED: {why}"),
             Some(why) => format!("relayed by the daemon: {why}"),
         };
         // Writing to a String can't fail.

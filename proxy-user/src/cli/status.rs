@@ -2,7 +2,10 @@
 
 mod carried;
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 
@@ -20,7 +23,11 @@ use crate::{
         print,
         table::{self, Cell, Table, Tone},
     },
+    config,
 };
+
+/// With `--for`. A daemon that is killed is missed after half of it.
+const PING_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -36,6 +43,10 @@ pub struct PingArgs {
     /// Also ask whether everything is in place: configuration, first probes, the gate
     #[arg(long)]
     ready: bool,
+    /// Ask again and again for so long, and fail with the first bad answer: for checks that can't begin more often than once a
+    /// second
+    #[arg(long = "for", value_name = "TIME", value_parser = config::duration, conflicts_with = "json")]
+    lasting: Option<Duration>,
     #[command(flatten)]
     admin: AdminArgs,
     /// As one JSON object
@@ -58,19 +69,28 @@ pub fn run(args: &StatusArgs) -> Result<(), Failure> {
 }
 
 pub fn ping(args: &PingArgs) -> Result<(), Failure> {
+    let end = args.lasting.map(|lasting| Instant::now() + lasting);
+    while end.is_some_and(|end| Instant::now() + PING_EVERY < end) {
+        ping_once(args, false)?;
+        std::thread::sleep(PING_EVERY);
+    }
+    ping_once(args, true)
+}
+
+fn ping_once(args: &PingArgs, told: bool) -> Result<(), Failure> {
     if args.ready || args.json {
-        return ready(args);
+        return ready(args, told);
     }
     let (status, body) = args.admin.get("/ping")?;
     if status.is_success() {
-        print(&String::from_utf8_lossy(&body))
+        if told { print(&String::from_utf8_lossy(&body)) } else { Ok(()) }
     } else {
         Err(Failure::Failed(format!("the daemon is {}", String::from_utf8_lossy(&body).trim())))
     }
 }
 
 /// Without `--ready`, only what `/ping` asks counts, though all is told.
-fn ready(args: &PingArgs) -> Result<(), Failure> {
+fn ready(args: &PingArgs, told: bool) -> Result<(), Failure> {
     let (status, body) = args.admin.get("/ready")?;
     let document: ReadyDocument = serde_json::from_slice(&body)
         .map_err(|_| Failure::Failed(format!("the daemon answered {status}: is it another version?")))?;
@@ -80,7 +100,7 @@ fn ready(args: &PingArgs) -> Result<(), Failure> {
     let counts = |check: &&Check| !check.ok && (args.ready || check.name == "traffic");
     let missing: Vec<_> =
         document.checks.iter().filter(counts).map(|check| format!("{}: {}", check.name, check.why)).collect();
-    match (missing.is_empty(), args.json) {
+    match (missing.is_empty(), args.json || !told) {
         (true, true) => Ok(()),
         (true, false) => print("ready\n"),
         (false, _) => Err(Failure::Failed(format!("not ready: {}", missing.join("; ")))),

@@ -270,6 +270,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
     let Entrypoint {
         name: _,
         bind,
+        floating,
         carries,
         allow,
         shadow,
@@ -287,6 +288,7 @@ fn entrypoint(config: &Config, one: &Entrypoint) -> Keys {
     let lists = |ids: &[AllowlistId]| joined(ids.iter().map(|id| &config.allowlists[id.0].name));
     let mut keys = Keys::from([("bind", joined(bind)), ("protocol", carries.name().to_owned())]);
     keys.insert("allow", if allow.is_empty() { "everybody".to_owned() } else { lists(allow) });
+    keys.insert("floating", floating.to_string());
     keys.insert("shadow", shadow.to_string());
     if let Some(SourceLimit { packets, connections, cdn }) = source_limit {
         let rate =

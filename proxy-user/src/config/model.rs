@@ -210,6 +210,8 @@ pub struct Entrypoint {
     pub name: Arc<str>,
     /// At least one; no address and port appears in two entrypoints.
     pub bind: Vec<SocketAddr>,
+    /// Its addresses may come and go. Default false.
+    pub floating: bool,
     /// Default `Http`. What isn't has no settings of HTTP.
     pub carries: Carries,
     /// Who may come in. Empty: anybody.

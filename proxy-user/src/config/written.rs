@@ -226,6 +226,10 @@ pub struct Entrypoint {
     /// Addresses to listen on, as `ADDRESS:PORT`; `0.0.0.0` and `[::]` are all addresses of their family.
     #[schemars(required, example = ["0.0.0.0:443", "[::]:443"])]
     pub bind: Option<List>,
+    /// Listens also on addresses of `bind` that this host doesn't have yet: something else (keepalived, say) brings them and
+    /// takes them away. Without it, an address that isn't the host's is a fault. `docs/pairs.md` tells of it.
+    #[schemars(extend("default" = false))]
+    pub floating: Option<At<bool>>,
     /// What is carried here. `tcp` and `udp` entrypoints take passthrough routes only, and neither `tls` nor any setting of
     /// HTTP: who may come in is all that is said of them. `docs/passthrough.md` tells of them.
     #[schemars(extend("default" = "http"))]

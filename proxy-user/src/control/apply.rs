@@ -19,7 +19,7 @@ use crate::{
     address::{EntrypointAddr, ServerAddr},
     allowlists::keeper::Keeper,
     blocklist::Blocks,
-    config::model::{Carries, Config, HealthCheck, ServerProtocol},
+    config::model::{Config, HealthCheck, ServerProtocol},
     control::{
         kernel_side::{KernelSide, State},
         state::ControlState,
@@ -28,8 +28,13 @@ use crate::{
     drain::Drains,
     health::{Status, probe::Target, watcher::Watcher},
     kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
+<<<<<<< HEAD
     listen::{self, ListenFault, Listener, Transport},
     providers, proxy_protocol,
+=======
+    listen::{self, ListenFault, Listener, Manner, Transport},
+    proxy_protocol,
+>>>>>>> v1
     snapshot::{Snapshot, SnapshotFault},
     tls::server::ServerTls,
     worker::{Running, WorkerHandle, crew::Crew},
@@ -287,7 +292,7 @@ impl Fleet {
     fn hand_out(&mut self, opened: Opened) {
         for (place, listeners) in opened {
             for (worker, listener) in self.workers.iter().zip(listeners) {
-                worker.listen(place.0, listener);
+                worker.listen(place, listener);
             }
             self.listening.push(place);
         }
@@ -297,12 +302,11 @@ impl Fleet {
     fn let_go(&mut self, snapshot: &Snapshot) {
         let (workers, let_go) = (&self.workers, &mut self.let_go);
         self.listening.retain(|&(at, transport)| {
-            let wanted = snapshot
-                .entrypoint(at)
-                .is_some_and(|known| transport == Transport::Tcp || known.http3.is_some());
+            let wanted =
+                snapshot.entrypoint(at).is_some_and(|known| known.transports().any(|one| one == transport));
             if !wanted {
                 workers.iter().for_each(|worker| worker.unlisten(at, transport));
-                if transport == Transport::Udp && !let_go.contains(&(at, transport)) {
+                if transport != Transport::Tcp && !let_go.contains(&(at, transport)) {
                     let_go.push((at, transport));
                 }
             }
@@ -335,19 +339,17 @@ fn open(
 ) -> Result<Opened, ListenFault> {
     let mut opened = Vec::new();
     for (written, entrypoint) in snapshot.config.entrypoints.iter().zip(&snapshot.entrypoints) {
-        if written.carries == Carries::Udp {
-            continue;
-        }
-        let udp = entrypoint.http3.as_ref().map(|_| Transport::Udp);
-        let places = entrypoint.bind.iter().flat_map(|at| {
-            [Some(Transport::Tcp), udp].into_iter().flatten().map(|transport| (*at, transport))
-        });
+        let places =
+            entrypoint.bind.iter().flat_map(|at| entrypoint.transports().map(|transport| (*at, transport)));
         for place in places.filter(|place| !listening.contains(place)) {
             // `0.0.0.0:443` may take the place of `10.0.0.1:443`, which is still ours while we open it.
             // A socket of UDP that was let go stays until its connections have ended.
-            let same_port = |known: &Place| known.0.0.port() == place.0.0.port() && known.1 == place.1;
+            let same_port = |known: &Place| {
+                known.0.0.port() == place.0.0.port() && known.1.shares_ports_with(place.1)
+            };
             let ours = listening.iter().chain(let_go).any(same_port);
-            opened.push((place, listen::listen(&entrypoint.name, place, workers, !ours)?));
+            let manner = Manner { exclusive: !ours, floating: written.floating };
+            opened.push((place, listen::listen(&entrypoint.name, place, workers, manner)?));
         }
     }
     Ok(opened)

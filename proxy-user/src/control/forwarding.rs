@@ -1,7 +1,7 @@
 //! Keeps the kernel's port passthrough at what runs and at who is well: a server that goes down, drains, warms up or comes back gets
 //! its share of new flows changed within a moment. And sweeps up after flows that are over.
 //!
-//! Without a gate there is none of it: what comes in is relayed by workers then, as far as it is TCP.
+//! Without a gate there is none of it: what comes in is relayed by workers then.
 
 use std::{
     collections::BTreeSet,
@@ -249,11 +249,6 @@ impl Forwarding {
             let refused = applied.refused.iter().find(|one| one.entrypoint == *entrypoint && one.why == *why);
             match refused {
                 None => tracing::info!("entrypoint `{entrypoint}` is carried by the kernel"),
-                Some(one) if one.protocol == "udp" => {
-                    tracing::error!(
-                        "entrypoint `{entrypoint}` IS NOT CARRIED, since only the kernel carries UDP: {why}"
-                    );
-                }
                 Some(one) if one.wanted => tracing::info!("entrypoint `{entrypoint}` is relayed: {why}"),
                 Some(_) => {
                     tracing::warn!(

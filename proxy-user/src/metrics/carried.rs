@@ -7,7 +7,8 @@ pub fn tell(out: &mut Exposition, entrypoints: &[EntrypointStatus], services: &[
     let mut family = out.family(
         "weir_passthrough_not_carried_total",
         Kind::Counter,
-        "Connections that no passthrough route takes, or that told no name, by reason (docs/passthrough.md).",
+        "Connections that no passthrough route takes, or that told no name, and datagrams that the daemon did not carry on, by \
+         reason (docs/passthrough.md).",
     );
     for one in entrypoints {
         for (reason, count) in &one.not_carried {

@@ -2,7 +2,8 @@
 //!
 //! Pure: what runs and the moment are arguments. Whether the kernel *can* carry it (whether there is a way to the servers, and
 //! a kernel that takes the programs) only the host can say; that is asked in [`crate::kernel::forward`]. What the kernel doesn't
-//! carry comes to the listening socket of its entrypoint, and is relayed.
+//! carry comes to the listening socket of its entrypoint, and is relayed: connections by [`super::relay`], datagrams by
+//! [`super::datagrams`].
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -98,6 +99,15 @@ pub fn all(snapshot: &Snapshot, now: Moment) -> Vec<ByPort> {
     let routes = config.carried.iter().filter(|route| route.sni.is_empty());
     let entrypoints = routes.flat_map(|route| route.entrypoints.iter().map(move |id| (route, *id)));
     entrypoints.filter_map(|(route, id)| one(config, route, id, &snapshot.services, now)).collect()
+}
+
+/// Whom the kernel would be told of for an entrypoint, whether or not it carries it, and the route that leads there.
+pub fn wanted_at(snapshot: &Snapshot, entrypoint: &str, now: Moment) -> Option<(Arc<str>, Wanted)> {
+    let config = &*snapshot.config;
+    let id = config.entrypoints.iter().position(|known| &*known.name == entrypoint).map(EntrypointId)?;
+    let route = config.carried.iter().find(|route| route.sni.is_empty() && route.is_at(id))?;
+    let service = &snapshot.services[route.service.0];
+    Some((route.name.clone(), wanted(config, route.service, service, now)))
 }
 
 /// Whether there is anything of it at all.

@@ -18,6 +18,8 @@ use crate::{
         connections::{By, Connection, End},
     },
     handover::{self, How, Who},
+    kernel::Protocol,
+    service::{Server, Service},
 };
 
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub struct Record {
     began: Instant,
     at: SystemTime,
     client: SocketAddr,
+    protocol: Protocol,
     entrypoint: Arc<str>,
     pub sni: Option<Box<str>>,
     pub route: Option<Arc<str>>,
@@ -33,7 +36,7 @@ pub struct Record {
     upstream: Option<Arc<str>>,
     upstream_us: Option<u64>,
     pub attempts: Vec<Attempt>,
-    pub carried: Carried,
+    pub carried: Rc<Carried>,
     /// `None`: it isn't over.
     end: Option<(End, By)>,
     is_told: bool,
@@ -46,6 +49,7 @@ impl Record {
             began: Instant::now(),
             at: SystemTime::now(),
             client,
+            protocol: Protocol::Tcp,
             entrypoint,
             sni: None,
             route: None,
@@ -53,15 +57,26 @@ impl Record {
             upstream: None,
             upstream_us: None,
             attempts: Vec::new(),
-            carried: Carried::default(),
+            carried: Rc::default(),
             end: None,
             is_told: false,
         }
     }
 
+    /// Of a session of datagrams, which is always told of.
+    pub fn of_datagrams(log: Rc<WorkerLog>, client: SocketAddr, entrypoint: Arc<str>) -> Self {
+        let mut record = Self::begin(log, client, entrypoint);
+        (record.protocol, record.is_told) = (Protocol::Udp, true);
+        record
+    }
+
+    pub fn goes_to(&mut self, service: &Service, server: &Server) {
+        self.service = Some(service.name.clone());
+        self.upstream = Some(server.label.clone());
+    }
+
     pub fn reached(&mut self, reached: &Reached) {
-        self.service = Some(reached.service.name.clone());
-        self.upstream = Some(reached.server().label.clone());
+        self.goes_to(&reached.service, reached.server());
         self.upstream_us = u64::try_from(reached.took.as_micros()).ok();
     }
 
@@ -125,6 +140,8 @@ impl Drop for Record {
             kind: "connection",
             client_ip: self.client.ip().to_canonical(),
             client_port: self.client.port(),
+            protocol: self.protocol.name(),
+            in_kernel: false,
             entrypoint: &self.entrypoint,
             sni: self.sni.as_deref(),
             route: self.route.as_deref(),

@@ -82,6 +82,20 @@ fn script(role: &str) -> &'static str {
              route add default via 198.51.100.254
              route add default via 2001:db8:ed9e::fe"
         }
+        // Of a pair: beside `edge`, on the same wire.
+        "second" => {
+            "link set lo up
+             link set public up
+             link set one up
+             link set two up
+             address add 198.51.100.2/24 dev public
+             address add 2001:db8:ed9e::2/64 dev public nodad
+             address add 10.0.0.2/32 dev lo
+             route add 10.0.0.11 dev one src 10.0.0.2
+             route add 10.0.0.12 dev two src 10.0.0.2
+             route add default via 198.51.100.254
+             route add default via 2001:db8:ed9e::fe"
+        }
         "one" => {
             "link set lo up
              link set edge up
@@ -111,7 +125,7 @@ fn settings(role: &str) -> anyhow::Result<()> {
         set("ipv4/ip_forward", "1")?;
         set("ipv6/conf/all/forwarding", "1")?;
     }
-    if role == "edge" {
+    if matches!(role, "edge" | "second") {
         // A daemon without privileges may have port 443 too.
         set("ipv4/ip_unprivileged_port_start", "0")?;
     }

@@ -208,7 +208,11 @@ bind = ["{addr}"]
 
 /// The whole answer to a GET.
 pub fn get(to: SocketAddr, host: &str) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1))?;
+    get_over(TcpStream::connect_timeout(&to, Duration::from_secs(1))?, host)
+}
+
+/// Likewise, over a connection that is there.
+pub fn get_over(mut stream: TcpStream, host: &str) -> anyhow::Result<String> {
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
     let mut reply = String::new();

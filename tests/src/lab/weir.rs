@@ -15,7 +15,7 @@ use super::{
     Lab, PUBLIC, SITE,
     addresses::{EDGE, EDGE_V6, ONE, SERVER_PORT, TWO},
     client::Browser,
-    namespace::As,
+    namespace::{As, Namespace},
     process::Process,
     wait,
 };
@@ -106,15 +106,20 @@ impl Weir {
     }
 
     pub fn start_as(lab: &Lab, toml: &str, user: As) -> anyhow::Result<Self> {
-        let config = lab.folder().join("weir.toml");
+        Self::start_in(&lab.edge, lab.folder(), toml, user)
+    }
+
+    /// Starts it on any host, with its configuration and its log in a folder of its own.
+    pub fn start_in(host: &Namespace, folder: &Path, toml: &str, user: As) -> anyhow::Result<Self> {
+        let config = folder.join("weir.toml");
         replace(&config, toml)?;
-        let mut command = lab.edge.command_as(program()?, user)?;
+        let mut command = host.command_as(program()?, user)?;
         command.arg("run").arg(&config).env("NO_COLOR", "1");
         if user == As::Nobody {
             command.env_remove("HOME");
         }
-        let process = Process::start("weir", command, &lab.folder().join("weir.log"))?;
-        let admin = Browser::plain(&lab.edge, ADMIN)?.with_patience(Duration::from_secs(2));
+        let process = Process::start("weir", command, &folder.join("weir.log"))?;
+        let admin = Browser::plain(host, ADMIN)?.with_patience(Duration::from_secs(2));
         let mut weir = Self { process, admin, config, quiet: false };
         let started = wait::until_true("the daemon answers /ping", PATIENCE, || {
             if let Some(status) = weir.process.ended()? {
@@ -201,10 +206,15 @@ pub fn run(lab: &Lab, arguments: &[&str]) -> anyhow::Result<Ran> {
 }
 
 pub fn run_as(lab: &Lab, arguments: &[&str], user: As) -> anyhow::Result<Ran> {
-    let mut command = lab.edge.command_as(program()?, user)?;
+    run_in(&lab.edge, &admin_socket(lab), arguments, user)
+}
+
+/// Runs `weir` on any host, with the socket on which its daemon takes orders.
+pub fn run_in(host: &Namespace, socket: &Path, arguments: &[&str], user: As) -> anyhow::Result<Ran> {
+    let mut command = host.command_as(program()?, user)?;
     // Orders are taken on the socket; what only looks may use either.
     let admin = match user {
-        As::Root => format!("unix:{}", admin_socket(lab).display()),
+        As::Root => format!("unix:{}", socket.display()),
         As::Nobody => ADMIN.to_string(),
     };
     command.args(arguments).env("NO_COLOR", "1").env("WEIR_ADMIN", admin);

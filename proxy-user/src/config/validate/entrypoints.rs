@@ -31,6 +31,7 @@ pub fn all(written: &Merged<'_>, chains: &mut Chains<'_, '_>, findings: &mut Fin
         .map(|item| Entrypoint {
             name: item.name.value.as_str().into(),
             bind: bind(item, &mut taken, findings),
+            floating: item.body.floating.as_ref().is_some_and(|floating| floating.value),
             carries: passthrough::carries(item, findings),
             allow: allow(item, written, findings),
             shadow: shadow(item, findings),

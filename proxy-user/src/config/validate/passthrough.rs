@@ -123,44 +123,42 @@ pub fn source(item: &Item<'_, written::Service>, findings: &mut Findings) -> Sou
     SourceAddress::Keep
 }
 
-/// Only the kernel carries UDP: what keeps it from doing so is a fault there, and no reason to relay.
+/// Datagrams have no beginning that could tell whose they are; and where the kernel is not asked, nobody can keep an address.
 pub fn datagrams(placed: &[Placed<'_>], config: &Config, findings: &mut Findings) {
     for Placed { route, file, at } in placed {
         let udp = route.entrypoints.iter().map(|id| &config.entrypoints[id.0]);
         let Some(udp) = udp.into_iter().find(|entrypoint| entrypoint.carries == Carries::Udp) else {
             continue;
         };
-        let why = if config.kernel.mode == KernelMode::Off {
-            Some(("`kernel.mode` is `off`".to_owned(), "let `kernel.mode` be `auto`"))
-        } else if config.kernel.interfaces.is_empty() {
-            let hint = "name the interface that clients come in by: `interfaces = [\"eth0\"]`";
-            Some(("`kernel.interfaces` names none".to_owned(), hint))
-        } else {
-            not_by_kernel(config, route.service)
-        };
-        let Some((why, hint)) = why else { continue };
+        let Some((why, hint)) = unfit_for_datagrams(config, route.service) else { continue };
         let span = at.value.passthrough.as_ref().map_or(&at.span, |one| &one.span);
-        let message = format!(
-            "route {}: only the kernel carries UDP, as entrypoint `{}` has it, and {why}",
-            quoted(&route.name),
-            udp.name
-        );
+        let message =
+            format!("route {}: entrypoint `{}` carries UDP, and {why}", quoted(&route.name), udp.name);
         findings.error(Code::Contradiction, *file, span, message).hint(hint);
     }
 }
 
-fn not_by_kernel(config: &Config, id: ServiceId) -> Option<(String, &'static str)> {
+fn unfit_for_datagrams(config: &Config, id: ServiceId) -> Option<(String, &'static str)> {
     // A name that leads nowhere was reported already.
     let service = config.services.get(id.0)?;
-    if service.offload == Offload::Off {
-        return Some((format!("`offload` of service `{}` is `off`", service.name), "take `offload` out"));
-    }
     if service.send_proxy.is_some() {
         let why = format!("service `{}` wants the PROXY protocol (`send_proxy`)", service.name);
         return Some((why, "take `send_proxy` out: datagrams have no place for it"));
     }
+    let no_kernel = if config.kernel.mode == KernelMode::Off {
+        Some("`kernel.mode` is `off`")
+    } else {
+        config.kernel.interfaces.is_empty().then_some("`kernel.interfaces` names none")
+    };
+    if let (SourceAddress::Keep, Some(no_kernel)) = (service.source, no_kernel) {
+        let why = format!(
+            "service `{}` wants to see the client's address (`source = \"keep\"`), which only the kernel keeps, and {no_kernel}",
+            service.name
+        );
+        return Some((why, "name the interface that clients come in by, `interfaces = [\"eth0\"]`, or take `source` out"));
+    }
     let parts = service.made_of.iter().flat_map(MadeOf::parts);
-    parts.into_iter().find_map(|part| not_by_kernel(config, part))
+    parts.into_iter().find_map(|part| unfit_for_datagrams(config, part))
 }
 
 pub fn nat_ports(written: &Merged<'_>, findings: &mut Findings) -> NatPorts {
