@@ -152,8 +152,10 @@ pub fn load_text(path: &Path, text: &str) -> Result<Loaded, Report> {
 /// # Errors
 /// As [`load`]: faults of documents are in [`Loaded::taken`].
 pub fn load_documents(name: &str, supplies: &Supplies) -> Result<Loaded, Report> {
-    // Never read from anywhere: it only says that there is such a provider.
-    let own = format!("[provider.{name}]\nkind = \"directory\"\npath = \"/\"\n");
+    // Never read from anywhere: it only says that there is such a provider, and an entrypoint as the hosts have them.
+    let own = format!(
+        "[provider.{name}]\nkind = \"directory\"\npath = \"/\"\n[entrypoint.of-the-hosts]\nbind = \"127.0.0.1:1\"\n"
+    );
     let path = Path::new(DEFAULT_PATH);
     let mut findings = Findings::default();
     let file = findings.sources.add(path.to_owned(), own);

@@ -1,7 +1,8 @@
 //! Hundreds of hosts on one etcd that is killed, behind networks that fall apart, while good and bad generations are pushed: the
 //! hosts' own code, without kernels and sockets. All come to the newest generation that is valid, and none ever runs another.
 //!
-//! `WEIR_SEED` repeats a run.
+//! `WEIR_SEED` repeats a run. With `WEIR_MEASURE` set to a number of hosts nothing bad happens, and what they cost an etcd is printed:
+//! the figures of docs/scaling.md.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,7 +36,7 @@ use weir_lab::{
 
 type Done = anyhow::Result<()>;
 
-const HOSTS: usize = 300;
+const HOSTS: usize = 200;
 
 /// Hosts behind one network.
 const NETWORKS: usize = 10;
@@ -145,9 +146,52 @@ fn all_hosts_come_to_the_newest_valid_generation_and_none_runs_another() -> Done
         Ok(seed) => seed.parse()?,
         Err(_) => std::process::id().into(),
     };
+    if let Ok(hosts) = std::env::var("WEIR_MEASURE") {
+        return runtime()?.block_on(measure(hosts.parse()?));
+    }
     println!("WEIR_SEED={seed}");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(simulate(seed)).with_context(|| format!("WEIR_SEED={seed}"))
+    runtime()?.block_on(simulate(seed)).with_context(|| format!("WEIR_SEED={seed}"))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+/// What so many hosts cost.
+async fn measure(hosts: usize) -> Done {
+    let folder = tempfile::tempdir()?;
+    let etcd = Etcd::start(folder.path(), &[])?;
+    let store = address(etcd.addr());
+    let world = Arc::<Mutex<World>>::default();
+    push(&store, 1, true).await?;
+    let began = Instant::now();
+    for nth in 0..hosts {
+        begin(format!("edge-{nth}"), etcd.addr(), &world);
+    }
+    until_all_run(&world, hosts, 1).await?;
+    println!("{hosts} hosts joined within {:.1} s", began.elapsed().as_secs_f64());
+    let (cpu, steady) = (etcd.cpu()?, Duration::from_secs(30));
+    tokio::time::sleep(steady).await;
+    let spent = etcd.cpu()?.checked_sub(cpu).unwrap_or_default();
+    println!("etcd: {:.2} % of a core while nothing happens", 100.0 * spent.as_secs_f64() / steady.as_secs_f64());
+    for tag in 2..=6 {
+        let (began, cpu) = (Instant::now(), etcd.cpu()?);
+        let generation = push(&store, tag, true).await?;
+        until_all_run(&world, hosts, generation).await?;
+        let (took, spent) = (began.elapsed(), etcd.cpu()?.checked_sub(cpu).unwrap_or_default());
+        println!("a push ran on all of them after {} ms; etcd's CPU {} ms", took.as_millis(), spent.as_millis());
+    }
+    println!("etcd: {} MB of memory at most", etcd.memory()? >> 20);
+    let session = Session::open(&store, 0).await?;
+    let reports = session.list("hosts/").await?.found;
+    let bytes: usize = reports.iter().map(|(_, stored)| stored.bytes.len()).sum();
+    println!("{} reports of {} bytes each", reports.len(), bytes / reports.len().max(1));
+    Ok(())
+}
+
+fn begin(name: String, store: std::net::SocketAddr, world: &Arc<Mutex<World>>) -> tokio::task::JoinHandle<()> {
+    let agent = Agent { address: address(store), mind: Reconciler::new(name.clone()), reports: true };
+    tokio::spawn(agent.run(Simulated::new(name, world.clone()), std::future::pending()))
 }
 
 async fn simulate(seed: u64) -> Done {
@@ -164,17 +208,9 @@ async fn simulate(seed: u64) -> Done {
         relays.push(Relay::start(etcd.addr()).await?);
     }
     let hosts: Vec<_> = (0..HOSTS)
-        .map(|nth| {
-            let name = format!("edge-{nth}");
-            let agent = Agent {
-                address: address(relays[nth % NETWORKS].addr),
-                mind: Reconciler::new(name.clone()),
-                reports: true,
-            };
-            tokio::spawn(agent.run(Simulated::new(name, world.clone()), std::future::pending()))
-        })
+        .map(|nth| begin(format!("edge-{nth}"), relays[nth % NETWORKS].addr, &world))
         .collect();
-    until_all_run(&world, 1).await?;
+    until_all_run(&world, HOSTS, 1).await?;
 
     // 2. What a bad month brings.
     let mut newest = 1;
@@ -203,7 +239,7 @@ async fn simulate(seed: u64) -> Done {
     // 3. The last one is bad, while some can't be reached; then the networks are whole again.
     push(&store, 1_000, false).await?;
     relays.iter().for_each(Relay::heal);
-    until_all_run(&world, newest).await?;
+    until_all_run(&world, HOSTS, newest).await?;
     let ever = world.lock().unwrap_or_else(PoisonError::into_inner).ever.clone();
     assert!(ever.is_subset(&good), "ran {ever:?}, of which {good:?} are valid");
     assert!(hosts.iter().all(|host| !host.is_finished()), "no host has ended");
@@ -211,14 +247,14 @@ async fn simulate(seed: u64) -> Done {
     Ok(())
 }
 
-async fn until_all_run(world: &Mutex<World>, generation: u64) -> Done {
+async fn until_all_run(world: &Mutex<World>, hosts: usize, generation: u64) -> Done {
     let late = Instant::now() + REST;
     loop {
         let others: Vec<_> = {
             let world = world.lock().unwrap_or_else(PoisonError::into_inner);
             let mut others: Vec<_> =
                 world.running.iter().filter(|(_, runs)| **runs != generation).map(|(name, runs)| (name.clone(), *runs)).collect();
-            others.extend((world.running.len()..HOSTS).map(|_| ("one that runs nothing".to_owned(), 0)));
+            others.extend((world.running.len()..hosts).map(|_| ("one that runs nothing".to_owned(), 0)));
             others
         };
         if others.is_empty() {

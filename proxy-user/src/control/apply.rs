@@ -28,13 +28,8 @@ use crate::{
     drain::Drains,
     health::{Status, probe::Target, watcher::Watcher},
     kernel::{KernelFault, addresses::Changed, blocks::BlockedPrefix},
-<<<<<<< HEAD
-    listen::{self, ListenFault, Listener, Transport},
-    providers, proxy_protocol,
-=======
     listen::{self, ListenFault, Listener, Manner, Transport},
-    proxy_protocol,
->>>>>>> v1
+    providers, proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
     tls::server::ServerTls,
     worker::{Running, WorkerHandle, crew::Crew},

@@ -111,8 +111,12 @@ impl Life {
         match news {
             News::Connected { endpoint } => self.seen.store = Some(Ok(endpoint)),
             News::Away { why } => self.seen.store = Some(Err(why)),
-            News::NoCurrent { why } => tracing::debug!(why, "the store names no generation"),
+            News::NoCurrent { why } => {
+                tracing::debug!(why, "the store names no generation");
+                self.seen.nothing = true;
+            }
             News::Current(current) => {
+                self.seen.nothing = false;
                 self.mind.learn(current);
                 host.keep(&self.mind).await;
             }

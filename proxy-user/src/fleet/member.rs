@@ -22,6 +22,8 @@ pub struct Seen {
     /// The endpoint, or why there is none.
     pub store: Option<Result<String, String>>,
     pub current: Option<Current>,
+    /// It was asked, and nothing is current there.
+    pub nothing: bool,
     pub standing: Standing,
 }
 

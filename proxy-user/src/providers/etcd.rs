@@ -100,15 +100,20 @@ impl Host for Here {
         if self.source.reports {
             self.member.see(seen);
         }
-        let told = seen.store.as_ref().map(|store| store.as_ref().map(drop).map_err(Clone::clone));
-        if told.is_none() || told == self.told {
+        let word = match &seen.store {
+            Some(Err(why)) => Err(why.clone()),
+            // Connected says nothing yet: documents do, or that there are none.
+            Some(Ok(_)) if seen.nothing || matches!(self.told, Some(Err(_))) => Ok(()),
+            _ => return,
+        };
+        if self.told.as_ref() == Some(&word) {
             return;
         }
-        match &told {
-            Some(Err(why)) => self.teller.away(why).await,
-            _ => self.teller.same().await,
+        match &word {
+            Err(why) => self.teller.away(why).await,
+            Ok(()) => self.teller.same().await,
         }
-        self.told = told;
+        self.told = Some(word);
     }
 
     async fn keep(&mut self, mind: &Reconciler) {

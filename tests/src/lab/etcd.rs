@@ -47,6 +47,16 @@ impl Etcd {
         self.client
     }
 
+    /// CPU time that it has used since it was started.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        self.process.as_ref().context("it doesn't run")?.cpu()
+    }
+
+    /// The most memory that it had, in bytes.
+    pub fn memory(&self) -> anyhow::Result<u64> {
+        self.process.as_ref().context("it doesn't run")?.memory("VmHWM")
+    }
+
     /// SIGKILL: as a host that loses power, but for the disk's own cache.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         match self.process.take() {
