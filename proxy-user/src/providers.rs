@@ -142,7 +142,9 @@ pub fn open(provider: &model::Provider, member: &Arc<Member>) -> Box<dyn Provide
             member: member.clone(),
         }),
         #[cfg(not(feature = "etcd"))]
-        ProviderSource::Etcd(_) => unreachable!("a configuration with one isn't valid in this build: {member:?}"),
+        ProviderSource::Etcd(_) => {
+            unreachable!("a configuration with one isn't valid in this build: {member:?}")
+        }
     }
 }
 

@@ -198,8 +198,18 @@ fn a_store_is_spoken_to_over_tls_and_with_a_password() -> Done {
         assert!(matches!(stranger, Some(StoreFault::Away { .. })), "{stranger:?}");
         Ok(())
     })?;
-    for command in [&["user", "add", "root:secret"][..], &["user", "grant-role", "root", "root"], &["auth", "enable"]] {
-        etcdctl(&etcd, folder.path(), command)?;
+    // As docs/fleet.md has it for hosts.
+    for command in [
+        "user add root:secret",
+        "user grant-role root root",
+        "role add weir-host",
+        "role grant-permission weir-host --prefix=true read /weir/",
+        "role grant-permission weir-host --prefix=true readwrite /weir/hosts/",
+        "user add edge:secret",
+        "user grant-role edge weir-host",
+        "auth enable",
+    ] {
+        etcdctl(&etcd, folder.path(), &command.split(' ').collect::<Vec<_>>())?;
     }
     block_on(async {
         Session::open(&store(pair(), Some("password")), 0).await?;
@@ -207,6 +217,14 @@ fn a_store_is_spoken_to_over_tls_and_with_a_password() -> Done {
             let refused = Session::open(&store(pair(), login), 0).await.err();
             assert!(matches!(refused, Some(StoreFault::Refused { .. })), "{login:?}: {refused:?}");
         }
+        let mut host = store(pair(), Some("password"));
+        host.login = host.login.map(|login| Login { user: "edge".into(), ..login });
+        let session = Session::open(&host, 0).await?;
+        let lease = session.lease(15).await?;
+        session.put("hosts/edge-1", b"{}".to_vec(), Some(lease.id)).await?;
+        assert_eq!(session.list("hosts/").await?.found.len(), 1);
+        let forbidden = session.put("generations/1", b"{}".to_vec(), None).await;
+        assert!(matches!(forbidden, Err(StoreFault::Refused { .. })), "{forbidden:?}");
         Ok(())
     })
 }

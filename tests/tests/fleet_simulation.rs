@@ -173,13 +173,20 @@ async fn measure(hosts: usize) -> Done {
     let (cpu, steady) = (etcd.cpu()?, Duration::from_secs(30));
     tokio::time::sleep(steady).await;
     let spent = etcd.cpu()?.checked_sub(cpu).unwrap_or_default();
-    println!("etcd: {:.2} % of a core while nothing happens", 100.0 * spent.as_secs_f64() / steady.as_secs_f64());
+    println!(
+        "etcd: {:.2} % of a core while nothing happens",
+        100.0 * spent.as_secs_f64() / steady.as_secs_f64()
+    );
     for tag in 2..=6 {
         let (began, cpu) = (Instant::now(), etcd.cpu()?);
         let generation = push(&store, tag, true).await?;
         until_all_run(&world, hosts, generation).await?;
         let (took, spent) = (began.elapsed(), etcd.cpu()?.checked_sub(cpu).unwrap_or_default());
-        println!("a push ran on all of them after {} ms; etcd's CPU {} ms", took.as_millis(), spent.as_millis());
+        println!(
+            "a push ran on all of them after {} ms; etcd's CPU {} ms",
+            took.as_millis(),
+            spent.as_millis()
+        );
     }
     println!("etcd: {} MB of memory at most", etcd.memory()? >> 20);
     let session = Session::open(&store, 0).await?;
@@ -189,7 +196,11 @@ async fn measure(hosts: usize) -> Done {
     Ok(())
 }
 
-fn begin(name: String, store: std::net::SocketAddr, world: &Arc<Mutex<World>>) -> tokio::task::JoinHandle<()> {
+fn begin(
+    name: String,
+    store: std::net::SocketAddr,
+    world: &Arc<Mutex<World>>,
+) -> tokio::task::JoinHandle<()> {
     let agent = Agent { address: address(store), mind: Reconciler::new(name.clone()), reports: true };
     tokio::spawn(agent.run(Simulated::new(name, world.clone()), std::future::pending()))
 }
@@ -207,9 +218,8 @@ async fn simulate(seed: u64) -> Done {
     for _ in 0..NETWORKS {
         relays.push(Relay::start(etcd.addr()).await?);
     }
-    let hosts: Vec<_> = (0..HOSTS)
-        .map(|nth| begin(format!("edge-{nth}"), relays[nth % NETWORKS].addr, &world))
-        .collect();
+    let hosts: Vec<_> =
+        (0..HOSTS).map(|nth| begin(format!("edge-{nth}"), relays[nth % NETWORKS].addr, &world)).collect();
     until_all_run(&world, HOSTS, 1).await?;
 
     // 2. What a bad month brings.
@@ -252,8 +262,12 @@ async fn until_all_run(world: &Mutex<World>, hosts: usize, generation: u64) -> D
     loop {
         let others: Vec<_> = {
             let world = world.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut others: Vec<_> =
-                world.running.iter().filter(|(_, runs)| **runs != generation).map(|(name, runs)| (name.clone(), *runs)).collect();
+            let mut others: Vec<_> = world
+                .running
+                .iter()
+                .filter(|(_, runs)| **runs != generation)
+                .map(|(name, runs)| (name.clone(), *runs))
+                .collect();
             others.extend((world.running.len()..hosts).map(|_| ("one that runs nothing".to_owned(), 0)));
             others
         };

@@ -12,7 +12,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::{
-    cli::{Failure, block_on, print,
+    cli::{
+        Failure, block_on, print,
         table::{self, Table},
     },
     config,
@@ -89,9 +90,9 @@ pub struct WaitArgs {
 pub fn run(command: &FleetCommand) -> Result<(), Failure> {
     match command {
         FleetCommand::Status(args) => status::run(args),
-        FleetCommand::Confirm(args) => decide(args, "confirmed", async |session, ground| {
-            publish::confirm(session, ground).await
-        }),
+        FleetCommand::Confirm(args) => {
+            decide(args, "confirmed", async |session, ground| publish::confirm(session, ground).await)
+        }
         FleetCommand::Promote(args) => decide(args, "given to all hosts", async |session, ground| {
             publish::promote(session, ground).await
         }),

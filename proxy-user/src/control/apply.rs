@@ -339,9 +339,8 @@ fn open(
         for place in places.filter(|place| !listening.contains(place)) {
             // `0.0.0.0:443` may take the place of `10.0.0.1:443`, which is still ours while we open it.
             // A socket of UDP that was let go stays until its connections have ended.
-            let same_port = |known: &Place| {
-                known.0.0.port() == place.0.0.port() && known.1.shares_ports_with(place.1)
-            };
+            let same_port =
+                |known: &Place| known.0.0.port() == place.0.0.port() && known.1.shares_ports_with(place.1);
             let ours = listening.iter().chain(let_go).any(same_port);
             let manner = Manner { exclusive: !ours, floating: written.floating };
             opened.push((place, listen::listen(&entrypoint.name, place, workers, manner)?));

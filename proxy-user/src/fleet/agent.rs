@@ -91,7 +91,9 @@ impl Agent {
 async fn due(mind: &Reconciler) {
     let now = now();
     match mind.due(now) {
-        Some(at) => sleep_until(Instant::now() + Duration::from_millis(u64::try_from(at - now).unwrap_or(0))).await,
+        Some(at) => {
+            sleep_until(Instant::now() + Duration::from_millis(u64::try_from(at - now).unwrap_or(0))).await
+        }
         None => std::future::pending().await,
     }
 }

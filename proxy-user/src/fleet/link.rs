@@ -34,15 +34,24 @@ const REMEMBERED: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, PartialEq)]
 pub enum News {
     /// An endpoint answers.
-    Connected { endpoint: String },
+    Connected {
+        endpoint: String,
+    },
     /// None does, or not any more.
-    Away { why: String },
+    Away {
+        why: String,
+    },
     Current(Current),
     /// There is nothing that could be current, or it can't be believed.
-    NoCurrent { why: String },
+    NoCurrent {
+        why: String,
+    },
     Generation(Generation),
     /// It is not there, or can't be believed.
-    Damaged { generation: u64, why: String },
+    Damaged {
+        generation: u64,
+        why: String,
+    },
 }
 
 /// What the host wants of it.
@@ -133,7 +142,12 @@ impl Link {
         }
     }
 
-    async fn fulfil(&self, session: &Session, lease: Option<&Lease>, done: &mut Done) -> Result<(), StoreFault> {
+    async fn fulfil(
+        &self,
+        session: &Session,
+        lease: Option<&Lease>,
+        done: &mut Done,
+    ) -> Result<(), StoreFault> {
         let wishes = self.wishes.borrow().clone();
         done.brought.retain(|generation| wishes.needs.contains(generation));
         for generation in wishes.needs {

@@ -11,7 +11,8 @@ use tokio::sync::watch;
 
 use super::report::{Figures, Standing};
 use crate::{
-    config::model::Config, control::state::ControlState, health::Status, kernel, store::layout::Current};
+    config::model::Config, control::state::ControlState, health::Status, kernel, store::layout::Current,
+};
 
 /// What became of a generation.
 pub type Outcome = (u64, Result<(), String>);

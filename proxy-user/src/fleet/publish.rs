@@ -7,7 +7,8 @@ use super::now;
 use crate::store::{
     etcd::{Session, StoreFault},
     layout::{
-        CURRENT, Current, GENERATIONS, Generation, Halted, LARGEST, LAYOUT, Text, digest_of, generation_key, size_of,
+        CURRENT, Current, GENERATIONS, Generation, Halted, LARGEST, LAYOUT, Text, digest_of, generation_key,
+        size_of,
     },
 };
 
@@ -266,7 +267,9 @@ pub async fn generation(session: &Session, number: u64) -> Result<Generation, Pu
     }
     let found = session.get(&generation_key(number)).await?.found;
     let stored = found.ok_or_else(|| {
-        PublishFault::Refused(format!("there is no generation {number} (`weir history` shows which there are)"))
+        PublishFault::Refused(format!(
+            "there is no generation {number} (`weir history` shows which there are)"
+        ))
     })?;
     Generation::read(number, &stored.bytes).map_err(PublishFault::Refused)
 }

@@ -181,7 +181,8 @@ impl Reconciler {
     #[must_use]
     pub fn halt(&self, verdict: Option<&str>, now: i64) -> Option<Halted> {
         let known = self.known.as_ref()?;
-        let halted = |why: String| Halted { generation: known.generation, by: self.host.clone(), why, at: now };
+        let halted =
+            |why: String| Halted { generation: known.generation, by: self.host.clone(), why, at: now };
         if known.is_over(now) {
             return Some(halted("nobody confirmed it in time".to_owned()));
         }

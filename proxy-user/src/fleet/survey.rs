@@ -12,12 +12,12 @@ use super::{
     now,
     publish::{Ground, PublishFault},
 };
+use crate::store::layout::{Current, Halted};
 #[cfg(feature = "etcd")]
 use crate::store::{
     etcd::Session,
     layout::{HOSTS, KNOWN},
 };
-use crate::store::layout::{Current, Halted};
 
 /// The fleet, as the store knows it.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -82,7 +82,10 @@ pub async fn read(session: &Session) -> Result<FleetDocument, PublishFault> {
 
 /// The reports below a key, by host.
 #[cfg(feature = "etcd")]
-pub(super) async fn reports(session: &Session, below: &str) -> Result<BTreeMap<String, Report>, PublishFault> {
+pub(super) async fn reports(
+    session: &Session,
+    below: &str,
+) -> Result<BTreeMap<String, Report>, PublishFault> {
     let read = session.list(below).await?;
     // What can't be read is another version's, or somebody's mistake: the rest is told.
     let report = |bytes: &[u8]| serde_json::from_slice(bytes).ok();
@@ -175,8 +178,11 @@ mod tests {
         let known = [report("edge-1", 5), report("edge-2", 6)].into();
         let there = [report("edge-2", 7), report("edge-3", 6)].into();
         let document = document("one:2379", Some(&current), known, there, 6_000);
-        let hosts: Vec<_> =
-            document.hosts.iter().map(|host| (&*host.name, host.there, host.generation, host.wanted)).collect();
+        let hosts: Vec<_> = document
+            .hosts
+            .iter()
+            .map(|host| (&*host.name, host.there, host.generation, host.wanted))
+            .collect();
         assert_eq!(
             hosts,
             [("edge-1", false, Some(5), 6), ("edge-2", true, Some(7), 7), ("edge-3", true, Some(6), 6)]

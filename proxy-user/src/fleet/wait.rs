@@ -154,7 +154,8 @@ impl Watching<'_> {
         let is_for = |host: &str| current.wanted(host, now()) == self.generation;
         let rejected = self.hosts.iter().find_map(|(name, report)| {
             let rejected = report.standing.rejected.as_ref()?;
-            (rejected.generation == self.generation && is_for(name)).then(|| (name.clone(), rejected.why.clone()))
+            (rejected.generation == self.generation && is_for(name))
+                .then(|| (name.clone(), rejected.why.clone()))
         });
         let gone = self.there.iter().find(|name| !self.hosts.contains_key(*name));
         let gone = gone.map(|name| (name.clone(), "it is gone since it runs it".to_owned()));

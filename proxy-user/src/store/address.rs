@@ -44,7 +44,9 @@ impl StoreAddress {
     /// A sentence about what is wrong with it.
     pub fn parse(url: &str) -> Result<Self, String> {
         let wrong = |why: &str| {
-            format!("`{url}` {why}: a store is written as `etcd://10.0.0.5:2379,10.0.0.6:2379/weir`, or `etcds://…` with TLS")
+            format!(
+                "`{url}` {why}: a store is written as `etcd://10.0.0.5:2379,10.0.0.6:2379/weir`, or `etcds://…` with TLS"
+            )
         };
         let (tls, rest) = match url.split_once("://") {
             Some(("etcd", rest)) => (None, rest),
@@ -55,12 +57,15 @@ impl StoreAddress {
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, hosts) = match hosts.rsplit_once('@') {
             Some((user, _)) if user.contains(':') => {
-                return Err(wrong("holds a password, which every user of this host could read: use --store-password-file"));
+                return Err(wrong(
+                    "holds a password, which every user of this host could read: use --store-password-file",
+                ));
             }
             Some((user, hosts)) => (Some(Login { user: user.to_owned(), password_file: None }), hosts),
             None => (None, hosts),
         };
-        let endpoints = hosts.split(',').map(endpoint).collect::<Result<Vec<_>, _>>().map_err(|why| wrong(&why))?;
+        let endpoints =
+            hosts.split(',').map(endpoint).collect::<Result<Vec<_>, _>>().map_err(|why| wrong(&why))?;
         Ok(Self { endpoints, prefix: prefix(path), tls, login })
     }
 }
@@ -78,7 +83,10 @@ pub fn endpoint(written: &str) -> Result<String, String> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let sound = match bare {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
+        None => {
+            !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        }
     };
     match port.parse::<u16>() {
         Ok(1..) if sound => Ok(format!("{host}:{port}")),
@@ -108,7 +116,8 @@ mod tests {
 
     #[test]
     fn an_address_names_endpoints_a_prefix_and_a_user() {
-        let address = StoreAddress::parse("etcds://pusher@10.0.0.5:2379,[2001:db8::5]:2380,three/shop/edge").unwrap();
+        let address =
+            StoreAddress::parse("etcds://pusher@10.0.0.5:2379,[2001:db8::5]:2380,three/shop/edge").unwrap();
         assert_eq!(address.endpoints, ["10.0.0.5:2379", "[2001:db8::5]:2380", "three:2379"]);
         assert_eq!(address.prefix, "/shop/edge/");
         assert_eq!(address.login.as_ref().map(|login| &*login.user), Some("pusher"));

@@ -4,15 +4,12 @@
 //! had read. etcd doesn't go on with a watch over a reconnect, and a watch from a revision that was compacted never begins;
 //! so nothing is resumed here, and there is one way to begin.
 
-use std::{
-    future::Future,
-    path::Path,
-    time::Duration,
-};
+use std::{future::Future, path::Path, time::Duration};
 
 use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, EventType, GetOptions, Identity, LeaseKeepAliveStream,
-    LeaseKeeper, PutOptions, SortOrder, SortTarget, TlsOptions, Txn, TxnOp, WatchOptions, WatchStream,
+    Certificate, Client, Compare, CompareOp, ConnectOptions, EventType, GetOptions, Identity,
+    LeaseKeepAliveStream, LeaseKeeper, PutOptions, SortOrder, SortTarget, TlsOptions, Txn, TxnOp,
+    WatchOptions, WatchStream,
 };
 use tokio::time::timeout;
 
@@ -119,8 +116,7 @@ impl Session {
             Ok(Err(error)) => return Err(judge(endpoint, &error)),
             Err(_) => return Err(away(format!("no answer within {} s", ANSWER.as_secs()))),
         };
-        let session =
-            Self { client, endpoint: endpoint.to_owned(), prefix: address.prefix.clone() };
+        let session = Self { client, endpoint: endpoint.to_owned(), prefix: address.prefix.clone() };
         // A connection is only made when something is asked.
         session.get(super::layout::CURRENT).await?;
         Ok(session)
@@ -138,7 +134,7 @@ impl Session {
     pub async fn get(&self, key: &str) -> Result<Read<Option<Stored>>, StoreFault> {
         let key = self.key(key);
         let answer = self.within(self.client().get(key, None)).await?;
-        let at = answer.header().map_or(0, |header| header.revision());
+        let at = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
         let found = answer
             .kvs()
             .first()
@@ -155,7 +151,7 @@ impl Session {
         let begins = key.len();
         let options = GetOptions::new().with_prefix().with_sort(SortTarget::Key, SortOrder::Ascend);
         let answer = self.within(self.client().get(key, Some(options))).await?;
-        let at = answer.header().map_or(0, |header| header.revision());
+        let at = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
         let found = answer
             .kvs()
             .iter()
@@ -171,12 +167,17 @@ impl Session {
     ///
     /// # Errors
     /// When the session is over.
-    pub async fn swap(&self, unchanged: &[(&str, i64)], puts: &[(&str, Vec<u8>)]) -> Result<bool, StoreFault> {
+    pub async fn swap(
+        &self,
+        unchanged: &[(&str, i64)],
+        puts: &[(&str, Vec<u8>)],
+    ) -> Result<bool, StoreFault> {
         let compares: Vec<_> = unchanged
             .iter()
             .map(|(key, revision)| Compare::mod_revision(self.key(key), CompareOp::Equal, *revision))
             .collect();
-        let puts: Vec<_> = puts.iter().map(|(key, bytes)| TxnOp::put(self.key(key), bytes.clone(), None)).collect();
+        let puts: Vec<_> =
+            puts.iter().map(|(key, bytes)| TxnOp::put(self.key(key), bytes.clone(), None)).collect();
         let transaction = Txn::new().when(compares).and_then(puts);
         let answer = self.within(self.client().txn(transaction)).await?;
         Ok(answer.succeeded())
@@ -255,7 +256,8 @@ impl Watch {
     /// When the session is over, or something was missed.
     pub async fn next(&mut self) -> Result<Vec<Changed>, StoreFault> {
         loop {
-            let message = self.stream.message().await.map_err(|error| judge(&self.session.endpoint, &error))?;
+            let message =
+                self.stream.message().await.map_err(|error| judge(&self.session.endpoint, &error))?;
             let Some(message) = message else {
                 return Err(self.session.away("it ended the watch"));
             };

@@ -138,8 +138,8 @@ impl Current {
     /// # Errors
     /// A sentence, when it can't be believed.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
-        let read: Self =
-            serde_json::from_slice(bytes).map_err(|error| format!("`{CURRENT}` in the store is not understood: {error}"))?;
+        let read: Self = serde_json::from_slice(bytes)
+            .map_err(|error| format!("`{CURRENT}` in the store is not understood: {error}"))?;
         known(CURRENT, read.layout)?;
         Ok(read)
     }

@@ -81,9 +81,12 @@ impl FleetLab {
         let server = self.server;
         fs::write(
             folder.join("services.toml"),
-            format!("[service.app]\nservers = [\"{server}\"]\n\n[middleware.stamp.headers]\nresponse = {{ set = {{ X-Generation = \"{generation}\" }} }}\n"),
+            format!(
+                "[service.app]\nservers = [\"{server}\"]\n\n[middleware.stamp.headers]\nresponse = {{ set = {{ X-Generation = \"{generation}\" }} }}\n"
+            ),
         )?;
-        let route = format!("[[route]]\nhost = \"{SITE}\"\nservice = \"app\"\nmiddleware = [\"stamp\"]\n\n{more}");
+        let route =
+            format!("[[route]]\nhost = \"{SITE}\"\nservice = \"app\"\nmiddleware = [\"stamp\"]\n\n{more}");
         fs::write(folder.join("sites/shop.toml"), route)?;
         Ok(folder)
     }

@@ -150,7 +150,16 @@ impl Host {
             fs::create_dir(folder).with_context(|| format!("can't make {}", folder.display()))?;
         }
         fs::set_permissions(&folder, Permissions::from_mode(0o755))?;
-        Ok(Self { keepalived: None, weir: None, namespace, folder, toml: String::new(), bpffs, is_quiet: false, wire })
+        Ok(Self {
+            keepalived: None,
+            weir: None,
+            namespace,
+            folder,
+            toml: String::new(),
+            bpffs,
+            is_quiet: false,
+            wire,
+        })
     }
 
     /// What is a host's own in a configuration.
@@ -192,8 +201,7 @@ refresh = "off"
         for (flag, name) in [("--pid", "keepalived.pid"), ("--vrrp_pid", "vrrp.pid")] {
             command.arg(flag).arg(self.folder.join(name));
         }
-        self.keepalived =
-            Some(Process::start("keepalived", command, &self.folder.join("keepalived.log"))?);
+        self.keepalived = Some(Process::start("keepalived", command, &self.folder.join("keepalived.log"))?);
         Ok(())
     }
 

@@ -27,10 +27,22 @@ pub struct StoreArgs {
     #[arg(long, env = "WEIR_STORE_CA", value_name = "FILE", hide_short_help = true)]
     store_ca: Option<PathBuf>,
     /// PEM file of a client certificate, to be shown to the store
-    #[arg(long, env = "WEIR_STORE_CERTIFICATE", value_name = "FILE", requires = "store_key", hide_short_help = true)]
+    #[arg(
+        long,
+        env = "WEIR_STORE_CERTIFICATE",
+        value_name = "FILE",
+        requires = "store_key",
+        hide_short_help = true
+    )]
     store_certificate: Option<PathBuf>,
     /// PEM file of its key
-    #[arg(long, env = "WEIR_STORE_KEY", value_name = "FILE", requires = "store_certificate", hide_short_help = true)]
+    #[arg(
+        long,
+        env = "WEIR_STORE_KEY",
+        value_name = "FILE",
+        requires = "store_certificate",
+        hide_short_help = true
+    )]
     store_key: Option<PathBuf>,
     /// File with the password of the user that stands in the address
     #[arg(long, env = "WEIR_STORE_PASSWORD_FILE", value_name = "FILE", hide_short_help = true)]
@@ -50,7 +62,9 @@ impl StoreArgs {
     /// When it is not clear which store is meant.
     pub fn place(&self) -> Result<Place, Failure> {
         match &self.to {
-            Some(url) if url.contains("://") => self.written(url).map_err(|why| Failure::BadConfig(format!("error: {why}"))),
+            Some(url) if url.contains("://") => {
+                self.written(url).map_err(|why| Failure::BadConfig(format!("error: {why}")))
+            }
             name => self.configured(name.as_deref()),
         }
     }
@@ -68,7 +82,9 @@ impl StoreArgs {
         }
         match (&mut address.login, &self.store_password_file) {
             (Some(Login { password_file, .. }), Some(file)) => *password_file = Some(file.clone()),
-            (None, Some(_)) => return Err(format!("`{url}` names no user whose password that would be: `etcd://USER@…`")),
+            (None, Some(_)) => {
+                return Err(format!("`{url}` names no user whose password that would be: `etcd://USER@…`"));
+            }
             (_, None) => {}
         }
         Ok(Place { address, beside: None })

@@ -162,8 +162,9 @@ fn read(path: &Path) -> Result<Vec<Read>, String> {
 
 fn gather(folder: &Path, prefix: &str, all: &mut Vec<Read>) -> Result<(), String> {
     let unreadable = |error: std::io::Error| format!("{} can't be read: {error}", folder.display());
-    let mut entries: Vec<_> =
-        std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>).map_err(unreadable)?;
+    let mut entries: Vec<_> = std::fs::read_dir(folder)
+        .and_then(Iterator::collect::<std::io::Result<Vec<_>>>)
+        .map_err(unreadable)?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());

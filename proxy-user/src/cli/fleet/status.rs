@@ -76,8 +76,13 @@ fn text(document: &FleetDocument) -> String {
         ]);
     }
     text.push_str(&table.text(table::width()));
-    for (name, rejected) in document.hosts.iter().filter_map(|host| Some((&host.name, host.rejected.as_ref()?))) {
-        text.push_str(&format!("{name} could not run generation {}: {}\n", rejected.generation, rejected.why));
+    for (name, rejected) in
+        document.hosts.iter().filter_map(|host| Some((&host.name, host.rejected.as_ref()?)))
+    {
+        text.push_str(&format!(
+            "{name} could not run generation {}: {}\n",
+            rejected.generation, rejected.why
+        ));
     }
     text
 }

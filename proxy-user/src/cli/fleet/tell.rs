@@ -28,11 +28,17 @@ impl Teller {
         print(&format!("generation {}: {done}\n", current.generation))?;
         if let Some(by) = current.confirm_by {
             let left = (by - now()) / 1000;
-            print(&format!("on trial: the hosts go back to {} in {left} s, unless you say `weir fleet confirm`\n", current.previous))?;
+            print(&format!(
+                "on trial: the hosts go back to {} in {left} s, unless you say `weir fleet confirm`\n",
+                current.previous
+            ))?;
         }
         if !current.canary.is_empty() {
             let hosts = current.canary.join(", ");
-            print(&format!("only for {hosts}: `weir fleet promote` gives it to all, `weir rollback {}` takes it away\n", current.previous))?;
+            print(&format!(
+                "only for {hosts}: `weir fleet promote` gives it to all, `weir rollback {}` takes it away\n",
+                current.previous
+            ))?;
         }
         Ok(())
     }

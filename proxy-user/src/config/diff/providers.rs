@@ -1,7 +1,7 @@
 //! What changes of where further configuration comes from.
 
 use super::{Keys, authorities, fingerprint, joined, show};
-use crate::config::model::{Consul, Etcd, Fleet, Directory, HttpSource, Provider, ProviderSource};
+use crate::config::model::{Consul, Directory, Etcd, Fleet, HttpSource, Provider, ProviderSource};
 use crate::store::address::{Login, StoreTls};
 
 pub fn provider(one: &Provider) -> Keys {
@@ -40,7 +40,10 @@ pub fn provider(one: &Provider) -> Keys {
             keys.insert("endpoints", address.endpoints.join(", "));
             keys.insert("prefix", address.prefix.clone());
             if let Some(StoreTls { ca, certificate }) = &address.tls {
-                keys.insert("tls.ca", ca.as_ref().map_or_else(|| "system".to_owned(), |ca| ca.display().to_string()));
+                keys.insert(
+                    "tls.ca",
+                    ca.as_ref().map_or_else(|| "system".to_owned(), |ca| ca.display().to_string()),
+                );
                 if let Some((certificate, key)) = certificate {
                     keys.insert("tls.certificate", certificate.display().to_string());
                     keys.insert("tls.key", key.display().to_string());

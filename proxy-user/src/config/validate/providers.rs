@@ -26,7 +26,8 @@ const LONGEST_SECRET: u64 = 16 << 10;
 
 /// All that are written, in the order in which their documents come.
 pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Provider> {
-    let mut all: Vec<_> = written.providers.items.iter().filter_map(|item| one(item, written, findings)).collect();
+    let mut all: Vec<_> =
+        written.providers.items.iter().filter_map(|item| one(item, written, findings)).collect();
     all.sort_by(|one, other| (one.order, &one.name).cmp(&(other.order, &other.name)));
     all
 }
@@ -54,7 +55,9 @@ fn one(
         ProviderKind::Directory => directory(item, findings).map(ProviderSource::Directory),
         ProviderKind::Http => http(item, findings).map(|http| ProviderSource::Http(Box::new(http))),
         ProviderKind::Consul => consul(item, findings).map(|consul| ProviderSource::Consul(Box::new(consul))),
-        ProviderKind::Etcd => fleet::etcd(item, written, findings).map(|etcd| ProviderSource::Etcd(Box::new(etcd))),
+        ProviderKind::Etcd => {
+            fleet::etcd(item, written, findings).map(|etcd| ProviderSource::Etcd(Box::new(etcd)))
+        }
     };
     Some(Provider { name: name.value.as_str().into(), order, source: source? })
 }

@@ -66,7 +66,9 @@ pub fn measure(options: &Options) -> anyhow::Result<Figures> {
     ensure!(lab.push("after", &["--wait"])?.code == 0, "the push afterwards failed");
     lab.until_served(&["after"; HOSTS])?;
     over.store(true, Ordering::Relaxed);
-    wait::until_true("the visitors have left", PATIENCE, || Ok(visitors.iter().all(|one| one.is_finished())))?;
+    wait::until_true("the visitors have left", PATIENCE, || {
+        Ok(visitors.iter().all(|one| one.is_finished()))
+    })?;
 
     let (asked, failed) = (seen.asked.load(Ordering::Relaxed), seen.failed.load(Ordering::Relaxed));
     say(options, &format!("  {asked} requests around a minute without the store: {failed} failed"));
@@ -80,8 +82,10 @@ pub fn measure(options: &Options) -> anyhow::Result<Figures> {
 fn visit(hosts: &[SocketAddr], seen: &Seen, over: &AtomicBool) {
     while !over.load(Ordering::Relaxed) {
         seen.asked.fetch_add(1, Ordering::Relaxed);
-        let answer = hosts.iter().find_map(|host| TcpStream::connect(host).ok()).map(|open| get_over(open, SITE));
-        let good = matches!(&answer, Some(Ok(reply)) if reply.starts_with("HTTP/1.1 200") && reply.ends_with("ok"));
+        let answer =
+            hosts.iter().find_map(|host| TcpStream::connect(host).ok()).map(|open| get_over(open, SITE));
+        let good =
+            matches!(&answer, Some(Ok(reply)) if reply.starts_with("HTTP/1.1 200") && reply.ends_with("ok"));
         if !good {
             seen.failed.fetch_add(1, Ordering::Relaxed);
         }
