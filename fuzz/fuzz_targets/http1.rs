@@ -40,7 +40,8 @@ struct Read {
 
 impl PartialEq for Read {
     fn eq(&self, other: &Self) -> bool {
-        let said = |parts: &Parts| (parts.method.clone(), parts.uri.clone(), parts.version, parts.headers.clone());
+        let said =
+            |parts: &Parts| (parts.method.clone(), parts.uri.clone(), parts.version, parts.headers.clone());
         // Where in a refused stream the fault is found depends on what came before it was looked at.
         (self.fault.is_some() || self.taken == other.taken)
             && self.fault == other.fault

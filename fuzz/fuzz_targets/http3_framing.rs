@@ -52,5 +52,8 @@ fn number(stream: &mut &[u8]) -> Option<u64> {
     let length = 1 << (stream.first()? >> 6);
     let (bytes, rest) = stream.split_at_checked(length)?;
     *stream = rest;
-    Some(bytes.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)) & (u64::MAX >> (64 - (8 * length - 2))))
+    Some(
+        bytes.iter().fold(0, |value, &byte| value << 8 | u64::from(byte))
+            & (u64::MAX >> (64 - (8 * length - 2))),
+    )
 }

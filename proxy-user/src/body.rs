@@ -95,7 +95,8 @@ pub enum RequestBody {
     /// All of it is here already.
     Whole {
         data: Option<Bytes>,
-        trailers: Option<HeaderMap>,
+        /// Boxed, since a body is handed on often, and has them rarely.
+        trailers: Option<Box<HeaderMap>>,
     },
     /// Streaming, and kept as it comes for whom it may have to be sent to next.
     Kept(KeptBody),
@@ -221,6 +222,7 @@ impl RequestBody {
     }
 
     pub fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        let trailers = trailers.map(Box::new);
         Self::Whole { data: Some(data).filter(|data| !data.is_empty()), trailers }
     }
 
@@ -250,7 +252,8 @@ impl Body for RequestBody {
                 Poll::Ready(frame)
             }
             Self::Whole { data, trailers } => {
-                let next = data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
+                let trailers = || trailers.take().map(|trailers| Frame::trailers(*trailers));
+                let next = data.take().map(Frame::data).or_else(trailers);
                 Poll::Ready(next.map(Ok))
             }
             Self::Streaming { incoming, received, stall } => {

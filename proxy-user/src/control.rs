@@ -120,7 +120,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     files.watch(&watched(&source, &loaded.files));
     let lists = Arc::<Board>::default();
     lists.fill(&mut loaded.config);
-    let config = Arc::new(loaded.config);
+    let mut config = Arc::new(loaded.config);
     if let Source::Embedded = source {
         for addr in config.services.iter().flat_map(|service| &service.servers).flat_map(Server::addresses) {
             demonstration::start(addr).await.map_err(|error| StartFault::Demonstration { addr, error })?;
@@ -138,8 +138,19 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut maintaining = Maintaining::at_start(&config, state.maintenance.clone());
     let mut reported = Reports::begin(&config, &state);
     let mut draining = Draining::at_start(&config);
-    let mut fleet =
-        Fleet::start(config.clone(), workers, &state, blocking.shared(), blocked, draining.shared()).await?;
+    let start = |config, blocked| {
+        Fleet::start(config, workers, &state, blocking.shared(), blocked, draining.shared())
+    };
+    let mut fleet = match start(config.clone(), blocked.clone()).await {
+        Ok(fleet) => fleet,
+        Err(fault) => {
+            let Some(last) = documents::last_good(&source, &state.providers, &fault) else {
+                return Err(fault.into());
+            };
+            (config, loaded.taken) = (Arc::new(last.config), last.taken);
+            start(config.clone(), blocked).await?
+        }
+    };
     fleet.providers = providers;
     fleet.providers.took(&loaded.taken, &config.state.dir).await;
     state.applied(fleet.generation(), &fleet.kernel.state);

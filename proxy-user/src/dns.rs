@@ -17,7 +17,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::config::model::{Config, ServerAt};
+use crate::config::model::{Config, Found, ServerAt};
 
 /// What is known of the names. Shared by who asks, who applies and who tells.
 #[derive(Debug, Default)]
@@ -28,6 +28,8 @@ pub struct Board(Mutex<HashMap<Arc<str>, Known>>);
 pub struct Known {
     /// Sorted. Empty: it has never been resolved.
     pub addresses: Vec<IpAddr>,
+    /// In the place of addresses: what an SRV record names. Sorted, too.
+    pub servers: Vec<Found>,
     /// Why the last lookup failed.
     pub fault: Option<String>,
 }
@@ -36,8 +38,16 @@ pub struct Known {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Moved {
     pub name: Arc<str>,
-    pub added: Vec<IpAddr>,
-    pub removed: Vec<IpAddr>,
+    /// Addresses; of a service, with their ports.
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
+}
+
+/// What an answer says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    Addresses(Vec<IpAddr>),
+    Servers(Vec<Found>),
 }
 
 impl Board {
@@ -51,17 +61,21 @@ impl Board {
         let mut moved: Vec<Moved> = Vec::new();
         let servers = config.services.iter_mut().flat_map(|service| &mut service.servers);
         for server in servers {
-            let ServerAt::Name { host, addresses, .. } = &mut server.at else { continue };
-            let Some(known) = board.get(host).filter(|known| known.addresses != *addresses) else { continue };
-            let lacks = |one: &[IpAddr], other: &[IpAddr]| -> Vec<IpAddr> {
-                one.iter().filter(|ip| !other.contains(ip)).copied().collect()
+            let Some(known) = server.name().and_then(|name| board.get(name)) else { continue };
+            let change = match &mut server.at {
+                ServerAt::Name { host, addresses, .. } if *addresses != known.addresses => {
+                    let change = Moved::between(host, addresses, &known.addresses);
+                    addresses.clone_from(&known.addresses);
+                    change
+                }
+                ServerAt::Service { name, found } if *found != known.servers => {
+                    let addresses = |all: &[Found]| all.iter().map(|one| one.address).collect::<Vec<_>>();
+                    let change = Moved::between(name, &addresses(found), &addresses(&known.servers));
+                    found.clone_from(&known.servers);
+                    change
+                }
+                ServerAt::Address(_) | ServerAt::Name { .. } | ServerAt::Service { .. } => continue,
             };
-            let change = Moved {
-                name: host.clone(),
-                added: lacks(&known.addresses, addresses),
-                removed: lacks(addresses, &known.addresses),
-            };
-            addresses.clone_from(&known.addresses);
             if !moved.contains(&change) {
                 moved.push(change);
             }
@@ -77,18 +91,23 @@ impl Board {
             ServerAt::Name { host, addresses, .. } => {
                 board.get(host).is_some_and(|known| known.addresses != *addresses)
             }
+            ServerAt::Service { name, found } => board.get(name).is_some_and(|known| known.servers != *found),
         })
     }
 
     /// A lookup has ended. An empty answer is no answer.
-    fn looked_up(&self, name: &Arc<str>, outcome: Result<Vec<IpAddr>, String>) {
+    fn looked_up(&self, name: &Arc<str>, outcome: Result<Answer, String>) {
         let mut board = self.lock();
         let known = board.entry(name.clone()).or_default();
         match outcome {
-            Ok(mut addresses) => {
+            Ok(Answer::Addresses(mut addresses)) => {
                 addresses.sort_unstable();
                 addresses.dedup();
-                *known = Known { addresses, fault: None };
+                *known = Known { addresses, ..Known::default() };
+            }
+            Ok(Answer::Servers(mut servers)) => {
+                servers.sort_unstable();
+                *known = Known { servers, ..Known::default() };
             }
             Err(why) => known.fault = Some(why),
         }
@@ -100,6 +119,22 @@ impl Board {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// It stands for something.
+    pub fn is_resolved(&self) -> bool {
+        !self.addresses.is_empty() || !self.servers.is_empty()
+    }
+}
+
+impl Moved {
+    fn between<A: PartialEq + ToString>(name: &Arc<str>, before: &[A], now: &[A]) -> Self {
+        let lacks = |one: &[A], other: &[A]| {
+            one.iter().filter(|address| !other.contains(address)).map(ToString::to_string).collect()
+        };
+        Self { name: name.clone(), added: lacks(now, before), removed: lacks(before, now) }
     }
 }
 
@@ -125,8 +160,38 @@ mod tests {
         config::load_text(Path::new("weir.toml"), text).unwrap().config
     }
 
-    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
+    fn list(texts: &[&str]) -> Answer {
+        Answer::Addresses(texts.iter().map(|text| text.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn a_service_brings_ports_weights_and_tiers_with_it() {
+        let text = "[entrypoint.http]\nbind = '127.0.0.1:80'\n[[route]]\nservice = 'app'\n\
+                    [service.app]\nservers = [{ address = 'srv:_http._tcp.App.internal', tier = 2 }]\n";
+        let mut config = config::load_text(Path::new("weir.toml"), text).unwrap().config;
+        let (board, name) = (Board::default(), Arc::from("srv:_http._tcp.app.internal"));
+        assert_eq!(config.services[0].servers[0].name(), Some(&name));
+        let found = |address: &str, weight, tier| Found { tier, address: address.parse().unwrap(), weight };
+        let answer = vec![found("10.0.0.2:81", 1, 2), found("10.0.0.1:80", 5, 1)];
+        board.looked_up(&name, Ok(Answer::Servers(answer)));
+        assert!(board.differs_from(&config));
+        assert_eq!(
+            board.fill(&mut config)[0].to_string(),
+            "srv:_http._tcp.app.internal: +10.0.0.1:80 +10.0.0.2:81"
+        );
+        assert!(!board.differs_from(&config));
+        let stands_for = config.services[0].servers[0].stands_for();
+        assert_eq!(
+            stands_for,
+            [found("10.0.0.1:80", 5, 2), found("10.0.0.2:81", 1, 3)],
+            "below its own tier"
+        );
+        // Another weight is another answer, though no address has changed.
+        board.looked_up(
+            &name,
+            Ok(Answer::Servers(vec![found("10.0.0.1:80", 6, 1), found("10.0.0.2:81", 1, 2)])),
+        );
+        assert!(board.differs_from(&config));
     }
 
     fn servers(config: &Config) -> Vec<String> {
@@ -145,7 +210,7 @@ mod tests {
         board.looked_up(&name, Err("no answer".into()));
         assert!(!board.differs_from(&config) && board.fill(&mut config).is_empty());
 
-        board.looked_up(&name, Ok(addresses(&["10.0.0.2", "10.0.0.1", "10.0.0.2"])));
+        board.looked_up(&name, Ok(list(&["10.0.0.2", "10.0.0.1", "10.0.0.2"])));
         assert!(board.differs_from(&config));
         assert_eq!(board.fill(&mut config)[0].to_string(), "app.internal: +10.0.0.1 +10.0.0.2");
         assert_eq!(servers(&config), ["10.0.0.1:80", "10.0.0.2:80", "10.9.9.9:80"]);
@@ -154,7 +219,7 @@ mod tests {
         assert!(!board.differs_from(&config) && board.fill(&mut config).is_empty());
         assert_eq!(board.known("app.internal").unwrap().fault.as_deref(), Some("no answer"));
 
-        board.looked_up(&name, Ok(addresses(&["2001:db8::1", "10.0.0.2"])));
+        board.looked_up(&name, Ok(list(&["2001:db8::1", "10.0.0.2"])));
         assert_eq!(board.fill(&mut config)[0].to_string(), "app.internal: +2001:db8::1 −10.0.0.1");
         assert_eq!(servers(&config), ["10.0.0.2:80", "[2001:db8::1]:80", "10.9.9.9:80"]);
     }

@@ -14,6 +14,7 @@ use crate::{
     config::model::{
         Condition, Config, Entrypoint, EntrypointId, HostMatch, MiddlewareKind, PathMatch, Route,
     },
+    glance::Glance,
     https, hygiene,
     middleware::{paths, redirect},
     routing::{
@@ -184,7 +185,7 @@ fn way(config: &Config, id: EntrypointId, question: &Parsed) -> Way {
         target: None,
         others: Vec::new(),
     };
-    let judged = match hygiene::judge(&question.head) {
+    let judged = match hygiene::judge(&question.head, &Glance::over(&question.head.headers)) {
         Ok(judged) => judged,
         Err(fault) => {
             way.answer = Some(format!("{}: refused for its {}", fault.status(), fault.name()));

@@ -15,7 +15,9 @@ pub mod target;
 
 pub use fault::{Fault, Faults};
 
-use http::{HeaderValue, Method, Version, header, request};
+use http::{HeaderValue, Method, Version, request};
+
+use crate::glance::Glance;
 
 /// What a request is known to ask for, once its head is found good.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,11 +33,11 @@ pub fn asks_for_websocket(head: &request::Parts) -> bool {
     head.version == Version::HTTP_2 && protocol.is_some_and(|protocol| protocol.as_str() == "websocket")
 }
 
-/// Judges a request's head, whichever protocol it came by.
+/// Judges a request's head, whichever protocol it came by; `seen` is a look over its fields.
 ///
 /// # Errors
 /// With the rule that it breaks.
-pub fn judge(head: &request::Parts) -> Result<Judged, Fault> {
+pub fn judge(head: &request::Parts, seen: &Glance<'_>) -> Result<Judged, Fault> {
     if head.method == Method::CONNECT && !asks_for_websocket(head) {
         return Err(Fault::Connect);
     }
@@ -45,12 +47,12 @@ pub fn judge(head: &request::Parts) -> Result<Judged, Fault> {
         let method = if head.method == Method::CONNECT { &Method::GET } else { &head.method };
         target::judge_written(method.as_str().as_bytes(), written.as_bytes())?;
     }
-    let host = target::host(head)?;
+    let host = target::host(head, seen)?;
     let path = match target::routed(&head.method, head.uri.path())? {
         Cow::Borrowed(_) => None,
         Cow::Owned(path) => Some(path),
     };
-    if let Some(expected) = head.headers.get(header::EXPECT)
+    if let Some(expected) = seen.expect
         && !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")
     {
         return Err(Fault::Expectation);

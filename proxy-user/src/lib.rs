@@ -18,6 +18,7 @@ pub mod tls;
 
 // === The way of a request: identity → route → forwarding → middleware → server, or page ===
 pub mod request;
+pub mod glance;
 pub mod identity;
 pub mod https;
 pub mod routing;

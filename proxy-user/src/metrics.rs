@@ -11,6 +11,7 @@ mod exposition;
 mod forwarding;
 mod logs;
 mod process;
+mod providers;
 mod splits;
 
 use jiff::Timestamp;
@@ -47,6 +48,7 @@ pub async fn scrape(state: &ControlState) -> Option<String> {
     carried::tell(&mut out, &status.entrypoints, &status.services);
     forwarding::tell(&mut out, &status.forwarding);
     splits::tell(&mut out, &status.splits);
+    providers::tell(&mut out, &status.providers);
     out.family("weir_maintenance", Kind::Gauge, "Windows of maintenance that hold now (`weir maintenance`).")
         .sample(&[], status.maintenance.iter().filter(|one| one.on).count() as f64);
     of_allowlists(&mut out, &status.allowlists);

@@ -12,6 +12,7 @@
 //! [`crate::config`] to say; those that did are kept on disk ([`kept`]), and are what a host starts with while a source is
 //! away. Nothing here knows what a document means.
 
+pub mod asked;
 pub mod keeper;
 pub mod kept;
 mod backoff;
@@ -182,6 +183,14 @@ impl Board {
         self.lock().iter().map(|(name, known)| (name.clone(), known.supply.clone())).collect()
     }
 
+    /// What ran last, as if the sources had it. `None`: that is what they have.
+    pub fn last_good(&self) -> Option<Supplies> {
+        let all = self.supplies();
+        let news = all.values().any(|supply| supply.wanted != supply.good);
+        let last = |supply: Supply| Supply { wanted: supply.good.clone(), ..supply };
+        news.then(|| all.into_iter().map(|(name, supply)| (name, last(supply))).collect())
+    }
+
     pub fn standing(&self, provider: &str) -> Standing {
         self.lock().get(provider).map(|known| known.standing.clone()).unwrap_or_default()
     }
@@ -278,5 +287,75 @@ impl Board {
     /// Forgets all but these.
     fn retain(&self, wanted: &[&Arc<str>]) {
         self.lock().retain(|name, _| wanted.contains(&name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has(texts: &[&str]) -> Word {
+        let documents = texts.iter().map(|text| Document::of("p", text, *text)).collect();
+        Word::Has(Has { documents, revision: Some(texts.len().to_string()), whole: false })
+    }
+
+    fn note(board: &Board, word: Word) -> bool {
+        board.note(&"p".into(), word, Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn only_other_documents_are_news() {
+        let board = Board::default();
+        assert!(note(&board, has(&["a"])));
+        assert!(!note(&board, has(&["a"])));
+        assert!(!note(&board, Word::Same));
+        assert!(!note(&board, Word::Away("gone".into())));
+        assert!(!note(&board, has(&["a"])), "it is back with what it had");
+        assert!(note(&board, has(&["a", "b"])));
+        assert_eq!(board.standing("p").revision.as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn a_source_that_is_away_or_suddenly_empty_takes_nothing_with_it() {
+        let board = Board::default();
+        assert!(!note(&board, has(&[])), "it has never had any");
+        note(&board, has(&["a"]));
+        for word in [Word::Away("no connection".into()), has(&[])] {
+            assert!(!note(&board, word));
+            assert_eq!(board.supplies()["p"].wanted.len(), 1);
+            let standing = board.standing("p");
+            assert_eq!(standing.reachable, Some(false));
+            assert!(standing.error.is_some());
+            note(&board, has(&["a"]));
+            assert_eq!((board.standing("p").reachable, board.standing("p").error), (Some(true), None));
+        }
+    }
+
+    #[test]
+    fn what_runs_is_good_from_then_on_and_kept_once() {
+        let board = Board::default();
+        note(&board, has(&["a", "b"]));
+        let only_a = vec![Document::of("p", "a", "a")];
+        let taken = Taken { documents: BTreeMap::from([("p".into(), only_a.clone())]), ..Taken::default() };
+        let fresh = board.took(&taken);
+        assert_eq!((fresh.len(), &fresh[0].1.documents), (1, &only_a));
+        assert_eq!(board.supplies()["p"].good, only_a);
+        assert!(board.took(&taken).is_empty(), "it is on disk already");
+        assert_eq!(board.standing("p").documents, 1);
+    }
+
+    #[test]
+    fn what_was_kept_gives_way_to_what_is_known() {
+        let board = Board::default();
+        let kept = |text: &str| kept::Kept {
+            documents: vec![Document::of("p", "x", text)],
+            confirmed: Timestamp::UNIX_EPOCH,
+            revision: None,
+        };
+        board.begin_with(&"p".into(), kept("old"));
+        assert_eq!(board.supplies()["p"].good[0].text.as_deref(), Ok("old"));
+        note(&board, has(&["x"]));
+        board.begin_with(&"p".into(), kept("older"));
+        assert_eq!(board.supplies()["p"].wanted[0].text.as_deref(), Ok("x"));
     }
 }

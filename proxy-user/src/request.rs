@@ -28,6 +28,7 @@ use crate::{
     body::{ClientBody, RequestBody, ResponseBody},
     connection::crowd::Place,
     forwarding::{self, Origin},
+    glance::Glance,
     https,
     hygiene::{self, Fault, Judged, link::Link, patience::Stall},
     identity::{self, Spelled, TrustedSource},
@@ -154,11 +155,12 @@ async fn answered(
     let trust = TrustedSource::trust(entrypoint.client_ip.as_ref(), caller.peer.addr);
     let client = identity::client_address(entrypoint.client_ip.as_ref(), trust, &caller.peer, &head.headers);
     let request_id = identity::request_id(trust, &head.headers, unix_millis(now));
-    let taste = &Reader::of(&head.headers);
+    let seen = Glance::over(&head.headers);
+    let taste = &Reader::seen(&seen);
     caller.requests.set(caller.requests.get() + 1);
-    let judged = match head.extensions.remove::<Fault>() {
-        Some(fault) => Err(fault),
-        None => hygiene::judge(&head),
+    let judged = match head.extensions.get::<Fault>() {
+        Some(&fault) => Err(fault),
+        None => hygiene::judge(&head, &seen),
     };
     let mut exchange = Box::new(Exchange {
         log: caller.worker.log.clone(),
@@ -169,8 +171,8 @@ async fn answered(
         host: judged.as_ref().ok().and_then(|judged| judged.host.clone()),
         path: head.uri.path_and_query().cloned(),
         version: head.version,
-        user_agent: head.headers.get(header::USER_AGENT).cloned(),
-        referer: head.headers.get(header::REFERER).cloned(),
+        user_agent: seen.user_agent.cloned(),
+        referer: seen.referer.cloned(),
         request_id: request_id.clone(),
         entrypoint: entrypoint.name.clone(),
         route: None,
@@ -189,6 +191,8 @@ async fn answered(
         held: Vec::new(),
         finished: false,
     });
+
+    let names_connection = seen.connection;
 
     // 2. Where does it lead?
     let Judged { mut host, path } = match judged {
@@ -224,7 +228,7 @@ async fn answered(
         let page = Box::pin(page).await;
         return Ok(refuse(Refusal::Page(service, Why::AllDown, page), entrypoint, taste, exchange));
     }
-    let wish = Wish::of(&mut head, &incoming);
+    let wish = Wish::of(&mut head, names_connection, &incoming);
     let asked = Asked {
         host: host_name,
         path: path.as_deref().unwrap_or(head.uri.path()),
@@ -341,11 +345,12 @@ async fn answered(
         Ok(answer) => {
             let Answer { mut head, lease, .. } = answer;
             snapshot.access_logs.note_answer(&mut exchange.noted, &head.headers);
-            let protocol = head.headers.get(header::UPGRADE).cloned();
+            let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
+            let protocol = if switches { head.headers.get(header::UPGRADE).cloned() } else { None };
             forwarding::towards_client(&mut head.headers, &request_id);
             exchange.status = head.status;
             let connects = wish.as_ref().is_some_and(Wish::is_connect);
-            if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            if switches {
                 let Some(wish) = wish else {
                     // A server that switches unasked was found out before.
                     let page = all_down(service, &snapshot, means, taste, &mut exchange).await;

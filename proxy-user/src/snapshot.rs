@@ -447,14 +447,15 @@ fn running_service(
     });
     let mut servers: Vec<Server> = Vec::new();
     for written in &service.servers {
-        for addr in written.addresses().map(ServerAddr) {
+        for found in written.stands_for() {
+            let addr = ServerAddr(found.address);
             // An address may have several names, or be written beside one of them.
             if servers.iter().any(|server| server.addr == addr) {
                 continue;
             }
             let known_server =
                 known.and_then(|known| known.servers.iter().find(|server| server.addr == addr));
-            servers.push(running_server(addr, written, service.health.is_some(), same_way, known_server));
+            servers.push(running_server(&found, written, service.health.is_some(), same_way, known_server));
         }
     }
     let sticky = service.balancing.sticky.as_ref().and_then(|wanted| {
@@ -509,7 +510,7 @@ fn own_key(config: &Config, before: Option<&Snapshot>) -> Option<OwnKey> {
 }
 
 fn running_server(
-    addr: ServerAddr,
+    found: &model::Found,
     written: &model::Server,
     checked: bool,
     same_way: bool,
@@ -524,12 +525,13 @@ fn running_server(
     // handshake proves it to be the right one.
     let pool_key = known.filter(|_| same_way).map_or_else(new_pool_key, |known| known.pool_key);
     let counters: Arc<ServerCounters> = known.map(|known| known.counters.clone()).unwrap_or_default();
+    let addr = ServerAddr(found.address);
     Server {
         addr,
         name: written.name().cloned(),
-        weight: written.weight,
+        weight: found.weight,
         zone: written.zone.clone(),
-        tier: written.tier,
+        tier: found.tier,
         label: addr.to_string().into(),
         health,
         pool_key,

@@ -57,8 +57,9 @@ pub struct Crossing {
 }
 
 impl Wish {
-    /// What the client asks for, if it asks: to be called before the fields of this hop are stripped.
-    pub fn of(head: &mut request::Parts, body: &ClientBody) -> Option<Self> {
+    /// What the client asks for, if it asks: to be called before the fields of this hop are stripped. `names_connection`:
+    /// whether Connection is among them.
+    pub fn of(head: &mut request::Parts, names_connection: bool, body: &ClientBody) -> Option<Self> {
         if hygiene::asks_for_websocket(head) {
             let client = head.extensions.remove::<OnUpgrade>()?;
             head.method = Method::GET;
@@ -68,7 +69,7 @@ impl Wish {
             let protocol = HeaderValue::from_static("websocket");
             return Some(Self { protocol, client: Client::Http2(client) });
         }
-        if head.version != Version::HTTP_11 || !names_upgrade(&head.headers) {
+        if !names_connection || head.version != Version::HTTP_11 || !names_upgrade(&head.headers) {
             return None;
         }
         let protocol = head.headers.get(header::UPGRADE)?.clone();

@@ -242,7 +242,7 @@ fn in_the_place_of_what_runs_a_broken_certificate_is_a_warning() {
     fs::write(folder.path().join("c.pem"), "half a").unwrap();
     let path: &Path = &folder.path().join("weir.toml");
     assert!(config::load(path).is_err());
-    let loaded = config::load_again(path, running.clone()).unwrap();
+    let loaded = config::load_again(path, &config::documents::Supplies::new(), running.clone()).unwrap();
     assert!(loaded.warnings[0].line().ends_with("the certificate that was there before stays in use"));
     let key = |config: &config::model::Config| {
         Arc::as_ptr(&config.entrypoints[0].tls.as_ref().unwrap().certificates.entries[0].key)

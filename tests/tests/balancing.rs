@@ -222,7 +222,11 @@ impl Dns {
             .args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"])
             .args(["--port=5353", "--listen-address=127.0.0.1", "--bind-interfaces", "--local=/test/"])
             .args(["--local-ttl=1", "--user=root", "--pid-file=", "--log-facility=-", "--no-daemon"])
-            .arg(format!("--addn-hosts={}", hosts.display()));
+            .arg(format!("--addn-hosts={}", hosts.display()))
+            .arg(format!("--host-record=one.test,{ONE}"))
+            .arg(format!("--host-record=two.test,{TWO}"))
+            .arg(format!("--srv-host=_http._tcp.app.test,one.test,{SERVER_PORT},10,60"))
+            .arg(format!("--srv-host=_http._tcp.app.test,two.test,{SERVER_PORT},20,5"));
         let process = Process::start("dnsmasq", command, &lab.folder().join("dnsmasq.log"))?;
         wait::until_true("dnsmasq has started", PATIENCE, || Ok(process.log_text().contains("started")))
             .with_context(|| process.log_text())?;
@@ -273,11 +277,30 @@ health = {{ path = "/health", every = "1s", timeout = "1s" }}
 host = "{SITE}"
 path = "/named"
 service = "named"
+
+[service.offered]
+servers = ["srv:_http._tcp.app.test"]
+health = {{ path = "/health", every = "1s", timeout = "1s" }}
+
+[[route]]
+host = "{SITE}"
+path = "/offered"
+service = "offered"
 "#
         )
     })?;
     let dns = dns.context("no DNS server")??;
     let at = |ip: std::net::Ipv4Addr| (format!("{ip}:{SERVER_PORT}"), "up");
+
+    // What DNS has for a service says ports, weights and which is asked first.
+    assert_eq!(servers(&stand, "offered")?, [at(ONE), at(TWO)].map(|(at, up)| (at, up.to_owned())));
+    let status = stand.weir.status()?;
+    let offered =
+        status["services"].as_array().and_then(|all| all.iter().find(|one| one["name"] == "offered"));
+    let offered = &offered.context("no such service")?["servers"];
+    assert_eq!((&offered[0]["weight"], &offered[0]["tier"]), (&60.into(), &1.into()));
+    assert_eq!((&offered[1]["weight"], &offered[1]["tier"]), (&5.into(), &2.into()));
+    assert_eq!(answers(&stand.visitor, "/offered", 5)?.get("one"), Some(&5));
 
     // The start didn't wait for a name that nobody knows yet.
     assert!(stand.visitor.get("/named")?.is_maintenance());

@@ -14,6 +14,7 @@ pub mod kernel;
 pub mod logs;
 pub mod maintenance;
 pub mod overview;
+pub mod providers;
 pub mod routes;
 pub mod servers;
 pub mod services;
@@ -55,6 +56,9 @@ pub struct StatusDocument {
     /// Counts up with each configuration that was taken over.
     pub generation: u64,
     pub configuration: ConfigurationStatus,
+    /// Where further configuration comes from, in the order in which it counts.
+    #[serde(default)]
+    pub providers: Vec<providers::ProviderStatus>,
     pub gate: GateStatus,
     /// As whom the daemon runs, and what it may do.
     #[serde(default)]
@@ -229,6 +233,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         configuration: configuration(state),
         gate: gate(state.kernel()),
         privileges: state.privileges.report(),
+        providers: providers::of(state, &snapshot),
         workers: state.loads(),
         server_watch: services::watched(state.watched()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),

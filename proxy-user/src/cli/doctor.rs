@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use crate::{
     cli::{Failure, print},
-    config::{self, DEFAULT_PATH},
+    config::DEFAULT_PATH,
+    providers::asked,
 };
 
 #[derive(Debug, Args)]
@@ -51,7 +52,7 @@ enum State {
 }
 
 pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
-    let loaded = config::load(&args.file);
+    let loaded = asked::offline(&args.file);
     let config = loaded.as_ref().ok().map(|loaded| &loaded.config);
     let mut findings = host::look(config);
     findings.push(setup::configuration(&args.file, &loaded));

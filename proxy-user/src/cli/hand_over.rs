@@ -11,6 +11,7 @@ use crate::{
         model::{Config, KernelMode},
     },
     privileges,
+    providers::asked,
 };
 
 #[derive(Debug, Args)]
@@ -24,7 +25,9 @@ pub struct HandOverArgs {
 
 pub fn run(args: &HandOverArgs) -> Result<(), Failure> {
     // What is wrong with the configuration is for the daemon to say, which reads it next.
-    let config = config::load(&args.file).map_or_else(|_| usual(), |loaded| loaded.config);
+    let config = asked::offline(&args.file)
+        .or_else(|_| config::load_bare(&args.file))
+        .map_or_else(|_| usual(), |loaded| loaded.config);
     let done =
         privileges::hand_over(&config, &args.user).map_err(|fault| Failure::Failed(fault.to_string()))?;
     let mut text = String::new();

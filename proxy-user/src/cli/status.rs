@@ -1,6 +1,7 @@
 //! `weir status` and `weir ping`
 
 mod carried;
+mod providers;
 
 use std::{
     fmt::Write as _,
@@ -143,6 +144,7 @@ fn text(status: &StatusDocument, width: Option<usize>) -> String {
             let _ = writeln!(text, "it could not be taken back, and is tried again: {why}");
         }
     }
+    text.push_str(&providers::lines(&status.providers));
     let _ = match &status.gate {
         GateStatus::NotWanted => writeln!(text, "gate: not attached (no interface is configured)"),
         GateStatus::Unavailable { why } => writeln!(text, "gate: NOT IN THE KERNEL: {why}"),

@@ -308,10 +308,13 @@ impl Version {
 
 /// Sections that are not for others to write.
 fn of_the_host(document: &parse::Document, findings: &mut Findings) {
-    let Written { kernel, admin, process, state, provider, fleet, .. } = &document.written;
+    let Written { kernel, admin, log, access_log, process, state, provider, fleet, .. } = &document.written;
     let sections = [
         ("kernel", kernel.as_ref().map(|at| &at.span)),
         ("admin", admin.as_ref().map(|at| &at.span)),
+        // With a place and a template, a log could write anything that root may write.
+        ("log", log.as_ref().map(|at| &at.span)),
+        ("access_log", access_log.keys().next().map(|name| &name.span)),
         ("process", process.as_ref().map(|at| &at.span)),
         ("state", state.as_ref().map(|at| &at.span)),
         ("provider", provider.keys().next().map(|name| &name.span)),

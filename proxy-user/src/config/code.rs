@@ -234,9 +234,9 @@ codes! {
         "`[[maintenance]]` names a route that no `[[route]]` has for its name. Routes without `name` are called by their host \
          and path; `weir explain URL` tells what a route is called.";
     NotFromElsewhere = 100, "a section that only the host's own configuration may have",
-        "A document that a provider gives says what is served, not who serves it: `[kernel]`, `[admin]`, `[process]`, \
-         `[state]`, `[provider.NAME]` and `[fleet]` belong to the file or folder that `weir run` was started with. Whoever may write \
-         documents could make a host send its state elsewhere, or lock its operator out, if it were otherwise.";
+        "A document that a provider gives says what is served, not who serves it: `[kernel]`, `[admin]`, `[log]`, \
+         `[access_log.NAME]`, `[process]`, `[state]`, `[provider.NAME]` and `[fleet]` belong to the file or folder that `weir run` was started with. \
+         Whoever may write documents could otherwise have a host write files of their choice, or lock its operator out.";
     NameTaken = 101, "a name that another document has already",
         "A warning. Two documents define the same name, and the one that comes first counts: the host's own files, then \
          providers by their `order` and name, then documents by name. What the later one says of it is left out. Give one \

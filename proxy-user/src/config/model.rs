@@ -32,7 +32,9 @@ use crate::{proxy_protocol, tls::certificates::ServerAuthorities};
 
 pub use acme::{Acme, AcmeChallenge};
 pub use admin::{Admin, AdminAddr, AdminTls};
-pub use balancing::{BalanceWay, Balancing, Dns, HashKey, Host, SameSite, Secret, Server, ServerAt, Sticky};
+pub use balancing::{
+    BalanceWay, Balancing, Dns, Found, HashKey, Host, SameSite, Secret, Server, ServerAt, Sticky,
+};
 pub use carried::CarriedRoute;
 pub use health::{Ask, BodyMatch, Breaker, DrainOn, Eject, HealthCheck, HttpCheck, Slow, Step};
 pub use middleware::{

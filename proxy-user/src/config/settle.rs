@@ -121,3 +121,149 @@ fn bring_in(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A version of a document: what it defines, what it needs, whether it is faulty in itself.
+    type Text = (BTreeSet<u8>, BTreeSet<u8>, bool);
+
+    /// A document's versions at its source and when it ran, and the group that it belongs to.
+    type Case = (Option<Text>, Option<Text>, Option<usize>);
+
+    fn slots(cases: &[Case]) -> Vec<Slot> {
+        let slot = |(wanted, good, group): &Case| Slot {
+            wanted: wanted.is_some(),
+            good: good.is_some(),
+            same: wanted.is_some() && wanted == good,
+            group: *group,
+        };
+        cases.iter().map(slot).collect()
+    }
+
+    /// Whoever is faulty, or needs what nobody defines, is to blame; and nobody else.
+    fn judged(cases: &[Case], own_needs: &BTreeSet<u8>, takes: &[Take]) -> Vec<Option<usize>> {
+        let texts: Vec<_> = cases
+            .iter()
+            .zip(takes)
+            .map(|((wanted, good, _), take)| match take {
+                Take::Wanted => wanted.as_ref(),
+                Take::Good => good.as_ref(),
+                Take::Nothing => None,
+            })
+            .collect();
+        let defined: BTreeSet<u8> =
+            texts.iter().flatten().filter(|text| !text.2).flat_map(|text| &text.0).copied().collect();
+        let faulty = |text: &Text| text.2 || !text.1.is_subset(&defined);
+        let mut blamed: Vec<_> =
+            (0..texts.len()).filter(|nth| texts[*nth].is_some_and(faulty)).map(Some).collect();
+        if !own_needs.is_subset(&defined) {
+            blamed.push(None);
+        }
+        blamed
+    }
+
+    fn settled(cases: &[Case], own_needs: &[u8]) -> Vec<Take> {
+        let own = own_needs.iter().copied().collect();
+        settle(&slots(cases), |takes| judged(cases, &own, takes))
+    }
+
+    fn text(defines: &[u8], needs: &[u8]) -> Option<Text> {
+        Some((defines.iter().copied().collect(), needs.iter().copied().collect(), false))
+    }
+
+    fn faulty() -> Option<Text> {
+        Some((BTreeSet::new(), BTreeSet::new(), true))
+    }
+
+    #[test]
+    fn a_faulty_change_goes_back_and_a_faulty_newcomer_is_left_out_and_nothing_else() {
+        let cases = [
+            (text(&[1], &[]), text(&[2], &[]), None),
+            (faulty(), text(&[3], &[]), None),
+            (faulty(), None, None),
+        ];
+        assert_eq!(settled(&cases, &[]), [Take::Wanted, Take::Good, Take::Good]);
+    }
+
+    #[test]
+    fn a_change_that_needs_a_faulty_one_goes_back_with_it() {
+        let cases = [
+            (faulty(), text(&[], &[]), None),
+            (text(&[], &[7]), text(&[], &[]), None),
+            (text(&[8], &[]), None, None),
+        ];
+        assert_eq!(settled(&cases, &[]), [Take::Good, Take::Good, Take::Wanted]);
+    }
+
+    #[test]
+    fn what_others_need_stays_when_it_is_gone_at_its_source_and_other_changes_go_on() {
+        let cases = [
+            (None, text(&[1], &[]), None),
+            (text(&[], &[1]), text(&[], &[1]), None),
+            (text(&[5], &[]), text(&[4], &[]), None),
+        ];
+        assert_eq!(settled(&cases, &[]), [Take::Good, Take::Wanted, Take::Wanted]);
+        // Also when it is the host's own configuration that needs it.
+        assert_eq!(settled(&cases[..1], &[1]), [Take::Good]);
+    }
+
+    #[test]
+    fn two_changes_that_need_each_other_are_taken_together() {
+        let cases = [(text(&[1], &[]), text(&[], &[]), None), (text(&[], &[1]), text(&[1], &[]), None)];
+        assert_eq!(settled(&cases, &[1]), [Take::Wanted, Take::Wanted]);
+    }
+
+    #[test]
+    fn of_a_whole_all_or_nothing_is_taken() {
+        let cases = [
+            (text(&[1], &[]), text(&[2], &[]), Some(0)),
+            (faulty(), text(&[3], &[]), Some(0)),
+            (text(&[9], &[]), None, Some(0)),
+            (text(&[4], &[]), text(&[], &[]), None),
+        ];
+        assert_eq!(settled(&cases, &[]), [Take::Good, Take::Good, Take::Good, Take::Wanted]);
+    }
+
+    #[test]
+    fn what_ran_and_does_not_hold_any_more_is_left_out() {
+        let cases = [(text(&[], &[1]), text(&[], &[1]), None), (text(&[], &[]), text(&[], &[]), None)];
+        assert_eq!(settled(&cases, &[]), [Take::Nothing, Take::Wanted]);
+    }
+
+    fn any_text() -> impl Strategy<Value = Text> {
+        let names = || proptest::collection::btree_set(0..6_u8, 0..3);
+        (names(), names(), proptest::bool::weighted(0.2))
+    }
+
+    fn any_case() -> impl Strategy<Value = Case> {
+        let any = || proptest::option::weighted(0.8, any_text());
+        (any(), any(), proptest::option::weighted(0.3, Just(0_usize)))
+            .prop_map(|(wanted, good, group)| (wanted, good, group))
+    }
+
+    proptest! {
+        /// Nothing that ran is given up while it could go on, and whatever is chosen holds as far as documents can help it.
+        #[test]
+        fn a_choice_holds_and_gives_up_no_more_than_it_must(
+            cases in proptest::collection::vec(any_case(), 0..7),
+            own in proptest::collection::btree_set(0..6_u8, 0..2),
+        ) {
+            let judge = |takes: &[Take]| judged(&cases, &own, takes);
+            let takes = settle(&slots(&cases), judge);
+            prop_assert!(judge(&takes).iter().all(Option::is_none), "no document is faulty in {takes:?}");
+            if judge(&vec![Take::Wanted; cases.len()]).is_empty() {
+                prop_assert!(takes.iter().all(|take| *take == Take::Wanted));
+            }
+            if judge(&vec![Take::Good; cases.len()]).is_empty() {
+                prop_assert!(judge(&takes).is_empty());
+                prop_assert!(!takes.contains(&Take::Nothing));
+            }
+        }
+    }
+}

@@ -259,6 +259,15 @@ pub fn socket_address(text: &str) -> Result<SocketAddr, Refusal> {
 
 /// `ADDRESS:PORT` or `NAME:PORT`
 pub fn server(text: &str) -> Result<ServerAt, Refusal> {
+    if let Some(service) = text.strip_prefix("srv:") {
+        if !is_host_name(service) {
+            return Err(refusal(
+                "is not a service that DNS could know",
+                Some("for instance `srv:_https._tcp.app.example.com`; ports come from DNS".to_owned()),
+            ));
+        }
+        return Ok(ServerAt::Service { name: text.to_ascii_lowercase().into(), found: Vec::new() });
+    }
     if let Some((host, port)) = text.rsplit_once(':')
         && is_host_name(host)
         && let Ok(port) = port.parse()

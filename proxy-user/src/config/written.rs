@@ -348,8 +348,9 @@ pub struct ClientIp {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
-    /// The servers: `ADDRESS:PORT`, or `NAME:PORT` for all addresses that DNS has for the name; or tables that say more of
-    /// them. `docs/balancing.md` tells how work is spread over them.
+    /// The servers: `ADDRESS:PORT`, or `NAME:PORT` for all addresses that DNS has for the name, or `srv:SERVICE` for all
+    /// servers that it has for the service; or tables that say more of them. `docs/balancing.md` tells how work is spread
+    /// over them.
     #[schemars(example = ["10.0.0.11:8080", "10.0.0.12:8080"])]
     pub servers: Option<Servers>,
     /// How it is decided which server gets a request.

@@ -1,6 +1,6 @@
 //! Loading with what providers give: at the start, at a reload, and when one of them has news.
 
-use std::{path::Path, sync::Arc};
+use std::{fmt::Display, path::Path, sync::Arc};
 
 use crate::{
     config::{self, Loaded, Report, model::Config},
@@ -29,6 +29,17 @@ pub fn first(source: &Source, board: &Board) -> Result<Loaded, Report> {
         (Err(_), Ok(bare)) if !bare.config.providers.is_empty() => Ok(bare),
         (loaded, _) => loaded,
     }
+}
+
+/// What a host starts with that can't start with what its providers have now, though it is valid: a port may be taken here.
+/// What comes from elsewhere must not keep it from starting. `None`: there is nothing else.
+pub fn last_good(source: &Source, board: &Board, why: &dyn Display) -> Option<Loaded> {
+    let Source::Path(path) = source else { return None };
+    let loaded = config::load_with(path, &board.last_good()?).ok()?;
+    tracing::error!(
+        "with what providers have now this host can't start, so it starts with what they had: {why}"
+    );
+    Some(loaded)
 }
 
 /// The whole configuration, with what is known of providers.

@@ -78,7 +78,7 @@ impl Files {
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) =
             files.iter().filter_map(|file| file.file_name()).map(ToOwned::to_owned).collect();
         self.seen = files.iter().map(|file| (file.clone(), mark(file))).collect();
-        let folders: BTreeSet<PathBuf> = files.iter().filter_map(|file| folder(file)).collect();
+        let folders: BTreeSet<PathBuf> = files.iter().flat_map(|file| folders(file)).collect();
         if let Some(watcher) = &mut self.watcher {
             for gone in self.folders.difference(&folders) {
                 // Fails when the folder itself is gone: then so is the watch.
@@ -159,12 +159,20 @@ fn mark(file: &Path) -> Option<Mark> {
     Some((data.size(), data.mtime(), data.mtime_nsec(), data.ino()))
 }
 
-fn folder(file: &Path) -> Option<PathBuf> {
-    if file.is_dir() {
-        return Some(file.to_owned());
+/// Where events of a file come from. A folder that is a symbolic link is watched where it leads, and where it stands: it
+/// may lead elsewhere tomorrow.
+fn folders(file: &Path) -> Vec<PathBuf> {
+    // By their real names: the same name may be another folder tomorrow.
+    let real = |folder: &Path| folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let above = |file: &Path| {
+        let parent = file.parent()?;
+        Some(real(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }))
+    };
+    if !file.is_dir() {
+        return above(file).into_iter().collect();
     }
-    let parent = file.parent()?;
-    Some(if parent.as_os_str().is_empty() { ".".into() } else { parent.to_owned() })
+    let link = file.is_symlink().then(|| above(file)).flatten();
+    link.into_iter().chain([real(file)]).collect()
 }
 
 #[cfg(test)]
@@ -209,6 +217,24 @@ mod tests {
         std::os::unix::fs::symlink("v2", path.join("..data_tmp")).unwrap();
         fs::rename(path.join("..data_tmp"), path.join("..data")).unwrap();
         assert!(timeout(Duration::from_millis(500), files.changed()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_a_link_is_watched_wherever_it_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, current) = (folder.path(), folder.path().join("current"));
+        for version in ["v1", "v2"] {
+            fs::create_dir(path.join(version)).unwrap();
+        }
+        std::os::unix::fs::symlink("v1", &current).unwrap();
+        let mut files = Files::start();
+        files.watch(std::slice::from_ref(&current));
+        std::os::unix::fs::symlink("v2", path.join("next")).unwrap();
+        fs::rename(path.join("next"), &current).unwrap();
+        assert!(timeout(Duration::from_millis(500), files.changed()).await.is_ok(), "another folder");
+        files.watch(std::slice::from_ref(&current));
+        fs::write(path.join("v2/new.toml"), "").unwrap();
+        assert!(timeout(Duration::from_millis(500), files.changed()).await.is_ok(), "in that folder");
     }
 
     #[tokio::test]

@@ -91,7 +91,7 @@ async fn keep(name: Arc<str>, dns: Dns, board: Arc<Board>, news: Arc<Notify>, as
             Err(why) => {
                 // The same trouble once more is no news.
                 if failures == 0 {
-                    let stays = board.known(&name).is_some_and(|known| !known.addresses.is_empty());
+                    let stays = board.known(&name).is_some_and(|known| known.is_resolved());
                     let so = if stays { "its last addresses stay" } else { "it has no servers until it is" };
                     tracing::warn!("`{name}` can't be resolved, {so}: {why}");
                 }
@@ -99,7 +99,7 @@ async fn keep(name: Arc<str>, dns: Dns, board: Arc<Board>, news: Arc<Notify>, as
                 again_after(failures, &dns)
             }
         };
-        board.looked_up(&name, answer.map(|(addresses, _)| addresses));
+        board.looked_up(&name, answer.map(|(answer, _)| answer));
         asked.send_replace(true);
         news.notify_one();
         // Not all names at a time.

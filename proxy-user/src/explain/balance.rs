@@ -39,7 +39,8 @@ pub fn told(service: &Service, question: &Parsed, target: &Uri) -> String {
 fn servers(service: &Service) -> Vec<(ServerAddr, u32)> {
     let mut all: Vec<(ServerAddr, u32)> = Vec::new();
     let each = |server: &Server| {
-        server.addresses().map(|addr| (ServerAddr(addr), server.weight)).collect::<Vec<_>>()
+        let found = server.stands_for().into_iter();
+        found.map(|found| (ServerAddr(found.address), found.weight)).collect::<Vec<_>>()
     };
     for (addr, weight) in service.servers.iter().flat_map(each) {
         if !all.iter().any(|(known, _)| *known == addr) {

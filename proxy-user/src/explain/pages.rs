@@ -5,8 +5,8 @@ use jiff::Timestamp;
 
 use super::{Explanation, Parsed, Question, Way};
 use crate::{
-    config::model::Config, control::maintenance::planned, hygiene, maintenance::Plan, page::Occasion,
-    routing, service::WhenAllDown, snapshot::Snapshot,
+    config::model::Config, control::maintenance::planned, glance::Glance, hygiene, maintenance::Plan,
+    page::Occasion, routing, service::WhenAllDown, snapshot::Snapshot,
 };
 
 /// As the daemon would have it now.
@@ -42,7 +42,7 @@ fn maintained(way: &Way, plan: &Plan, question: &Question) -> Option<(String, St
     // Without a route or a service nothing is asked.
     let (route, _) = way.route.as_ref().zip(way.service.as_ref())?;
     let asked = Parsed::new(question).ok()?;
-    let judged = hygiene::judge(&asked.head).ok()?;
+    let judged = hygiene::judge(&asked.head, &Glance::over(&asked.head.headers)).ok()?;
     let host = judged.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
     let path = judged.path.as_deref().unwrap_or(asked.head.uri.path());
     let now = Timestamp::now();

@@ -6,9 +6,9 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderValue, Method, Version, header, request};
+use http::{HeaderValue, Method, Version, request};
 
-use crate::hygiene::Fault;
+use crate::{glance::Glance, hygiene::Fault};
 
 /// Judges a target as HTTP/1 writes it: its form, and the bytes that parsers read differently.
 ///
@@ -42,14 +42,13 @@ pub fn judge_written(method: &[u8], target: &[u8]) -> Result<(), Fault> {
 }
 
 /// The host that a request asks for: from the target if it names one (HTTP/2, absolute form), else from the Host field,
-/// which HTTP/1.1 demands exactly once. Where both name one, they must name the same.
+/// which HTTP/1.1 demands exactly once; `seen` is a look over its fields. Where both name one, they must name the same.
 ///
 /// # Errors
 /// When there is none, there are several, or it is no host.
-pub fn host(head: &request::Parts) -> Result<Option<HeaderValue>, Fault> {
-    let mut fields = head.headers.get_all(header::HOST).iter();
-    let (field, second) = (fields.next(), fields.next());
-    if second.is_some() {
+pub fn host(head: &request::Parts, seen: &Glance<'_>) -> Result<Option<HeaderValue>, Fault> {
+    let field = seen.host;
+    if seen.several_hosts {
         return Err(Fault::Host);
     }
     if let Some(authority) = head.uri.authority() {
@@ -184,7 +183,7 @@ fn climbs(segment: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use http::{Request, header};
 
     use super::*;
 
@@ -318,7 +317,9 @@ mod tests {
             (Version::HTTP_11, "/", &["[::1]x"], Err(Fault::Host)),
             (Version::HTTP_11, "/", &["[x]"], Err(Fault::Host)),
         ] {
-            assert_eq!(host(&head(version, target, fields)), expected, "{version:?} {target} {fields:?}");
+            let head = head(version, target, fields);
+            let judged = host(&head, &Glance::over(&head.headers));
+            assert_eq!(judged, expected, "{version:?} {target} {fields:?}");
         }
     }
 }

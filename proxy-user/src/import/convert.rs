@@ -142,6 +142,15 @@ pub(super) fn pair(chain: &str, key: &str) -> Option<String> {
     (name(chain)? == "fullchain.pem" && name(key)? == "privkey.pem").then(|| folder.display().to_string())
 }
 
+/// A pattern that may match anywhere, as one of the whole.
+pub(super) fn within(pattern: &str) -> String {
+    let front = if pattern.starts_with('^') { "" } else { ".*" };
+    let ended = pattern.ends_with('$') && !pattern.ends_with("\\$");
+    let middle = pattern.strip_prefix('^').unwrap_or(pattern);
+    let middle = if ended { &middle[..middle.len() - 1] } else { middle };
+    format!("{front}(?:{middle}){}", if ended { "" } else { ".*" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,16 +1,13 @@
 //! Has another service decide who may pass. It is asked like any service: over the same pools, with the same health checks
 //! and retries. Without its word nobody passes.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Request, Response, header, request};
+use http::{HeaderName, HeaderValue, Request, header, request};
 use tokio::time::timeout;
 
 use super::{Halt, Passage, headers::forget};
-use crate::{
-    body::RequestBody, config::model, service::Service, upstream::attempt::Answer, variants::deliver,
-};
+use crate::{body::RequestBody, config::model, service::Service, variants::deliver};
 
 const X_FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 const X_FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
@@ -39,7 +36,7 @@ impl ForwardAuth {
         passage.exchange.restore(own);
         let Ok(Ok(answer)) = answer else { return Err(Halt::AuthUnavailable) };
         if !answer.head.status.is_success() {
-            let whole = timeout(self.settings.timeout, whole(answer)).await.ok().flatten();
+            let whole = timeout(self.settings.timeout, answer.whole(LONGEST)).await.ok().flatten();
             return Err(whole.map_or(Halt::AuthUnavailable, |answer| Halt::AuthDenied(Box::new(answer))));
         }
         let headers = &mut passage.head.headers;
@@ -50,7 +47,7 @@ impl ForwardAuth {
                 headers.append(name, value.clone());
             }
         }
-        let _ = timeout(READ_WITHIN, whole(answer)).await;
+        let _ = timeout(READ_WITHIN, answer.whole(LONGEST)).await;
         Ok(())
     }
 }
@@ -80,19 +77,4 @@ fn question(settings: &model::ForwardAuth, passage: &Passage<'_>) -> request::Pa
         headers.insert(X_FORWARDED_URI, target);
     }
     question
-}
-
-/// An answer with its whole body; the connection can be used again. `None`: it broke off, or is too long.
-async fn whole(mut answer: Answer) -> Option<Response<Bytes>> {
-    let mut body = BytesMut::new();
-    while let Some(frame) = poll_fn(|cx| answer.lease.carrier.poll_frame(cx)).await {
-        if let Ok(data) = frame.ok()?.into_data() {
-            body.extend_from_slice(&data);
-        }
-        if body.len() > LONGEST {
-            return None;
-        }
-    }
-    answer.lease.give_back();
-    Some(Response::from_parts(answer.head, body.freeze()))
 }

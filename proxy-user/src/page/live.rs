@@ -1,9 +1,9 @@
 //! A page that a service of one's own makes. It is asked like any service, over the same pools and by its own health; when it
 //! can't answer at once, what is in memory does.
 
-use std::{future::poll_fn, time::Duration};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, header, request, uri::PathAndQuery};
 use tokio::time::timeout;
 
@@ -75,18 +75,9 @@ impl Live {
 }
 
 /// What a page needs of an answer: its body, and how it is to be read.
-async fn whole(mut answer: Answer) -> Option<Response<Bytes>> {
-    let mut body = BytesMut::new();
-    while let Some(frame) = poll_fn(|cx| answer.lease.carrier.poll_frame(cx)).await {
-        if let Ok(data) = frame.ok()?.into_data() {
-            body.extend_from_slice(&data);
-        }
-        if body.len() > LONGEST {
-            return None;
-        }
-    }
-    answer.lease.give_back();
-    let mut response = Response::new(body.freeze());
+async fn whole(answer: Answer) -> Option<Response<Bytes>> {
+    let (head, body) = answer.whole(LONGEST).await?.into_parts();
+    let mut response = Response::new(body);
     let of_use = [
         header::CONTENT_TYPE,
         header::CONTENT_ENCODING,
@@ -94,7 +85,7 @@ async fn whole(mut answer: Answer) -> Option<Response<Bytes>> {
         header::CONTENT_SECURITY_POLICY,
     ];
     for name in of_use {
-        if let Some(value) = answer.head.headers.get(&name) {
+        if let Some(value) = head.headers.get(&name) {
             response.headers_mut().insert(name, value.clone());
         }
     }

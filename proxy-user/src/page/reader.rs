@@ -3,6 +3,8 @@
 
 use http::{HeaderMap, HeaderValue, header};
 
+use crate::glance::Glance;
+
 /// So many elements of a field are looked at: browsers send a handful, and a page must stay cheap in any flood.
 const MOST: usize = 32;
 
@@ -31,11 +33,15 @@ pub struct Reader {
 
 impl Reader {
     pub fn of(asked: &HeaderMap) -> Self {
+        Self::seen(&Glance::over(asked))
+    }
+
+    pub fn seen(asked: &Glance<'_>) -> Self {
         let of_grpc = |kind: &&HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
         Self {
-            grpc: asked.get(header::CONTENT_TYPE).filter(of_grpc).cloned(),
-            accept: asked.get(header::ACCEPT).cloned(),
-            languages: asked.get(header::ACCEPT_LANGUAGE).cloned(),
+            grpc: asked.content_type.filter(of_grpc).cloned(),
+            accept: asked.accept.cloned(),
+            languages: asked.accept_language.cloned(),
         }
     }
 

@@ -30,6 +30,9 @@ const DEEPEST: usize = 8;
 /// More than this are not configuration.
 const MOST: usize = 10_000;
 
+/// Nor are more bytes than this.
+const LARGEST_OF_ALL: usize = 64 << 20;
+
 /// A checkout is waited for as long as this.
 const CHECKOUT: Duration = Duration::from_secs(10);
 
@@ -123,13 +126,18 @@ fn read(folder: &Path, files: &mut Files) -> Result<Vec<Document>, String> {
             folder.display()
         ));
     }
-    let document = |(name, path): (String, PathBuf)| Document {
-        name,
-        text: config::text_of(&path, LARGEST).map(Into::into).map_err(|error| config::reason_of(&error)),
-        place: Some(path.clone()),
-        origin: path,
-    };
-    Ok(listing.files.into_iter().map(document).collect())
+    let mut documents = Vec::new();
+    let mut bytes = 0;
+    for (name, path) in listing.files {
+        let text = config::text_of(&path, LARGEST);
+        bytes += text.as_ref().map_or(0, String::len);
+        if bytes > LARGEST_OF_ALL {
+            return Err(format!("{} holds more than {} MiB", folder.display(), LARGEST_OF_ALL >> 20));
+        }
+        let text = text.map(Into::into).map_err(|error| config::reason_of(&error));
+        documents.push(Document { name, text, place: Some(path.clone()), origin: path });
+    }
+    Ok(documents)
 }
 
 fn list(folder: &Path) -> Result<Listing, String> {

@@ -2,12 +2,14 @@
 //! answer. What to make of a failure is decided in [`crate::request`].
 
 use std::{
+    future::poll_fn,
     io,
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use http::{header, request, response};
+use bytes::{Bytes, BytesMut};
+use http::{Response, header, request, response};
 use tokio::time::timeout;
 
 use crate::{
@@ -37,6 +39,24 @@ pub struct Answer {
     /// A connection was opened for it, in that time.
     pub connect: Option<Duration>,
     pub lease: Lease,
+}
+
+impl Answer {
+    /// Its head and its whole body; then the connection can be used again. `None`: it broke off, or is longer than
+    /// `longest` bytes.
+    pub async fn whole(mut self, longest: usize) -> Option<Response<Bytes>> {
+        let mut body = BytesMut::new();
+        while let Some(frame) = poll_fn(|cx| self.lease.carrier.poll_frame(cx)).await {
+            if let Ok(data) = frame.ok()?.into_data() {
+                body.extend_from_slice(&data);
+            }
+            if body.len() > longest {
+                return None;
+            }
+        }
+        self.lease.give_back();
+        Some(Response::from_parts(self.head, body.freeze()))
+    }
 }
 
 /// An attempt that brought no answer.
@@ -138,7 +158,11 @@ async fn ask(
 ) -> Result<Answer, Failed> {
     let server = picked.server;
     // To switch to another protocol is HTTP/1's, and WebSockets pass over HTTP/2 if the server takes them.
-    let http1 = head.headers.contains_key(header::UPGRADE) && service.protocol != ServerProtocol::Http2;
+    let http1 = match service.protocol {
+        ServerProtocol::Http1 => true,
+        ServerProtocol::Http2 => false,
+        ServerProtocol::Auto => service.tls.is_none() || head.headers.contains_key(header::UPGRADE),
+    };
     // A pooled connection may turn out to be closed by the server. What was not sent goes to the next one; the
     // pool is finite, so this ends.
     let pooled = || match terms.connections {

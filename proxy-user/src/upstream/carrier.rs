@@ -40,8 +40,9 @@ impl Carrier {
     ) -> Result<response::Parts, Fault> {
         match self {
             Self::Http1(connection) => connection.exchange(head, body, early).await,
-            // hyper tells of it only to those who may be on another thread.
-            Self::Http2(stream) => stream.exchange(head, body).await,
+            // hyper tells of what comes early only to those who may be on another thread. Boxed, since it is large, and would
+            // make every request's future as large.
+            Self::Http2(stream) => Box::pin(stream.exchange(head, body)).await,
         }
     }
 

@@ -125,7 +125,7 @@ pub async fn deliver_or_return(
         ServerProtocol::Auto => service.tls.is_some(),
     };
     let most = (repeatable || may_be_refused).then_some(service.retry.buffer);
-    let delivery = Delivery {
+    let mut delivery = Delivery {
         means,
         service,
         head,
@@ -146,7 +146,7 @@ pub async fn deliver_or_return(
 }
 
 impl<'a> Delivery<'a> {
-    async fn run(mut self, unspent: &mut Option<RequestBody>) -> Result<Answer, Undelivered> {
+    async fn run(&mut self, unspent: &mut Option<RequestBody>) -> Result<Answer, Undelivered> {
         let mut fault = None;
         let mut elsewhere = true;
         // What a server answered that another may better.

@@ -3,7 +3,7 @@
 //! A request is borrowed until an answer is there, so that it can be sent again without a copy of it. What is idle in
 //! the pool is looked at when it is taken out. Answers that could be understood in two ways are refused.
 
-mod answer;
+pub mod answer;
 mod ask;
 mod framing;
 #[cfg(test)]
@@ -21,9 +21,9 @@ use http::{StatusCode, header, request, response};
 use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-pub use self::ask::{end_chunks, field};
-use self::{
-    ask::Asking,
+use self::ask::Asking;
+pub use self::{
+    ask::{end_chunks, field},
     framing::{Framing, Piece},
 };
 use crate::{

@@ -28,7 +28,7 @@ pub struct Memory(Rc<Cell<usize>>);
 pub enum Parcel {
     Empty,
     /// All of it has been here from the start.
-    Whole(Bytes, Option<HeaderMap>),
+    Whole(Bytes, Option<Box<HeaderMap>>),
     Kept(Rc<Kept>),
     /// It streams past: `None` once it was given away.
     Once(Option<RequestBody>),
@@ -97,7 +97,10 @@ impl Parcel {
     pub fn body(&mut self) -> Option<RequestBody> {
         match self {
             Self::Empty => Some(RequestBody::Empty),
-            Self::Whole(data, trailers) => Some(RequestBody::whole(data.clone(), trailers.clone())),
+            Self::Whole(data, trailers) => {
+                let data = Some(data.clone()).filter(|data| !data.is_empty());
+                Some(RequestBody::Whole { data, trailers: trailers.clone() })
+            }
             Self::Kept(kept) => {
                 let mut inner = kept.0.borrow_mut();
                 if !inner.keeping {

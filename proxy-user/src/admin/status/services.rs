@@ -234,14 +234,15 @@ fn of_server(service: &Service, index: usize, drained: &DrainList, now: Moment) 
 
 /// In the place of servers that a name doesn't stand for yet.
 fn unresolved(snapshot: &Snapshot, server: &model::Server) -> Option<ServerStatus> {
-    let ServerAt::Name { host, port, addresses } = &server.at else { return None };
-    if !addresses.is_empty() {
-        return None;
-    }
-    let fault = snapshot.names.known(host).and_then(|known| known.fault);
+    let (name, address) = match &server.at {
+        ServerAt::Name { host, port, addresses } if addresses.is_empty() => (host, format!("{host}:{port}")),
+        ServerAt::Service { name, found } if found.is_empty() => (name, name.to_string()),
+        ServerAt::Address(_) | ServerAt::Name { .. } | ServerAt::Service { .. } => return None,
+    };
+    let fault = snapshot.names.known(name).and_then(|known| known.fault);
     Some(ServerStatus {
-        address: format!("{host}:{port}"),
-        name: Some(host.to_string()),
+        address,
+        name: Some(name.to_string()),
         status: "unresolved".to_owned(),
         since: String::new(),
         why: fault.unwrap_or_else(|| "DNS was not asked for it yet".to_owned()),

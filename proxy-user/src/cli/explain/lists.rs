@@ -11,6 +11,7 @@ use crate::{
     admin::status::{StatusDocument, allowlists::AllowlistsDocument},
     allowlists::Board,
     config::{self, model::Config},
+    providers::asked,
 };
 
 /// The allowlists, and who allows which.
@@ -117,7 +118,7 @@ impl Lists {
 
 /// The configuration that the arguments name, with what was fetched last for its lists.
 pub fn load(args: &ExplainArgs) -> Result<Config, config::Report> {
-    let mut config = config::load(args.config())?.config;
+    let mut config = asked::offline(args.config())?.config;
     Board::default().fill(&mut config);
     Ok(config)
 }

@@ -7,8 +7,8 @@ use http::StatusCode;
 use super::ExplainArgs;
 use crate::{
     cli::{Failure, colour_on_stderr, print},
-    config,
     explain::{self, Explanation, Question, Way},
+    providers::asked,
 };
 
 pub fn explain(args: &ExplainArgs, url: &str) -> Result<(), Failure> {
@@ -38,7 +38,7 @@ pub fn explain(args: &ExplainArgs, url: &str) -> Result<(), Failure> {
 
 fn of_file(file: &std::path::Path, question: &Question) -> Result<Explanation, Failure> {
     let loaded =
-        config::load(file).map_err(|report| Failure::BadConfig(report.render(colour_on_stderr())))?;
+        asked::offline(file).map_err(|report| Failure::BadConfig(report.render(colour_on_stderr())))?;
     let mut explanation = explain::explain(&loaded.config, None, question).map_err(bad)?;
     explain::pages::of_config(&mut explanation, &loaded.config, question);
     Ok(explanation)

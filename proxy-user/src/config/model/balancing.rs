@@ -32,7 +32,27 @@ pub enum ServerAt {
         /// What the name means now, sorted; empty until it is known.
         addresses: Vec<IpAddr>,
     },
+    /// `srv:_https._tcp.app.example.com`: what DNS has for a service.
+    Service {
+        /// As it is written, in lower case: with `srv:` in front no host can be called so.
+        name: Arc<str>,
+        /// What that is now, sorted; empty until it is known.
+        found: Vec<Found>,
+    },
 }
+
+/// A server that an SRV record names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// 1 for the lowest priority that there is, and so on.
+    pub tier: u32,
+    pub address: SocketAddr,
+    /// 1 to 256.
+    pub weight: u32,
+}
+
+/// Tiers go from 1 to this.
+const MOST_TIERS: u32 = 16;
 
 /// `balance`, `hash_by`, `hash_bound`, `sticky`, `slow_start`, `tier_spill`, `zone_spill`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,11 +160,23 @@ impl Default for Balancing {
 impl Server {
     /// All that it stands for now.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        let (one, many, port) = match &self.at {
-            ServerAt::Address(address) => (Some(*address), &[][..], 0),
-            ServerAt::Name { port, addresses, .. } => (None, addresses.as_slice(), *port),
-        };
-        one.into_iter().chain(many.iter().map(move |ip| SocketAddr::new(*ip, port)))
+        self.stands_for().into_iter().map(|found| found.address)
+    }
+
+    /// Likewise, with the weight and the tier that each has.
+    pub fn stands_for(&self) -> Vec<Found> {
+        let one = |address| Found { tier: self.tier, address, weight: self.weight };
+        match &self.at {
+            ServerAt::Address(address) => vec![one(*address)],
+            ServerAt::Name { port, addresses, .. } => {
+                addresses.iter().map(|ip| one(SocketAddr::new(*ip, *port))).collect()
+            }
+            ServerAt::Service { found, .. } => {
+                let below =
+                    |one: &Found| Found { tier: (self.tier + one.tier - 1).min(MOST_TIERS), ..one.clone() };
+                found.iter().map(below).collect()
+            }
+        }
     }
 
     /// Its name, where it has one.
@@ -152,6 +184,7 @@ impl Server {
         match &self.at {
             ServerAt::Address(_) => None,
             ServerAt::Name { host, .. } => Some(host),
+            ServerAt::Service { name, .. } => Some(name),
         }
     }
 }
@@ -162,6 +195,7 @@ impl fmt::Display for Server {
         match &self.at {
             ServerAt::Address(address) => address.fmt(f)?,
             ServerAt::Name { host, port, .. } => write!(f, "{host}:{port}")?,
+            ServerAt::Service { name, .. } => f.write_str(name)?,
         }
         if self.weight != 1 {
             write!(f, " weight {}", self.weight)?;

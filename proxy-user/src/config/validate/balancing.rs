@@ -80,6 +80,12 @@ fn server(
         }
     };
     let at = at(item, &address, findings)?;
+    if let (ServerAt::Service { .. }, Some(weight)) = (&at, &table.weight) {
+        let message = format!("service `{name}`: server `{}` has weights of its own", address.value);
+        findings
+            .error(Code::Contradiction, file, &weight.span, message)
+            .hint("they come from DNS: take `weight` out");
+    }
     let what = |key: &str| format!("service `{name}`: {key} of server `{}`", address.value);
     let server = Server {
         at,
@@ -109,6 +115,7 @@ fn at(item: &Item<'_, written::Service>, written: &At<String>, findings: &mut Fi
     let reachable = match &at {
         ServerAt::Address(address) => address.port() != 0 && !address.ip().is_unspecified(),
         ServerAt::Name { port, .. } => *port != 0,
+        ServerAt::Service { .. } => true,
     };
     if !reachable {
         findings

@@ -10,7 +10,7 @@ use serde::{
 use serde_json::json;
 use toml::Spanned;
 
-use super::{At, List};
+use super::{At, List, value::OneOrMany};
 use crate::config::default;
 
 /// A text, or a table that says the same and more.
@@ -37,10 +37,11 @@ pub struct Servers {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// `ADDRESS:PORT` or `NAME:PORT`.
+    /// `ADDRESS:PORT`, `NAME:PORT` or `srv:SERVICE`.
     #[schemars(required, example = "app.internal:8080")]
     pub address: Option<At<String>>,
-    /// Its share of the work, against the others' weights. Each address of a name has it.
+    /// Its share of the work, against the others' weights. Each address of a name has it. Not with `srv:`, whose weights
+    /// come from DNS.
     #[schemars(range(min = 1, max = 256), extend("default" = default::WEIGHT))]
     pub weight: Option<At<i64>>,
     /// The zone where it stands; see `zone` of `[host]`. Without it, it is near to every host.
@@ -188,7 +189,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOrTable<T> {
 
 impl<'de> Deserialize<'de> for Servers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<OneOrMany>::deserialize(deserializer)?;
+        let spanned = Spanned::<OneOrMany<Short<Server>>>::deserialize(deserializer)?;
         let span = spanned.span();
         let items = match spanned.into_inner() {
             OneOrMany::One(text) => vec![Short { span: span.clone(), kind: TextOrTable::Text(text) }],
@@ -210,38 +211,5 @@ impl JsonSchema for Servers {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let items = json!(Short::<Server>::json_schema(generator));
         json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": items }] })
-    }
-}
-
-enum OneOrMany {
-    One(String),
-    Many(Vec<Short<Server>>),
-}
-
-impl<'de> Deserialize<'de> for OneOrMany {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = OneOrMany;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or a list")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMany, E> {
-                Ok(OneOrMany::One(text.to_owned()))
-            }
-
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<OneOrMany, A::Error> {
-                let mut all = Vec::new();
-                while let Some(item) = items.next_element()? {
-                    all.push(item);
-                }
-                Ok(OneOrMany::Many(all))
-            }
-        }
-
-        deserializer.deserialize_any(Visitor)
     }
 }

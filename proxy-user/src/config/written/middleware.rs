@@ -10,7 +10,7 @@ use serde::{
 use serde_json::json;
 use toml::Spanned;
 
-use super::{At, List, Name};
+use super::{At, List, Name, value::OneOrMany};
 use crate::config::default;
 
 /// What is done to requests and responses on their way: exactly one of these keys. `docs/middleware.md` has an example
@@ -215,12 +215,16 @@ pub struct Links {
 
 impl<'de> Deserialize<'de> for Links {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<OneOrMany>::deserialize(deserializer)?;
+        let spanned = Spanned::<OneOrMany<Spanned<Raw>>>::deserialize(deserializer)?;
         let span = spanned.span();
+        let at = |item: Spanned<Raw>| {
+            let span = item.span();
+            item.into_inner().at(span)
+        };
         Ok(Self {
             items: match spanned.into_inner() {
-                OneOrMany::One(raw) => vec![raw.at(span)],
-                OneOrMany::Many(items) => items,
+                OneOrMany::One(name) => vec![Raw::Name(name).at(span)],
+                OneOrMany::Many(items) => items.into_iter().map(at).collect(),
             },
         })
     }
@@ -240,11 +244,6 @@ impl JsonSchema for Links {
         let items = json!({ "anyOf": [{ "type": "string" }, inline] });
         json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": items }] })
     }
-}
-
-enum OneOrMany {
-    One(Raw),
-    Many(Vec<Link>),
 }
 
 enum Raw {
@@ -279,35 +278,6 @@ impl<'de> Deserialize<'de> for Raw {
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Raw, A::Error> {
                 Middleware::deserialize(MapAccessDeserializer::new(map))
                     .map(|inline| Raw::Inline(inline.into()))
-            }
-        }
-
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-impl<'de> Deserialize<'de> for OneOrMany {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = OneOrMany;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or a list")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMany, E> {
-                Ok(OneOrMany::One(Raw::Name(text.to_owned())))
-            }
-
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<OneOrMany, A::Error> {
-                let mut all = Vec::new();
-                while let Some(item) = items.next_element::<Spanned<Raw>>()? {
-                    let span = item.span();
-                    all.push(item.into_inner().at(span));
-                }
-                Ok(OneOrMany::Many(all))
             }
         }
 

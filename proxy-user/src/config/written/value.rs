@@ -1,6 +1,6 @@
 //! Values that know their place, and "one or a list of them".
 
-use std::{borrow::Cow, fmt, ops::Range};
+use std::{borrow::Cow, fmt, marker::PhantomData, ops::Range};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
@@ -72,7 +72,7 @@ impl<T: JsonSchema> JsonSchema for At<T> {
 
 impl<'de> Deserialize<'de> for List {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<OneOrMany>::deserialize(deserializer)?;
+        let spanned = Spanned::<OneOrMany<At<String>>>::deserialize(deserializer)?;
         let span = spanned.span();
         let items = match spanned.into_inner() {
             OneOrMany::One(value) => vec![At { span: span.clone(), value }],
@@ -96,28 +96,28 @@ impl JsonSchema for List {
     }
 }
 
-/// By hand, because an untagged enum would only say that nothing matched.
-enum OneOrMany {
+/// A string, or a list. By hand, because an untagged enum would only say that nothing matched.
+pub(super) enum OneOrMany<T> {
     One(String),
-    Many(Vec<At<String>>),
+    Many(Vec<T>),
 }
 
-impl<'de> Deserialize<'de> for OneOrMany {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
+        struct Visitor<T>(PhantomData<T>);
 
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = OneOrMany;
+        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
+            type Value = OneOrMany<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or a list of strings")
+                f.write_str("a string or a list")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMany, E> {
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMany<T>, E> {
                 Ok(OneOrMany::One(text.to_owned()))
             }
 
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<OneOrMany, A::Error> {
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<OneOrMany<T>, A::Error> {
                 let mut all = Vec::new();
                 while let Some(item) = items.next_element()? {
                     all.push(item);
@@ -126,6 +126,6 @@ impl<'de> Deserialize<'de> for OneOrMany {
             }
         }
 
-        deserializer.deserialize_any(Visitor)
+        deserializer.deserialize_any(Visitor(PhantomData))
     }
 }

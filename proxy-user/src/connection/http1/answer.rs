@@ -1,6 +1,6 @@
 //! The head of an answer as HTTP/1 writes it, and how the end of its body is told (RFC 9112 §6). Pure.
 
-use http::{HeaderMap, StatusCode, header, response};
+use http::{HeaderValue, StatusCode, header, response};
 use http_body::SizeHint;
 use hyper::ext::ReasonPhrase;
 
@@ -34,20 +34,27 @@ pub fn write(
     body: Option<&SizeHint>,
     manner: Manner,
 ) -> (Framing, bool) {
-    let (framing, length) = framing(head, body, manner);
-    let keep_alive = manner.keep_alive && framing != Framing::UntilClose && !says_close(&head.headers);
     status_line(out, head, manner.http_11);
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
-    let mut dated = false;
+    let (mut dated, mut said, mut says_close) = (false, None, false);
     for (name, value) in &head.headers {
         match *name {
-            header::CONTENT_LENGTH | header::TRANSFER_ENCODING => continue,
-            header::CONNECTION if !switches => continue,
+            header::CONTENT_LENGTH => {
+                said.get_or_insert(value);
+                continue;
+            }
+            header::TRANSFER_ENCODING => continue,
+            header::CONNECTION if !switches => {
+                says_close |= value.as_bytes().eq_ignore_ascii_case(b"close");
+                continue;
+            }
             header::DATE => dated = true,
             _ => {}
         }
         field(out, name.as_str(), value);
     }
+    let (framing, length) = framing(head.status, said, body, manner);
+    let keep_alive = manner.keep_alive && framing != Framing::UntilClose && !says_close;
     match (framing, length) {
         (Framing::Chunked, _) => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         (_, Some(length)) => {
@@ -91,14 +98,19 @@ fn status_line(out: &mut Vec<u8>, head: &response::Parts, http_11: bool) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Also the length that the head tells. `body`: `None` where there is none to send.
-fn framing(head: &response::Parts, body: Option<&SizeHint>, manner: Manner) -> (Framing, Option<u64>) {
-    let said = said_length(&head.headers);
+/// Also the length that the head tells. `said`: what a server says of it. `body`: `None` where there is none to send.
+fn framing(
+    status: StatusCode,
+    said: Option<&HeaderValue>,
+    body: Option<&SizeHint>,
+    manner: Manner,
+) -> (Framing, Option<u64>) {
+    let said = said.and_then(|length| length.to_str().ok()?.parse().ok());
     let exact = body.map_or(Some(0), SizeHint::exact);
-    if head.status.is_informational() || head.status == StatusCode::NO_CONTENT {
+    if status.is_informational() || status == StatusCode::NO_CONTENT {
         return (Framing::None, None);
     }
-    if manner.is_head || head.status == StatusCode::NOT_MODIFIED {
+    if manner.is_head || status == StatusCode::NOT_MODIFIED {
         // What a GET would get, where that is known: of a server's answer by its own word.
         return (Framing::None, said.or(exact.filter(|length| *length > 0)));
     }
@@ -107,14 +119,6 @@ fn framing(head: &response::Parts, body: Option<&SizeHint>, manner: Manner) -> (
         None if manner.http_11 => (Framing::Chunked, None),
         None => (Framing::UntilClose, None),
     }
-}
-
-fn said_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn says_close(headers: &HeaderMap) -> bool {
-    headers.get(header::CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
 #[cfg(test)]

@@ -169,7 +169,7 @@ fn value(about: &About, how: &str, text: &str, ignore_case: bool) -> Option<Valu
             "end" => Some(pattern(format!(".*{}", literal(text)))),
             "sub" => Some(pattern(format!(".*{}.*", literal(text)))),
             "str" | "" => Some(pattern(literal(text))),
-            "reg" => Some(pattern(within(text))),
+            "reg" => Some(pattern(convert::within(text))),
             _ => None,
         },
         About::Method if exact => Some(text.to_ascii_uppercase().into()),
@@ -181,7 +181,7 @@ fn value(about: &About, how: &str, text: &str, ignore_case: bool) -> Option<Valu
             "beg" => Some(pattern(format!("{}.*", literal(text)))),
             "end" => Some(pattern(format!(".*{}", literal(text)))),
             "sub" => Some(pattern(format!(".*{}.*", literal(text)))),
-            "reg" => Some(pattern(within(text))),
+            "reg" => Some(pattern(convert::within(text))),
             _ => None,
         },
         About::Method | About::Client => None,
@@ -196,18 +196,9 @@ fn anywhere(how: &str, text: &str) -> Value {
         "end" => format!(".*{literal}"),
         "sub" => format!(".*{literal}.*"),
         "dom" => format!("(?:.*\\.)?{}(?:\\..*)?", regex::escape(text.trim_matches('.'))),
-        _ => within(text),
+        _ => convert::within(text),
     };
     table_of([("regex", pattern.into())]).into()
-}
-
-/// A pattern that may match anywhere, as one of the whole.
-fn within(pattern: &str) -> String {
-    let front = if pattern.starts_with('^') { "" } else { ".*" };
-    let ended = pattern.ends_with('$') && !pattern.ends_with("\\$");
-    let middle = pattern.strip_prefix('^').unwrap_or(pattern);
-    let middle = if ended { &middle[..middle.len() - 1] } else { middle };
-    format!("{front}(?:{middle}){}", if ended { "" } else { ".*" })
 }
 
 #[cfg(test)]

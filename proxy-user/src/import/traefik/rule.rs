@@ -179,7 +179,7 @@ fn ask(name: &str, arguments: &[String]) -> Result<(&'static str, Value), String
     };
     let pair = |regex: bool| -> Result<Value, String> {
         let [field, value] = arguments else { return Err(unknown()) };
-        let value = if regex { pattern(&within(value)) } else { value.as_str().into() };
+        let value = if regex { pattern(&convert::within(value)) } else { value.as_str().into() };
         Ok(table_of([(field.as_str(), value)]).into())
     };
     Ok(match name {
@@ -187,7 +187,9 @@ fn ask(name: &str, arguments: &[String]) -> Result<(&'static str, Value), String
         // Version 2 wrote `{name:pattern}` in it.
         "HostRegexp" => (
             "host",
-            list(&|text| (!text.contains('{') || text.contains('^')).then(|| pattern(&within(text))))?,
+            list(&|text| {
+                (!text.contains('{') || text.contains('^')).then(|| pattern(&convert::within(text)))
+            })?,
         ),
         "Path" => ("path", list(&|text| Some(table_of([("exact", text.as_str().into())]).into()))?),
         "PathPrefix" => (
@@ -197,7 +199,7 @@ fn ask(name: &str, arguments: &[String]) -> Result<(&'static str, Value), String
                 None => text.starts_with('/').then(|| pattern(&format!("{}.*", regex::escape(text)))),
             })?,
         ),
-        "PathRegexp" => ("path", list(&|text| Some(pattern(&within(text))))?),
+        "PathRegexp" => ("path", list(&|text| Some(pattern(&convert::within(text))))?),
         "Method" => ("method", list(&|text| Some(text.to_ascii_uppercase().into()))?),
         "ClientIP" => ("client", list(&|text| convert::prefix(text).map(Value::from))?),
         "Header" | "Headers" => ("header", pair(false)?),
@@ -212,15 +214,6 @@ fn ask(name: &str, arguments: &[String]) -> Result<(&'static str, Value), String
         "QueryRegexp" => ("query", pair(true)?),
         _ => return Err(unknown()),
     })
-}
-
-/// A pattern that may match anywhere, as one of the whole.
-fn within(pattern: &str) -> String {
-    let front = if pattern.starts_with('^') { "" } else { ".*" };
-    let ended = pattern.ends_with('$') && !pattern.ends_with("\\$");
-    let middle = pattern.strip_prefix('^').unwrap_or(pattern);
-    let middle = if ended { &middle[..middle.len() - 1] } else { middle };
-    format!("{front}(?:{middle}){}", if ended { "" } else { ".*" })
 }
 
 #[cfg(test)]

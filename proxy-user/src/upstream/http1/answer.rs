@@ -20,6 +20,9 @@ const LONGEST_HEAD: usize = 128 * 1024;
 /// A head may have so many fields.
 const MOST_FIELDS: usize = 128;
 
+/// Fields that are put to an answer on its way: a map that has room for them need not grow.
+const TO_COME: usize = 2;
+
 /// The head of an answer, and what it says of what follows.
 #[derive(Debug)]
 pub struct Head {
@@ -80,72 +83,101 @@ fn parse(head: &Bytes, asked: &Method) -> Result<Head, Malformed> {
     {
         parts.extensions.insert(reason);
     }
-    parts.headers = HeaderMap::with_capacity(answer.headers.len());
+    parts.headers = HeaderMap::with_capacity(answer.headers.len() + TO_COME);
+    let mut said = Said::default();
     for field in &*answer.headers {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Field)?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
-        parts.headers.append(name, value.map_err(|_| Malformed::Field)?);
+        let value = value.map_err(|_| Malformed::Field)?;
+        if !said.is_all_of(&name, &value)? {
+            parts.headers.append(name, value);
+        }
     }
-    let framing = framing(&parts, asked)?;
-    let keeps_alive = framing != Framing::UntilClose && keeps_alive(&parts);
+    let framing = said.framing(&parts, asked)?;
+    let keeps_alive = framing != Framing::UntilClose && said.keeps_alive(parts.version);
     Ok(Head { parts, framing, keeps_alive })
 }
 
-/// RFC 9112 §6.3; what could be understood in two ways is refused.
-fn framing(parts: &Parts, asked: &Method) -> Result<Framing, Malformed> {
-    let coding = parts.headers.get(header::TRANSFER_ENCODING);
-    let length = length(&parts.headers)?;
-    if let Some(coding) = coding {
-        let codings = parts.headers.get_all(header::TRANSFER_ENCODING).iter().count();
-        if length.is_some() {
+/// What a server says of the message and of the connection. Heard as its fields go by, since to ask a map of them for each
+/// costs more.
+#[derive(Debug, Default)]
+struct Said {
+    /// Content-Length, which may be said more than once if it is the same each time.
+    length: Option<u64>,
+    codings: usize,
+    /// One of them is just `chunked`.
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+}
+
+impl Said {
+    /// Takes note of a field. Whether that is all that there is to it: what says no more than whether the connection is kept
+    /// goes no further.
+    fn is_all_of(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<bool, Malformed> {
+        match *name {
+            header::CONTENT_LENGTH => {
+                let length = length(value).ok_or(Malformed::Length)?;
+                if self.length.replace(length).is_some_and(|before| before != length) {
+                    return Err(Malformed::Length);
+                }
+            }
+            header::TRANSFER_ENCODING => {
+                self.codings += 1;
+                self.chunked |= value.as_bytes().eq_ignore_ascii_case(b"chunked");
+            }
+            header::CONNECTION => return Ok(self.is_all_of_connection(value.as_bytes())),
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    fn is_all_of_connection(&mut self, value: &[u8]) -> bool {
+        let mut is_all = true;
+        for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else {
+                is_all = false;
+            }
+        }
+        is_all
+    }
+
+    /// RFC 9112 §6.3; what could be understood in two ways is refused.
+    fn framing(&self, parts: &Parts, asked: &Method) -> Result<Framing, Malformed> {
+        if self.codings > 0 && self.length.is_some() {
             return Err(Malformed::TwoLengths);
         }
-        if codings > 1
-            || !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-            || parts.version != Version::HTTP_11
-        {
+        let is_known = self.codings == 1 && self.chunked && parts.version == Version::HTTP_11;
+        if self.codings > 0 && !is_known {
             return Err(Malformed::Coding);
         }
-    }
-    let is_without_body = *asked == Method::HEAD
-        || parts.status.is_informational()
-        || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    Ok(match (coding, length) {
-        _ if is_without_body => Framing::OVER,
-        (Some(_), _) => Framing::Chunked(Chunk::Size),
-        (None, Some(length)) => Framing::Length(length),
-        (None, None) => Framing::UntilClose,
-    })
-}
-
-/// Content-Length, which may be said more than once if it is the same each time.
-fn length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
-    let mut said = None;
-    for value in headers.get_all(header::CONTENT_LENGTH) {
-        let digits = value.as_bytes();
-        let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-        let length = value.to_str().ok().filter(|_| is_number).and_then(|digits| digits.parse().ok());
-        match (length, said) {
-            (Some(length), None) => said = Some(length),
-            (Some(length), Some(before)) if length == before => {}
-            _ => return Err(Malformed::Length),
-        }
-    }
-    Ok(said)
-}
-
-fn keeps_alive(parts: &Parts) -> bool {
-    let says = |option: &str| {
-        parts.headers.get_all(header::CONNECTION).iter().any(|value| {
-            // Mostly it is a single one.
-            value.as_bytes().eq_ignore_ascii_case(option.as_bytes())
-                || value.as_bytes().split(|&byte| byte == b',').any(|said| {
-                    let said = said.trim_ascii();
-                    said.len() == option.len() && said.eq_ignore_ascii_case(option.as_bytes())
-                })
+        let is_without_body = *asked == Method::HEAD
+            || parts.status.is_informational()
+            || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        Ok(match self.length {
+            _ if is_without_body => Framing::OVER,
+            _ if self.chunked => Framing::Chunked(Chunk::Size),
+            Some(length) => Framing::Length(length),
+            None => Framing::UntilClose,
         })
-    };
-    if parts.version == Version::HTTP_11 { !says("close") } else { says("keep-alive") }
+    }
+
+    fn keeps_alive(&self, version: Version) -> bool {
+        if version == Version::HTTP_11 { !self.close } else { self.keep_alive }
+    }
+}
+
+/// Digits, and nothing else.
+fn length(value: &HeaderValue) -> Option<u64> {
+    let digits = value.as_bytes();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    value.to_str().ok()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -47,8 +47,7 @@ impl Asking {
         self.data = Bytes::new();
         self.sent = 0;
         self.body = None;
-        let announced = announced(head, &body);
-        write_head(&mut self.before, head, announced);
+        let announced = write_head(&mut self.before, head, body.size_hint().exact());
         if !body.is_empty() {
             self.body = Some((body, announced));
         }
@@ -156,25 +155,24 @@ impl Asking {
     }
 }
 
-fn announced(head: &Parts, body: &RequestBody) -> Announced {
-    let said = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    match said.or(body.size_hint().exact()) {
-        Some(length) => Announced::Length(length),
-        None => Announced::Chunked,
-    }
-}
-
-fn write_head(out: &mut BytesMut, head: &Parts, announced: Announced) {
+/// `exact`: the length of its body, if that is known before it has been read.
+fn write_head(out: &mut BytesMut, head: &Parts, exact: Option<u64>) -> Announced {
     out.reserve(1024);
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.extend_from_slice(b" ");
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
+    let mut said: Option<&HeaderValue> = None;
     for (name, value) in &head.headers {
+        if *name == header::CONTENT_LENGTH {
+            said.get_or_insert(value);
+        }
         field(out, name.as_str(), value);
     }
-    let is_said = head.headers.contains_key(header::CONTENT_LENGTH);
+    let is_said = said.is_some();
+    let length = said.and_then(|length| length.to_str().ok()?.parse().ok()).or(exact);
+    let announced = length.map_or(Announced::Chunked, Announced::Length);
     match announced {
         Announced::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         // RFC 9110 §8.6: without content, the length is told where the method has a meaning for content.
@@ -188,6 +186,7 @@ fn write_head(out: &mut BytesMut, head: &Parts, announced: Announced) {
         }
     }
     out.extend_from_slice(b"\r\n");
+    announced
 }
 
 pub fn field(out: &mut impl BufMut, name: &str, value: &HeaderValue) {

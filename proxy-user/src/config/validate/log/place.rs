@@ -78,7 +78,8 @@ fn transport(
     let at = |text: &str| match value::server(text) {
         Ok(ServerAt::Address(address)) => Some((address.ip().to_string(), address.port())),
         Ok(ServerAt::Name { host, port, .. }) => Some((host.to_string(), port)),
-        Err(_) => None,
+        // One place has one address.
+        Ok(ServerAt::Service { .. }) | Err(_) => None,
     };
     let (kind, place) = remote.split_once("://").unwrap_or_default();
     match (kind, at(place)) {
