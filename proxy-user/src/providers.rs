@@ -277,6 +277,7 @@ impl Board {
                 _ if known.supply.wanted == known.supply.good => Ok(()),
                 Tried::NotYet => return None,
                 Tried::Refused(why) => Err(why.to_owned()),
+                Tried::Taken if faults.is_empty() => Err("it could not be taken over as it is".to_owned()),
                 Tried::Taken => Err(faults.join("\n")),
             };
             Some((name.clone(), revision, outcome))
@@ -357,5 +358,30 @@ mod tests {
         note(&board, has(&["x"]));
         board.begin_with(&"p".into(), kept("older"));
         assert_eq!(board.supplies()["p"].wanted[0].text.as_deref(), Ok("x"));
+    }
+
+    #[test]
+    fn a_provider_is_told_what_became_of_what_it_gave() {
+        let (board, name) = (Board::default(), Arc::<str>::from("p"));
+        let outcome = |tried| {
+            board.outcomes(tried).into_iter().map(|(_, revision, outcome)| (revision, outcome)).next()
+        };
+        let taken = |word: Word| match word {
+            Word::Has(has) => Taken { documents: [(name.clone(), has.documents)].into(), ..Taken::default() },
+            _ => Taken::default(),
+        };
+        assert!(board.note(&name, has(&["a"]), Timestamp::now()));
+        assert_eq!(outcome(Tried::NotYet), None, "nobody has tried it");
+        board.took(&taken(has(&["a"])));
+        assert_eq!(outcome(Tried::Taken), Some(("1".to_owned(), Ok(()))));
+        board.note(&name, has(&["a", "b"]), Timestamp::now());
+        assert_eq!(outcome(Tried::NotYet), None);
+        assert_eq!(
+            outcome(Tried::Refused("port taken")),
+            Some(("2".to_owned(), Err("port taken".to_owned())))
+        );
+        // It gives again what runs: that is well, without anybody trying.
+        board.note(&name, has(&["a"]), Timestamp::now());
+        assert_eq!(outcome(Tried::NotYet), Some(("1".to_owned(), Ok(()))));
     }
 }

@@ -92,7 +92,8 @@ async fn due(mind: &Reconciler) {
     let now = now();
     match mind.due(now) {
         Some(at) => {
-            sleep_until(Instant::now() + Duration::from_millis(u64::try_from(at - now).unwrap_or(0))).await
+            let left = Duration::from_millis(u64::try_from(at - now).unwrap_or(0));
+            sleep_until(Instant::now() + left).await;
         }
         None => std::future::pending().await,
     }

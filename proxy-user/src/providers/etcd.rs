@@ -71,6 +71,8 @@ impl Host for Here {
             .iter()
             .map(|document| Document::of(&self.provider, &document.name, document.text.as_str()))
             .collect();
+        // As the board has what runs: the two are compared.
+        documents.sort_by(|one, other| one.name.cmp(&other.name));
         if documents.is_empty() {
             // Said, rather than forgotten: none are meant.
             documents.push(Document::of(&self.provider, "nothing.toml", ""));
