@@ -55,6 +55,12 @@ pub struct DecideArgs {
 pub struct HistoryArgs {
     #[command(flatten)]
     store: StoreArgs,
+    /// So many, the latest first
+    #[arg(long, value_name = "NUMBER", default_value_t = 20, conflicts_with = "all")]
+    last: usize,
+    /// All of them
+    #[arg(long)]
+    all: bool,
     /// As one JSON object
     #[arg(long)]
     json: bool,
@@ -126,10 +132,11 @@ pub fn rollback(args: &RollbackArgs) -> Result<(), Failure> {
 
 pub fn history(args: &HistoryArgs) -> Result<(), Failure> {
     let place = args.store.place()?;
+    let most = if args.all { usize::MAX } else { args.last };
     let (current, generations) = block_on(async {
         let session = open(&place).await?;
         let ground = Ground::read(&session).await?;
-        let generations = publish::history(&session).await?;
+        let generations = publish::history(&session, most).await?;
         Ok::<_, Failure>((ground.current, generations))
     })??;
     if args.json {

@@ -31,6 +31,8 @@ pub struct Seen {
 #[derive(Debug, Default)]
 pub struct Member {
     state: OnceLock<Weak<ControlState>>,
+    /// It is no daemon: somebody wants to see what the store means for this host.
+    only_looks: bool,
     /// By provider.
     outcomes: Mutex<HashMap<Arc<str>, watch::Sender<Option<Outcome>>>>,
     /// How it stands with its fleet's store.
@@ -43,6 +45,16 @@ pub struct Member {
 const DROPS: Duration = Duration::from_secs(10);
 
 impl Member {
+    /// One that says nothing to the store, and leaves on disk what a daemon keeps there.
+    #[must_use]
+    pub fn onlooker() -> Self {
+        Self { only_looks: true, ..Self::default() }
+    }
+
+    pub fn only_looks(&self) -> bool {
+        self.only_looks
+    }
+
     /// From now on it has figures. Only the first call counts.
     pub fn runs(&self, state: &Arc<ControlState>) {
         let _ = self.state.set(Arc::downgrade(state));

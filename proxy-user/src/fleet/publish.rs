@@ -241,19 +241,23 @@ pub async fn halt(session: &Session, halted: Halted) -> Result<bool, StoreFault>
     }
 }
 
-/// All generations that are in the store, the latest first.
+/// The latest generations in the store, at most so many, the latest first. Those that can't be believed are left out.
 ///
 /// # Errors
 /// When the store is away.
-pub async fn history(session: &Session) -> Result<Vec<Generation>, StoreFault> {
-    let read = session.list(GENERATIONS).await?;
-    let number = |name: &str| name.parse::<u64>().ok();
-    let mut all: Vec<_> = read
-        .found
-        .iter()
-        .filter_map(|(name, stored)| Generation::read(number(name)?, &stored.bytes).ok())
-        .collect();
-    all.reverse();
+pub async fn history(session: &Session, most: usize) -> Result<Vec<Generation>, PublishFault> {
+    let mut numbers: Vec<u64> =
+        session.names(GENERATIONS).await?.iter().filter_map(|name| name.parse().ok()).collect();
+    numbers.sort_unstable();
+    let mut all = Vec::new();
+    // One by one: together they may be more than fits into an answer.
+    for number in numbers.into_iter().rev().take(most) {
+        match generation(session, number).await {
+            Ok(generation) => all.push(generation),
+            Err(PublishFault::Refused(_)) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
     Ok(all)
 }
 

@@ -68,7 +68,9 @@ impl Reconciler {
     /// Goes on where an earlier daemon was.
     pub fn remember(&mut self, memory: Memory) {
         self.known = memory.known;
-        self.stock = memory.stock.into_iter().map(|generation| (generation.generation, generation)).collect();
+        // What was damaged on disk is asked for anew.
+        let whole = memory.stock.into_iter().filter(|one| one.digest == digest_of(&one.documents));
+        self.stock = whole.map(|generation| (generation.generation, generation)).collect();
         self.earlier = memory.running;
     }
 

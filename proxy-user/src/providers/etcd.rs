@@ -43,20 +43,29 @@ impl Provider for Store {
         Box::pin(async move {
             let Self { provider, source, member } = *self;
             let mut mind = Reconciler::new(source.host.to_string());
-            let path = place(&source, &provider);
-            match state_file::read(&path, MEMORY_VERSION, |memory: &Memory| memory.version) {
-                Ok(Some(memory)) => mind.remember(memory),
-                Ok(None) => {}
-                Err(why) => {
-                    let aside = state_file::set_aside(&path);
-                    tracing::error!("{why}: what was known of the store is read from it anew; {aside}");
-                }
+            let only_looks = member.only_looks();
+            if !only_looks {
+                remember(&source, &provider, &mut mind);
             }
-            let agent = Agent { address: source.address.clone(), mind, reports: source.reports };
+            let reports = source.reports && !only_looks;
+            let agent = Agent { address: source.address.clone(), mind, reports };
             let outcomes = member.listen(&provider);
             let here = Here { provider, source, member, outcomes, teller, told: None };
             agent.run(here, std::future::pending()).await;
         })
+    }
+}
+
+/// Goes on where an earlier daemon was.
+fn remember(source: &model::Etcd, provider: &str, mind: &mut Reconciler) {
+    let path = place(source, provider);
+    match state_file::read(&path, MEMORY_VERSION, |memory: &Memory| memory.version) {
+        Ok(Some(memory)) => mind.remember(memory),
+        Ok(None) => {}
+        Err(why) => {
+            let aside = state_file::set_aside(&path);
+            tracing::error!("{why}: what was known of the store is read from it anew; {aside}");
+        }
     }
 }
 
@@ -119,6 +128,9 @@ impl Host for Here {
     }
 
     async fn keep(&mut self, mind: &Reconciler) {
+        if self.member.only_looks() {
+            return;
+        }
         let (path, memory) = (place(&self.source, &self.provider), mind.memory());
         let saving = move || {
             let text = serde_json::to_vec(&memory).unwrap_or_default();

@@ -163,6 +163,19 @@ impl Session {
         Ok(Read { found, at })
     }
 
+    /// The names alone of all keys that begin with `below`, without their common prefix, in order.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn names(&self, below: &str) -> Result<Vec<String>, StoreFault> {
+        let key = self.key(below);
+        let begins = key.len();
+        let options = GetOptions::new().with_prefix().with_keys_only();
+        let answer = self.within(self.client().get(key, Some(options))).await?;
+        let name = |key: &[u8]| std::str::from_utf8(key.get(begins..)?).ok().map(str::to_owned);
+        Ok(answer.kvs().iter().filter_map(|found| name(found.key())).collect())
+    }
+
     /// Writes `puts`, all or none: only if each key of `unchanged` was last written in that revision (0: never). Whether it did.
     ///
     /// # Errors
