@@ -68,7 +68,7 @@ impl Agent {
                 life.act(&mut host, &wish).await;
                 tokio::select! {
                     // It ends with the link, which never does before it.
-                    Some(told) = news.recv() => life.hear(told, &mut host).await,
+                    Some(told) = news.recv() => life.hear(told),
                     (generation, outcome) = host.outcome() => life.learn(generation, outcome, &mut host).await,
                     _ = looks.tick() => life.look(&mut host).await,
                     () = due(&life.mind) => {}
@@ -106,11 +106,13 @@ struct Life {
     figures: Figures,
     /// When they were last reported.
     reported: i64,
+    /// What it knows isn't where it outlives the daemon.
+    unkept: bool,
     seen: Seen,
 }
 
 impl Life {
-    async fn hear(&mut self, news: News, host: &mut impl Host) {
+    fn hear(&mut self, news: News) {
         match news {
             News::Connected { endpoint } => self.seen.store = Some(Ok(endpoint)),
             News::Away { why } => self.seen.store = Some(Err(why)),
@@ -121,7 +123,7 @@ impl Life {
             News::Current(current) => {
                 self.seen.nothing = false;
                 self.mind.learn(current);
-                host.keep(&self.mind).await;
+                self.unkept = true;
             }
             News::Generation(generation) => self.mind.stock(generation),
             News::Damaged { generation, why } => self.mind.damaged(generation, &why),
@@ -133,6 +135,7 @@ impl Life {
             self.judge.taken_over();
         }
         self.mind.outcome(generation, outcome, now());
+        self.unkept = false;
         host.keep(&self.mind).await;
     }
 
@@ -142,6 +145,10 @@ impl Life {
         if figures.differ(&self.figures) || now - self.reported >= REPORT {
             self.reported = now;
             self.figures = figures;
+        }
+        // Not as soon as something is known: a disk takes its time, and first of all it is to run.
+        if std::mem::take(&mut self.unkept) {
+            host.keep(&self.mind).await;
         }
     }
 
@@ -186,6 +193,7 @@ impl Default for Life {
             judge: Judge::default(),
             figures: Figures::default(),
             reported: 0,
+            unkept: false,
             seen: Seen::default(),
         }
     }
