@@ -2,7 +2,7 @@
 
 use core::ops::{AddAssign, SubAssign};
 
-use crate::verdict::DropReason;
+use crate::{numbered::counted_by, verdict::DropReason};
 
 /// Packets and the bytes in them, Ethernet header included.
 #[repr(C)]
@@ -34,42 +34,19 @@ pub struct Counters {
 
 const _: () = assert!(size_of::<Counters>() == (2 + DropReason::ALL.len()) * size_of::<Tally>());
 
-impl Counters {
-    #[inline(always)]
-    #[must_use]
-    pub const fn dropped(&self, reason: DropReason) -> &Tally {
-        match reason {
-            DropReason::NotListed => &self.not_listed,
-            DropReason::Truncated => &self.truncated,
-            DropReason::ExtensionHeaders => &self.extension_headers,
-            DropReason::ListMissing => &self.list_missing,
-            DropReason::Malformed => &self.malformed,
-            DropReason::SplitHeader => &self.split_header,
-            DropReason::VlanTags => &self.vlan_tags,
-            DropReason::Blocked => &self.blocked,
-            DropReason::PacketRate => &self.packet_rate,
-            DropReason::ConnectionRate => &self.connection_rate,
-            DropReason::BadCookie => &self.bad_cookie,
-        }
-    }
-
-    #[inline(always)]
-    pub const fn dropped_mut(&mut self, reason: DropReason) -> &mut Tally {
-        match reason {
-            DropReason::NotListed => &mut self.not_listed,
-            DropReason::Truncated => &mut self.truncated,
-            DropReason::ExtensionHeaders => &mut self.extension_headers,
-            DropReason::ListMissing => &mut self.list_missing,
-            DropReason::Malformed => &mut self.malformed,
-            DropReason::SplitHeader => &mut self.split_header,
-            DropReason::VlanTags => &mut self.vlan_tags,
-            DropReason::Blocked => &mut self.blocked,
-            DropReason::PacketRate => &mut self.packet_rate,
-            DropReason::ConnectionRate => &mut self.connection_rate,
-            DropReason::BadCookie => &mut self.bad_cookie,
-        }
-    }
-}
+counted_by!(DropReason, Counters: dropped, dropped_mut {
+    NotListed => not_listed,
+    Truncated => truncated,
+    ExtensionHeaders => extension_headers,
+    ListMissing => list_missing,
+    Malformed => malformed,
+    SplitHeader => split_header,
+    VlanTags => vlan_tags,
+    Blocked => blocked,
+    PacketRate => packet_rate,
+    ConnectionRate => connection_rate,
+    BadCookie => bad_cookie,
+});
 
 // === impl Tally ===
 

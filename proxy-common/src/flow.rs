@@ -20,10 +20,19 @@ pub const MAX_FLOWS: usize = 262_144;
 /// A reply's entry is made before its flow's. Found without one when it is older than this (in nanoseconds), it is left over.
 pub const HALF_MADE: u64 = 1_000_000_000;
 
-/// For how long (in nanoseconds) a flow that may give way is left alone.
+/// For how long (in nanoseconds) a flow that may give way, or be followed by another one, is left alone.
 pub const GIVES_WAY: u64 = 1_000_000_000;
 
 const SECOND: u64 = 1_000_000_000;
+
+/// More bytes than fit into a SYN.
+const MOST_WITH_A_SYN: u32 = 1 << 16;
+
+/// Of numbers that go round.
+#[inline(always)]
+const fn is_later(number: u32, than: u32) -> bool {
+    number.wrapping_sub(than).cast_signed() > 0
+}
 
 /// A packet's way, as it comes in. IPv4 addresses in their IPv6 form, ports in the host's order.
 #[repr(C, align(8))]
@@ -64,7 +73,8 @@ pub struct Flow {
     pub server_interface: u32,
     /// The sequence number behind a FIN whose acknowledgement is waited for.
     pub fin: u32,
-    pub reserved: u32,
+    /// The client's last timestamp, once it has closed after the server. 0: none.
+    pub time: u32,
     /// The snapshot by which it began.
     pub generation: u64,
     pub began: u64,
@@ -128,6 +138,22 @@ impl Flow {
             )
         );
         may && now.saturating_sub(self.last_packet) > GIVES_WAY
+    }
+
+    /// Whether the server, which remembers this flow, takes a SYN from the same port for that of a new one: it does if the
+    /// timestamp (0: none), or else the sequence number, is later than all that it has seen of this one (RFC 9293, 3.6.1; RFC 6191).
+    #[inline(always)]
+    #[must_use]
+    pub const fn may_be_followed(&self, syn: &Segment, time: u32, now: u64) -> bool {
+        let rests = now.saturating_sub(self.last_packet) > GIVES_WAY;
+        if self.state != State::TimeWait as u16 || !rests {
+            return false;
+        }
+        if time != 0 {
+            return self.time != 0 && is_later(time, self.time);
+        }
+        // `end` lies behind what the SYN may carry already.
+        is_later(syn.end, self.fin.wrapping_add(MOST_WITH_A_SYN))
     }
 
     /// For how long it may be silent.

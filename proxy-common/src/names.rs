@@ -155,6 +155,8 @@ pub const FLOOR_DROP: &str = "floor_drop";
 pub const GATE_SCATTERED: &str = "gate_scattered";
 /// Gives a packet another source and drops it: for benchmarks. Never attached.
 pub const FLOOR_SCATTERED: &str = "floor_scattered";
+/// Carries a client's packet as [`FORWARD_TC`] does, at XDP: for benchmarks. Never attached.
+pub const FORWARD_AT_XDP: &str = "forward_at_xdp";
 /// Sends the frames that it is run on out of an interface, each from another source: for benchmarks. Never attached.
 pub const FLOOD_SEND: &str = "flood_send";
 

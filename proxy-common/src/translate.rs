@@ -86,7 +86,14 @@ pub struct Flow {
     pub scale_to: u8,
     /// One of [`side`]: whose packets these are.
     pub side: u8,
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// In seconds: after so long without a packet it is over. 0: it isn't said.
+    pub idle: u32,
+    /// In seconds: it is over after so long. 0: never.
+    pub lifetime: u32,
+    pub unused: u32,
+    /// Whose server it goes to: a hash of the service's name ([`service`]), for whoever takes over.
+    pub service: u64,
     /// By the monotonic clock.
     pub begun: u64,
     pub last: u64,
@@ -124,12 +131,16 @@ pub struct Tally {
     pub unreadable: u64,
     /// Dropped, at the end of their time to live.
     pub expired: u64,
+    /// Too long for the interface that they would have left by, and answered by an ICMP error.
+    pub too_long: u64,
+    /// ICMP errors that were sent on to whom they are about.
+    pub errors: u64,
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 16 + 16 + 4);
-const _: () = assert!(size_of::<Flow>() == 16 + 16 + 4 + 4 + 4 + 4 + 4 * 4 + 4 + 4 + 8 + 4 * 8);
+const _: () = assert!(size_of::<Flow>() == 2 * 16 + 4 + 9 * 4 + 4 + 3 * 4 + 8 + 4 * 8);
 const _: () = assert!(size_of::<Seen>() == 16);
-const _: () = assert!(size_of::<Tally>() == 6 * 8);
+const _: () = assert!(size_of::<Tally>() == 8 * 8);
 
 impl FlowKey {
     /// The other direction of the same connection.
@@ -155,6 +166,19 @@ impl Flow {
     pub const fn is_done(&self) -> bool {
         self.seen & seen::PEER_FIN_ACKED != 0
     }
+}
+
+/// What a flow's entry says of the service that it goes to (FNV-1a).
+#[must_use]
+pub const fn service(name: &str) -> u64 {
+    let bytes = name.as_bytes();
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0100_0000_01b3);
+        at += 1;
+    }
+    hash
 }
 
 /// The word of the set of ports that a port is in, and its bit there.

@@ -1,55 +1,36 @@
 //! Why the gate drops. Each reason is named here once: the same word stands in the counters, in `bpftool`,
 //! in metrics, logs, `weir explain` and the documentation.
 
-/// Numbers are never reused.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DropReason {
-    /// The source is on none of the entrypoint's allowlists.
-    NotListed = 1,
-    /// For a guarded address, and it ends before its port: the frame does, or the packet by its own length.
-    Truncated = 2,
-    /// For a guarded address, behind more IPv6 extension headers than the gate walks.
-    ExtensionHeaders = 3,
-    /// For a guarded entrypoint whose allowlist isn't there. A fault of Weir's: it fails closed.
-    ListMissing = 4,
-    /// For a guarded address, with a header length that no header has: where its port is can't be said.
-    Malformed = 5,
-    /// For a guarded address, the first of several fragments, and its port isn't in it.
-    SplitHeader = 6,
-    /// Behind more VLAN tags than the gate looks behind, one of which names no VLAN: the host would take it for its own.
-    VlanTags = 7,
-    /// Somebody has blocked the source.
-    Blocked = 8,
-    /// The source sends more packets than the entrypoint allows each.
-    PacketRate = 9,
-    /// The source opens more connections than the entrypoint allows each.
-    ConnectionRate = 10,
-    /// Refers to what nobody has sent, while handshakes have to be proved.
-    BadCookie = 11,
+use crate::numbered::numbered;
+
+numbered! {
+    pub enum DropReason: u32 {
+        /// The source is on none of the entrypoint's allowlists.
+        NotListed = 1, "not_listed";
+        /// For a guarded address, and it ends before its port: the frame does, or the packet by its own length.
+        Truncated = 2, "truncated";
+        /// For a guarded address, behind more IPv6 extension headers than the gate walks.
+        ExtensionHeaders = 3, "extension_headers";
+        /// For a guarded entrypoint whose allowlist isn't there. A fault of Weir's: it fails closed.
+        ListMissing = 4, "list_missing";
+        /// For a guarded address, with a header length that no header has: where its port is can't be said.
+        Malformed = 5, "malformed";
+        /// For a guarded address, the first of several fragments, and its port isn't in it.
+        SplitHeader = 6, "split_header";
+        /// Behind more VLAN tags than the gate looks behind, one of which names no VLAN: the host would take it for its own.
+        VlanTags = 7, "vlan_tags";
+        /// Somebody has blocked the source.
+        Blocked = 8, "blocked";
+        /// The source sends more packets than the entrypoint allows each.
+        PacketRate = 9, "packet_rate";
+        /// The source opens more connections than the entrypoint allows each.
+        ConnectionRate = 10, "connection_rate";
+        /// Refers to what nobody has sent, while handshakes have to be proved.
+        BadCookie = 11, "bad_cookie";
+    }
 }
 
 impl DropReason {
-    pub const ALL: [Self; 11] = [
-        Self::NotListed,
-        Self::Truncated,
-        Self::ExtensionHeaders,
-        Self::ListMissing,
-        Self::Malformed,
-        Self::SplitHeader,
-        Self::VlanTags,
-        Self::Blocked,
-        Self::PacketRate,
-        Self::ConnectionRate,
-        Self::BadCookie,
-    ];
-
-    /// `None`: of another version's.
-    #[must_use]
-    pub fn of_number(number: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| *reason as u32 == number)
-    }
-
     /// Whether it may only seem so, because the rest of the packet lies in another piece of memory.
     #[must_use]
     pub const fn may_be_in_pieces(self) -> bool {
@@ -64,23 +45,6 @@ impl DropReason {
             | Self::PacketRate
             | Self::ConnectionRate
             | Self::BadCookie => false,
-        }
-    }
-
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NotListed => "not_listed",
-            Self::Truncated => "truncated",
-            Self::ExtensionHeaders => "extension_headers",
-            Self::ListMissing => "list_missing",
-            Self::Malformed => "malformed",
-            Self::SplitHeader => "split_header",
-            Self::VlanTags => "vlan_tags",
-            Self::Blocked => "blocked",
-            Self::PacketRate => "packet_rate",
-            Self::ConnectionRate => "connection_rate",
-            Self::BadCookie => "bad_cookie",
         }
     }
 

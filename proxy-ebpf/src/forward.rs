@@ -12,6 +12,7 @@
 
 pub mod checksum;
 pub mod mss;
+pub mod options;
 pub mod parse;
 pub mod quote;
 pub mod reset;

@@ -170,6 +170,7 @@ mod programs {
         match translate::translate(&ctx) {
             Passage::Stays => TC_ACT_UNSPEC,
             Passage::Leaves(how) => how,
+            Passage::TooLong(carried) => passthrough::too_long(&ctx, carried),
             Passage::Dropped(loss) => {
                 translate::count(loss);
                 TC_ACT_SHOT
@@ -229,6 +230,12 @@ mod programs {
         } else {
             put(SOURCE_V4, random());
         }
+    }
+
+    /// What port passthrough would cost here. Never attached.
+    #[xdp]
+    pub fn forward_at_xdp(ctx: XdpContext) -> u32 {
+        passthrough::at_xdp::forward(&ctx)
     }
 
     /// Sends a frame that benchmarks have made out of the interface that it names, from one of their sources: run on

@@ -2,7 +2,7 @@
 //!
 //! Only `#[btf_map]`: one map of the older kind and libbpf's tools (bpftool among them) refuse the object.
 
-use core::{arch::asm, ptr};
+use core::ptr;
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -32,6 +32,7 @@ use proxy_common::{
 use proxy_ebpf::{
     flood::Gauge,
     gate::{Admits, Source, SourceV4, SourceV6, Tables},
+    word::Word,
 };
 
 /// One slot, so that one update brings a whole new generation.
@@ -165,7 +166,7 @@ impl<const IN_EARNEST: bool, const PROVES: bool> Tables for GateMaps<IN_EARNEST,
             let packets = (&raw const block.packets).cast_mut();
             // SAFETY: a field of a map's value, which can be written, and is not given back to the system while this
             // program runs; everybody adds to it atomically.
-            unsafe { add(packets, 1) };
+            unsafe { Word::of(packets) }.increment();
         }
         holds
     }
@@ -248,21 +249,11 @@ impl<const IN_EARNEST: bool, const PROVES: bool> GateMaps<IN_EARNEST, PROVES> {
             Take::Begin(next) => unsafe { ptr::write_volatile(due, next) },
             Take::Add(more) => {
                 // SAFETY: as above.
-                unsafe { add(due, more) };
+                unsafe { Word::of(due) }.add(more);
             }
         }
         true
     }
-}
-
-/// Adds, at once for all CPUs. core has no such thing for BPF.
-///
-/// # Safety
-/// `to` must be good for reading and writing, and aligned.
-#[inline(always)]
-unsafe fn add(to: *mut u64, more: u64) {
-    // SAFETY: the caller's promise; the instruction does nothing else.
-    unsafe { asm!("lock *(u64 *)({} + 0) += {}", in(reg) to, in(reg) more, options(nostack)) };
 }
 
 #[inline(always)]

@@ -9,6 +9,7 @@
 //! Not here: fragments put together, IPv6 extension headers, and tags of VLANs. A VLAN's own interface has its packets.
 
 mod answer;
+pub mod at_xdp;
 mod find;
 mod maps;
 mod open;
@@ -17,7 +18,11 @@ mod skb;
 
 use core::ptr;
 
-use aya_ebpf::{bindings::bpf_fib_lookup, helpers::bpf_ktime_get_coarse_ns, programs::TcContext};
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, bpf_fib_lookup},
+    helpers::bpf_ktime_get_coarse_ns,
+    programs::TcContext,
+};
 use proxy_common::{
     flow::{Flow, FlowKey, Origin, Side, State, step},
     forward::{Settings, StopReason, settings},
@@ -38,11 +43,11 @@ use proxy_ebpf::{
 pub use self::{
     answer::{reset, too_big},
     maps::stopped,
+    skb::Skb,
 };
 use self::{
     find::Known,
     maps::{count, room, settings},
-    skb::Skb,
 };
 
 /// How much of a packet is made readable when its headers don't lie in one piece: what an error quotes, with options.
@@ -76,6 +81,10 @@ struct Room {
     fib: bpf_fib_lookup,
     /// How long a packet may be on the way that was found.
     mtu: u32,
+    /// The timestamp of the SYN that begins a flow. 0: it has none.
+    time: u32,
+    /// How many ports were tried for it.
+    tried: u32,
 }
 
 /// Sends a packet on, or says why not. Gives what the hook is to be told.
@@ -87,17 +96,41 @@ pub fn forward(ctx: &TcContext) -> Result<i32, Stop> {
     if !skb.is_for_us() || skb.is_of_a_vlan() {
         return Err(Stop::NotOurs);
     }
-    let mut seen = look(ctx, &mut room.packet, &mut room.quote);
-    // A short read may only mean that the rest lies in another piece.
-    if seen == Seen::Short && (ctx.end() - ctx.start()) < ctx.len() as usize {
-        let _ = ctx.pull_data(PULL.min(ctx.len()));
-        seen = look(ctx, &mut room.packet, &mut room.quote);
-    }
-    match seen {
+    match seen(ctx, room) {
         Seen::Packet => packet(skb, settings, room),
         Seen::Error => error(skb, settings, room),
         Seen::Other | Seen::Short => Err(Stop::NotOurs),
     }
+}
+
+/// The packet that an ICMP error is about, if it is one: for connections that others join.
+#[inline(always)]
+pub fn quoted(ctx: &TcContext) -> Option<&'static Quote> {
+    let room = room()?;
+    (seen(ctx, room) == Seen::Error).then_some(&room.quote)
+}
+
+/// Answers a packet that no flow of ours has by how long it may be. Gives what the hook is to be told.
+#[inline(always)]
+pub fn too_long(ctx: &TcContext, carried: u32) -> i32 {
+    let Some(room) = room() else { return TC_ACT_SHOT };
+    if seen(ctx, room) != Seen::Packet {
+        return TC_ACT_SHOT;
+    }
+    room.mtu = carried;
+    too_big(ctx)
+}
+
+/// What a frame is. What is found stands in the room.
+#[inline(always)]
+fn seen(ctx: &TcContext, room: &mut Room) -> Seen {
+    let seen = look(ctx, &mut room.packet, &mut room.quote);
+    // A short read may only mean that the rest lies in another piece.
+    if seen == Seen::Short && (ctx.end() - ctx.start()) < ctx.len() as usize {
+        let _ = ctx.pull_data(PULL.min(ctx.len()));
+        return look(ctx, &mut room.packet, &mut room.quote);
+    }
+    seen
 }
 
 #[inline(always)]
@@ -141,7 +174,7 @@ fn packet(skb: Skb, settings: &Settings, room: &mut Room) -> Result<i32, Stop> {
     rewrite::translate(&mut edit, &room.packet, &ends).map_err(|Refused| refused(StopReason::Malformed))?;
 
     // 4. What is known of its flow now.
-    note(flow, side, &room.packet, now, skb.interface(), way.interface);
+    note(skb, flow, side, &room.packet, now, way.interface);
     count(flow, side, skb.length());
     Ok(way.send(skb, room))
 }
@@ -188,7 +221,7 @@ fn error(skb: Skb, settings: &Settings, room: &mut Room) -> Result<i32, Stop> {
 
 /// What a packet says of its flow.
 #[inline(always)]
-fn note(flow: &mut Flow, side: Side, packet: &Packet, now: u64, came_by: u32, goes_by: u32) {
+fn note(skb: Skb, flow: &mut Flow, side: Side, packet: &Packet, now: u64, goes_by: u32) {
     // Each field is written only when it changes: both sides' CPUs have it in their caches.
     if flow.last_packet != now {
         // SAFETY: an aligned word of a map's value, always written whole.
@@ -210,8 +243,12 @@ fn note(flow: &mut Flow, side: Side, packet: &Packet, now: u64, came_by: u32, go
     }
     match side {
         Side::Client => {
-            if flow.client_interface != came_by {
-                flow.client_interface = came_by;
+            // Its server will remember it by this.
+            if next == State::Closing || next == State::TimeWait {
+                flow.time = answer::time(skb, packet);
+            }
+            if flow.client_interface != skb.interface() {
+                flow.client_interface = skb.interface();
             }
             if flow.server_interface != goes_by {
                 flow.server_interface = goes_by;

@@ -5,13 +5,15 @@
 //!
 //! At tcx ingress or clsact, behind the gate: what comes from clients has been let in by then.
 
+mod errors;
+
 use core::{ffi::c_void, mem::transmute};
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_NO_PREALLOC, BPF_F_PSEUDO_HDR},
+    bindings::{__sk_buff, BPF_F_NO_PREALLOC, BPF_F_PSEUDO_HDR, bpf_check_mtu_flags::BPF_MTU_CHK_SEGS},
     btf_maps::{Array, HashMap, LruHashMap, PerCpuArray},
     helpers::{
-        bpf_ktime_get_coarse_ns, bpf_l4_csum_replace, bpf_redirect_neigh, bpf_skb_load_bytes,
+        bpf_check_mtu, bpf_ktime_get_coarse_ns, bpf_l4_csum_replace, bpf_redirect_neigh, bpf_skb_load_bytes,
         bpf_skb_store_bytes,
     },
     macros::btf_map,
@@ -65,6 +67,8 @@ pub enum Passage {
     Stays,
     /// On its way; as the kernel says it.
     Leaves(i32),
+    /// Longer than what it would leave by carries, which is so many bytes. Its sender is to be told.
+    TooLong(u32),
     Dropped(Loss),
 }
 
@@ -98,8 +102,8 @@ struct Packet {
 #[inline(always)]
 pub fn translate(ctx: &TcContext) -> Passage {
     // 1. Is it of a flow of ours?
-    let Some(packet) = packet(ctx) else { return Passage::Stays };
-    if !is_watched(&packet) {
+    let Some(packet) = packet(ctx) else { return errors::translate(ctx) };
+    if !is_watched(&packet.key) {
         return Passage::Stays;
     }
     let Some(flow) = TRANSLATE_FLOWS.get_ptr_mut(&packet.key) else {
@@ -131,6 +135,12 @@ pub fn translate(ctx: &TcContext) -> Passage {
     if packet.hops <= 1 {
         return Passage::Dropped(Loss::Expired);
     }
+    if let Some(carried) = is_too_long(ctx, entry.interface) {
+        if let Some(tally) = tally() {
+            tally.too_long += 1;
+        }
+        return Passage::TooLong(carried);
+    }
 
     // 3. The TCP header.
     let Some(header) = header(ctx, &packet) else { return Passage::Dropped(Loss::Unreadable) };
@@ -146,7 +156,7 @@ pub fn translate(ctx: &TcContext) -> Passage {
     let addresses = difference_of(&packet.key, entry);
     // SAFETY: the map's value is longer than any header. That a packet ends before it is an error that the helpers tell.
     let stored = unsafe {
-        bpf_skb_store_bytes(skb, at, header.as_mut_ptr().cast(), packet.header, 0) == 0
+        bpf_skb_store_bytes(skb, at, header.as_mut_ptr().cast(), bounded(packet.header), 0) == 0
             && bpf_l4_csum_replace(skb, at + CHECKSUM, 0, shifted & DIFFERENCE, 0) == 0
             && bpf_l4_csum_replace(
                 skb,
@@ -274,9 +284,22 @@ fn payload(segment: u32, header: u32) -> u32 {
     if segment > header { segment - header } else { 0 }
 }
 
+/// By which an interface says how long a packet may be, if this one, or any that it stands for, is longer: hand-overs are judged
+/// by what both ways carry, and a way may become narrower later.
 #[inline(always)]
-fn is_watched(packet: &Packet) -> bool {
-    let [_, _, high, low] = packet.key.ports;
+fn is_too_long(ctx: &TcContext, interface: u32) -> Option<u32> {
+    // Of several packets that are merged, each.
+    const EACH: u64 = BPF_MTU_CHK_SEGS as u64;
+    let mut carried = 0;
+    // SAFETY: a number to be read and written.
+    let answer = unsafe { bpf_check_mtu(ctx.skb.skb.cast(), interface, &raw mut carried, 0, EACH) };
+    // Below 0 it can't be said: whatever goes out there is the kernel's to judge.
+    (answer > 0).then_some(carried)
+}
+
+#[inline(always)]
+fn is_watched(key: &FlowKey) -> bool {
+    let [_, _, high, low] = key.ports;
     let (word, bit) = port_bit(u16::from_be_bytes([high, low]));
     TRANSLATE_PORTS.get(word).is_some_and(|ports| *ports & bit != 0)
 }
@@ -307,8 +330,21 @@ fn header(ctx: &TcContext, packet: &Packet) -> Option<&'static mut Header> {
     }
     let (skb, at) = (ctx.skb.skb, ETHERNET + packet.network);
     // SAFETY: the room is longer than the longest header, and the helper says when the packet is shorter.
-    let loaded = unsafe { bpf_skb_load_bytes(skb.cast(), at, header.as_mut_ptr().cast::<c_void>(), length) };
+    let loaded =
+        unsafe { bpf_skb_load_bytes(skb.cast(), at, header.as_mut_ptr().cast::<c_void>(), bounded(length)) };
     (loaded == 0).then_some(header)
+}
+
+/// A header's length, from 1 to 64, as the verifier believes it: only where it sees the bounds, and the compiler, which knows
+/// them, would leave them out.
+#[inline(always)]
+fn bounded(length: u32) -> u32 {
+    const MASK: u32 = 63;
+    const { assert!(LONGEST <= MASK) };
+    let last = length.wrapping_sub(1);
+    // SAFETY: a local variable.
+    let last = unsafe { core::ptr::read_volatile(&raw const last) } & MASK;
+    last + 1
 }
 
 /// Gives what has changed, and [`SELECTIVE`]; or [`UNREADABLE`]. A number: it is what functions of programs give. They have

@@ -7,6 +7,7 @@ pub mod api;
 pub mod client;
 pub mod dashboard;
 pub mod events;
+mod pace;
 pub mod problem;
 pub mod read;
 pub mod ready;
@@ -25,8 +26,10 @@ use std::{
     sync::Arc,
 };
 
+use axum::Router;
 use tokio::{
     net::{TcpListener, UnixListener},
+    sync::oneshot,
     task::JoinSet,
 };
 
@@ -53,13 +56,28 @@ pub enum AdminFault {
 }
 
 /// Sockets that are bound, but not served yet.
-#[derive(Debug)]
-pub struct Bound(Vec<Listener>);
+#[derive(Debug, Default)]
+pub struct Bound(Vec<(AdminAddr, Listener)>);
 
 #[derive(Debug)]
 enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
+}
+
+/// Where the API is served, until this is dropped. Follows the configuration.
+#[derive(Debug)]
+pub struct Doors {
+    app: Router,
+    state: Arc<ControlState>,
+    open: Vec<(AdminAddr, Door)>,
+    tasks: JoinSet<()>,
+}
+
+/// An address at which the API is served; dropped, no new connection comes in there.
+#[derive(Debug)]
+struct Door {
+    _open: oneshot::Sender<()>,
 }
 
 /// Binds the admin addresses. The default's socket may be missing: then nobody can give this daemon orders.
@@ -70,7 +88,7 @@ pub fn bind(admin: &Admin) -> Result<Bound, AdminFault> {
     let mut bound = Vec::new();
     for addr in &admin.bind {
         match (bind_one(addr, admin.by_default), addr) {
-            (Ok(listener), _) => bound.push(listener),
+            (Ok(listener), _) => bound.push((addr.clone(), listener)),
             (Err(fault), AdminAddr::Unix(_)) if admin.by_default => {
                 tracing::warn!(
                     "{fault}. This daemon can be looked at, but not be given orders (`weir apply`)"
@@ -82,14 +100,25 @@ pub fn bind(admin: &Admin) -> Result<Bound, AdminFault> {
     Ok(Bound(bound))
 }
 
-/// Serves the API until the returned set is dropped. Orders go to `desk`.
-pub fn serve(bound: Bound, state: &Arc<ControlState>, desk: &Desk) -> JoinSet<()> {
-    let mut serving = JoinSet::new();
-    let app = api::router(state.clone(), desk.clone());
-    for listener in bound.0 {
-        serving.spawn(serve::at(listener, app.clone(), state.clone()));
+// === impl Bound ===
+
+impl Bound {
+    /// Nobody is going to serve there after all.
+    pub fn give_up(self) {
+        for (addr, _) in self.0 {
+            if let AdminAddr::Unix(path) = addr {
+                let _ = std::fs::remove_file(path);
+            }
+        }
     }
-    serving
+}
+
+/// Serves the API until what is returned is dropped. Orders go to `desk`.
+pub fn serve(bound: Bound, state: &Arc<ControlState>, desk: &Desk) -> Doors {
+    let app = api::router(state.clone(), desk.clone());
+    let mut doors = Doors { app, state: state.clone(), open: Vec::new(), tasks: JoinSet::new() };
+    doors.open(bound);
+    doors
 }
 
 /// `make_folder`: the folder of a socket is made if it is missing.
@@ -128,5 +157,40 @@ fn folder_of(socket: &Path) -> io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o750).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
+    }
+}
+
+// === impl Doors ===
+
+impl Doors {
+    /// Binds what another configuration wants and the running one doesn't.
+    ///
+    /// # Errors
+    /// When one of them can't be had; nothing has changed then.
+    pub fn missing(&self, running: &Admin, next: &Admin) -> Result<Bound, AdminFault> {
+        let bind = next.bind.iter().filter(|addr| !running.bind.contains(addr)).cloned().collect();
+        self::bind(&Admin { bind, ..next.clone() })
+    }
+
+    /// Serves at what was missing, and no more at what isn't wanted. Whoever is connected there gets the answer that is under way.
+    pub fn follow(&mut self, missing: Bound, next: &Admin) {
+        self.open.retain(|(addr, _)| {
+            let stays = next.bind.contains(addr);
+            if !stays && let AdminAddr::Unix(path) = addr {
+                // Whoever tries it shall not wait for an answer.
+                let _ = std::fs::remove_file(path);
+            }
+            stays
+        });
+        self.open(missing);
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    fn open(&mut self, bound: Bound) {
+        for (addr, listener) in bound.0 {
+            let (open, closed) = oneshot::channel();
+            self.tasks.spawn(serve::at(listener, self.app.clone(), self.state.clone(), closed));
+            self.open.push((addr, Door { _open: open }));
+        }
     }
 }

@@ -105,6 +105,17 @@ pub fn load_bare(path: &Path) -> Result<Loaded, Report> {
     loaded(config, findings, Taken::default())
 }
 
+/// Likewise, if `text` stood in the file `path`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_bare_as(path: &Path, name: &Path, text: &str) -> Result<Loaded, Report> {
+    let mut findings = Findings::default();
+    let files = gather::gather_with_text(path, name, text, &mut findings);
+    let config = assemble::bare(&files, &mut findings);
+    loaded(config, findings, Taken::default())
+}
+
 /// As [`load_with`], to take the place of `running`: a certificate that can't be read this time stays what it is, with a
 /// warning, instead of holding up everything else.
 ///

@@ -60,6 +60,7 @@ use crate::{
     demonstration,
     journal::{self, Kind, Note},
     kernel::addresses,
+    metrics::push,
     privileges::{self, PrivilegeFault},
     providers::{self, keeper::Keeper},
 };
@@ -80,6 +81,9 @@ pub struct Options {
 pub enum StartFault {
     #[error("{0}")]
     Config(Report),
+    /// That may be another time.
+    #[error("{report}\nnothing is known of what this needs: {away}")]
+    Alone { away: String, report: Report },
     #[error(transparent)]
     Apply(#[from] ApplyFault),
     #[error("{0}")]
@@ -112,7 +116,10 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             .map_err(|report| StartFault::NotForUser { user: user.clone(), report })?;
     }
     if providers.ask_new(&loaded.config).await {
-        loaded = documents::load(&source, &providers.board).map_err(StartFault::Config)?;
+        loaded = documents::load(&source, &providers.board).map_err(|report| match providers.away() {
+            None => StartFault::Config(report),
+            Some(away) => StartFault::Alone { away, report },
+        })?;
     }
     warn(&loaded.warnings);
     let mut signals = Signals::new().map_err(|error| StartFault::System { what: "signal handler", error })?;
@@ -127,7 +134,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
         }
     }
 
-    let guard = Guard::new(options.force, &config.admin.bind);
+    let guard = Guard { off: options.force };
     guard.check(&config, None, Session::of_this_process()).map_err(StartFault::LockOut)?;
     let state = ControlState::new(source.clone(), guard, lists, providers.board.clone(), privileges);
     let state = Arc::new(state.with_member(providers.member.clone()));
@@ -141,6 +148,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let start = |config, blocked| {
         Fleet::start(config, workers, &state, blocking.shared(), blocked, draining.shared())
     };
+    let mut fell_back = None;
     let mut fleet = match start(config.clone(), blocked.clone()).await {
         Ok(fleet) => fleet,
         Err(fault) => {
@@ -148,16 +156,21 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
                 return Err(fault.into());
             };
             (config, loaded.taken) = (Arc::new(last.config), last.taken);
+            fell_back = Some(fault.to_string());
             start(config.clone(), blocked).await?
         }
     };
     fleet.providers = providers;
     fleet.providers.took(&loaded.taken, &config.state.dir).await;
     state.applied(fleet.generation(), &fleet.kernel.state);
+    if let Some(why) = fell_back {
+        state.refused(why);
+    }
     let mut trials = Trials::at_start(&source, &state);
     let (desk, mut orders) = order::desk();
-    let _admin = admin::serve(admin, &state, &desk);
+    fleet.doors = Some(admin::serve(admin, &state, &desk));
     tokio::task::spawn_local(journal::watch::look_on(fleet.running()));
+    tokio::task::spawn_local(push::keep_pushing(state.clone()));
     tracing::info!("running on {workers} workers\n{}", summary::of(&source, &config, &fleet.kernel.state));
     notify(&[sd_notify::NotifyState::Ready]);
 
@@ -168,7 +181,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
     let mut splits = Splits::at_start(&fleet);
     let mut pulse = Pulse::as_asked();
     let mut forwarding = Forwarding::new(state.forwarding.clone());
-    let mut handovers = Handovers::default();
+    let mut handovers = Handovers::new(state.handovers.clone());
     let how = loop {
         certificates.look(&fleet.running().load().config, SystemTime::now());
         blocking.keep_up(&mut fleet).await;
@@ -218,6 +231,7 @@ pub async fn run(options: Options) -> Result<(), StartFault> {
             seen = reported.news() => reports::take(&seen, &fleet.running().load(), Moment::now()),
             changed = changed_addresses(&mut addresses) => {
                 forwarding.host_changed();
+                handovers.host_changed();
                 if let Err(fault) = fleet.reconcile_kernel(changed).await {
                     tracing::error!(%fault, "this host's addresses or interfaces changed, and the gate could not follow");
                     let message = "this host's addresses or interfaces changed, and the gate could not follow";
@@ -267,7 +281,7 @@ async fn perform(
         Verb::Apply(apply) => install::apply(apply, source, state, fleet, files, trials).await,
         Verb::Confirm(_) => install::confirm(state, fleet, trials),
         Verb::Revert(_) => install::revert(source, state, fleet, files, trials).await,
-        Verb::Diff(asked) => difference(source, state, fleet, &asked.name, &asked.text),
+        Verb::Diff(asked) => difference(source, state, fleet, &asked.name, &asked.text).await,
         Verb::Block(wanted) => blocking.add(wanted, &state.guard, fleet).await,
         Verb::Unblock(wanted) => blocking.remove(wanted, fleet).await,
         Verb::Split(wanted) => splits.order(&wanted, fleet),
@@ -281,17 +295,26 @@ async fn perform(
             return;
         }
     };
+    // What was only tried may have named others.
+    fleet.providers.follow(&fleet.running().load().config);
     // Whoever asked may have gone away.
     let _ = answer.send(outcome);
 }
 
 /// What a configuration would change.
-fn difference(source: &Source, state: &ControlState, fleet: &Fleet, name: &str, text: &str) -> Answer {
+async fn difference(
+    source: &Source,
+    state: &ControlState,
+    fleet: &mut Fleet,
+    name: &str,
+    text: &str,
+) -> Answer {
     let place = match source {
         Source::Embedded => Path::new(config::DEFAULT_PATH),
         Source::Path(path) => path,
     };
-    let mut loaded = config::load_as(place, Path::new(name), text, &state.providers.supplies())
+    let mut loaded = documents::try_text(place, Path::new(name), text, &mut fleet.providers)
+        .await
         .map_err(|report| Refusal::Faulty(report.lines()))?;
     state.lists.fill(&mut loaded.config);
     let changes = diff::of(&fleet.running().load().config, &loaded.config);
@@ -315,7 +338,7 @@ async fn reload_unguarded(
     fleet: &mut Fleet,
     files: &mut Files,
 ) -> Result<(), Refusal> {
-    reload_with(source, state, fleet, files, &Guard { off: true, ..Guard::default() }).await
+    reload_with(source, state, fleet, files, &Guard { off: true }).await
 }
 
 async fn reload_with(
@@ -326,11 +349,7 @@ async fn reload_with(
     guard: &Guard,
 ) -> Result<(), Refusal> {
     let running = fleet.running().load_full();
-    let mut outcome = documents::load_again(source, &state.providers, &running.config);
-    if documents::ask(source, &outcome, &mut fleet.providers).await {
-        outcome = documents::load_again(source, &state.providers, &running.config);
-    }
-    let mut loaded = match outcome {
+    let mut loaded = match documents::reload(source, &mut fleet.providers, &running.config).await {
         Ok(loaded) => loaded,
         Err(report) => {
             fleet.providers.refused(&report.lines());

@@ -20,12 +20,12 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     sync::{Arc, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
 use nix::libc;
-use proxy_common::translate::{Flow, stage};
+use proxy_common::translate::{Flow, service, stage};
 use socket2::SockRef;
 use tokio::{
     net::{TcpSocket, TcpStream},
@@ -38,30 +38,22 @@ use crate::kernel::{
 };
 
 pub mod ending;
-mod endpoint;
+pub mod endpoint;
 mod judge;
 mod keeper;
 pub mod ports;
 
 pub use ending::{How, Limits, Who};
+pub use judge::headers;
 pub use keeper::{Ended, Keeper, Standing};
 
 use judge::Side;
 use keeper::{Known, Pending};
 
-/// The kernel has one table of them, so a process has one who looks after it. Workers ask for each connection.
-static KEEPER: ArcSwapOption<Keeper> = ArcSwapOption::const_empty();
-
-/// Whoever looks after handed-over connections now. `None`: no service asks for it, or it can't be had here.
-#[must_use]
-pub fn keeper() -> Option<Arc<Keeper>> {
-    KEEPER.load_full()
-}
-
-/// From now on this one does.
-pub fn appoint(keeper: Arc<Keeper>) {
-    KEEPER.store(Some(keeper));
-}
+/// Where it is found who looks after handed-over connections: the kernel has one table of them, so a daemon has one keeper.
+/// Workers ask for each connection.
+#[derive(Clone, Default)]
+pub struct Post(Arc<ArcSwapOption<Keeper>>);
 
 /// Why a connection stays with the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
@@ -112,6 +104,14 @@ pub struct Refused {
 pub struct ServerSide {
     pub stream: TcpStream,
     pub lease: Lease,
+}
+
+/// Under what a connection is handed over.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// The name of the service that has the server.
+    pub service: &'a str,
+    pub limits: Limits,
 }
 
 /// A port, given back when this goes.
@@ -168,9 +168,9 @@ pub fn hand_over(
     keeper: &Arc<Keeper>,
     client: TcpStream,
     server: ServerSide,
-    limits: Limits,
+    terms: Terms<'_>,
 ) -> Result<oneshot::Receiver<Ended>, Box<Refused>> {
-    let joined = match join(keeper, &client, &server.stream) {
+    let joined = match join(keeper, &client, &server.stream, terms) {
         Ok(joined) => joined,
         Err(why) => {
             keeper.count_refused(why);
@@ -182,7 +182,14 @@ pub fn hand_over(
     let Joined { client_key, server_key, end } = joined;
     let (at_end, ended) = oneshot::channel();
     let lease = Some(server.lease);
-    keeper.keep(client_key, Known { server: server_key, lease, limits, at_end: Some(at_end) });
+    let known = Known {
+        server: server_key,
+        lease,
+        service: service(terms.service),
+        limits: terms.limits,
+        at_end: Some(at_end),
+    };
+    keeper.keep(client_key, known);
     keeper.settle_later(Pending {
         client: client_key,
         server: server_key,
@@ -272,7 +279,7 @@ impl Drop for Attempt<'_> {
 }
 
 /// Reads how far both are, writes it down, and sends the first bytes.
-fn join(keeper: &Keeper, client: &TcpStream, server: &TcpStream) -> Result<Joined, Why> {
+fn join(keeper: &Keeper, client: &TcpStream, server: &TcpStream, terms: Terms<'_>) -> Result<Joined, Why> {
     let peer = server.peer_addr().map_err(|_| Why::ServerEnded)?;
     let asked = about_client(keeper, client, peer)?;
     let kernel = keeper.kernel();
@@ -311,7 +318,8 @@ fn join(keeper: &Keeper, client: &TcpStream, server: &TcpStream) -> Result<Joine
     let server_side = side(server, local, peer, seen, interface).map_err(unread)?;
 
     // 4. The way back first: the server answers only what has come to it.
-    let [up, down] = judge::join(&client_side, &server_side, first.len(), now)?;
+    let joined = judge::join(&client_side, &server_side, first.len(), now)?;
+    let [up, down] = joined.map(|(key, flow)| (key, terms.noted_in(flow)));
     attempt.keys.push(down.0);
     kernel.set(&down.0, &down.1).map_err(|fault| table_full(&fault))?;
     kernel.set(&up.0, &up.1).map_err(|fault| table_full(&fault))?;
@@ -367,6 +375,68 @@ fn send(server: &TcpStream, first: &[u8]) -> io::Result<usize> {
 fn now() -> u64 {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
     now.map_or(0, |now| now.tv_sec().unsigned_abs() * 1_000_000_000 + now.tv_nsec().unsigned_abs())
+}
+
+// === impl Why ===
+
+impl Why {
+    /// In metrics, `weir status` and the documentation.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unseen => "unseen",
+            Self::Options => "options",
+            Self::Longest => "longest",
+            Self::TooMuchAtFirst => "too_much_at_first",
+            Self::Misplaced => "misplaced",
+            Self::ServerSpoke => "server_spoke",
+            Self::ClientEnded => "client_ended",
+            Self::ServerEnded => "server_ended",
+            Self::Families => "families",
+            Self::NoWay => "no_way",
+            Self::NoPort => "no_port",
+            Self::Unreachable => "unreachable",
+            Self::NotPermitted => "not_permitted",
+            Self::TableFull => "table_full",
+            Self::Changed => "changed",
+        }
+    }
+}
+
+// === impl Post ===
+
+impl Post {
+    /// Whoever looks after handed-over connections now. `None`: no service asks for it, or it can't be had here.
+    #[must_use]
+    pub fn keeper(&self) -> Option<Arc<Keeper>> {
+        self.0.load_full()
+    }
+
+    /// From now on this one does.
+    pub fn appoint(&self, keeper: Arc<Keeper>) {
+        self.0.store(Some(keeper));
+    }
+}
+
+impl fmt::Debug for Post {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Post").field("is_taken", &self.0.load().is_some()).finish()
+    }
+}
+
+// === impl Terms ===
+
+impl Terms<'_> {
+    /// Written down with the flow, for whoever takes it over.
+    fn noted_in(&self, flow: Flow) -> Flow {
+        let seconds = |time: Duration| u32::try_from(time.as_secs().max(1)).unwrap_or(u32::MAX);
+        Flow {
+            service: service(self.service),
+            idle: seconds(self.limits.idle),
+            lifetime: self.limits.lifetime.map_or(0, seconds),
+            ..flow
+        }
+    }
 }
 
 // === impl Lease ===

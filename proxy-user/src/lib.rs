@@ -61,6 +61,7 @@ pub mod dns;
 pub mod kernel;
 pub mod explain;
 pub mod journal;
+pub mod otlp;
 pub mod admin;
 pub mod metrics;
 pub mod daemon_log;

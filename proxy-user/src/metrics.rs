@@ -1,4 +1,4 @@
-//! `GET /metrics`: everything that is counted, as Prometheus scrapes it.
+//! Everything that is counted: `GET /metrics`, as Prometheus scrapes it, and what [`push`] sends to a collector.
 //!
 //! Nothing is counted here. A scrape reads the same status that `weir status` shows, and the kernel's counters, so that
 //! no two places can disagree; the request path knows nothing of metrics but its plain atomic adds. Names and units
@@ -6,13 +6,17 @@
 //! configuration, addresses of servers, and reasons out of fixed sets: never a path, a client or a Host field, so a
 //! scrape is as long as the configuration and no longer.
 
+mod accept;
 mod carried;
 mod exposition;
 mod forwarding;
 mod logs;
 mod process;
+pub mod push;
 mod providers;
 mod splits;
+
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 
@@ -25,36 +29,48 @@ use crate::{
         self, KernelStatus,
         status::{EntrypointStatus as GateEntrypoint, Tally},
     },
+    otlp::proto::Message,
     service::waits,
 };
-use exposition::{Exposition, Kind};
+pub use accept::wanted;
+pub use exposition::Format;
+use exposition::{Bucket, Example, Exposition, Kind};
 
-/// The media type of what [`scrape`] gives: Prometheus' text format.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// All metrics now, as text; `None` while the daemon starts.
+pub async fn scrape(state: &ControlState, format: Format) -> Option<String> {
+    let mut out = Exposition::in_text(format);
+    tell_all(&mut out, state).await?;
+    Some(out.text())
+}
 
-/// All metrics now; `None` while the daemon starts.
-pub async fn scrape(state: &ControlState) -> Option<String> {
+/// All metrics now, as the fields of a `ScopeMetrics`; `None` while the daemon starts.
+async fn measured(state: &ControlState) -> Option<Message> {
+    let mut out = Exposition::in_otlp(state.started.into(), SystemTime::now());
+    tell_all(&mut out, state).await?;
+    Some(out.metrics())
+}
+
+async fn tell_all(out: &mut Exposition, state: &ControlState) -> Option<()> {
     let status = status::of(state).await?;
     let snapshot = state.running()?.load_full();
     let bpffs = snapshot.config.kernel.bpffs.clone();
     let observed = tokio::task::spawn_blocking(move || kernel::observe(&bpffs)).await;
     // No gate, or no right to look: all the rest is told all the same.
     let kernel = observed.ok().and_then(Result::ok).flatten();
-    let mut out = Exposition::default();
-    of_daemon(&mut out, &status);
-    of_gate(&mut out, &status.gate, kernel.as_ref());
-    of_entrypoints(&mut out, &status.entrypoints);
-    of_services(&mut out, &status.services);
-    carried::tell(&mut out, &status.entrypoints, &status.services);
-    forwarding::tell(&mut out, &status.forwarding);
-    splits::tell(&mut out, &status.splits);
-    providers::tell(&mut out, &status.providers);
+    of_daemon(out, &status);
+    of_gate(out, &status.gate, kernel.as_ref());
+    of_entrypoints(out, &status.entrypoints);
+    of_services(out, &status.services);
+    carried::tell(out, &status.entrypoints, &status.services);
+    forwarding::tell(out, &status.forwarding);
+    splits::tell(out, &status.splits);
+    providers::tell(out, &status.providers);
     out.family("weir_maintenance", Kind::Gauge, "Windows of maintenance that hold now (`weir maintenance`).")
         .sample(&[], status.maintenance.iter().filter(|one| one.on).count() as f64);
-    of_allowlists(&mut out, &status.allowlists);
-    of_certificates(&mut out, &status);
-    process::tell(&mut out);
-    Some(out.finish())
+    of_allowlists(out, &status.allowlists);
+    of_certificates(out, &status);
+    process::tell(out);
+    Some(())
 }
 
 fn of_daemon(out: &mut Exposition, status: &StatusDocument) {
@@ -128,7 +144,7 @@ fn of_gate(out: &mut Exposition, gate: &GateStatus, kernel: Option<&KernelStatus
             ("bytes", "Bytes of packets", |tally: Tally| tally.bytes),
         ] {
             let (name, help) = (format!("weir_gate_{name}_{unit}_total"), format!("{plural} {what}."));
-            let mut family = out.family(&name, Kind::Counter, &help);
+            let mut family = out.family(&name, Kind::LastingCounter, &help);
             for one in entrypoints {
                 for (reason, tally) in tallies(one) {
                     let labels = [("entrypoint", &*one.name), ("reason", reason)];
@@ -253,7 +269,13 @@ fn of_services(out: &mut Exposition, services: &[ServiceStatus]) {
     );
     let edges = || waits::EDGES.iter().map(|micros| Some(*micros as f64 / 1e6)).chain([None]);
     for one in services {
-        let buckets: Vec<_> = edges().zip(one.waits.buckets.iter().copied()).collect();
+        let example = |nth| {
+            let known = one.waits.examples.iter().find(|example| example.bucket == nth)?;
+            Some(Example { trace: &known.trace_id, value: known.seconds, at: known.at })
+        };
+        let bucket = |(nth, (edge, count))| Bucket { edge, count, example: example(nth) };
+        let counts = edges().zip(one.waits.buckets.iter().copied()).enumerate();
+        let buckets: Vec<_> = counts.map(bucket).collect();
         family.buckets(&[("service", &one.name)], &buckets, one.waits.seconds);
     }
     let servers =

@@ -7,10 +7,11 @@ pub mod by_port;
 pub mod client_hello;
 pub mod counters;
 pub mod datagrams;
+pub mod flow_log;
 pub mod peek;
 pub mod pipes;
 pub mod reach;
-mod record;
+pub mod record;
 mod refusal;
 pub mod relay;
 pub mod routes;
@@ -40,7 +41,7 @@ use crate::{
     address::PeerAddr,
     clock::Moment,
     connection::crowd::Place,
-    handover::{self, Limits, Refused, ServerSide, ending::LINGER},
+    handover::{self, Keeper, Limits, Refused, ServerSide, Terms, ending::LINGER},
     hygiene::patience::Stall,
     page::Page,
     service::Service,
@@ -125,7 +126,8 @@ pub async fn pass(worker: &Rc<Worker>, entrypoint: &Entrypoint, routes: &Routes,
     record.route = Some(route.name.clone());
 
     // 3. Who takes it?
-    let asking = Asking { client: &came.stream, peer: came.peer, local: came.local };
+    let keeper = worker.handovers.keeper();
+    let asking = Asking { client: &came.stream, peer: came.peer, local: came.local, keeper: keeper.as_ref() };
     let Some(reached) = reach(&route.service, asking, &mut record.attempts).await else {
         tracing::debug!(route = %route.name, "no server can be reached");
         return match outage(terminator, route, hello) {
@@ -143,7 +145,7 @@ pub async fn pass(worker: &Rc<Worker>, entrypoint: &Entrypoint, routes: &Routes,
     record.reached(&reached);
 
     // 4. Bytes go both ways: in the kernel, where that is asked for and can be.
-    if let Some((came, reached, record)) = hand_over(worker, came, reached, record).await {
+    if let Some((came, reached, record)) = hand_over(worker, keeper, came, reached, record).await {
         carry(worker, came, reached, record).await;
     }
     Onward::Over
@@ -193,18 +195,20 @@ async fn turn_away(stream: TcpStream, looked: Option<&Looked>, why: Alert) {
 /// Hands it to the kernel and waits for its end; gives it back if that can't be.
 async fn hand_over(
     worker: &Worker,
+    keeper: Option<Arc<Keeper>>,
     came: Came,
     mut reached: Reached,
     mut record: Record,
 ) -> Option<(Came, Reached, Record)> {
-    let (Some(keeper), Some(lease)) = (handover::keeper(), reached.lease.take()) else {
+    let (Some(keeper), Some(lease)) = (keeper, reached.lease.take()) else {
         return Some((came, reached, record));
     };
     let timeouts = &reached.service.timeouts;
     let limits = Limits { idle: timeouts.idle, lifetime: timeouts.lifetime, linger: LINGER };
     let Came { stream, peer, local, place } = came;
     let Reached { stream: server, service, index, took, open, under_way, .. } = reached;
-    match handover::hand_over(&keeper, stream, ServerSide { stream: server, lease }, limits) {
+    let terms = Terms { service: &service.name, limits };
+    match handover::hand_over(&keeper, stream, ServerSide { stream: server, lease }, terms) {
         Ok(end) => {
             record.handed_over();
             // When this host's daemon ends, nobody has to wait: the flow goes on, and is the next one's.

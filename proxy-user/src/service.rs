@@ -154,9 +154,9 @@ impl Turn {
 // === impl ServiceCounters ===
 
 impl ServiceCounters {
-    /// A client gets an answer of its servers.
-    pub fn answered(&self, waited: Duration, status: StatusCode) {
-        self.waits.answered(waited);
+    /// A client gets an answer of its servers. `trace`: of a request that is sampled.
+    pub fn answered(&self, waited: Duration, status: StatusCode, trace: Option<u128>) {
+        self.waits.answered(waited, trace);
         if status.is_server_error() {
             self.errors.fetch_add(1, Ordering::Relaxed);
         }

@@ -84,7 +84,8 @@ pub struct Snapshot {
     pub assets: Assets,
     /// Who is drained. One and the same for all snapshots, which note it in their servers.
     pub drains: Arc<Drains>,
-    by_address: HashMap<EntrypointAddr, usize, foldhash::fast::RandomState>,
+    /// The same address and port may be one's for datagrams and another's for all else.
+    by_address: HashMap<(EntrypointAddr, bool), usize, foldhash::fast::RandomState>,
 }
 
 #[derive(Debug)]
@@ -220,9 +221,10 @@ impl Snapshot {
         let by_address = entrypoints
             .iter()
             .enumerate()
-            // Nobody listens there; the same port may be somebody's over TCP.
-            .filter(|(index, _)| config.entrypoints[*index].carries != Carries::Udp)
-            .flat_map(|(index, entrypoint)| entrypoint.bind.iter().map(move |addr| (*addr, index)))
+            .flat_map(|(index, entrypoint)| {
+                let datagrams = entrypoint.carries == Carries::Udp;
+                entrypoint.bind.iter().map(move |addr| ((*addr, datagrams), index))
+            })
             .collect();
         Ok(Self {
             generation: before.map_or(1, |before| before.generation + 1),
@@ -249,9 +251,23 @@ impl Snapshot {
         })
     }
 
-    /// The entrypoint that listens on `addr`.
+    /// The entrypoint that takes connections on `addr`.
     pub fn entrypoint(&self, addr: EntrypointAddr) -> Option<&Arc<Entrypoint>> {
-        self.by_address.get(&addr).map(|&index| &self.entrypoints[index])
+        self.by_address.get(&(addr, false)).map(|&index| &self.entrypoints[index])
+    }
+
+    /// The entrypoint that carries datagrams there.
+    pub fn entrypoint_of_datagrams(&self, addr: EntrypointAddr) -> Option<&Arc<Entrypoint>> {
+        self.by_address.get(&(addr, true)).map(|&index| &self.entrypoints[index])
+    }
+
+    /// Whether anybody listens there, and so.
+    pub fn listens(&self, addr: EntrypointAddr, transport: Transport) -> bool {
+        let known = match transport {
+            Transport::Datagrams => self.entrypoint_of_datagrams(addr),
+            Transport::Tcp | Transport::Udp => self.entrypoint(addr),
+        };
+        known.is_some_and(|known| known.transports().any(|one| one == transport))
     }
 
     /// The page of this name; one that is gone gives way to the page `maintenance`.

@@ -7,7 +7,6 @@
 mod context;
 mod exporter;
 mod otlp;
-mod proto;
 pub mod span;
 
 use std::{
@@ -30,6 +29,7 @@ use crate::{
     request::Caller,
 };
 use context::Context;
+pub use context::hex;
 use exporter::Exporter;
 use span::{Attempt, Page, Record};
 
@@ -90,7 +90,7 @@ impl Tracer {
             return Ok(Some(known.clone()));
         }
         Ok(Some(Arc::new(Self {
-            exporter: Exporter::start(settings)?,
+            exporter: Exporter::start(&settings.collector)?,
             settings: settings.clone(),
             redact: Arc::new(Redaction::new(redact)),
             redacted: redact.clone(),
@@ -156,13 +156,18 @@ impl Tracer {
 // === impl Trace ===
 
 impl Trace {
+    /// The trace's id, if a collector sees it.
+    pub fn sampled_id(&self) -> Option<u128> {
+        self.is_sampled().then_some(self.id)
+    }
+
     pub fn is_sampled(&self) -> bool {
         self.gathered.is_some()
     }
 
     /// As logs write it.
     pub fn id_text(&self) -> [u8; 32] {
-        context::hex(self.id)
+        hex(self.id)
     }
 
     /// Makes the head of a request the one of the attempt that is begun next, or was begun last.

@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     future::poll_fn,
     io,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     task::Poll,
     thread::{self, JoinHandle},
@@ -17,6 +17,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Cache};
+use socket2::SockRef;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, LocalOptions},
@@ -29,6 +30,7 @@ use crate::{
     address::{EntrypointAddr, PeerAddr},
     clock::Moment,
     connection::{self, Accepted, http3},
+    handover::Post,
     hygiene::patience::Patience,
     listen::{Listener, Transport},
     passthrough::{datagrams, pipes::Pipes},
@@ -44,6 +46,10 @@ use crate::{
     },
     worker::crew::{Counted, Crew, Passed},
 };
+
+/// How long segments clients are asked to send, by listening socket: where connections may be handed to the kernel, no longer than
+/// servers take.
+pub type Longest = HashMap<EntrypointAddr, u32>;
 
 /// The snapshot that runs, shared by all.
 pub type Running = Arc<ArcSwap<Snapshot>>;
@@ -72,6 +78,8 @@ pub struct Worker {
     pub patience: Rc<Patience>,
     /// What bytes are carried in that nobody looks at.
     pub pipes: Pipes,
+    /// Who hands connections to the kernel.
+    pub handovers: Post,
     closing: watch::Receiver<bool>,
     is_closing: Cell<bool>,
     crew: Arc<Crew>,
@@ -98,6 +106,8 @@ enum Order {
     },
     /// A new snapshot runs: take what is kept outside of it.
     Renewed,
+    /// Ask new clients for no longer segments than these.
+    Announce(Arc<Longest>),
     /// Accept no more, let requests in flight end for so long, then go.
     Drain {
         grace: Duration,
@@ -130,6 +140,7 @@ impl WorkerHandle {
         number: usize,
         running: Running,
         crew: Arc<Crew>,
+        handovers: Post,
         passed: mpsc::UnboundedReceiver<Passed>,
     ) -> io::Result<Self> {
         let (orders, received) = mpsc::unbounded_channel();
@@ -144,7 +155,7 @@ impl WorkerHandle {
                     }
                 };
             let _ = started.send(Ok(()));
-            runtime.block_on(run(number, running, received, crew, passed));
+            runtime.block_on(run(number, running, received, crew, handovers, passed));
         })?;
         ready.recv().unwrap_or_else(|_| Err(io::Error::other("the worker ended at once")))?;
         Ok(Self { orders, thread: Some(thread) })
@@ -160,6 +171,10 @@ impl WorkerHandle {
 
     pub fn renewed(&self) {
         self.order(Order::Renewed);
+    }
+
+    pub fn announce(&self, longest: Arc<Longest>) {
+        self.order(Order::Announce(longest));
     }
 
     /// Begins to drain; the receiver yields the number of connections that had to be cut off.
@@ -258,6 +273,7 @@ async fn run(
     running: Running,
     mut orders: mpsc::UnboundedReceiver<Order>,
     crew: Arc<Crew>,
+    handovers: Post,
     passed: mpsc::UnboundedReceiver<Passed>,
 ) {
     let (close, closing) = watch::channel(false);
@@ -270,6 +286,7 @@ async fn run(
         kept: Memory::default(),
         patience: Rc::default(),
         pipes: Pipes::default(),
+        handovers,
         closing,
         is_closing: Cell::default(),
         crew,
@@ -279,6 +296,9 @@ async fn run(
     let ticker = tokio::task::spawn_local(tick(worker.clone()));
     tokio::task::spawn_local(take_over(worker.clone(), passed));
     let mut listening: HashMap<(EntrypointAddr, Transport), watch::Sender<bool>> = HashMap::new();
+    // Held by whoever accepts: a socket that is only held would take connections that nobody ever accepts.
+    let mut sockets: HashMap<EntrypointAddr, Weak<TcpListener>> = HashMap::new();
+    let mut longest = Arc::<Longest>::default();
     while let Some(order) = orders.recv().await {
         match order {
             Order::Listen { at, transport, listener } => {
@@ -287,6 +307,9 @@ async fn run(
                 match listener {
                     Listener::Tcp(listener) => match TcpListener::from_std(listener) {
                         Ok(listener) => {
+                            let listener = Rc::new(listener);
+                            announce(&listener, longest.get(&at));
+                            sockets.insert(at, Rc::downgrade(&listener));
                             tokio::task::spawn_local(accept(worker, at, listener, stopped));
                         }
                         Err(error) => {
@@ -312,6 +335,15 @@ async fn run(
                 worker.log.switch_to(&worker.snapshot().access_logs);
                 warm::keep(&worker.pool, &worker.snapshot());
             }
+            Order::Announce(next) => {
+                sockets.retain(|_, listener| listener.strong_count() > 0);
+                for (at, listener) in &sockets {
+                    if let Some(listener) = listener.upgrade() {
+                        announce(&listener, next.get(at));
+                    }
+                }
+                longest = next;
+            }
             Order::Drain { grace, done } => {
                 for stop in listening.values() {
                     stop.send_replace(true);
@@ -327,12 +359,18 @@ async fn run(
     }
 }
 
+/// `None`: whatever the way to a client takes.
+fn announce(listener: &TcpListener, longest: Option<&u32>) {
+    // What the kernel doesn't take as a length is none that it could announce.
+    let _ = SockRef::from(listener).set_tcp_mss(longest.copied().unwrap_or(0));
+}
+
 /// Accepts until told to stop, and then once more what the kernel has accepted already: those clients think that
 /// they are connected.
 async fn accept(
     worker: Rc<Worker>,
     at: EntrypointAddr,
-    listener: TcpListener,
+    listener: Rc<TcpListener>,
     mut stopped: watch::Receiver<bool>,
 ) {
     loop {

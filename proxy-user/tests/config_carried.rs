@@ -198,3 +198,49 @@ fn an_entrypoint_where_nothing_is_carried_is_warned_of() {
     assert!(told("no route applies to entrypoint `tcp`: every connection is closed"), "{warnings:?}");
     assert!(!told("entrypoint `udp`") && !told("service `old`"), "{warnings:?}");
 }
+
+#[test]
+fn a_route_whose_host_is_carried_away_is_warned_of() {
+    let told = |case: &str| -> Vec<String> {
+        let (_folder, loaded) = load(case);
+        let warnings = loaded.unwrap().warnings.iter().map(config::Diagnostic::line).collect::<Vec<_>>();
+        warnings.into_iter().filter(|line| line.contains("never taken")).collect()
+    };
+    let sni = |names: &str| format!("[[route]]\nname = 'away'\nsni = {names}\npassthrough = 'old'\n");
+    let host = |host: &str, more: &str| {
+        format!(
+            "{}[[route]]\nname = 'web'\nhost = '{host}'\nservice = 'app'\n{more}\n",
+            sni("'*.shop.example'")
+        )
+    };
+    for carried in ["a.shop.example", "b.a.shop.example", "*.shop.example", "*.a.shop.example"] {
+        let warnings = told(&host(carried, ""));
+        let expected = format!(
+            "weir.toml:5:1: route `web` is never taken over TLS: connections for `{carried}` are carried away by route \
+             `away`"
+        );
+        assert!(warnings.len() == 1 && warnings[0].ends_with(&expected), "{warnings:?}");
+    }
+    for not_carried in ["shop.example", "a.example", "*.example"] {
+        assert_eq!(told(&host(not_carried, "")), [""; 0], "{not_carried}");
+    }
+    assert_eq!(
+        told(&host("a.shop.example", "entrypoint = 'http'")),
+        [""; 0],
+        "it is meant for what isn't encrypted"
+    );
+    let elsewhere = "[entrypoint.inside]\nbind = '127.0.0.1:8443'\ntls = { certificates = 'c.pem' }\n";
+    let here = host("a.shop.example", elsewhere).replace("sni = ", "entrypoint = 'https'\nsni = ");
+    assert_eq!(told(&here), [""; 0], "another entrypoint has it");
+}
+
+#[test]
+fn an_entrypoint_may_wait_for_its_address() {
+    let config = |text: &str| load(text).1.unwrap().config;
+    let of = |more: &str| format!("[entrypoint.shared]\nbind = '192.0.2.1:2525'\nprotocol = 'tcp'\n{more}");
+    let (before, after) = (config(&of("")), config(&of("floating = true")));
+    let changes = diff::of(&before, &after);
+    let change = changes.iter().find(|change| &*change.name == "shared").unwrap();
+    let keys: Vec<_> = change.keys.iter().map(|key| (&*key.key, key.after.as_deref().unwrap())).collect();
+    assert_eq!(keys, [("floating", "true")]);
+}

@@ -1241,6 +1241,19 @@ fn what_is_wrong_with_tracing_is_said_at_its_place() {
             tracing("endpoint = 'http://a.example'\nheaders = { 'a b' = 'secret' }"),
             "error[W028]: weir.toml:3:13: tracing.headers: `a b` has no usable name",
         ),
+        (
+            "[metrics]\nevery = '30s'".to_owned(),
+            "error[W016]: weir.toml:1:1: `[metrics]` has no `endpoint`: there is no collector",
+        ),
+        (
+            "[metrics]\nendpoint = 'http://a.example'\nevery = '10ms'".to_owned(),
+            "error[W012]: weir.toml:3:9: metrics.every is `10ms`, out of range",
+        ),
+        (
+            "[metrics]\nendpoint = 'http://a.example'\nprotocol = 'http'\nheaders = { ok = \"a\\nb\" }"
+                .to_owned(),
+            "error[W028]: weir.toml:4:18: metrics.headers: `ok` has no usable value",
+        ),
     ] {
         only(&case, line);
     }
@@ -1294,6 +1307,7 @@ fn what_is_said_of_passthrough_by_port_is_checked() {
             "[kernel]\nnat_ports = '2000-2099'",
             &["[W024]: weir.toml:2:13: kernel.nat_ports: `2000-2099` is out of range"],
         ),
+        ("[kernel]\nmax_flows = 1023", &["[W024]: weir.toml:2:13: kernel.max_flows is `1023`, out of range"]),
         (
             "[kernel]\nnat_ports = '8000-9000'",
             &[
@@ -1307,18 +1321,19 @@ fn what_is_said_of_passthrough_by_port_is_checked() {
             ],
         ),
         (
-            "[entrypoint.u]\nbind = '127.0.0.1:53'\nprotocol = 'udp'\n[[route]]\nentrypoint = 'u'\npassthrough = 'app'",
+            "[entrypoint.u]\nbind = '127.0.0.1:53'\nprotocol = 'udp'\n[[route]]\nentrypoint = 'u'\npassthrough = 'x'\n\
+             [service.x]\nservers = '10.0.0.2:53'\nsource = 'keep'",
             &[
-                "[W027]: weir.toml:6:15: route `u`: only the kernel carries UDP, as entrypoint `u` has it, and `kernel.interfaces` \
-               names none",
+                "[W027]: weir.toml:6:15: route `u`: entrypoint `u` carries UDP, and service `x` wants to see the client's address \
+               (`source = \"keep\"`), which only the kernel keeps, and `kernel.interfaces` names none",
             ],
         ),
         (
             "[entrypoint.u]\nbind = '127.0.0.1:53'\nprotocol = 'udp'\n[[route]]\nentrypoint = 'u'\npassthrough = 'x'\n\
-             [service.x]\nservers = '10.0.0.2:53'\noffload = 'off'\n[kernel]\ninterfaces = 'eth0'",
+             [service.x]\nservers = '10.0.0.2:53'\nsend_proxy = 'v2'",
             &[
-                "[W027]: weir.toml:6:15: route `u`: only the kernel carries UDP, as entrypoint `u` has it, and `offload` of service \
-               `x` is `off`",
+                "[W027]: weir.toml:6:15: route `u`: entrypoint `u` carries UDP, and service `x` wants the PROXY protocol \
+               (`send_proxy`)",
             ],
         ),
         (

@@ -134,7 +134,7 @@ fn what_a_document_may_not_say_is_told_and_it_is_left_out() {
         ("[kernel]\n", "kernel"),
         ("[admin]\nbind = '0.0.0.0:1'\n", "admin"),
         ("[log]\naccess = '/etc/cron.d/mine'\n", "log"),
-        ("[access_log.mine]\npath = '/etc/cron.d/mine'\n", "access_log"),
+        ("[access_log.mine]\nto = '/etc/cron.d/mine'\n", "access_log"),
         ("[process]\nsandbox = false\n", "process"),
         ("[state]\ndir = '/tmp'\n", "state"),
         ("[provider.more]\nkind = 'directory'\npath = '/'\n", "provider"),

@@ -8,6 +8,7 @@ mod host;
 pub mod http;
 pub mod lists;
 pub mod memory;
+pub mod metrics;
 pub mod passthrough;
 pub mod reload;
 mod sending;

@@ -118,8 +118,8 @@ enum Bench {
         /// Print the figures as one JSON object on the last line
         #[arg(long)]
         json: bool,
-        /// How often each way is measured
-        #[arg(long, default_value_t = 5)]
+        /// How often each way is measured; 0: only the minutes below
+        #[arg(long, default_value_t = 3)]
         rounds: usize,
         /// Minutes of many connections a second
         #[arg(long, default_value_t = 0)]
@@ -149,6 +149,21 @@ enum Bench {
         #[arg(long, default_value_t = 10_000)]
         connections: usize,
     },
+    /// `/metrics` of many probed servers: how long a scrape takes, what requests notice, who is falsely taken for down
+    Metrics {
+        /// Print the figures as one JSON object on the last line
+        #[arg(long)]
+        json: bool,
+        /// How many servers are probed
+        #[arg(long, default_value_t = 1000)]
+        servers: usize,
+        /// How often they are asked for
+        #[arg(long, default_value_t = 50)]
+        scrapes: usize,
+        /// Seconds without a free core
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -177,6 +192,9 @@ fn main() -> ExitCode {
         }
         Command::Bench { what: Bench::Memory { json, connections } } => {
             bench::memory::run(&bench::memory::Options { json, connections })
+        }
+        Command::Bench { what: Bench::Metrics { json, servers, scrapes, seconds } } => {
+            bench::metrics::run(&bench::metrics::Options { json, servers, scrapes, seconds })
         }
         Command::Sweep => {
             weir_lab::lab::remains::sweep();

@@ -164,6 +164,17 @@ fn others_get_in_by_token_or_certificate_alone() -> Done {
     let refused = get(&elsewhere, "/api/v1/status", None)?;
     assert_eq!(refused.status, 403, "{}", refused.text());
 
+    // Nobody's order is so long, and who has no token isn't even heard to its end.
+    let huge = |token: Option<&str>| -> anyhow::Result<Reply> {
+        let mut request = nobody.request("POST", "/api/v1/drain").header("content-type", "application/json");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        nobody.send(request.body(body("x".repeat(5 << 20)))?)
+    };
+    assert_eq!(huge(Some(TOKEN))?.status, 413);
+    assert!(huge(None).map_or(true, |reply| reply.status == 401), "without the token");
+
     // A token that is taken away opens nothing from then on, and nor does another address that is left open.
     std::fs::write(stand.lab.folder().join("admin.token"), "another-token-that-nobody-guesses-0123")?;
     wait::until_true("the old token is refused", PATIENCE, || {
@@ -203,7 +214,61 @@ fn events_come_as_they_happen_and_are_not_lost_between_two_connections() -> Done
     assert!(told.contains(&format!("id: {}", last + 1)), "{told}");
     let since = events(last)?;
     assert_eq!(&kinds(&since)[..2], ["server_drained", "reloaded"], "{since}");
-    Ok(())
+
+    drop(listening);
+    only_so_many_may_listen(&stand)?;
+    addresses_follow_the_configuration(&stand)
+}
+
+/// And who asks otherwise gets an answer all the same.
+fn only_so_many_may_listen(stand: &Stand) -> Done {
+    use std::io::{Read as _, Write as _};
+    let ask = || -> anyhow::Result<(std::net::TcpStream, String)> {
+        let mut stream = stand.lab.edge.run(|| std::net::TcpStream::connect(weir::ADMIN))??;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let head = format!(
+            "GET /api/v1/events HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\r\n",
+            weir::ADMIN
+        );
+        stream.write_all(head.as_bytes())?;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status)?;
+        Ok((stream, String::from_utf8_lossy(&status[9..]).into_owned()))
+    };
+    let mut held = Vec::new();
+    wait::until_true("nobody else may listen", PATIENCE, || {
+        let (stream, status) = ask()?;
+        held.push(stream);
+        Ok(status == "503")
+    })?;
+    assert!(held.len() > 60, "only {} could listen", held.len());
+    assert_eq!(stand.weir.admin().get("/ping")?.status, 200);
+    drop(held);
+    wait::until_true("places are free again", PATIENCE, || Ok(ask()?.1 == "200"))
+}
+
+/// A reload opens and closes admin addresses, or changes nothing.
+fn addresses_follow_the_configuration(stand: &Stand) -> Done {
+    let before = std::fs::read_to_string(stand.weir.config())?;
+    let another: SocketAddr = ([127, 0, 0, 1], 9199).into();
+    let with =
+        |more: &str| before.replacen("[admin]\nbind = [", &format!("[admin]\nbind = [\"{more}\", "), 1);
+    ensure!(with("x") != before, "the lab's configuration is written otherwise: {before}");
+    let answers = || -> anyhow::Result<bool> {
+        Ok(stand.lab.edge.run(|| std::net::TcpStream::connect(another))?.is_ok())
+    };
+    ensure!(!answers()?);
+    stand.weir.rewrite_config(&with(&another.to_string()))?;
+    wait::until_true("the new address answers", PATIENCE, answers)?;
+    // Taken: nothing of it is taken over.
+    let taken = stand.lab.edge.run(|| std::net::TcpListener::bind("127.0.0.1:9198"))??;
+    stand.weir.rewrite_config(&with("127.0.0.1:9198"))?;
+    let refused = weir::run(&stand.lab, &["reload"])?;
+    ensure!(refused.code == 1 && refused.stderr.contains("127.0.0.1:9198"), "{refused:?}");
+    ensure!(answers()?, "what ran before runs on");
+    drop(taken);
+    stand.weir.rewrite_config(&before)?;
+    wait::until_true("the address is given up", PATIENCE, || Ok(!answers()?))
 }
 
 /// The commands of a page, with the lab's places in place of the host's.

@@ -2,13 +2,17 @@
 //!
 //! The pictures in docs/images are made by this test: `WEIR_PICTURES=docs/images cargo xtask test the_dashboard`.
 
-use std::{path::Path, time::Duration};
+use std::{
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::ensure;
 use weir_lab::{
     Lab,
     lab::{
-        addresses::{HTTPS, ONE, SERVER_PORT, TWO},
+        addresses::{EDGE, HTTPS, ONE, SERVER_PORT, TWO},
         chromium::Chromium,
         client::Browser,
         knock::Knocking,
@@ -31,7 +35,7 @@ const LOOK: Duration = Duration::from_secs(40);
 /// What a first look may take over the network.
 const FIRST_LOOK: u64 = 100_000;
 
-/// With a token, and with a second site whose requests go to two variants.
+/// With a token, with a second site whose requests go to two variants, and with something that the kernel carries.
 fn configuration(lab: &Lab, toml: &str) -> String {
     let token = lab.folder().join("admin.token");
     std::fs::write(&token, TOKEN).expect("the lab's folder");
@@ -50,6 +54,17 @@ health = {{ path = "/health", every = "200ms", timeout = "150ms" }}
 name = "shop"
 host = "shop.example.com"
 split = {{ shop-v2 = 20, shop-v1 = 80 }}
+
+[entrypoint.database]
+bind = "0.0.0.0:5432"
+protocol = "tcp"
+
+[service.database]
+servers = ["{ONE}:{SERVER_PORT}", "{TWO}:{SERVER_PORT}"]
+
+[[route]]
+entrypoint = "database"
+passthrough = "database"
 "#
         )
 }
@@ -81,6 +96,12 @@ fn the_dashboard_shows_and_does_what_an_operator_needs() -> Done {
     // The stranger's packets, by reason and by source.
     page.until(&says("#drops", "not listed"), LOOK)?;
     page.until(&says("#drops", "203.0.113.0/24"), LOOK)?;
+
+    // What the kernel carries: the client is held to the end.
+    let database = SocketAddr::from((EDGE, 5432));
+    let _client = stand.lab.visitor.run(|| TcpStream::connect_timeout(&database, LOOK))??;
+    page.until(&says("#carried", "1 open"), LOOK)?;
+    ensure!(page.evaluate("document.getElementById('carried-card').hidden")? == false);
 
     // An order takes the token, and says so.
     page.click("[data-service=app] summary")?;
@@ -165,8 +186,8 @@ fn pictures(page: &mut Chromium, folder: &Path) -> Done {
     )?;
     page.evaluate("scrollTo(0, 0)")?;
     for (name, width, height, dark) in [
-        ("dashboard-light.png", 1280, 1250, false),
-        ("dashboard-dark.png", 1280, 1250, true),
+        ("dashboard-light.png", 1280, 1400, false),
+        ("dashboard-dark.png", 1280, 1400, true),
         ("dashboard-phone.png", 390, 1400, false),
     ] {
         page.screen(width, 900, dark)?;

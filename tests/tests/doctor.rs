@@ -42,7 +42,7 @@ fn a_host_that_is_well_is_found_well_and_one_that_is_not_is_told_what_to_do() ->
     let squatter = Station::open(&lab.edge)?.run(async { TcpListener::bind(HTTPS) })??;
     let ran = doctor(&lab, &toml, As::Root)?;
     assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.stdout.contains("`ss -ltnp 'sport = :443'` says who has it"), "{ran:?}");
+    assert!(ran.stdout.contains("`ss -lntup 'sport = :443'` says who has it"), "{ran:?}");
     drop(squatter);
 
     let ran = doctor(&lab, "[servise.app]", As::Root)?;

@@ -17,7 +17,7 @@ use std::{
 };
 
 use proxy_user::handover::{
-    Ended, How, Keeper, Limits, Refused, ServerSide, Standing, Who, connect, hand_over,
+    Ended, How, Keeper, Limits, Refused, ServerSide, Standing, Terms, Who, connect, hand_over,
 };
 use tokio::{io::copy_bidirectional, net::TcpStream};
 
@@ -133,8 +133,10 @@ struct Edge {
 impl Edge {
     fn new(bpffs: &Path) -> Self {
         let interfaces = ["clients", "servers"];
-        let keeper = Keeper::open(bpffs, &interfaces, &[ENTRY], 20_000..=20_999, LIMITS).unwrap();
         let (relayed, ended) = (Arc::default(), Arc::<Mutex<Vec<Ended>>>::default());
+        let taken_over = ended.clone();
+        let heir = Box::new(move |one| taken_over.lock().unwrap().push(one));
+        let keeper = Keeper::open(bpffs, &interfaces, &[ENTRY], 20_000..=20_999, LIMITS, heir).unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (ready, is_ready) = mpsc::channel();
         let serving = (keeper.clone(), Arc::clone(&relayed), ended.clone());
@@ -204,7 +206,7 @@ async fn carry(client: TcpStream, server: SocketAddr, (keeper, relayed, ended): 
         relayed.fetch_add(1, Ordering::Relaxed);
         return relay(client, TcpStream::connect(server).await.unwrap()).await;
     };
-    match hand_over(&keeper, client, side, LIMITS) {
+    match hand_over(&keeper, client, side, Terms { service: "pool", limits: LIMITS }) {
         Ok(end) => {
             let how = end.await.ok();
             ended.lock().unwrap().extend(how);
@@ -348,20 +350,20 @@ fn what_cannot_be_handed_over_is_relayed_whole() {
             none(&lab.transfers(wishes));
             let standing = edge.standing();
             assert!(edge.relayed() > relayed, "{why}: {standing:?}");
-            assert!(standing.refused.iter().any(|(said, _)| said.contains(why)), "{why}: {standing:?}");
+            assert!(standing.refused.contains_key(why), "{why}: {standing:?}");
         };
 
         // A hello that is larger than what a server takes at once.
-        refused("more at first", vec![(true, wish(1, 20_000, 10, 100_000), Manner::default())]);
+        refused("too_much_at_first", vec![(true, wish(1, 20_000, 10, 100_000), Manner::default())]);
 
         // A server that doesn't use timestamps.
         lab.server.run(|| std::fs::write("/proc/sys/net/ipv4/tcp_timestamps", "0").unwrap());
-        refused("same TCP options", vec![usual(2)]);
+        refused("options", vec![usual(2)]);
         lab.server.run(|| std::fs::write("/proc/sys/net/ipv4/tcp_timestamps", "1").unwrap());
 
         // A server behind a smaller MTU, of which the client doesn't know.
         lab.server.run(|| ip("link set edge mtu 1400"));
-        refused("longer segments", vec![usual(3)]);
+        refused("longest", vec![usual(3)]);
         lab.server.run(|| ip("link set edge mtu 1500"));
 
         // A client behind a smaller MTU: the server is told.

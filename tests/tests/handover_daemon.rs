@@ -13,11 +13,11 @@ use serde_json::Value;
 use weir_lab::{
     lab::{
         addresses::{HTTPS, ONE, SERVER_TLS_PORT},
-        pinned,
+        ip, pinned,
         raw::Raw,
         stand::{PATIENCE, Stand},
         wait,
-        weir::Weir,
+        weir::{self, Weir},
     },
     needs,
     needs::Need,
@@ -72,9 +72,13 @@ fn flows(stand: &Stand) -> usize {
 }
 
 fn logged(stand: &Stand) -> Vec<Value> {
+    all_logged(stand).into_iter().filter(|line| line["route"] == "joined").collect()
+}
+
+fn all_logged(stand: &Stand) -> Vec<Value> {
     let text = std::fs::read_to_string(stand.lab.folder().join("access.log")).unwrap_or_default();
     let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-    lines.filter(|line: &Value| line["kind"] == "connection" && line["route"] == "joined").collect()
+    lines.filter(|line: &Value| line["kind"] == "connection").collect()
 }
 
 #[test]
@@ -94,6 +98,11 @@ fn a_connection_is_handed_over_and_outlives_the_daemon() -> anyhow::Result<()> {
     let mut first = connect(&stand)?;
     ensure!(ask(&mut first)?.starts_with("http/1.1 200"));
     ensure!(flows(&stand) == 2, "it was not handed over: {}", stand.weir.log_text());
+    let standing = stand.weir.status()?["forwarding"]["handed_over"].take();
+    ensure!(standing["carried"] == 1 && standing["handed_over"] == 1, "{standing}");
+    let told = weir::run(&stand.lab, &["flows", "--service", "joined", "--json"])?.stdout;
+    let told: Value = serde_json::from_str(&told)?;
+    ensure!(told["all"] == 1 && told["flows"][0]["handed_over"] == true, "{told}");
     first.conn.send_close_notify();
     first.flush()?;
     drop(first);
@@ -110,6 +119,10 @@ fn a_connection_is_handed_over_and_outlives_the_daemon() -> anyhow::Result<()> {
     let mut second = connect(&stand)?;
     ask(&mut second)?;
     stand.weir.kill()?;
+    // The way to the server is narrower from now on, which clients that come are told.
+    for (namespace, interface) in [(&stand.lab.edge, "one"), (&stand.lab.one, "edge")] {
+        ip(&["-n", namespace.name(), "-batch", "-"], &format!("link set {interface} mtu 1400"))?;
+    }
     ensure!(ask(&mut second)?.starts_with("http/1.1 200"), "it broke with the daemon");
     let toml = std::fs::read_to_string(stand.weir.config())?;
     stand.weir = Weir::start(&stand.lab, &toml)?;
@@ -118,11 +131,20 @@ fn a_connection_is_handed_over_and_outlives_the_daemon() -> anyhow::Result<()> {
         Ok(stand.weir.log_text().matches("are handed to the kernel").count() == 2)
     })?;
     ensure!(ask(&mut second)?.starts_with("http/1.1 200"), "it broke with the next daemon");
-    drop(second);
-
-    // 3. Nothing is left of them.
+    let standing = stand.weir.status()?["forwarding"]["handed_over"].take();
+    ensure!(standing["carried"] == 1 && standing["handed_over"] == 0, "taken over: {standing}");
     let mut third = connect(&stand)?;
     ask(&mut third)?;
-    drop(third);
+    ensure!(flows(&stand) == 4, "the third is not handed over: {}", stand.weir.status()?["forwarding"]);
+    drop((second, third));
+
+    // 3. Nothing is left of them. Who has taken one over tells of its end.
+    wait::until_true("the end of the second is in the log", PATIENCE * 3, || {
+        Ok(all_logged(&stand).iter().any(|line| {
+            let named = line["service"] == "joined" && line["entrypoint"] == "https";
+            named && line.get("route").is_none() && line["bytes_out"].as_u64() > Some(100)
+        }))
+    })
+    .with_context(|| format!("{:#?}", all_logged(&stand)))?;
     wait::until_true("the table is empty", PATIENCE * 3, || Ok(flows(&stand) == 0))
 }

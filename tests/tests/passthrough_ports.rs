@@ -43,19 +43,34 @@ struct Scene {
     lab: Lab,
 }
 
+/// The interfaces that packets take: the edge's to the clients and to server two, and server two's own.
+struct Wires {
+    public: &'static str,
+    two: &'static str,
+    in_two: &'static str,
+}
+
+const PLAIN: Wires = Wires { public: PUBLIC, two: "two", in_two: "edge" };
+
 impl Scene {
     fn up(service: &str) -> anyhow::Result<Self> {
-        let lab = Lab::build()?;
+        Self::up_in(Lab::build()?, &PLAIN, service)
+    }
+
+    fn up_in(lab: Lab, wires: &Wires, service: &str) -> anyhow::Result<Self> {
         for (namespace, script) in [
             (
                 &lab.edge,
-                "address add fd00:1::1/64 dev one nodad
-                 address add fd00:2::1/64 dev two nodad",
+                format!(
+                    "address add fd00:1::1/64 dev one nodad
+                     address add fd00:2::1/64 dev {} nodad",
+                    wires.two
+                ),
             ),
-            (&lab.one, "address add fd00:1::11/64 dev edge nodad"),
-            (&lab.two, "address add fd00:2::12/64 dev edge nodad"),
+            (&lab.one, "address add fd00:1::11/64 dev edge nodad".to_owned()),
+            (&lab.two, format!("address add fd00:2::12/64 dev {} nodad", wires.in_two)),
         ] {
-            ip(&["-n", namespace.name(), "-batch", "-"], script)?;
+            ip(&["-n", namespace.name(), "-batch", "-"], &script)?;
         }
         let (mut servers, mut datagrams) = (Vec::new(), Vec::new());
         for (namespace, v4, v6) in [(&lab.one, ONE, ONE_V6), (&lab.two, TWO, TWO_V6)] {
@@ -65,7 +80,9 @@ impl Scene {
                 datagrams.push(Exchange::serve_datagrams(namespace, server)?);
             }
         }
-        let weir = Weir::start(&lab, &toml(&lab, service))?;
+        let interfaces = format!("interfaces = [\"{}\"]", wires.public);
+        let toml = toml(&lab, service).replace(&format!("interfaces = [\"{PUBLIC}\"]"), &interfaces);
+        let weir = Weir::start(&lab, &toml)?;
         let scene = Self { weir, servers, _datagrams: datagrams, lab };
         scene.wait_until_carried()?;
         Ok(scene)
@@ -369,4 +386,42 @@ fn servers_may_see_the_client_itself_over_narrow_links() -> Done {
     scene.exchange_all(50)?;
     scene.weir.signal(Signal::SIGHUP)?;
     scene.exchange_all(90)
+}
+
+/// The clients' side and one server's behind the tags of VLANs.
+#[test]
+#[ignore = "wants VLANs, which not every kernel has: `cargo xtask test-kernels`"]
+fn vlans_are_carried_to_and_from() -> Done {
+    let lab = Lab::build()?;
+    let vlan = |of: &str, id: u16| {
+        format!("link add link {of} name {of}.{id} type vlan id {id}\nlink set {of}.{id} up\n")
+    };
+    let moved = |from: &str, to: &str, addresses: [&str; 2]| -> String {
+        let script = addresses.map(|address| {
+            let nodad = if address.contains(':') { "nodad" } else { "" };
+            format!("address del {address} dev {from}\naddress add {address} dev {to} {nodad}\n")
+        });
+        script.concat()
+    };
+    let edge = [
+        vlan(PUBLIC, 5),
+        moved(PUBLIC, "public.5", ["198.51.100.1/24", "2001:db8:ed9e::1/64"]),
+        "route add default via 198.51.100.254\nroute add default via 2001:db8:ed9e::fe\n".to_owned(),
+        vlan("two", 7),
+        format!("route replace {TWO} dev two.7 src {EDGE_INSIDE}\n"),
+    ];
+    let internet = [vlan("edge", 5), moved("edge", "edge.5", ["198.51.100.254/24", "2001:db8:ed9e::fe/64"])];
+    let two = [vlan("edge", 7), format!("route replace {EDGE_INSIDE} dev edge.7\n")];
+    for (namespace, script) in
+        [(&lab.edge, edge.concat()), (&lab.internet, internet.concat()), (&lab.two, two.concat())]
+    {
+        ip(&["-n", namespace.name(), "-batch", "-"], &script)?;
+    }
+    let wires = Wires { public: "public.5", two: "two.7", in_two: "edge.7" };
+    let scene = Scene::up_in(lab, &wires, "")?;
+    scene.exchange_all(1)?;
+    ensure!(scene.servers.iter().all(|server| server.served() > 0), "all servers get their share");
+    let interfaces = scene.forwarding()?["interfaces"].to_string();
+    ensure!(interfaces.contains("public.5") && interfaces.contains("two.7"), "{interfaces}");
+    scene.wait_until_empty()
 }

@@ -1,9 +1,9 @@
-//! Traces, as a collector gets them: OTLP over gRPC and over HTTP, read by OpenTelemetry's own definitions.
+//! Traces and pushed metrics, as a collector gets them: OTLP over gRPC and over HTTP, read by OpenTelemetry's own definitions.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use anyhow::Context;
-use serde_json::Value;
+use serde_json::{Value, json};
 use weir_lab::{
     lab::{
         SITE,
@@ -20,28 +20,40 @@ type Done = anyhow::Result<()>;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
+const ONE_OF_APP: &str = "10.0.0.11:8080";
 
 /// A receiver in the edge, and what it has received.
 struct Collector {
     #[expect(dead_code, reason = "runs as long as it is held")]
     process: Process,
     file: PathBuf,
+    metrics: PathBuf,
 }
 
 impl Collector {
     fn start(stand: &Stand) -> anyhow::Result<Self> {
-        let file = stand.lab.folder().join("spans");
+        let (file, metrics) = (stand.lab.folder().join("spans"), stand.lab.folder().join("metrics"));
         let mut python = stand.lab.edge.command(needs::python())?;
-        python.args(["-c", include_str!("support/otlp.py"), "127.0.0.1:4317", "127.0.0.1:4318"]).arg(&file);
+        python.args(["-c", include_str!("support/otlp.py"), "127.0.0.1:4317", "127.0.0.1:4318"]);
+        python.arg(&file).arg(&metrics);
         let log = stand.lab.folder().join("collector.log");
         let process =
             Process::start_and_wait_for_a_line("the collector", python, &log, Duration::from_secs(20))?;
-        Ok(Self { process, file })
+        Ok(Self { process, file, metrics })
     }
 
     fn spans(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        lines(&self.file)
+    }
+
+    /// The latest data point of a metric that came over this protocol and has these attributes.
+    fn point(&self, over: &str, name: &str, attributes: &Value) -> anyhow::Result<Value> {
+        wait::until(&format!("{name} is pushed over {over}"), PATIENCE, || {
+            let is_it = |point: &Value| {
+                point["over"] == over && point["name"] == name && point["attributes"] == *attributes
+            };
+            Ok(lines(&self.metrics).into_iter().rfind(is_it))
+        })
     }
 
     /// The spans of the trace of which one is about this path.
@@ -53,6 +65,11 @@ impl Collector {
             Ok(trace.map(|trace| spans.into_iter().filter(|span| span["trace"] == trace).collect()))
         })
     }
+}
+
+fn lines(file: &std::path::Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 fn ask(stand: &Stand, path: &str, fields: &[(&str, &str)]) -> anyhow::Result<Reply> {
@@ -69,13 +86,20 @@ fn named<'a>(spans: &'a [Value], name: &str) -> anyhow::Result<&'a Value> {
 }
 
 #[test]
-fn a_collector_sees_what_became_of_a_request() -> Done {
-    needs!(Need::Root, Need::Weir, Need::Ebpf, Need::PythonPackage("grpc, opentelemetry.proto.trace.v1"));
+fn a_collector_sees_what_became_of_a_request_and_how_many_there_were() -> Done {
+    needs!(
+        Need::Root,
+        Need::Weir,
+        Need::Ebpf,
+        Need::PythonPackage("grpc, opentelemetry.proto.trace.v1, prometheus_client")
+    );
     let tracing = |protocol: &str, port: u16, sample: &str| {
         format!(
             "[tracing]\nendpoint = \"http://127.0.0.1:{port}\"\nprotocol = \"{protocol}\"\nsample = \"{sample}\"\n\
              parent = \"always\"\nservice = \"edge\"\nattributes = {{ \"deployment.environment.name\" = \"lab\" }}\n\
-             headers = {{ x-api-key = \"secret\" }}\n"
+             headers = {{ x-api-key = \"secret\" }}\n\
+             [metrics]\nendpoint = \"http://127.0.0.1:{port}\"\nprotocol = \"{protocol}\"\nevery = \"1s\"\n\
+             service = \"edge\"\nheaders = {{ x-api-key = \"secret\" }}\n"
         )
     };
     let mut standard = String::new();
@@ -133,6 +157,9 @@ fn a_collector_sees_what_became_of_a_request() -> Done {
         Ok(std::fs::read_to_string(&log)?.contains(&format!("\"trace_id\":\"{TRACE}\"")))
     })?;
 
+    metrics_are_pushed(&collector, "grpc")?;
+    the_trace_is_an_example(&stand)?;
+
     // Every request, over HTTP, with what goes wrong.
     // Each connection to a server serves one request.
     let unpooled = standard.replace("when_all_down", "pool = { idle = 0 }\nwhen_all_down");
@@ -169,5 +196,58 @@ fn a_collector_sees_what_became_of_a_request() -> Done {
     let status = stand.weir.status()?;
     assert!(status["tracing"]["exported"].as_u64() > Some(0), "{status:#}");
     assert_eq!(status["tracing"]["dropped"], 0);
+    metrics_are_pushed(&collector, "http")?;
+    let status = stand.weir.status()?;
+    assert!(status["metrics_push"]["taken"].as_u64() >= Some(2), "{status:#}");
+    Ok(())
+}
+
+/// One of each kind. The trace of the one request that is sampled is the example of its bucket.
+fn metrics_are_pushed(collector: &Collector, over: &str) -> Done {
+    let of_app = json!({ "service": "app" });
+    let answers = collector.point(over, "weir_service_answer_seconds", &of_app)?;
+    assert_eq!((&answers["key"], &answers["resource"]["service.name"]), (&"secret".into(), &"edge".into()));
+    assert_eq!((&answers["kind"], &answers["unit"]), (&"histogram".into(), &"s".into()));
+    assert_eq!(answers["temporality"], "AGGREGATION_TEMPORALITY_CUMULATIVE");
+    let numbers = |name: &str| -> Vec<f64> {
+        answers[name].as_array().into_iter().flatten().filter_map(Value::as_f64).collect()
+    };
+    let (counts, bounds) = (numbers("counts"), numbers("bounds"));
+    assert_eq!(counts.len(), bounds.len() + 1, "{answers}");
+    assert_eq!(Some(counts.iter().sum::<f64>()), answers["count"].as_f64());
+    assert!(bounds.is_sorted() && answers["since"].as_u64() < answers["at"].as_u64(), "{answers}");
+    let examples = answers["exemplars"].as_array().context("no exemplars")?;
+    assert!(over == "http" || examples.iter().all(|trace| trace == TRACE), "{answers}");
+
+    let requests = collector.point(over, "weir_service_requests_total", &of_app)?;
+    assert_eq!((&requests["kind"], &requests["monotonic"]), (&"sum".into(), &true.into()));
+    assert!(requests["value"].as_f64() >= Some(2.0) && requests["described"] == true, "{requests}");
+    let up = collector.point(over, "weir_server_up", &json!({ "service": "app", "server": ONE_OF_APP }))?;
+    assert_eq!(up["kind"], "gauge");
+    // What the kernel counts is older than this daemon.
+    let passed = collector.point(over, "weir_gate_passed_bytes_total", &json!({ "entrypoint": "https" }))?;
+    assert_eq!((&passed["since"], &passed["unit"]), (&0.into(), &"By".into()));
+    Ok(())
+}
+
+/// In OpenMetrics, as their reference parser reads them.
+fn the_trace_is_an_example(stand: &Stand) -> Done {
+    let request = stand.weir.admin().request("GET", "/metrics");
+    let request = request.header("accept", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5");
+    let reply = stand.weir.admin().send(request.body(nothing())?)?;
+    assert_eq!(
+        reply.header("content-type"),
+        Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    );
+    let file = stand.lab.folder().join("open.metrics");
+    std::fs::write(&file, reply.text())?;
+    let read = Command::new(needs::python())
+        .args(["-c", include_str!("support/openmetrics.py")])
+        .arg(&file)
+        .output()
+        .context("python")?;
+    let said = String::from_utf8_lossy(&read.stdout);
+    assert!(read.status.success(), "{}\n{}", String::from_utf8_lossy(&read.stderr), reply.text());
+    assert!(said.lines().any(|line| line == format!("weir_service_answer_seconds {TRACE}")), "{said}");
     Ok(())
 }

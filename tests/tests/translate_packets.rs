@@ -16,8 +16,12 @@ use proxy_user::kernel::{
 
 #[path = "support/scratch.rs"]
 mod scratch;
+#[allow(dead_code, reason = "shared with another test, which needs more of it")]
+#[path = "forward_packets/wire.rs"]
+mod wire;
 
-use scratch::{Scratch, in_scratch};
+use scratch::{Scratch, in_scratch, ip};
+use wire::{Error, tcp};
 
 const STAYS: u32 = u32::MAX;
 const DROPPED: u32 = 2;
@@ -142,12 +146,17 @@ impl Table {
 
     /// What is done with a packet, and what it is then.
     fn run(&self, packet: &Packet) -> (u32, Vec<u8>) {
-        let frame = packet.frame();
+        self.run_frame(&packet.frame())
+    }
+
+    fn run_frame(&self, frame: &[u8]) -> (u32, Vec<u8>) {
         let mut out = vec![0; frame.len()];
         let program: &SchedClassifier = self.ebpf.program(names::TRANSLATE_TC).unwrap().try_into().unwrap();
         let options =
-            TestRunOptions { data_in: Some(&frame), data_out: Some(&mut out), ..TestRunOptions::default() };
-        (program.test_run(options).unwrap().return_value, out)
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
+        let ran = program.test_run(options).unwrap();
+        out.truncate(ran.data_size_out as usize);
+        (ran.return_value, out)
     }
 
     /// Both directions, as at a hand-over, with these seen of them.
@@ -267,5 +276,73 @@ fn what_cannot_be_translated_is_dropped_and_what_is_not_ours_stays() {
         assert!(keys.iter().all(|key| table.translation.flow(key).unwrap().is_none()));
         let said = table.translation.seen(&keys[0]).unwrap();
         assert_eq!((said.time, said.has_time, said.longest), (9, 1, 1460));
+    });
+}
+
+#[test]
+fn whoever_sent_a_packet_is_told_what_became_of_it() {
+    in_scratch("whoever_sent_a_packet_is_told_what_became_of_it", |scratch| {
+        let table = Table::new(scratch);
+        let _neighbour = scratch.neighbour("narrow", "there");
+        ip("link set narrow mtu 1300");
+        let narrow = nix::net::if_::if_nametoindex("narrow").unwrap();
+        for v6 in [false, true] {
+            let keys = table.join(v6, 0, 0);
+            let [client, edge, own, server] = ends(v6);
+            let header = if v6 { 40 } else { 20 };
+            let (kind, code) = if v6 { (2, 0) } else { (3, 4) };
+            let router = if v6 { "2001:db8:f::1" } else { "192.0.2.1" };
+
+            // 1. A router in front of the client can't send on what came from the server.
+            let about = |from: SocketAddr, to: SocketAddr, sequence| {
+                let packet = tcp(&from.to_string(), &to.to_string(), ACK);
+                packet.with(|wire| wire.sequence = sequence).packet()[..header + 8].to_vec()
+            };
+            // To whom such a test's packets come: an interface without an address of its own.
+            let addressed = |error: &Error| [&[0; 6], &error.frame()[6..]].concat();
+            let error = |to: SocketAddr, quoted| Error {
+                source: router.parse().unwrap(),
+                destination: to.ip(),
+                hops: 50,
+                kind,
+                code,
+                rest: [0, 0, 5, 0],
+                quoted,
+            };
+            let before = table.translation.tally().unwrap();
+            let (verdict, out) = table.run_frame(&addressed(&error(edge, about(edge, client, 5_000))));
+            assert_eq!(verdict, LEAVES, "v6: {v6}");
+            // The server gets it about what it sent itself. Its numbers are shifted as the client's acknowledgements are, backwards.
+            let wanted = Error { source: own.ip(), hops: 49, ..error(server, about(server, own, 5_020)) };
+            assert_eq!(Error::read(&out), wanted);
+            assert_eq!(table.translation.tally().unwrap().errors, before.errors + 1);
+
+            // 2. Of no flow, of another port, or at the end of its time.
+            let stranger = SocketAddr::new(client.ip(), client.port() + 1);
+            for (name, error, verdict) in [
+                ("another client's", error(edge, about(edge, stranger, 5_000)), STAYS),
+                ("not about what was sent from here", error(own, about(edge, client, 5_000)), STAYS),
+                ("the last hop", Error { hops: 1, ..error(edge, about(edge, client, 5_000)) }, DROPPED),
+            ] {
+                assert_eq!(table.run_frame(&addressed(&error)).0, verdict, "{name}, v6: {v6}");
+            }
+
+            // 3. What is longer than the way on carries.
+            let mut up = table.translation.flow(&keys[0]).unwrap().unwrap();
+            up.interface = narrow;
+            table.translation.set(&keys[0], &up).unwrap();
+            let fits = 1300 - header - 32;
+            let payload = |length| &[0x55; 1300][..length];
+            let packet = |length| Packet { v6, payload: payload(length), ..Packet::default() };
+            assert_eq!(table.run(&packet(fits)).0, LEAVES, "v6: {v6}");
+            let longer = packet(fits + 1);
+            let (verdict, out) = table.run(&longer);
+            assert_eq!(verdict, LEAVES, "back, v6: {v6}");
+            let told = Error::read(&out);
+            assert_eq!((told.source, told.destination), (edge.ip(), client.ip()));
+            assert_eq!((told.kind, told.code, told.rest), (kind, code, [0, 0, 5, 0x14]));
+            assert_eq!(told.quoted, longer.frame()[14..14 + header + 8]);
+            assert_eq!(table.translation.tally().unwrap().too_long, before.too_long + 1);
+        }
     });
 }

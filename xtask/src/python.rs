@@ -9,8 +9,10 @@ use anyhow::{Context as _, Result};
 use crate::workspace::Workspace;
 use crate::{packages, progress};
 
-/// What tests run: an HTTP/3 implementation that shares no code with ours, and what a receiver of spans is made of.
-const FOR_LABS: &[&str] = &["aioquic==1.3.0", "grpcio==1.85.1", "opentelemetry-proto==1.45.2"];
+/// What tests run: an HTTP/3 implementation that shares no code with ours, what a receiver of spans is made of, and the
+/// reference reader of OpenMetrics.
+const FOR_LABS: &[&str] =
+    &["aioquic==1.3.0", "grpcio==1.85.1", "opentelemetry-proto==1.45.2", "prometheus-client==0.26.0"];
 
 /// The interpreter that knows the peers, once [`ensure`] has passed.
 pub fn interpreter(workspace: &Workspace) -> PathBuf {

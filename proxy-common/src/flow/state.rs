@@ -3,33 +3,33 @@
 //! What a segment makes of a connection is decided by its flags, and by one sequence number: that of the FIN whose
 //! acknowledgement says whether the server has forgotten the connection or keeps it in TIME_WAIT.
 
-use crate::scope::UDP;
+use crate::{numbered::numbered, scope::UDP};
 
-#[repr(u16)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
-    /// The client has asked.
-    Opening = 1,
-    /// The server has answered that.
-    Accepted = 2,
-    Open = 3,
-    ClientClosed = 4,
-    ServerClosed = 5,
-    /// Both have, and the server forgets it with the client's last acknowledgement.
-    LastAck = 6,
-    /// Both have, and the server will remember it.
-    Closing = 7,
-    /// The server remembers it.
-    TimeWait = 8,
-    Closed = 9,
-    ResetByClient = 10,
-    ResetByServer = 11,
-    /// We have ended it: its server is dead, or somebody asked for it. The client's next packet is answered by a reset.
-    Cut = 12,
-    /// UDP, and only the client has sent anything.
-    Unanswered = 13,
-    /// UDP, and both have.
-    Answered = 14,
+numbered! {
+    pub enum State: u16 {
+        /// The client has asked.
+        Opening = 1, "opening";
+        /// The server has answered that.
+        Accepted = 2, "accepted";
+        Open = 3, "open";
+        ClientClosed = 4, "client_closed";
+        ServerClosed = 5, "server_closed";
+        /// Both have, and the server forgets it with the client's last acknowledgement.
+        LastAck = 6, "last_ack";
+        /// Both have, and the server will remember it.
+        Closing = 7, "closing";
+        /// The server remembers it.
+        TimeWait = 8, "time_wait";
+        Closed = 9, "closed";
+        ResetByClient = 10, "reset_by_client";
+        ResetByServer = 11, "reset_by_server";
+        /// We have ended it: its server is dead, or somebody asked for it. The client's next packet is answered by a reset.
+        Cut = 12, "cut";
+        /// UDP, and only the client has sent anything.
+        Unanswered = 13, "unanswered";
+        /// UDP, and both have.
+        Answered = 14, "answered";
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,51 +100,11 @@ const fn is_behind(fin: u32, number: u32) -> bool {
 // === impl State ===
 
 impl State {
-    pub const ALL: [Self; 14] = [
-        Self::Opening,
-        Self::Accepted,
-        Self::Open,
-        Self::ClientClosed,
-        Self::ServerClosed,
-        Self::LastAck,
-        Self::Closing,
-        Self::TimeWait,
-        Self::Closed,
-        Self::ResetByClient,
-        Self::ResetByServer,
-        Self::Cut,
-        Self::Unanswered,
-        Self::Answered,
-    ];
-
     /// What a flow begins with.
     #[inline(always)]
     #[must_use]
     pub const fn first(protocol: u8) -> Self {
         if protocol == UDP { Self::Unanswered } else { Self::Opening }
-    }
-
-    /// `None`: of another version's.
-    #[inline(always)]
-    #[must_use]
-    pub const fn of_number(number: u16) -> Option<Self> {
-        Some(match number {
-            1 => Self::Opening,
-            2 => Self::Accepted,
-            3 => Self::Open,
-            4 => Self::ClientClosed,
-            5 => Self::ServerClosed,
-            6 => Self::LastAck,
-            7 => Self::Closing,
-            8 => Self::TimeWait,
-            9 => Self::Closed,
-            10 => Self::ResetByClient,
-            11 => Self::ResetByServer,
-            12 => Self::Cut,
-            13 => Self::Unanswered,
-            14 => Self::Answered,
-            _ => return None,
-        })
     }
 
     /// Whether nothing more is to be expected of it, so that its client may open another with the same port.
@@ -166,26 +126,6 @@ impl State {
             | Self::ServerClosed
             | Self::Unanswered
             | Self::Answered => false,
-        }
-    }
-
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Opening => "opening",
-            Self::Accepted => "accepted",
-            Self::Open => "open",
-            Self::ClientClosed => "client_closed",
-            Self::ServerClosed => "server_closed",
-            Self::LastAck => "last_ack",
-            Self::Closing => "closing",
-            Self::TimeWait => "time_wait",
-            Self::Closed => "closed",
-            Self::ResetByClient => "reset_by_client",
-            Self::ResetByServer => "reset_by_server",
-            Self::Cut => "cut",
-            Self::Unanswered => "unanswered",
-            Self::Answered => "answered",
         }
     }
 }

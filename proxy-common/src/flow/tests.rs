@@ -187,3 +187,35 @@ fn replies_come_in_the_other_way_round() {
     assert_eq!((replies.source, replies.destination), ([2; 16], [1; 16]));
     assert_eq!((replies.source_port, replies.destination_port, replies.protocol), (4, 3, 6));
 }
+
+#[test]
+fn a_remembered_flow_is_followed_by_what_its_server_can_tell_from_it() {
+    let remembered = Flow {
+        state: State::TimeWait as u16,
+        fin: u32::MAX - 10,
+        time: 1_000,
+        last_packet: 5_000_000_000,
+        ..Flow::default()
+    };
+    let now = remembered.last_packet + GIVES_WAY + 1;
+    let syn = |end: u32| Segment { syn: true, end, ..Segment::default() };
+    let without = Flow { time: 0, ..remembered };
+    for (flow, end, time, expected) in [
+        (remembered, 0, 1_001, true),
+        (remembered, 0, 1_000, false),
+        (remembered, 0, 999, false),
+        (remembered, 0, 1_000 + (1 << 31), false),
+        // The server judges by timestamps where it has one, and it can't be known that it has none.
+        (without, 1_000_000, 1_001, false),
+        (without, 1_000_000, 0, true),
+        (remembered, 1_000_000, 0, true),
+        (remembered, 5, 0, false),
+        (remembered, u32::MAX - 20, 0, false),
+    ] {
+        assert_eq!(flow.may_be_followed(&syn(end), time, now), expected, "{end} {time}");
+    }
+    assert!(!remembered.may_be_followed(&syn(0), 1_001, now - 1), "at once");
+    for state in State::ALL.into_iter().filter(|state| *state != State::TimeWait) {
+        assert!(!Flow { state: state as u16, ..remembered }.may_be_followed(&syn(0), 1_001, now));
+    }
+}

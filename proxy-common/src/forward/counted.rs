@@ -3,7 +3,10 @@
 
 use core::ops::AddAssign;
 
-use crate::counters::Tally;
+use crate::{
+    counters::Tally,
+    numbered::{counted_by, numbered},
+};
 
 /// One CPU's share of what was done for a service.
 #[repr(C)]
@@ -43,69 +46,38 @@ pub struct ServerCounters {
 const _: () = assert!(size_of::<ServiceCounters>() == 8 + (2 + StopReason::ALL.len()) * size_of::<Tally>());
 const _: () = assert!(size_of::<ServerCounters>() == 8 + 2 * size_of::<Tally>() + 8);
 
-/// Why a packet for a service, or of a flow, wasn't forwarded. The numbers go on where those of [`crate::verdict`] may grow
-/// to, and are never reused.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum StopReason {
-    /// No server takes new flows. It goes to the stack, which refuses it at once.
-    NoServer = 101,
-    /// A TCP segment that opens no flow and belongs to none. It goes to the stack, which answers with a reset.
-    NoFlow = 102,
-    /// All of our own source ports that were tried are in use. Dropped.
-    NoPort = 103,
-    /// There is no room for more flows. Dropped.
-    TableFull = 104,
-    /// It is a fragment. Dropped.
-    Fragment = 105,
-    /// A header in it has a length that no header has, or it ends before its headers do. Dropped.
-    Malformed = 106,
-    /// It has come too far to be sent on. Dropped.
-    Hops = 107,
-    /// No way leads to where it should go. Dropped.
-    NoRoute = 108,
-    /// It is too long for the next interface. Answered by an ICMP error that says how long it may be.
-    TooBig = 109,
-    /// It comes from a server's address by an interface that doesn't lead to that. Dropped.
-    WrongInterface = 110,
-    /// Its server is dead. Answered by a reset.
-    Reset = 111,
+numbered! {
+    /// Why a packet for a service, or of a flow, wasn't forwarded. The numbers go on where those of [`crate::verdict`] may grow
+    /// to, and are never reused.
+    pub enum StopReason: u32 {
+        /// No server takes new flows. It goes to the stack, which refuses it at once.
+        NoServer = 101, "no_server";
+        /// A TCP segment that opens no flow and belongs to none. It goes to the stack, which answers with a reset.
+        NoFlow = 102, "no_flow";
+        /// All of our own source ports that were tried are in use. Dropped.
+        NoPort = 103, "no_port";
+        /// There is no room for more flows. Dropped.
+        TableFull = 104, "table_full";
+        /// It is a fragment. Dropped.
+        Fragment = 105, "fragment";
+        /// A header in it has a length that no header has, or it ends before its headers do. Dropped.
+        Malformed = 106, "malformed";
+        /// It has come too far to be sent on. Dropped.
+        Hops = 107, "hops";
+        /// No way leads to where it should go. Dropped.
+        NoRoute = 108, "no_route";
+        /// It is too long for the next interface. Answered by an ICMP error that says how long it may be.
+        TooBig = 109, "too_big";
+        /// It comes from a server's address by an interface that doesn't lead to that. Dropped.
+        WrongInterface = 110, "wrong_interface";
+        /// Its server is dead. Answered by a reset.
+        Reset = 111, "reset";
+    }
 }
 
 // === impl StopReason ===
 
 impl StopReason {
-    pub const ALL: [Self; 11] = [
-        Self::NoServer,
-        Self::NoFlow,
-        Self::NoPort,
-        Self::TableFull,
-        Self::Fragment,
-        Self::Malformed,
-        Self::Hops,
-        Self::NoRoute,
-        Self::TooBig,
-        Self::WrongInterface,
-        Self::Reset,
-    ];
-
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NoServer => "no_server",
-            Self::NoFlow => "no_flow",
-            Self::NoPort => "no_port",
-            Self::TableFull => "table_full",
-            Self::Fragment => "fragment",
-            Self::Malformed => "malformed",
-            Self::Hops => "hops",
-            Self::NoRoute => "no_route",
-            Self::TooBig => "too_big",
-            Self::WrongInterface => "wrong_interface",
-            Self::Reset => "reset",
-        }
-    }
-
     /// What became of the packet, and why.
     #[must_use]
     pub const fn meaning(self) -> &'static str {
@@ -127,42 +99,19 @@ impl StopReason {
 
 // === impl ServiceCounters ===
 
-impl ServiceCounters {
-    #[inline(always)]
-    #[must_use]
-    pub const fn stopped(&self, reason: StopReason) -> &Tally {
-        match reason {
-            StopReason::NoServer => &self.no_server,
-            StopReason::NoFlow => &self.no_flow,
-            StopReason::NoPort => &self.no_port,
-            StopReason::TableFull => &self.table_full,
-            StopReason::Fragment => &self.fragment,
-            StopReason::Malformed => &self.malformed,
-            StopReason::Hops => &self.hops,
-            StopReason::NoRoute => &self.no_route,
-            StopReason::TooBig => &self.too_big,
-            StopReason::WrongInterface => &self.wrong_interface,
-            StopReason::Reset => &self.reset,
-        }
-    }
-
-    #[inline(always)]
-    pub const fn stopped_mut(&mut self, reason: StopReason) -> &mut Tally {
-        match reason {
-            StopReason::NoServer => &mut self.no_server,
-            StopReason::NoFlow => &mut self.no_flow,
-            StopReason::NoPort => &mut self.no_port,
-            StopReason::TableFull => &mut self.table_full,
-            StopReason::Fragment => &mut self.fragment,
-            StopReason::Malformed => &mut self.malformed,
-            StopReason::Hops => &mut self.hops,
-            StopReason::NoRoute => &mut self.no_route,
-            StopReason::TooBig => &mut self.too_big,
-            StopReason::WrongInterface => &mut self.wrong_interface,
-            StopReason::Reset => &mut self.reset,
-        }
-    }
-}
+counted_by!(StopReason, ServiceCounters: stopped, stopped_mut {
+    NoServer => no_server,
+    NoFlow => no_flow,
+    NoPort => no_port,
+    TableFull => table_full,
+    Fragment => fragment,
+    Malformed => malformed,
+    Hops => hops,
+    NoRoute => no_route,
+    TooBig => too_big,
+    WrongInterface => wrong_interface,
+    Reset => reset,
+});
 
 /// Sums the shares of several CPUs.
 impl AddAssign for ServiceCounters {

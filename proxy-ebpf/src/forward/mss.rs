@@ -3,18 +3,10 @@
 //! Whoever sends by way of us has to know how much the way carries; errors that say so get lost too often. So a SYN that
 //! asks for more than both interfaces carry is made to ask for less, as routers do that join networks.
 
-use crate::verifier::forgotten;
+use super::options;
 
-/// As many bytes of options as there can be, rounded up so that an index into them can be cut off.
-pub const ROOM: usize = 64;
-/// As many as there can be.
-pub const LONGEST: usize = 40;
-/// Each of them is looked at no more often than this.
-const OPTIONS: usize = 16;
-
-const END: u8 = 0;
-const NOTHING: u8 = 1;
-const MSS: u8 = 2;
+const KIND: u8 = 2;
+const SIZE: u8 = 4;
 
 /// The option's value, and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,33 +18,9 @@ pub struct Found {
 
 /// Looks for the option among `length` bytes.
 #[inline(always)]
-pub fn find(options: &[u8; ROOM], length: usize) -> Option<Found> {
-    const MASK: usize = ROOM - 1;
-    let mut at = 0;
-    for _ in 0..OPTIONS {
-        at = usize::from(forgotten(at as u16)) & MASK;
-        if at + 4 > length {
-            return None;
-        }
-        let kind = options[at & MASK];
-        if kind == END {
-            return None;
-        }
-        if kind == NOTHING {
-            at += 1;
-            continue;
-        }
-        let size = options[(at + 1) & MASK];
-        if kind == MSS && size == 4 {
-            let value = u16::from_be_bytes([options[(at + 2) & MASK], options[(at + 3) & MASK]]);
-            return Some(Found { at: at + 2, value });
-        }
-        if size < 2 || usize::from(size) > LONGEST {
-            return None;
-        }
-        at += usize::from(size);
-    }
-    None
+pub fn find(options: &[u8; options::ROOM], length: usize) -> Option<Found> {
+    let at = options::find(options, length, KIND, SIZE)?;
+    Some(Found { at, value: u16::from_be_bytes(options::value(options, at)) })
 }
 
 /// How much an interface carries of a segment.

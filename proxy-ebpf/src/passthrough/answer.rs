@@ -5,12 +5,16 @@ use aya_ebpf::{bindings::TC_ACT_SHOT, helpers::bpf_redirect, programs::TcContext
 use proxy_ebpf::forward::{
     Ends, NETWORK, Packet, TRANSPORT_V4, TRANSPORT_V6,
     checksum::Difference,
-    mss, reset,
+    mss, options, reset,
     rewrite::{CHECKSUM_TCP, Edit, Part, Refused},
     too_big,
 };
 
-use super::{maps::room, route::mtu, skb::Skb};
+use super::{
+    maps::{Options, options_room, room},
+    route::mtu,
+    skb::Skb,
+};
 
 /// Of a TCP header, in bytes; and of the option.
 const SHORTEST: usize = 20;
@@ -105,13 +109,8 @@ fn send_back(mut skb: Skb) -> Result<i32, Refused> {
 /// Has a SYN ask for no longer segments than the interfaces of its way carry, and than the operator wants (0: any).
 #[inline(never)]
 pub fn lower_mss(skb: Skb, packet: &Packet, interface: u32, longest: u16) {
-    let options = packet.transport + SHORTEST;
-    let length = (packet.headers + NETWORK).saturating_sub(options);
-    let mut room = [0; mss::ROOM];
-    if length < OPTION || length > mss::LONGEST || skb.load_part(options, &mut room, length).is_err() {
-        return;
-    }
-    let Some(found) = mss::find(&room, length) else { return };
+    let Some((options, length)) = options_of(skb, packet) else { return };
+    let Some(found) = mss::find(options, length) else { return };
     let (_, goes_by) = mtu(skb, interface);
     let (_, came_by) = mtu(skb, 0);
     let carried = |mtu| if mtu == 0 { u16::MAX } else { mss::carried(mtu, packet.is_v6) };
@@ -125,5 +124,27 @@ pub fn lower_mss(skb: Skb, packet: &Packet, interface: u32, longest: u16) {
     // A SYN that can't be written to isn't sent on either.
     let _ = edit
         .checksum(packet.transport + CHECKSUM_TCP, Difference::word(from, to), Part::Message, false)
-        .and_then(|()| edit.store(options + found.at, &most.to_be_bytes()));
+        .and_then(|()| edit.store(packet.transport + SHORTEST + found.at, &most.to_be_bytes()));
+}
+
+/// When a segment's sender says that it sent it; 0 where it doesn't.
+#[inline(never)]
+pub fn time(skb: Skb, packet: &Packet) -> u32 {
+    match options_of(skb, packet) {
+        Some((options, length)) => options::time(options, length),
+        None => 0,
+    }
+}
+
+/// Copies a segment's options to where they can be looked at. Gives how long they are; `None`: there are none.
+#[inline(always)]
+fn options_of(skb: Skb, packet: &Packet) -> Option<(&'static Options, usize)> {
+    let at = packet.transport + SHORTEST;
+    let length = (packet.headers + NETWORK).saturating_sub(at);
+    if length < OPTION || length > options::LONGEST {
+        return None;
+    }
+    let options = options_room()?;
+    skb.load_part(at, options, length).ok()?;
+    Some((options, length))
 }

@@ -9,7 +9,7 @@ use proxy_common::{
 use proxy_ebpf::forward::words;
 
 use super::{
-    Room, Stop,
+    Room, Stop, answer,
     maps::{FORWARD_FLOWS, FORWARD_REPLIES, FORWARD_SERVERS, FORWARD_SERVICES, cut},
     open, route,
     skb::Skb,
@@ -67,6 +67,7 @@ fn begin(skb: Skb, settings: &Settings, room: &mut Room, service: &Service, now:
         return Err(refused(StopReason::NoFlow));
     }
     room.flow.client_interface = skb.interface();
+    room.time = if room.packet.is_tcp() { answer::time(skb, &room.packet) } else { 0 };
     if let Some(reason) = open::open(room, service, settings, now) {
         return Err(refused(reason));
     }

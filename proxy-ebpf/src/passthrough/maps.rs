@@ -16,7 +16,7 @@ use proxy_common::{
     },
     label::Label,
 };
-use proxy_ebpf::{verifier::forgotten, word::Word};
+use proxy_ebpf::{forward::options, verifier::forgotten, word::Word};
 
 use super::Room;
 
@@ -58,6 +58,12 @@ static FORWARD_SERVER_COUNTERS: PerCpuArray<ServerCounters, MAX_SERVERS> = PerCp
 #[btf_map]
 static FORWARD_ROOM: PerCpuArray<[u64; ROOM], 1> = PerCpuArray::new();
 
+/// Room for a segment's options, which are too many for the stack. Not pinned either.
+#[btf_map]
+static FORWARD_OPTIONS: PerCpuArray<Options, 1> = PerCpuArray::new();
+
+pub type Options = [u8; options::ROOM];
+
 const ROOM: usize = size_of::<Room>().div_ceil(size_of::<u64>());
 
 /// `None`: nothing is forwarded.
@@ -72,6 +78,12 @@ pub fn room() -> Option<&'static mut Room> {
     // SAFETY: this CPU's own, large enough and aligned to 8, and nothing at this hook comes in between. Its fields hold zeros or
     // what was written to them as what they are, so they are valid.
     Some(unsafe { &mut *room.cast() })
+}
+
+#[inline(always)]
+pub fn options_room() -> Option<&'static mut Options> {
+    // SAFETY: as above; bytes.
+    FORWARD_OPTIONS.get_ptr_mut(0).map(|options| unsafe { &mut *options })
 }
 
 /// A packet of a flow was sent on.

@@ -4,7 +4,7 @@ use core::ptr;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use proxy_common::{
-    flow::{Flow, HALF_MADE, Origin, State},
+    flow::{Flow, FlowKey, HALF_MADE, Origin, State},
     forward::{Lookup, NONE, ServerState, Service, Settings, StopReason, hash, service},
 };
 use proxy_ebpf::{
@@ -18,9 +18,12 @@ use super::{
     maps::{FORWARD_CURSORS, FORWARD_FLOWS, FORWARD_REPLIES, FORWARD_SERVERS, FORWARD_TABLES, opened},
 };
 
-/// How many ports are tried. Spread over the range, so that it is nearly full before all of them are in use; the later half of
-/// the tries takes also from flows that give way.
+/// How many ports are tried. Spread over the range, so that it is nearly full before all of them are in use.
 const TRIED: u32 = 32;
+/// From this try on also ports that the server still remembers, if it can tell the new flow from the old one.
+const FOLLOWS_FROM: u32 = 8;
+/// And from this one on those of flows that give way.
+const GIVES_WAY_FROM: u32 = 16;
 
 const EXISTS: i32 = -17;
 
@@ -76,7 +79,7 @@ pub fn open(room: &mut Room, service: &Service, settings: &Settings, now: u64) -
     flow.lifetime = service.lifetime;
     flow.server_interface = 0;
     flow.fin = 0;
-    flow.reserved = 0;
+    flow.time = 0;
     flow.generation = settings.generation;
     flow.began = now;
     flow.last_packet = now;
@@ -86,8 +89,8 @@ pub fn open(room: &mut Room, service: &Service, settings: &Settings, now: u64) -
     room.origin = Origin { flow: room.packet.key, since: now };
 
     // 4. Its port. The entry of its replies comes first: they may be faster than we are.
-    let taken =
-        if keeps_source { take(room, settings, now, false) } else { take_port(room, settings, slot, now) };
+    room.tried = 0;
+    let taken = if keeps_source { take(room, settings, now) } else { take_port(room, settings, slot, now) };
     if let Some(reason) = taken {
         return Some(reason);
     }
@@ -109,7 +112,7 @@ fn begin_again(flow: &mut Flow, service: &Service, now: u64, protocol: u8) {
     flow.idle = service.idle;
     flow.lifetime = service.lifetime;
     flow.began = now;
-    flow.fin = 0;
+    (flow.fin, flow.time) = (0, 0);
     (flow.sent.packets, flow.sent.bytes) = (0, 0);
     (flow.received.packets, flow.received.bytes) = (0, 0);
     // SAFETY: fields of a map's value, written whole; the time first, or somebody might take it for over.
@@ -132,6 +135,7 @@ fn take_port(room: &mut Room, settings: &Settings, slot: u16, now: u64) -> Optio
     // About the golden section of the range: wherever flows lie close together, the next try is somewhere else.
     let stride = (ports * 40_503) >> 16;
     for tried in 0..TRIED {
+        room.tried = tried;
         if ports == 0 {
             break;
         }
@@ -139,7 +143,7 @@ fn take_port(room: &mut Room, settings: &Settings, slot: u16, now: u64) -> Optio
         at = at.wrapping_add(stride | 1);
         room.flow.source_port = port;
         room.replies.destination_port = port;
-        match take(room, settings, now, tried >= TRIED / 2) {
+        match take(room, settings, now) {
             Some(StopReason::NoPort) => {}
             taken => return taken,
         }
@@ -147,9 +151,9 @@ fn take_port(room: &mut Room, settings: &Settings, slot: u16, now: u64) -> Optio
     Some(StopReason::NoPort)
 }
 
-/// Takes a port, if it is free, or `hard` to come by and its flow gives way. `None`: it is ours.
+/// Takes a port, if it is free, or after so many tries may be had all the same. `None`: it is ours.
 #[inline(never)]
-fn take(room: &mut Room, settings: &Settings, now: u64, hard: bool) -> Option<StopReason> {
+fn take(room: &mut Room, settings: &Settings, now: u64) -> Option<StopReason> {
     // 1. Free?
     match FORWARD_REPLIES.insert(&room.replies, &room.origin, BPF_NOEXIST.into()) {
         Ok(()) => return None,
@@ -161,7 +165,7 @@ fn take(room: &mut Room, settings: &Settings, now: u64, hard: bool) -> Option<St
     let Some(origin) = FORWARD_REPLIES.get_ptr(&room.replies) else { return Some(StopReason::NoPort) };
     // SAFETY: an element of a map, which nobody writes to once it is there.
     let since = unsafe {
-        room.other = (*origin).flow;
+        copy(&raw const (*origin).flow, &raw mut room.other);
         (*origin).since
     };
     let mut is_whole = false;
@@ -169,7 +173,10 @@ fn take(room: &mut Room, settings: &Settings, now: u64, hard: bool) -> Option<St
         // SAFETY: an element of a map, of numbers that are each read whole.
         let flow = unsafe { &*flow };
         is_whole = is_reply(flow, &room.replies);
-        if is_whole && !flow.is_over(&settings.timeouts, now) && !(hard && flow.gives_way(now)) {
+        let may_be_had = flow.is_over(&settings.timeouts, now)
+            || (room.tried >= FOLLOWS_FROM && flow.may_be_followed(&room.packet.segment, room.time, now))
+            || (room.tried >= GIVES_WAY_FROM && flow.gives_way(now));
+        if is_whole && !may_be_had {
             return Some(StopReason::NoPort);
         }
     }
@@ -188,5 +195,19 @@ fn take(room: &mut Room, settings: &Settings, now: u64, hard: bool) -> Option<St
         Ok(()) => None,
         Err(EXISTS) => Some(StopReason::NoPort),
         Err(_) => Some(StopReason::TableFull),
+    }
+}
+
+/// Word by word: the compiler would call a function, which needs a stack of its own, and Linux 6.1 counts 32 bytes for each.
+///
+/// # Safety
+/// `from` must be readable and `to` writable, as a key is.
+#[inline(always)]
+unsafe fn copy(from: *const FlowKey, to: *mut FlowKey) {
+    const WORDS: usize = size_of::<FlowKey>() / size_of::<u64>();
+    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
+    for word in 0..WORDS {
+        // SAFETY: within a key, which is made of so many words and aligned to them.
+        unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
     }
 }

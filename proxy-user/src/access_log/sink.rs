@@ -3,7 +3,7 @@
 //! A sink knows nothing of requests: it takes whole lines, each with a severity before it where its [`Place`] wants one.
 
 mod file;
-mod journald;
+pub mod journald;
 mod stdout;
 pub mod syslog;
 
@@ -12,7 +12,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, Thread},
     time::{Duration, Instant},
@@ -30,6 +30,9 @@ const QUEUE: usize = 128;
 /// After a failure the next try comes so late, then twice as late, and so on.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// A place to which nothing is written is looked at so often.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// When the daemon ends, it waits no longer for what is still to be written.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -75,6 +78,9 @@ trait Place: Send {
     fn reopen(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    /// Nothing was written for [`LOOK`].
+    fn rest(&mut self) {}
 
     /// Whether what failed is worth another try after a while.
     fn comes_back(&self) -> bool {
@@ -202,7 +208,15 @@ struct Told {
 impl Writer {
     fn follow(mut self, orders: &Receiver<Order>) {
         let mut failing = false;
-        for order in orders {
+        loop {
+            let order = match orders.recv_timeout(LOOK) {
+                Ok(order) => order,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.place.rest();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             match order {
                 Order::Write(lines) => {
                     self.write(&lines, &mut failing);

@@ -26,6 +26,7 @@ const SCRIPT: &str = concat!(
     include_str!("dashboard/picture.js"),
     include_str!("dashboard/charts.js"),
     include_str!("dashboard/parts.js"),
+    include_str!("dashboard/flows.js"),
     include_str!("dashboard/services.js"),
     include_str!("dashboard/orders.js"),
     include_str!("dashboard/events.js"),

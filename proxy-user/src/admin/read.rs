@@ -6,13 +6,14 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
+    pace::paced,
     problem::Problem,
     ready::{self, ReadyDocument},
     status::{
@@ -78,24 +79,27 @@ pub async fn ready(State(state): Control) -> Response {
 
 /// Everything that is counted, as Prometheus scrapes it.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses(
-    (status = 200, description = "Prometheus' text format (docs/metrics.md).", body = String, content_type = "text/plain"),
+    (status = 200, description = "Prometheus' text format, or what `Accept` says that the asker likes better (docs/metrics.md).",
+        content((String = "text/plain"), (String = "application/openmetrics-text"))),
     (status = 503, description = "The daemon is starting.", body = Problem, content_type = "application/problem+json"),
 ))]
-pub async fn metrics(State(state): Control) -> Result<Response, Problem> {
-    let text = metrics::scrape(&state).await.ok_or_else(Problem::starting)?;
-    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+pub async fn metrics(State(state): Control, headers: HeaderMap) -> Result<Response, Problem> {
+    let format = metrics::wanted(&headers);
+    let text = paced(metrics::scrape(&state, format)).await.ok_or_else(Problem::starting)?;
+    let fields = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")];
+    Ok((fields, text).into_response())
 }
 
 /// How this host stands, in figures that fit on one screen.
 #[utoipa::path(get, path = "/overview", tag = "read", responses((status = 200, body = OverviewDocument)))]
 pub async fn overview(State(state): Control) -> Answer<OverviewDocument> {
-    told(overview::document(&state).await)
+    told(paced(overview::document(&state)).await)
 }
 
 /// Everything that `weir status` shows, in one document.
 #[utoipa::path(get, path = "/status", tag = "read", responses((status = 200, body = StatusDocument)))]
 pub async fn status(State(state): Control) -> Answer<StatusDocument> {
-    told(status::of(&state).await)
+    told(paced(status::of(&state)).await)
 }
 
 /// The entrypoints, and what came in there.

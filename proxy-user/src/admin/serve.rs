@@ -15,9 +15,11 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    sync::oneshot,
     task::JoinSet,
     time::timeout,
 };
@@ -34,8 +36,15 @@ use crate::{
 /// So many connections at each address; more are closed at once.
 const MOST: usize = 512;
 
+/// What is sent may be left lying so long: else whoever asks and doesn't read keeps a place for good.
+const UNREAD: Duration = Duration::from_secs(30);
+
 /// A handshake or the head of a request may take so long.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Who is connected to an address that is given up may stay so long: an order's answer is on its way, perhaps that of the very
+/// order.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// After an accept that failed: descriptors have run out, or memory.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -47,20 +56,20 @@ struct Tls {
     acceptor: Option<TlsAcceptor>,
 }
 
-/// Serves what comes in at one address, for ever. Its connections end with it.
-pub(super) async fn at(listener: Listener, app: Router, state: Arc<ControlState>) {
+/// Serves what comes in at one address, until it is `closed`. Its connections end with it, after a while.
+pub(super) async fn at(
+    listener: Listener,
+    app: Router,
+    state: Arc<ControlState>,
+    mut closed: oneshot::Receiver<()>,
+) {
     let mut open = JoinSet::new();
     let mut tls = Tls::default();
     loop {
         while open.try_join_next().is_some() {}
-        let accepted = match &listener {
-            Listener::Tcp(listener) => listener.accept().await.map(|(stream, from)| {
-                let exposed = listener.local_addr().is_ok_and(|at| !at.ip().is_loopback());
-                (Accepted::Tcp(stream, from), exposed)
-            }),
-            Listener::Unix(listener) => {
-                listener.accept().await.map(|(stream, _)| (Accepted::Unix(stream), false))
-            }
+        let accepted = tokio::select! {
+            accepted = accept(&listener) => accepted,
+            _ = &mut closed => break,
         };
         let (accepted, exposed) = match accepted {
             Ok(accepted) => accepted,
@@ -86,6 +95,22 @@ pub(super) async fn at(listener: Listener, app: Router, state: Arc<ControlState>
             }
         }
     }
+    drop(listener);
+    let _ = timeout(FAREWELL, async { while open.join_next().await.is_some() {} }).await;
+}
+
+/// Who comes, and whether others than this host's own can come there.
+async fn accept(listener: &Listener) -> io::Result<(Accepted, bool)> {
+    match listener {
+        Listener::Tcp(listener) => {
+            let (stream, from) = listener.accept().await?;
+            let exposed = listener.local_addr().is_ok_and(|at| !at.ip().is_loopback());
+            Ok((Accepted::Tcp(stream, from), exposed))
+        }
+        Listener::Unix(listener) => {
+            listener.accept().await.map(|(stream, _)| (Accepted::Unix(stream), false))
+        }
+    }
 }
 
 enum Accepted {
@@ -94,6 +119,7 @@ enum Accepted {
 }
 
 async fn over_tcp(stream: TcpStream, from: SocketAddr, acceptor: Option<TlsAcceptor>, app: Router) {
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD));
     let Some(acceptor) = acceptor else {
         return answer(stream, Peer::Tcp { from, certificate: false }, app).await;
     };

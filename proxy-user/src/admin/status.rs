@@ -91,6 +91,8 @@ pub struct StatusDocument {
     pub access_logs: Vec<logs::AccessLogStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracing: Option<logs::TracingStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_push: Option<logs::PushStatus>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -243,10 +245,15 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         maintenance: maintenance::document(&state.maintenance).maintenance,
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         certificates: certificates::of(&snapshot),
-        warnings: certificates::warnings(&snapshot).into_iter().chain(logs::warnings(&snapshot)).collect(),
+        warnings: certificates::warnings(&snapshot)
+            .into_iter()
+            .chain(logs::warnings(&snapshot))
+            .chain(logs::push_warning(state, &snapshot))
+            .collect(),
         access_log_dropped: snapshot.access_logs.outputs.iter().map(|log| log.sink.dropped()).sum(),
         access_logs: logs::of(&snapshot),
         tracing: logs::tracing(&snapshot),
+        metrics_push: logs::pushed(state, &snapshot),
     })
 }
 

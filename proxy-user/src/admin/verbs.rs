@@ -3,14 +3,17 @@
 //! A request becomes a [`Verb`] and goes to the control loop; what that answers goes back as JSON, an object of the
 //! verb's own or a [`Problem`].
 
+use std::time::Duration;
+
 use axum::{
     Json,
-    body::Bytes,
-    extract::{DefaultBodyLimit, State},
+    body::{Body, Bytes, to_bytes},
+    extract::State,
     http::StatusCode,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::timeout;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::problem::Problem;
@@ -21,6 +24,9 @@ use crate::control::order::{
 
 /// What a request may carry at most: a long list of prefixes, never a flood.
 const LARGEST_BODY: usize = 4 << 20;
+
+/// So long an order may take to come.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The verbs' routes.
 pub fn router() -> OpenApiRouter<Desk> {
@@ -38,7 +44,6 @@ pub fn router() -> OpenApiRouter<Desk> {
         .routes(routes!(end_maintenance))
         .routes(routes!(drain))
         .routes(routes!(undrain))
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
 }
 
 /// A handler for each verb: they differ in their arguments, and in what the OpenAPI document says of them.
@@ -54,8 +59,8 @@ macro_rules! verbs {
                 (status = 422, description = "What was sent is at fault.", body = Problem, content_type = "application/problem+json"),
                 (status = 503, description = "The daemon has other orders to follow first.", body = Problem, content_type = "application/problem+json"),
             ))]
-            async fn $handler(state: State<Desk>, body: Bytes) -> Result<Json<Value>, Problem> {
-                order::<$verb>(state, body).await
+            async fn $handler(state: State<Desk>, body: Body) -> Result<Json<Value>, Problem> {
+                order::<$verb>(state, whole(body).await?).await
             }
 
             impl From<$verb> for Verb {
@@ -94,6 +99,26 @@ verbs! {
     drain "/drain" Drain;
     /// Send work to them again.
     undrain "/undrain" Undrain;
+}
+
+/// Whoever may give orders may be slow, but not for ever.
+async fn whole(body: Body) -> Result<Bytes, Problem> {
+    match timeout(PATIENCE, to_bytes(body, LARGEST_BODY)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_too_long(&error) => Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("an order has at most {} MiB", LARGEST_BODY >> 20),
+        )),
+        Ok(Err(error)) => Err(Problem::bad_request(format!("the order did not come whole: {error}"))),
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the order did not come within {} s", PATIENCE.as_secs()),
+        )),
+    }
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    matches!(std::error::Error::source(error), Some(cause) if cause.is::<http_body_util::LengthLimitError>())
 }
 
 /// Takes an order: the body is its arguments as a JSON object, or empty for none.

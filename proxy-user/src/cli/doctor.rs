@@ -1,6 +1,7 @@
 //! `weir doctor`: looks at the host as the daemon will find it, changes nothing, and says what to do.
 
 mod host;
+mod passthrough;
 mod setup;
 
 use std::path::PathBuf;
@@ -58,6 +59,7 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
     findings.push(setup::configuration(&args.file, &loaded));
     if let Some(config) = config {
         findings.extend(setup::look(config));
+        findings.extend(passthrough::look(config));
     }
     let ill = findings.iter().filter(|finding| finding.is_ill()).count();
     if args.json {

@@ -1,4 +1,4 @@
-//! `weir flows`: what the kernel carries by port. Asks the daemon; where none runs, the kernel itself.
+//! `weir flows`: what the kernel carries by port, and what was handed to it by name. Asks the daemon; where none runs, the kernel itself.
 
 use std::fmt::Write as _;
 
@@ -13,6 +13,7 @@ use crate::{
         print,
         table::{self, Cell, Table},
     },
+    handover::Standing,
     kernel::forward::flows::{self, FlowStatus, Flows, Wish},
 };
 
@@ -56,7 +57,11 @@ fn asked(args: &FlowsArgs) -> Result<Flows, Failure> {
             ))
         });
     }
-    let wish = Wish { service: args.service.clone(), most: args.most };
+    let wish = Wish {
+        service: args.service.clone(),
+        most: args.most,
+        services: Vec::from_iter(args.service.clone()),
+    };
     let found = flows::observe(&args.place.bpffs, &wish).map_err(|fault| {
         Failure::Failed(format!("no daemon answers, and the kernel can't be asked either: {fault}"))
     })?;
@@ -84,7 +89,25 @@ pub fn lines(status: &ForwardingStatus) -> String {
             let _ = writeln!(text, "  packets not carried on: {}", stopped.join(", "));
         }
     }
+    if let Some(standing) = &status.handed_over {
+        handed_over(standing, &mut text);
+    }
     text
+}
+
+fn handed_over(standing: &Standing, text: &mut String) {
+    let Standing { carried, handed_over, refused, dropped, .. } = standing;
+    let _ = writeln!(
+        text,
+        "handed to the kernel by name: {carried} carried now; {handed_over} since the daemon started"
+    );
+    if !refused.is_empty() {
+        let refused: Vec<_> = refused.iter().map(|(why, count)| format!("{count} {why}")).collect();
+        let _ = writeln!(text, "  relayed instead: {}", refused.join(", "));
+    }
+    if *dropped > 0 {
+        let _ = writeln!(text, "  packets not carried on: {dropped}");
+    }
 }
 
 fn text(flows: &Flows) -> String {
@@ -124,7 +147,7 @@ fn row(flow: &FlowStatus) -> [String; 11] {
         flow.entrypoint.to_string(),
         flow.server.to_string(),
         if flow.source_kept { "the client".to_owned() } else { flow.source.to_string() },
-        flow.state.clone(),
+        if flow.handed_over { format!("{}, handed over", flow.state) } else { flow.state.clone() },
         format!("{:.0} s", flow.age_seconds),
         format!("{:.0} s", flow.idle_seconds),
         format!("{} B", flow.bytes_sent),

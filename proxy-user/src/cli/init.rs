@@ -57,6 +57,11 @@ pub fn run(args: &InitArgs) -> Result<(), Failure> {
         )));
     }
     let found = host::found();
+    let there = |name: &&String| found.all.is_empty() || found.all.contains(name);
+    if let Some(name) = args.interface.iter().find(|name| !there(name)) {
+        let all = found.all.join(", ");
+        return Err(Failure::Failed(format!("there is no interface `{name}` here, but there are: {all}")));
+    }
     let answers = if args.yes {
         from_flags(args, &found)
     } else if io::stdin().is_terminal() {
@@ -85,12 +90,13 @@ pub fn run(args: &InitArgs) -> Result<(), Failure> {
 fn from_flags(args: &InitArgs, found: &host::Found) -> Answers {
     let interfaces = if args.interface.is_empty() { found.facing.clone() } else { args.interface.clone() };
     Answers {
-        interfaces,
         http: args.http.or(args.certificates.is_none().then_some(80)).or(Some(80)),
         https: args.certificates.as_ref().map(|_| args.https.unwrap_or(443)),
         certificates: args.certificates.clone(),
         cloudflare: args.cloudflare,
         host: args.host.clone(),
+        others: found.others(&interfaces),
+        interfaces,
         servers: if args.server.is_empty() { vec!["127.0.0.1:8080".into()] } else { args.server.clone() },
         user: found.has_user,
     }
@@ -99,7 +105,8 @@ fn from_flags(args: &InitArgs, found: &host::Found) -> Answers {
 fn ask(args: &InitArgs, found: &host::Found) -> Result<Answers, Failure> {
     let begin = from_flags(args, found);
     if !found.all.is_empty() {
-        complain(&format!("Interfaces of this host: {}", found.all.join(", ")));
+        let all: Vec<_> = found.all.iter().map(|name| found.with_addresses(name)).collect();
+        complain(&format!("Interfaces of this host: {}", all.join(", ")));
     }
     let interfaces = question(
         "Visitors come in by (names with commas, or `none`)",
@@ -159,7 +166,8 @@ fn ask(args: &InitArgs, found: &host::Found) -> Result<Answers, Failure> {
             })?)
         }
     };
-    Ok(Answers { interfaces, http, https, certificates, cloudflare, host, servers, user: begin.user })
+    let others = found.others(&interfaces);
+    Ok(Answers { interfaces, others, http, https, certificates, cloudflare, host, servers, user: begin.user })
 }
 
 /// Asks until the answer will do. An empty one is the default.
@@ -246,6 +254,7 @@ mod tests {
     fn answers() -> Answers {
         Answers {
             interfaces: vec!["eth0".into()],
+            others: vec!["eth1 (10.0.0.5)".into()],
             http: Some(80),
             https: None,
             certificates: None,

@@ -189,7 +189,8 @@ codes! {
          upper case.";
     UnreachableRoute = 62, "a route that no request can take",
         "A warning. Another route matches everything that this one matches and goes before it, by its `priority` or since \
-         a regular expression goes before a prefix. `docs/routing.md` has the order in which routes are tried. Not \
+         a regular expression goes before a prefix. Or connections for its host are carried away untouched, by a route with `sni`, \
+         before there is a request. `docs/routing.md` has the order in which routes are tried. Not \
          every route that can't be taken is found: what two regular expressions have in common is not worked out.";
     NoSuchMiddleware = 63, "no such middleware",
         "`middleware` of a route or an entrypoint names one that no `[middleware.NAME]` defines.";

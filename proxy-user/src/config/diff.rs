@@ -132,6 +132,7 @@ pub(super) fn things(config: &Config) -> Things {
         log,
         process: Process { user, group, sandbox },
         tracing,
+        metrics,
         shutdown: Shutdown { grace },
         state: StateFolder { dir },
         providers: sources,
@@ -172,6 +173,9 @@ pub(super) fn things(config: &Config) -> Things {
     if let Some(tracing) = tracing {
         things.insert(("tracing", String::new()), self::log::tracing(tracing));
     }
+    if let Some(metrics) = metrics {
+        things.insert(("metrics", String::new()), self::log::metrics(metrics));
+    }
     if let Some(acme) = acme {
         things.insert(("acme", String::new()), self::acme(acme));
     }
@@ -208,7 +212,7 @@ pub(super) fn things(config: &Config) -> Things {
     things
 }
 
-fn kernel(Kernel { interfaces, mode, bpffs, cgroup, nat_ports }: &Kernel) -> Keys {
+fn kernel(Kernel { interfaces, mode, bpffs, cgroup, nat_ports, max_flows }: &Kernel) -> Keys {
     let mode = match mode {
         KernelMode::Auto => "auto",
         KernelMode::Xdp => "xdp",
@@ -226,6 +230,7 @@ fn kernel(Kernel { interfaces, mode, bpffs, cgroup, nat_ports }: &Kernel) -> Key
         ("bpffs", bpffs.display().to_string()),
         ("cgroup", cgroup),
         ("nat_ports", nat_ports.to_string()),
+        ("max_flows", max_flows.to_string()),
     ]
     .into()
 }

@@ -58,7 +58,7 @@ pub use log::{
 };
 pub use maintenance::{Maintenance, Recurrence};
 pub use page::{LivePage, Page, StatusPages};
-pub use tracing::{ParentTrust, TraceProtocol, Tracing};
+pub use tracing::{Collector, Metrics, OtlpProtocol, ParentTrust, Tracing};
 pub use variants::{Judge, MadeOf, Mirror, Split};
 
 /// A whole configuration, valid in itself. Whether its ports are free and its interfaces exist only the host
@@ -70,6 +70,7 @@ pub struct Config {
     pub log: Log,
     pub process: Process,
     pub tracing: Option<Tracing>,
+    pub metrics: Option<Metrics>,
     pub shutdown: Shutdown,
     pub state: StateFolder,
     /// In the order in which their documents come.
@@ -101,6 +102,8 @@ pub struct Kernel {
     pub cgroup: Cgroup,
     /// Default `20000-29999`.
     pub nat_ports: NatPorts,
+    /// Flows that the kernel carries by port, at a time. Default 262,144.
+    pub max_flows: u32,
 }
 
 /// `kernel.cgroup = "auto" | "off" | "/path"`

@@ -36,6 +36,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("process", "[process]"),
     ("access_log", "[access_log.NAME]"),
     ("tracing", "[tracing]"),
+    ("metrics", "[metrics]"),
     ("shutdown", "[shutdown]"),
     ("state", "[state]"),
     ("provider", "[provider.NAME]"),

@@ -9,6 +9,7 @@ mod admin;
 mod allowlists;
 mod balancing;
 mod breaking;
+mod collector;
 mod entrypoints;
 mod fleet;
 mod fetch;
@@ -19,6 +20,7 @@ mod limits;
 mod log;
 mod maintenance;
 mod merge;
+mod metrics;
 mod middleware;
 mod pages;
 mod passthrough;
@@ -60,6 +62,7 @@ pub fn validate(documents: &[&Document], findings: &mut Findings) -> Option<Conf
         log: log::log(&written, &routes, findings),
         process: process::process(&written, findings),
         tracing: tracing::tracing(&written, findings),
+        metrics: metrics::metrics(&written, findings),
         shutdown: globals::shutdown(&written, findings),
         state: globals::state(&written, findings),
         fleet: fleet::fleet(&written, findings),

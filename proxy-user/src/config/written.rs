@@ -21,6 +21,7 @@ mod provider;
 mod retry;
 mod route;
 mod tls;
+mod metrics;
 mod tracing;
 mod value;
 mod variants;
@@ -37,6 +38,7 @@ pub use health::{Breaker, Eject, Health};
 pub use limits::Limits;
 pub use log::{AccessLog, Facility, Level, Log, Redact, Syslog, SyslogFormat};
 pub use maintenance::{Maintenance, Weekly};
+pub use metrics::Metrics;
 pub use middleware::{
     BasicAuth, Clients, Compress, ForwardAuth, HeaderChanges, Headers, Link, Links, Middleware, RateLimit,
     Redirect, ReplacePath, RouteTimeouts,
@@ -50,7 +52,7 @@ pub use provider::{Fleet, Provider, ProviderKind, StoreTls};
 pub use retry::{Hedge, Retry};
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
-pub use tracing::{Parent, TraceProtocol, Tracing};
+pub use tracing::{OtlpProtocol, Parent, Tracing};
 pub use value::{At, List};
 pub use variants::{Judge, Mirror};
 
@@ -78,6 +80,9 @@ pub struct Written {
     /// Spans of requests, sent to a collector by OTLP. Without this section nothing is traced, and a client's `traceparent`
     /// is passed on as it came.
     pub tracing: Option<At<Tracing>>,
+    /// Pushes everything that `/metrics` tells to a collector, by OTLP. Without this section metrics are only scraped.
+    /// `docs/metrics.md` tells of both.
+    pub metrics: Option<At<Metrics>>,
     /// How the daemon ends.
     pub shutdown: Option<At<Shutdown>>,
     /// What must outlive the daemon: the last good state of lists that are fetched.
@@ -149,6 +154,12 @@ pub struct Kernel {
     /// (`offload = "splice-kernel"`), the rest for passthrough by port.
     #[schemars(extend("default" = default::NAT_PORTS), example = "10000-31999")]
     pub nat_ports: Option<At<String>>,
+    /// How many flows the kernel carries at a time by port (passthrough), 1024 to 4194304. One that its server closed first counts for a
+    /// minute longer. A flow takes about half a kilobyte of the kernel's memory while it is there, and each that there could be
+    /// 32 bytes. The table is made once: where it is there in another size, it keeps that, and the log says so, until
+    /// `weir kernel unload` has removed it (which ends all flows).
+    #[schemars(range(min = 1024, max = 4_194_304), extend("default" = default::MAX_FLOWS))]
+    pub max_flows: Option<At<i64>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::{
     acme,
     address::{EntrypointAddr, ServerAddr},
+    admin::{AdminFault, Doors},
     allowlists::keeper::Keeper,
     blocklist::Blocks,
     config::model::{Config, HealthCheck, ServerProtocol},
@@ -32,7 +33,7 @@ use crate::{
     providers, proxy_protocol,
     snapshot::{Snapshot, SnapshotFault},
     tls::server::ServerTls,
-    worker::{Running, WorkerHandle, crew::Crew},
+    worker::{Longest, Running, WorkerHandle, crew::Crew},
 };
 
 /// New servers are waited for no longer than this: the first probes of servers that hang must not hold up the rest.
@@ -47,6 +48,8 @@ pub enum ApplyFault {
     Listen(#[from] ListenFault),
     #[error(transparent)]
     Kernel(#[from] KernelFault),
+    #[error(transparent)]
+    Admin(#[from] AdminFault),
     #[error("the system gives no worker: {0}")]
     Worker(io::Error),
 }
@@ -64,6 +67,8 @@ pub struct Fleet {
     pub acme: acme::keeper::Keeper,
     /// Of what the names of servers mean.
     pub names: dns::keeper::Keeper,
+    /// Where the admin API is served; nowhere until the fleet has started.
+    pub doors: Option<Doors>,
     pub providers: providers::keeper::Keeper,
 }
 
@@ -124,7 +129,10 @@ impl Fleet {
         state.runs(running.clone(), crew.clone());
         let handles = (0..)
             .zip(doors)
-            .map(|(number, door)| WorkerHandle::start(number, running.clone(), crew.clone(), door))
+            .map(|(number, door)| {
+                let handovers = state.handovers.clone();
+                WorkerHandle::start(number, running.clone(), crew.clone(), handovers, door)
+            })
             .collect::<io::Result<Vec<_>>>()
             .map_err(ApplyFault::Worker)?;
         keeper.follow(&config);
@@ -140,6 +148,7 @@ impl Fleet {
             keeper,
             acme,
             names,
+            doors: None,
             providers: providers::keeper::Keeper::new(state.providers.clone()),
         };
         let snapshot = fleet.running.load_full();
@@ -175,12 +184,15 @@ impl Fleet {
         let before = self.running.load_full();
         let snapshot = Snapshot::new(config.clone(), &self.acme.board, Some(&before))?;
         let opened = open(&snapshot, &self.listening, &self.let_go, self.workers.len())?;
+        let doors = self.doors.as_ref();
+        let missing = doors.map(|doors| doors.missing(&before.config.admin, &config.admin)).transpose()?;
         self.watch_new_servers(&snapshot).await;
         expect(&before, &snapshot);
         if let Err(fault) = self.kernel.apply(&config, snapshot.generation).await {
             before.entrypoints.iter().for_each(|entrypoint| entrypoint.admission.expect_nobody());
             self.watch_new_servers(&before).await;
             self.let_go(&before);
+            missing.unwrap_or_default().give_up();
             return Err(fault.into());
         }
 
@@ -188,6 +200,9 @@ impl Fleet {
         self.running.store(snapshot.clone());
         daemon_log::follow(config.log.level);
         self.hand_out(opened);
+        if let (Some(doors), Some(missing)) = (&mut self.doors, missing) {
+            doors.follow(missing, &config.admin);
+        }
         for worker in &self.workers {
             worker.renewed();
         }
@@ -206,6 +221,13 @@ impl Fleet {
         }
         let snapshot = self.running.load_full();
         self.kernel.apply(&snapshot.config, snapshot.generation).await
+    }
+
+    /// Has all workers ask new clients for no longer segments than these.
+    pub fn announce(&self, longest: &Arc<Longest>) {
+        for worker in &self.workers {
+            worker.announce(longest.clone());
+        }
     }
 
     pub fn running(&self) -> Running {
@@ -297,8 +319,7 @@ impl Fleet {
     fn let_go(&mut self, snapshot: &Snapshot) {
         let (workers, let_go) = (&self.workers, &mut self.let_go);
         self.listening.retain(|&(at, transport)| {
-            let wanted =
-                snapshot.entrypoint(at).is_some_and(|known| known.transports().any(|one| one == transport));
+            let wanted = snapshot.listens(at, transport);
             if !wanted {
                 workers.iter().for_each(|worker| worker.unlisten(at, transport));
                 if transport != Transport::Tcp && !let_go.contains(&(at, transport)) {

@@ -57,26 +57,52 @@ pub fn load(source: &Source, board: &Board) -> Result<Loaded, Report> {
 ///
 /// # Errors
 /// With every fault.
-pub fn load_again(source: &Source, board: &Board, running: &Arc<Config>) -> Result<Loaded, Report> {
+fn load_again(source: &Source, board: &Board, running: &Arc<Config>) -> Result<Loaded, Report> {
     match source {
         Source::Embedded => Ok(config::embedded_default()),
         Source::Path(path) => config::load_again(path, &board.supplies(), running.clone()),
     }
 }
 
-/// Asks the providers that what was loaded (or would have been, had they been asked) names and that nobody has asked yet.
-/// Says whether there were any: then it is worth loading again.
-pub async fn ask(source: &Source, outcome: &Result<Loaded, Report>, keeper: &mut Keeper) -> bool {
-    match (outcome, source) {
-        (Ok(loaded), _) => keeper.ask_new(&loaded.config).await,
-        (Err(_), Source::Path(path)) => ask_bare(path, keeper).await,
-        (Err(_), Source::Embedded) => false,
+/// Asks the providers that what was loaded (or would have been, had they been asked: `bare`) names and that nobody has asked
+/// yet. Says whether there were any: then it is worth loading again.
+pub async fn ask(
+    outcome: &Result<Loaded, Report>,
+    bare: impl FnOnce() -> Result<Loaded, Report>,
+    keeper: &mut Keeper,
+) -> bool {
+    match outcome {
+        Ok(loaded) => keeper.ask_new(&loaded.config).await,
+        Err(_) => match bare() {
+            Ok(bare) => keeper.ask_new(&bare.config).await,
+            Err(_) => false,
+        },
     }
 }
 
-async fn ask_bare(path: &Path, keeper: &mut Keeper) -> bool {
-    match config::load_bare(path) {
-        Ok(bare) => keeper.ask_new(&bare.config).await,
-        Err(_) => false,
+/// Reads the host's own files anew, asks providers that nobody has asked yet, and loads all of it in the place of what runs.
+///
+/// # Errors
+/// With every fault.
+pub async fn reload(source: &Source, keeper: &mut Keeper, running: &Arc<Config>) -> Result<Loaded, Report> {
+    let outcome = load_again(source, &keeper.board, running);
+    let bare = || match source {
+        Source::Embedded => Ok(config::embedded_default()),
+        Source::Path(path) => config::load_bare(path),
+    };
+    if ask(&outcome, bare, keeper).await { load_again(source, &keeper.board, running) } else { outcome }
+}
+
+/// What would be if `text` stood in the file `path`.
+///
+/// # Errors
+/// With every fault.
+pub async fn try_text(path: &Path, name: &Path, text: &str, keeper: &mut Keeper) -> Result<Loaded, Report> {
+    let outcome = config::load_as(path, name, text, &keeper.board.supplies());
+    let bare = || config::load_bare_as(path, name, text);
+    if ask(&outcome, bare, keeper).await {
+        config::load_as(path, name, text, &keeper.board.supplies())
+    } else {
+        outcome
     }
 }

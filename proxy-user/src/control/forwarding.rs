@@ -7,7 +7,7 @@ use std::{
     collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -23,7 +23,10 @@ use crate::{
         KernelFault,
         forward::{self, Applied, Desired, ForwardStatus, Forwarder, Refused, Swept},
     },
-    passthrough::by_port::{self, ByPort, Way},
+    passthrough::{
+        by_port::{self, ByPort, Way},
+        flow_log,
+    },
     snapshot::Snapshot,
 };
 
@@ -140,7 +143,7 @@ impl Forwarding {
         }
         self.looked = true;
         self.reconcile(&snapshot, &fleet.kernel.state).await;
-        self.sweep_up().await;
+        self.sweep_up(&snapshot).await;
     }
 
     fn rest(&mut self) {
@@ -172,7 +175,7 @@ impl Forwarding {
             self.host_changed = false;
             return;
         }
-        if !self.opened(&wanted.0).await {
+        if !self.opened(&wanted.0, config.kernel.max_flows).await {
             return;
         }
         self.host_changed = false;
@@ -190,12 +193,13 @@ impl Forwarding {
     }
 
     /// Whether there is something to apply to; begins to load it where there isn't.
-    async fn opened(&mut self, ports: &[ByPort]) -> bool {
+    async fn opened(&mut self, ports: &[ByPort], max_flows: u32) -> bool {
         if self.forwarder.is_some() {
             return true;
         }
         let bpffs = self.bpffs.clone();
-        let opening = self.opening.get_or_insert_with(|| spawn_blocking(move || Forwarder::open(&bpffs)));
+        let opening =
+            self.opening.get_or_insert_with(|| spawn_blocking(move || Forwarder::open(&bpffs, max_flows)));
         if !opening.is_finished() {
             return false;
         }
@@ -231,6 +235,7 @@ impl Forwarding {
             interfaces: config.kernel.interfaces.clone(),
             mode: config.kernel.mode,
             nat_ports: config.kernel.nat_ports.by_port(),
+            max_flows: config.kernel.max_flows,
             ports,
         };
         blocking(move || lock(&forwarder).apply(&desired)).await
@@ -261,10 +266,13 @@ impl Forwarding {
         *lock(&self.board.told) = applied;
     }
 
-    async fn sweep_up(&mut self) {
+    async fn sweep_up(&mut self, snapshot: &Snapshot) {
         if let Some(sweeping) = self.sweeping.take_if(|sweeping| sweeping.is_finished()) {
             let took = match sweeping.await {
-                Ok(Ok(swept)) => swept.took,
+                Ok(Ok(swept)) => {
+                    flow_log::write(snapshot, &swept.ended, SystemTime::now());
+                    swept.took
+                }
                 Ok(Err(fault)) => {
                     tracing::warn!(%fault, "flows that are over could not be removed");
                     AGAIN_AFTER
@@ -276,7 +284,8 @@ impl Forwarding {
         let Some(forwarder) = &self.forwarder else { return };
         if self.sweeping.is_none() && Instant::now() >= self.sweep {
             let forwarder = forwarder.clone();
-            self.sweeping = Some(spawn_blocking(move || lock(&forwarder).sweep()));
+            let tell = flow_log::is_wanted(snapshot);
+            self.sweeping = Some(spawn_blocking(move || lock(&forwarder).sweep(tell)));
         }
     }
 }

@@ -56,7 +56,6 @@ pub enum Fault {
 pub struct Guard {
     /// Nothing is refused: `weir run --force`.
     pub off: bool,
-    pub admin: Vec<SocketAddr>,
 }
 
 /// Everything that `config` would cut off.
@@ -195,14 +194,6 @@ impl Session {
 // === impl Guard ===
 
 impl Guard {
-    pub fn new(off: bool, admin: &[AdminAddr]) -> Self {
-        let tcp = admin.iter().filter_map(|addr| match addr {
-            AdminAddr::Tcp(addr) => Some(*addr),
-            AdminAddr::Unix(_) => None,
-        });
-        Self { off, admin: tcp.collect() }
-    }
-
     /// Likewise of a list that was fetched, which takes nothing but its place in the running configuration.
     ///
     /// # Errors
@@ -247,7 +238,10 @@ impl Guard {
         }
         let mut sockets = host::sockets();
         sockets.operator = operator;
-        sockets.admin.clone_from(&self.admin);
+        sockets.admin = running.map(admin_addresses).unwrap_or_default();
+        sockets.admin.extend(admin_addresses(next));
+        sockets.admin.sort_unstable();
+        sockets.admin.dedup();
         // Whose the sessions are is a question to every process: asked only where it matters.
         if disconnects(next, &sockets) {
             sockets.logged_in = host::logged_in(&sockets.established);
@@ -285,7 +279,7 @@ impl Guard {
         }
         let mut sockets = host::sockets();
         sockets.operator = operator;
-        sockets.admin.clone_from(&self.admin);
+        sockets.admin = admin_addresses(config);
         sockets.logged_in = host::logged_in(&sockets.established);
         match cut_off_by(prefix, cdn, config, &sockets) {
             None => Ok(()),
@@ -294,6 +288,15 @@ impl Guard {
             )),
         }
     }
+}
+
+/// The TCP addresses at which a configuration has the daemon answer.
+fn admin_addresses(config: &Config) -> Vec<SocketAddr> {
+    let tcp = |addr: &AdminAddr| match addr {
+        AdminAddr::Tcp(addr) => Some(*addr),
+        AdminAddr::Unix(_) => None,
+    };
+    config.admin.bind.iter().filter_map(tcp).collect()
 }
 
 /// Whom a block would cut off.

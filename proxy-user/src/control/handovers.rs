@@ -1,29 +1,45 @@
 //! Has the kernel carry connections that were handed to it (`offload = "splice-kernel"`): by the interfaces and ports that the
 //! configuration names. Without a gate there is none of it, and the relay carries them.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+mod announce;
+mod inherited;
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use nix::net::if_::if_indextoname;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::{
+    sync::mpsc,
+    task::{JoinHandle, spawn_blocking, spawn_local},
+};
 
 use super::{apply::Fleet, kernel_side::State};
 use crate::{
     config::model::{Carries, Offload},
-    handover::{self, Keeper, Limits, ending::LINGER},
+    handover::{Ended, Keeper, Limits, Post, ending::LINGER},
     kernel::{KernelFault, route},
     snapshot::Snapshot,
+    worker::Longest,
 };
 
-/// What is taken over from a daemon before was under limits that only that one knew.
-const TAKEN_OVER: Limits =
-    Limits { idle: std::time::Duration::from_secs(3600), lifetime: None, linger: LINGER };
+/// How often ways to servers are asked for anew.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-#[derive(Default)]
+/// What is taken over, and says nothing of limits of its own.
+const TAKEN_OVER: Limits = Limits { idle: Duration::from_secs(3600), lifetime: None, linger: LINGER };
+
 pub struct Handovers {
+    post: Post,
     keeper: Option<Arc<Keeper>>,
-    looking: Option<JoinHandle<()>>,
-    /// What was last made of what.
+    /// Looks after what is carried, and writes down the end of what was taken over.
+    at_work: Vec<JoinHandle<()>>,
+    /// What was last made of what, from which snapshot, and when that was looked at.
     last: Option<Wanted>,
+    looked: Option<(u64, Instant)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,10 +48,20 @@ struct Wanted {
     interfaces: BTreeSet<String>,
     entries: Vec<u16>,
     ports: std::ops::RangeInclusive<u16>,
+    longest: Arc<Longest>,
 }
 
 impl Handovers {
-    /// To be called after each reload. Costs nothing while nothing has changed.
+    pub const fn new(post: Post) -> Self {
+        Self { post, keeper: None, at_work: Vec::new(), last: None, looked: None }
+    }
+
+    /// Addresses or interfaces have changed.
+    pub fn host_changed(&mut self) {
+        self.looked = None;
+    }
+
+    /// To be called after each reload, and now and then: ways to servers may change, which nobody tells. Costs nothing in between.
     pub async fn keep_up(&mut self, fleet: &Fleet) {
         let snapshot = fleet.running().load_full();
         let config = &snapshot.config;
@@ -43,17 +69,30 @@ impl Handovers {
         if self.keeper.is_none() && !(asked && matches!(fleet.kernel.state, State::On(_))) {
             return;
         }
+        let now = Instant::now();
+        let is_fresh = |(generation, then): (u64, Instant)| {
+            generation == snapshot.generation && now.duration_since(then) < LOOK_EVERY
+        };
+        if self.looked.is_some_and(is_fresh) {
+            return;
+        }
+        self.looked = Some((snapshot.generation, now));
         let wanted = wanted(&snapshot);
         if self.last.as_ref() == Some(&wanted) {
             return;
         }
+        if self.last.as_ref().is_none_or(|last| last.longest != wanted.longest) {
+            fleet.announce(&wanted.longest);
+        }
         let (known, next) = (self.keeper.clone(), wanted.clone());
-        let kept = spawn_blocking(move || keep(known, &next)).await;
+        let (tell, ended) = mpsc::unbounded_channel();
+        let kept = spawn_blocking(move || keep(known, &next, tell)).await;
         match kept {
             Ok(Ok(keeper)) => {
                 if self.keeper.is_none() {
-                    self.looking = Some(tokio::spawn(keeper.clone().look_after()));
-                    handover::appoint(keeper.clone());
+                    self.at_work.push(tokio::spawn(keeper.clone().look_after()));
+                    self.at_work.push(spawn_local(inherited::write_down(ended, fleet.running())));
+                    self.post.appoint(keeper.clone());
                     tracing::info!(
                         "connections of services with `offload = \"splice-kernel\"` are handed to the kernel"
                     );
@@ -74,17 +113,26 @@ impl Handovers {
 
 impl Drop for Handovers {
     fn drop(&mut self) {
-        if let Some(looking) = self.looking.take() {
-            looking.abort();
+        for work in self.at_work.drain(..) {
+            work.abort();
         }
     }
 }
 
-fn keep(known: Option<Arc<Keeper>>, wanted: &Wanted) -> Result<Arc<Keeper>, KernelFault> {
+fn keep(
+    known: Option<Arc<Keeper>>,
+    wanted: &Wanted,
+    tell: mpsc::UnboundedSender<Ended>,
+) -> Result<Arc<Keeper>, KernelFault> {
     let interfaces: Vec<&str> = wanted.interfaces.iter().map(String::as_str).collect();
     match known {
         Some(keeper) => keeper.follow(&interfaces, &wanted.entries).map(|()| keeper),
-        None => Keeper::open(&wanted.bpffs, &interfaces, &wanted.entries, wanted.ports.clone(), TAKEN_OVER),
+        None => {
+            // Nobody listens any more when the daemon ends.
+            let heir = Box::new(move |ended| drop(tell.send(ended)));
+            let ports = wanted.ports.clone();
+            Keeper::open(&wanted.bpffs, &interfaces, &wanted.entries, ports, TAKEN_OVER, heir)
+        }
     }
 }
 
@@ -107,5 +155,6 @@ fn wanted(snapshot: &Snapshot) -> Wanted {
         interfaces,
         entries: entries.into_iter().collect(),
         ports: ports.first..=ports.last,
+        longest: Arc::new(announce::longest(snapshot)),
     }
 }

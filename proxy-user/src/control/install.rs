@@ -86,8 +86,10 @@ pub async fn apply(
         return Err(Refusal::Faulty(format!("error: a trial takes from 1s to 24h, not {time:?}")));
     }
     let Source::Path(path) = source else { unreachable!("the embedded default has no place") };
-    let mut loaded = config::load_as(path, Path::new(&order.name), &order.text, &state.providers.supplies())
-        .map_err(|report| Refusal::Faulty(report.lines()))?;
+    let mut loaded =
+        super::documents::try_text(path, Path::new(&order.name), &order.text, &mut fleet.providers)
+            .await
+            .map_err(|report| Refusal::Faulty(report.lines()))?;
     // With what was fetched for its lists: that is what would be enforced.
     state.lists.fill(&mut loaded.config);
     let unwritable = |error: io::Error| {

@@ -16,8 +16,10 @@ use crate::{
     clock::Moment,
     control::{forwarding, guard::Guard, kernel_side::State, reports::Watched},
     fleet::member::Member,
+    handover::Post,
     journal::{Kind, Note},
     maintenance::Maintenance,
+    metrics::push::Pushes,
     privileges::InForce,
     providers,
     worker::{Running, crew::Crew},
@@ -49,6 +51,10 @@ pub struct ControlState {
     pub privileges: InForce,
     /// What the kernel carries by port.
     pub forwarding: Arc<forwarding::Board>,
+    /// What became of metrics that are pushed.
+    pub pushes: Pushes,
+    /// Who hands connections to the kernel that came in by name.
+    pub handovers: Post,
     draining: AtomicBool,
     running: OnceLock<(Running, Arc<Crew>)>,
     changing: Mutex<Changing>,
@@ -100,6 +106,8 @@ impl ControlState {
             maintenance: Arc::default(),
             privileges,
             forwarding: Arc::default(),
+            pushes: Pushes::default(),
+            handovers: Post::default(),
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             changing: Mutex::new(Changing {

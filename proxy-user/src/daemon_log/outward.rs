@@ -15,7 +15,7 @@ use tracing::{
 use tracing_subscriber::layer::{Context, Layer};
 
 use crate::{
-    access_log::sink::{JOURNALD, SYSLOG, syslog::message::Framer},
+    access_log::sink::{JOURNALD, SYSLOG, journald, syslog::message::Framer},
     config::model::{Facility, Syslog, SyslogFormat, Transport},
 };
 
@@ -88,7 +88,11 @@ impl<S: Subscriber> Layer<S> for Outward {
         event.record(&mut text);
         let text = text.message + &text.fields;
         let datagram = self.datagram(severity(event.metadata().level()), &text);
-        if self.socket.send_to(&datagram, &self.to).is_err() {
+        let sent = match &self.framer {
+            Some(_) => self.socket.send_to(&datagram, &self.to).map(drop),
+            None => journald::send(&self.socket, &self.to, &datagram),
+        };
+        if sent.is_err() {
             // Not the macro, which panics when stderr is gone.
             let _ = io::Write::write_all(&mut io::stderr(), format!("{text}\n").as_bytes());
         }

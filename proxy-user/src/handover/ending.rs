@@ -18,6 +18,22 @@ pub struct Limits {
     pub linger: Duration,
 }
 
+impl Limits {
+    /// Those under which it was handed over, where that is written down with it.
+    #[must_use]
+    pub fn noted_in(flow: &Flow, otherwise: Self) -> Self {
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        match flow.idle {
+            0 => otherwise,
+            idle => Self {
+                idle: seconds(idle),
+                lifetime: (flow.lifetime != 0).then(|| seconds(flow.lifetime)),
+                linger: otherwise.linger,
+            },
+        }
+    }
+}
+
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -89,6 +105,19 @@ mod tests {
         assert_eq!(ending(&up, &down, &LIMITS, at(15)), None);
         assert_eq!(ending(&up, &down, &LIMITS, at(16)), Some(How::Closed(Who::Client)));
         assert_eq!(ending(&flow(DONE, 5), &down, &LIMITS, at(16)), Some(How::Closed(Who::Server)));
+    }
+
+    #[test]
+    fn limits_are_those_under_which_it_was_handed_over() {
+        let noted = |idle, lifetime| Limits::noted_in(&Flow { idle, lifetime, ..Flow::default() }, LIMITS);
+        let of = |idle, lifetime| Limits {
+            idle: Duration::from_secs(idle),
+            lifetime: Option::map(lifetime, Duration::from_secs),
+            linger: LINGER,
+        };
+        assert_eq!(noted(0, 5), LIMITS);
+        assert_eq!(noted(7, 0), of(7, None));
+        assert_eq!(noted(7, 90), of(7, Some(90)));
     }
 
     #[test]

@@ -19,6 +19,8 @@ const SENT: i32 = 2;
 const SILENT: i32 = 1;
 /// Out of it, without a packet that probes the other side's window.
 const NORMAL: i32 = -1;
+/// Out of it, with one.
+const PROBING: i32 = 0;
 
 const ESTABLISHED: u8 = 1;
 
@@ -126,6 +128,11 @@ pub fn silence(socket: BorrowedFd<'_>) -> io::Result<()> {
 
 pub fn wake(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, TCP_REPAIR, NORMAL)
+}
+
+/// Sends the other side an acknowledgement with the number before the next one, at once.
+pub fn wake_and_probe(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, TCP_REPAIR, PROBING)
 }
 
 /// Of a socket that is silent.

@@ -33,9 +33,14 @@ pub struct Side {
 /// A direction and what becomes of its packets.
 pub type Direction = (FlowKey, Flow);
 
+/// What a packet to or from there has beside its segment's bytes and options.
+pub const fn headers(peer: SocketAddr) -> u32 {
+    if peer.is_ipv4() { HEADERS_V4 } else { HEADERS_V6 }
+}
+
 /// The longest segment that the peer and the way to it take.
 pub fn longest(seen: &Seen, path: u32, peer: SocketAddr) -> u32 {
-    let carried = path.saturating_sub(if peer.is_ipv4() { HEADERS_V4 } else { HEADERS_V6 });
+    let carried = path.saturating_sub(headers(peer));
     // Who doesn't say takes what everybody has to.
     let said = match seen.longest {
         0 if peer.is_ipv4() => 536,

@@ -2,7 +2,8 @@
 //! predecessor.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    fmt,
     net::SocketAddr,
     ops::RangeInclusive,
     path::Path,
@@ -14,7 +15,7 @@ use std::{
 };
 
 use proxy_common::translate::{Flow, FlowKey, HELD_FOR, Tally, seen, side, stage};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::{
     net::TcpStream,
     sync::{Notify, oneshot},
@@ -41,6 +42,8 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
 /// A connection that has ended.
 #[derive(Debug, Clone, Serialize)]
 pub struct Ended {
+    /// The service's name, as [`proxy_common::translate::service`] has it.
+    pub service: u64,
     pub client: SocketAddr,
     pub entrypoint: SocketAddr,
     pub server: SocketAddr,
@@ -54,14 +57,16 @@ pub struct Ended {
 }
 
 /// How things stand.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Standing {
     /// Connections that the kernel carries now.
     pub carried: usize,
+    /// By this daemon.
     pub handed_over: u64,
     pub ended: u64,
-    /// By reason.
-    pub refused: Vec<(String, u64)>,
+    /// Connections that stayed with the relay, by reason.
+    pub refused: BTreeMap<String, u64>,
+    /// That went from one connection into the other.
     pub packets: u64,
     /// Packets with selective acknowledgements among them.
     pub selective: u64,
@@ -69,7 +74,14 @@ pub struct Standing {
     pub held: u64,
     /// Dropped for other reasons.
     pub dropped: u64,
+    /// Too long for the way on, which their senders were told.
+    pub too_long: u64,
+    /// ICMP errors that were passed on.
+    pub errors: u64,
 }
+
+/// Who is told of the end of what a predecessor has handed over: nobody waits for it.
+pub type Heir = Box<dyn Fn(Ended) + Send + Sync>;
 
 /// Knows all that are carried.
 pub struct Keeper {
@@ -82,14 +94,16 @@ pub struct Keeper {
     handed_over: AtomicU64,
     ended: AtomicU64,
     refused: Mutex<HashMap<Why, u64>>,
+    heir: Heir,
 }
 
 pub(super) struct Known {
     pub server: FlowKey,
+    pub service: u64,
     /// `None` for what a predecessor has handed over: its port is noted all the same.
     pub lease: Option<Lease>,
     pub limits: Limits,
-    /// Who waits for the end, if it is this process's.
+    /// Who waits for the end, if it is this process's. Else it is the heir's.
     pub at_end: Option<oneshot::Sender<Ended>>,
 }
 
@@ -106,13 +120,14 @@ pub(super) struct Pending {
 impl Keeper {
     /// Loads the program, attaches it to these interfaces and takes over what a predecessor has handed to the kernel.
     /// `entries`: the local ports of clients' connections. `ports`: those towards servers, which nobody else may use.
-    /// `limits` hold for what is taken over.
+    /// `limits` hold for what is taken over and says nothing of its own; `heir` is told of its end.
     pub fn open(
         bpffs: &Path,
         interfaces: &[&str],
         entries: &[u16],
         ports: RangeInclusive<u16>,
         limits: Limits,
+        heir: Heir,
     ) -> Result<Arc<Self>, KernelFault> {
         let kernel = Translation::open(bpffs)?;
         let mut known = HashMap::new();
@@ -127,7 +142,8 @@ impl Keeper {
             let server = flow.other_side();
             let (address, edge) = ends(&server);
             pool.occupy(address, edge.port(), fastrand::usize(..));
-            known.insert(client, Known { server, lease: None, limits, at_end: None });
+            let limits = Limits::noted_in(&flow, limits);
+            known.insert(client, Known { server, service: flow.service, lease: None, limits, at_end: None });
         }
         let in_use: Vec<u16> = known.keys().map(|client| ends(client).1.port()).collect();
         let own = pool.range().clone();
@@ -143,6 +159,7 @@ impl Keeper {
             handed_over: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             refused: Mutex::default(),
+            heir,
         }))
     }
 
@@ -226,18 +243,20 @@ impl Keeper {
 
     /// How things stand.
     pub fn standing(&self) -> Result<Standing, KernelFault> {
-        let Tally { translated, selective, held, fragments, unreadable, expired } = self.kernel.tally()?;
-        let mut refused: Vec<_> = lock(&self.refused).iter().map(|(why, count)| (*why, *count)).collect();
-        refused.sort_unstable();
+        let Tally { translated, selective, held, fragments, unreadable, expired, too_long, errors } =
+            self.kernel.tally()?;
+        let refused = lock(&self.refused);
         Ok(Standing {
             carried: lock(&self.known).len(),
             handed_over: self.handed_over.load(Ordering::Relaxed),
             ended: self.ended.load(Ordering::Relaxed),
-            refused: refused.into_iter().map(|(why, count)| (why.to_string(), count)).collect(),
+            refused: refused.iter().map(|(why, count)| (why.name().to_owned(), *count)).collect(),
             packets: translated,
             selective,
             held,
             dropped: fragments + unreadable + expired,
+            too_long,
+            errors,
         })
     }
 
@@ -293,6 +312,7 @@ impl Keeper {
         let (up, down) = (up.unwrap_or_default(), down.unwrap_or_default());
         let last = up.last.max(down.last);
         let ended = Ended {
+            service: known.service,
             client: peer,
             entrypoint,
             server,
@@ -302,9 +322,10 @@ impl Keeper {
             packets: up.packets + down.packets,
             lasted: Duration::from_nanos(last.saturating_sub(up.begun)),
         };
-        if let Some(at_end) = known.at_end {
+        match known.at_end {
             // Who handed it over may be gone.
-            let _ = at_end.send(ended);
+            Some(at_end) => drop(at_end.send(ended)),
+            None => (self.heir)(ended),
         }
     }
 
@@ -323,6 +344,12 @@ impl Keeper {
                 let _ = self.kernel.remove(&key);
             }
         }
+    }
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("carried", &lock(&self.known).len()).finish_non_exhaustive()
     }
 }
 

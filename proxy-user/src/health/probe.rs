@@ -3,9 +3,10 @@
 
 mod grpc;
 mod over_http;
+mod patience;
 mod script;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{cell::Cell, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, header, uri::Scheme};
@@ -15,7 +16,6 @@ use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
 };
 
 use crate::{
@@ -102,18 +102,21 @@ fn tls_of_its_own(addr: ServerAddr, host: Option<&HeaderValue>) -> Option<Server
 pub async fn probe(target: &Target, health: &Health) -> Probe {
     let began = Moment::now();
     let limit = target.check.timeout;
-    let outcome = match timeout(limit, TcpStream::connect(target.place())).await {
-        Err(_) => Err(ProbeFault::ConnectTimeout(millis(limit))),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Err(ProbeFault::Refused),
-        Ok(Err(error)) => Err(broken(error)),
-        Ok(Ok(stream)) => {
-            let spent = Duration::from_millis(Moment::now().since(began));
-            match timeout(limit.saturating_sub(spent), ask(stream, target, health)).await {
-                Err(_) => Err(ProbeFault::Silent(millis(limit))),
-                Ok(outcome) => outcome,
+    let connected = Cell::new(false);
+    let asked = patience::within(limit, async {
+        match TcpStream::connect(target.place()).await {
+            Ok(stream) => {
+                connected.set(true);
+                ask(stream, target, health).await
             }
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Err(ProbeFault::Refused),
+            Err(error) => Err(broken(error)),
         }
-    };
+    });
+    let outcome = asked.await.unwrap_or_else(|| match connected.get() {
+        true => Err(ProbeFault::Silent(millis(limit))),
+        false => Err(ProbeFault::ConnectTimeout(millis(limit))),
+    });
     if outcome.is_ok() {
         health.heard(Moment::now());
     }

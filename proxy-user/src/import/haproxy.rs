@@ -1,9 +1,10 @@
-//! HAProxy: frontends, backends and `listen`, in `mode http`.
+//! HAProxy: frontends, backends and `listen`, in `mode http`; those in `mode tcp` become passthrough ([`carried`]).
 //!
 //! A frontend's rules are asked in order and the first one wins; here the most specific route does. So routes get a
 //! `priority` by their place where a frontend has more than one rule.
 
 mod backend;
+mod carried;
 mod condition;
 mod frontend;
 pub mod syntax;
@@ -75,9 +76,8 @@ pub fn convert(all: &[Section]) -> Draft {
     for name in haproxy.unused.clone() {
         if let Some((section, defaults)) = haproxy.backends.get(name).copied()
             && section.kind == "backend"
-            && !is_tcp(section, defaults)
         {
-            haproxy.service(name);
+            _ = haproxy.service_of(name, is_tcp(section, defaults));
         }
     }
     haproxy.draft

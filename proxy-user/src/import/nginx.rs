@@ -1,12 +1,13 @@
 //! nginx: `http` with its `upstream`, `server` and `location` blocks.
 //!
 //! The precedence of hosts and paths is the same there and here (exact, wildcard, regular expression, prefix), so a server's
-//! locations become routes one by one. What lies in `stream` is no HTTP and is named as left out.
+//! locations become routes one by one. What lies in `stream` becomes passthrough ([`stream`]).
 
 mod guard;
 mod listen;
 mod location;
 mod server;
+mod stream;
 pub mod syntax;
 mod upstream;
 
@@ -58,9 +59,9 @@ pub fn convert(all: &[Directive]) -> Draft {
     for directive in all {
         match (directive.name.as_str(), &directive.block) {
             ("http", Some(block)) => scopes.push(Scope(vec![block])),
-            ("stream" | "mail", Some(_)) => {
-                let why = "it is no HTTP: passthrough has to be written by hand";
-                nginx.draft.leave(&directive.place, &format!("{} {{ … }}", directive.name), why);
+            ("mail", Some(_)) => {
+                let why = "a proxy that speaks for mail servers has no counterpart here";
+                nginx.draft.leave(&directive.place, "mail { … }", why);
             }
             _ => {}
         }
@@ -86,6 +87,11 @@ pub fn convert(all: &[Directive]) -> Draft {
         nginx.server(server, scope);
     }
     nginx.write_listeners();
+    for block in
+        all.iter().filter(|directive| directive.name == "stream").filter_map(|one| one.block.as_deref())
+    {
+        nginx.stream(block);
+    }
     nginx.draft
 }
 

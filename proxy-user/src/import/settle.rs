@@ -2,8 +2,9 @@
 //!
 //! The text is checked as `weir check` does it. What it blames is written as a comment instead, with the reason, and the
 //! rest is checked again, until nothing is blamed. An entrypoint is never taken away, since routes name it: it becomes one
-//! on loopback. And where a route is taken away, its requests would find another one, which may be open where this one
-//! wasn't: so entrypoints are held back then, too.
+//! on loopback. Nor is a route at first, since its requests would find another one, which may be open where this one wasn't:
+//! it goes on taking them, and refuses them all. Only where its conditions can't be asked it goes, and the entrypoints that it
+//! was for are held back. So one file that is missing costs what it was for, and nothing else.
 
 use std::{collections::BTreeSet, fmt::Write as _, path::Path};
 
@@ -36,7 +37,11 @@ const DISPENSABLE: &[&str] = &[
     "slow_start",
     "sticky",
     "timeouts",
+    "when_all_down",
 ];
+
+/// The service of routes that refuse everything, since a route has one.
+const NOBODY: &str = "not-imported";
 
 /// A configuration that is valid here and now.
 #[derive(Debug)]
@@ -48,10 +53,15 @@ pub struct Imported {
     pub warnings: Vec<Diagnostic>,
 }
 
+/// What a route does with what it takes; all else says what that is.
+const LEADS: &[&str] = &["middleware", "mirror", "pages", "service", "split", "sticky", "fall_over"];
+
 /// What has become of each section so far.
 struct Fate {
     /// Why it is a comment.
     gone: Option<String>,
+    /// Of a route: why it refuses everything.
+    closed: Option<String>,
     keys_gone: BTreeSet<String>,
 }
 
@@ -66,8 +76,11 @@ pub fn settle(mut draft: Draft, place: &Path) -> Imported {
         draft.note(section, "nothing that was imported listens anywhere: this keeps the file valid");
         draft.sections.sort_by_key(|section| section.kind);
     }
-    let mut fates: Vec<Fate> =
-        draft.sections.iter().map(|_| Fate { gone: None, keys_gone: BTreeSet::new() }).collect();
+    let mut fates: Vec<Fate> = draft
+        .sections
+        .iter()
+        .map(|_| Fate { gone: None, closed: None, keys_gone: BTreeSet::new() })
+        .collect();
     let mut desperate = false;
     // Each round takes something away, so there are no more of them than that.
     loop {
@@ -130,18 +143,60 @@ fn blame(
         return true;
     }
     if kind == Kind::Entrypoint {
-        let name = section.name.clone();
+        if without_a_certificate(draft, nth, &fault.message) {
+            return true;
+        }
+        let name = draft.sections[nth].name.clone();
         let known = draft.held_back.entry(name).or_default();
         return known.insert(why);
     }
-    if kind == Kind::Route || kind == Kind::Middleware {
+    if kind == Kind::Route {
+        let carries = section.keys.iter().any(|(key, _)| key == "passthrough");
+        if !carries && fates[nth].closed.is_none() {
+            draft.leave(&place, &title, &format!("{why}; it refuses what it takes until that is mended"));
+            fates[nth].closed = Some(why);
+            return true;
+        }
         let reason =
-            format!("{place}: {title} could not be made valid, and its requests would take other routes");
-        draft.hold_back_all(&reason);
+            format!("{place}: {title} could not be made valid, and what it takes would take other routes");
+        match draft.get(nth, "entrypoint").map(names) {
+            Some(entrypoints) => {
+                entrypoints.iter().for_each(|entrypoint| draft.hold_back(entrypoint, &reason));
+            }
+            None => draft.hold_back_all(&reason),
+        }
     }
     draft.leave(&place, &title, &why);
     fates[nth].gone = Some(why);
     true
+}
+
+/// Goes on without the certificate that is blamed, as long as there is another one.
+fn without_a_certificate(draft: &mut Draft, entrypoint: usize, blame: &str) -> bool {
+    let section = &mut draft.sections[entrypoint];
+    let tls = section.keys.iter_mut().find(|(key, _)| key == "tls").and_then(|(_, tls)| tls.as_table_mut());
+    let Some(Value::Array(files)) = tls.and_then(|tls| tls.get_mut("certificates")) else { return false };
+    let blamed = |file: &Value| file.as_str().is_some_and(|file| blame.contains(file));
+    let (gone, left): (Vec<Value>, Vec<Value>) = std::mem::take(files).into_iter().partition(blamed);
+    if gone.is_empty() || left.is_empty() {
+        *files = gone.into_iter().chain(left).collect();
+        return false;
+    }
+    *files = left;
+    let place = section.place.clone();
+    for file in gone.iter().filter_map(Value::as_str) {
+        draft.leave(&place, &format!("the certificate {file}"), &format!("weir check would say: {blame}"));
+    }
+    true
+}
+
+/// Of a list, or one alone.
+fn names(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(name) => vec![name.clone()],
+        Value::Array(items) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// Why an entrypoint is held back, if it is.
@@ -166,6 +221,11 @@ fn write(draft: &Draft, fates: &[Fate]) -> (String, Vec<(usize, Option<String>)>
         }
     }
     let mut port = HELD_BACK_PORT;
+    let mut refused = false;
+    let mut nobody = NOBODY.to_owned();
+    while draft.find(Kind::Service, &nobody).is_some() {
+        nobody.push('-');
+    }
     for (nth, (section, fate)) in draft.sections.iter().zip(fates).enumerate() {
         page.line(nth, None, "");
         if section.place.line > 0 {
@@ -195,14 +255,39 @@ fn write(draft: &Draft, fates: &[Fate]) -> (String, Vec<(usize, Option<String>)>
             }
             page.line(nth, None, &section.header());
             page.line(nth, None, &format!("bind = \"127.0.0.1:{port}\""));
+            // What it is of, the routes that name it count on.
+            if let Some(protocol) = draft.get(nth, "protocol") {
+                page.line(nth, None, &format!("protocol = {}", line_of(protocol)));
+            }
             // The admin interface has 9190.
             port = if port == 9189 { 9191 } else { port.saturating_add(1) };
             continue;
         }
         page.line(nth, None, &section.header());
+        if let Some(why) = &fate.closed {
+            refused = true;
+            page.comment(nth, why);
+            page.comment(nth, "REFUSES everything until you have looked at that. Then write this in the place of the last two lines:");
+            let (ask, does): (Vec<_>, Vec<_>) = keys.partition(|(key, _)| !LEADS.contains(&key.as_str()));
+            for (key, value) in does {
+                page.comment(nth, &format!("{key} = {}", line_of(value)));
+            }
+            for (key, value) in ask {
+                page.line(nth, Some(key), &format!("{key} = {}", line_of(value)));
+            }
+            page.line(nth, None, "middleware = [{ clients = { deny = [\"0.0.0.0/0\", \"::/0\"] } }]");
+            page.line(nth, None, &format!("service = {}", quoted(&nobody)));
+            continue;
+        }
         for (key, value) in keys {
             page.line(nth, Some(key), &format!("{key} = {}", line_of(value)));
         }
+    }
+    if refused {
+        page.line(0, None, "");
+        page.comment(0, "of routes that refuse everything; nobody is ever asked there");
+        page.line(0, None, &format!("[service.{nobody}]"));
+        page.line(0, None, "servers = [\"127.0.0.1:9\"]");
     }
     (page.text, page.lines)
 }
@@ -352,10 +437,50 @@ mod tests {
     }
 
     #[test]
-    fn where_a_route_is_lost_nothing_is_open() {
+    fn a_missing_file_costs_what_it_was_for_and_nothing_else() {
         let mut draft = draft();
         let admin = draft.add(Kind::Route, "admin", &place());
         draft.set(admin, "path", "/admin");
+        draft.set(admin, "service", "app");
+        let users = super::super::draft::table_of([("file", Value::from("/nowhere/htpasswd"))]);
+        let guard = super::super::draft::table_of([("basic_auth", users.into())]);
+        draft.push(admin, "middleware", Value::from(guard));
+        let page = draft.add(Kind::Page, "sorry", &place());
+        draft.set(page, "html", "/nowhere/sorry.html");
+        draft.set(1, "when_all_down", "page:sorry");
+        let imported = settle(draft, Path::new("weir.toml"));
+        assert!(imported.held_back.is_empty(), "{}", imported.text);
+        let refuses = "path = \"/admin\"\nmiddleware = [{ clients = { deny = [\"0.0.0.0/0\", \"::/0\"] } }]\nservice = \"not-imported\"\n";
+        assert!(imported.text.contains(refuses), "{}", imported.text);
+        assert!(imported.text.contains("bind = \"0.0.0.0:80\"\n"), "{}", imported.text);
+        assert!(imported.text.contains("[service.app]\nservers"), "{}", imported.text);
+        assert_eq!(imported.left_out.len(), 3, "{:?}", imported.left_out);
+    }
+
+    #[test]
+    fn one_certificate_that_is_missing_leaves_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        let file = folder.path().join("a.pem");
+        std::fs::write(&file, own.cert.pem() + &own.signing_key.serialize_pem()).unwrap();
+        let mut draft = draft();
+        let files = ["/nowhere/b.pem", file.to_str().unwrap()].map(Value::from).to_vec();
+        draft.put(0, "tls", "certificates", Value::Array(files));
+        let imported = settle(draft, Path::new("weir.toml"));
+        assert!(imported.held_back.is_empty(), "{}", imported.text);
+        assert!(
+            imported.left_out.iter().any(|left| left.what.contains("/nowhere/b.pem")),
+            "{:?}",
+            imported.left_out
+        );
+        assert!(imported.text.contains("a.pem\"]"), "{}", imported.text);
+    }
+
+    #[test]
+    fn where_a_route_is_lost_nothing_is_open() {
+        let mut draft = draft();
+        let admin = draft.add(Kind::Route, "admin", &place());
+        draft.set(admin, "path", "no path");
         draft.set(admin, "service", "app");
         draft.push(
             admin,
@@ -363,7 +488,7 @@ mod tests {
             Value::from(super::super::draft::table_of([("basic_auth", Value::from("odd"))])),
         );
         let imported = settle(draft, Path::new("weir.toml"));
-        assert!(!imported.text.contains("\npath = \"/admin\""), "{}", imported.text);
+        assert!(!imported.text.contains("\npath = "), "{}", imported.text);
         assert!(imported.text.contains("bind = \"127.0.0.1:8443\""), "{}", imported.text);
     }
 

@@ -62,13 +62,12 @@ fn an_nginx_becomes_entrypoints_services_and_routes() {
             "body_limit = \"20MiB\"",
         ],
     );
-    for what in
-        ["stream", "proxy_cache_path", "location /static/", "server 10.0.0.13:8080 down", "map $http_upgrade"]
-    {
+    for what in ["proxy_cache_path", "location /static/", "server 10.0.0.13:8080 down", "map $http_upgrade"] {
         assert!(left(&imported, what), "{what}: {:#?}", imported.left_out);
     }
     assert!(imported.held_back.iter().any(|(name, _)| name == "https"), "{:?}", imported.held_back);
-    assert_eq!(config.services.len(), 2);
+    // One is of `stream`, and one of the route whose users can't be read here.
+    assert_eq!((config.services.len(), config.carried.len()), (4, 1));
 }
 
 #[test]
@@ -77,12 +76,13 @@ fn a_haproxy_keeps_its_order_and_its_guards() {
     holds(
         &imported.text,
         &[
-            "# redirect = \"https\"\n# redirect_status = 301",
+            "\nredirect = \"https\"\nredirect_status = 301",
             "# tls = { certificates = [\"/etc/haproxy/certs/\"] }",
-            "# bind = [\"10.0.0.1:8080\"]",
+            "\nbind = [\"10.0.0.1:8080\"]",
             "{ clients = { allow = [\"10.0.0.0/8\"] } }",
             "{ clients = { deny = [\"203.0.113.0/24\", \"192.0.2.7\"] } }",
-            "# priority = 1000\n# host = \"api.example.com\"\n# path = \"/v2\"",
+            // Its servers' authority can't be read here: it refuses, and lets nobody on to the next route.
+            "\npriority = 1000\nhost = \"api.example.com\"\npath = \"/v2\"\nmiddleware = [{ clients = { deny =",
             "priority = 999\nhost = \"api.example.com\"",
             "hash_by = \"header:X-User\"",
             "sticky = { name = \"SRV\" }",
@@ -90,7 +90,8 @@ fn a_haproxy_keeps_its_order_and_its_guards() {
             "tier = 2",
         ],
     );
-    for what in ["listen postgres", "errorfile 503", "http-request set-path", "stats enable"] {
+    holds(&imported.text, &["[entrypoint.postgres]\nbind = [\"0.0.0.0:5432\"]\nprotocol = \"tcp\"\n"]);
+    for what in ["errorfile 503", "http-request set-path", "stats enable"] {
         assert!(left(&imported, what), "{what}: {:#?}", imported.left_out);
     }
     assert!(config.services.iter().any(|service| *service.name == *"site"), "{}", imported.text);
@@ -118,10 +119,85 @@ fn a_traefik_becomes_the_same_routes() {
             "priority = 50",
         ],
     );
-    for what in ["tcp", "router dashboard"] {
+    // Nothing says where its entrypoint listens, nor which servers it has.
+    for what in ["tcp router db", "router dashboard"] {
         assert!(left(&imported, what), "{what}: {:#?}", imported.left_out);
     }
     assert_eq!(config.routes.len(), 5, "{}", imported.text);
+}
+
+#[test]
+fn a_haproxy_of_tcp_becomes_passthrough_by_name_and_port() {
+    let text = include_str!("../../../tests/fixtures/import/haproxy-tcp.cfg");
+    let (imported, config) = settled(haproxy::import(&[source("haproxy.cfg", text)]).unwrap());
+    holds(
+        &imported.text,
+        &[
+            "[entrypoint.tls]\nbind = [\"0.0.0.0:443\", \"[::]:443\"]\nprotocol = \"tcp\"\n",
+            "sni = [\"shop.example.com\", \"www.shop.example.com\"]\npassthrough = \"shop\"",
+            "sni = [\"*.new.example.com\", \"beta.example.com\"]\npassthrough = \"platform_new\"",
+            "entrypoint = \"tls\"\npassthrough = \"platform_old\"",
+            "allow = [\"postgres-clients\"]",
+            "prefixes = [\"10.0.0.0/8\", \"192.168.0.0/16\"]",
+            "send_proxy = \"v2\"",
+            "health = { every = \"3s\", fall = 3, rise = 2, tcp = true }",
+            "timeouts = { connect = \"5s\", idle = \"10m\" }",
+            "hash_by = \"client\"",
+            "{ address = \"10.0.3.12:5432\", tier = 2 }",
+        ],
+    );
+    assert!(left(&imported, "reject if"), "{:#?}", imported.left_out);
+    let held: Vec<_> = imported.held_back.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(held, ["smtp"], "a rule that keeps somebody out, and only it, holds back: {}", imported.text);
+    assert_eq!(config.carried.len(), 5, "{}", imported.text);
+}
+
+#[test]
+fn an_nginx_of_streams_becomes_passthrough_by_name_and_port() {
+    let text = include_str!("../../../tests/fixtures/import/nginx-stream.conf");
+    let (imported, config) = settled(nginx::import(&[source("nginx.conf", text)]).unwrap());
+    holds(
+        &imported.text,
+        &[
+            "[entrypoint.tcp-6443]\nbind = [\"0.0.0.0:6443\"]\nprotocol = \"tcp\"\nallow = [\"tcp-6443-clients\"]\n",
+            "[entrypoint.tcp-443]\nbind = [\"0.0.0.0:443\", \"[::]:443\"]\nprotocol = \"tcp\"\n",
+            "# bind = [\"0.0.0.0:53\"]\n# protocol = \"udp\"\n",
+            "sni = [\"shop.example.com\"]\npassthrough = \"shop\"",
+            "sni = [\"legacy.example.com\", \"*.legacy.example.com\"]\npassthrough = \"legacy\"",
+            "entrypoint = \"tcp-443\"\npassthrough = \"legacy\"",
+            "send_proxy = \"v1\"",
+            "timeouts = { connect = \"1s\", idle = \"10m\" }",
+            "hash_by = \"client\"",
+        ],
+    );
+    for what in ["~^beta-", "listen 993 ssl"] {
+        assert!(left(&imported, what), "{what}: {:#?}", imported.left_out);
+    }
+    // Which interfaces the kernel is to carry datagrams between, nginx doesn't say.
+    let held: Vec<_> = imported.held_back.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(held, ["udp-53"], "{}", imported.text);
+    assert_eq!(config.carried.len(), 4, "{}", imported.text);
+}
+
+#[test]
+fn traefiks_routers_of_tcp_and_udp_become_passthrough() {
+    let text = include_str!("../../../tests/fixtures/import/traefik-tcp.yml");
+    let (imported, config) = settled(traefik::import(&[source("traefik.yml", text)]).unwrap());
+    holds(
+        &imported.text,
+        &[
+            "[entrypoint.postgres]\nbind = [\"0.0.0.0:5432\"]\nprotocol = \"tcp\"\n",
+            "# bind = [\"0.0.0.0:53\"]\n# protocol = \"udp\"\n",
+            "# entrypoint = [\"websecure\"]\n# sni = [\"legacy.example.com\", \"*.legacy.example.com\"]\n# passthrough = \"move\"",
+            "split = { new = 1, old = 9 }",
+            "send_proxy = \"v2\"",
+        ],
+    );
+    assert!(left(&imported, "tcp router mqtt"), "{:#?}", imported.left_out);
+    // The entrypoint of HTTPS has no certificate here, and a name that passes through it can't be told without TLS.
+    let held: Vec<_> = imported.held_back.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(held, ["dns", "websecure"], "{}", imported.text);
+    assert_eq!((config.carried.len(), config.routes.len()), (1, 1), "{}", imported.text);
 }
 
 #[test]
@@ -188,6 +264,8 @@ proptest! {
         nginx_text in shuffled(NGINX),
         haproxy_text in shuffled(HAPROXY),
         traefik_text in shuffled(TRAEFIK[1]),
+        stream_text in shuffled(include_str!("../../../tests/fixtures/import/nginx-stream.conf")),
+        tcp_text in shuffled(include_str!("../../../tests/fixtures/import/haproxy-tcp.cfg")),
     ) {
         // A text that isn't of the language is a fault, which is as good; that the rest is valid, `settled` asserts.
         let wrapped = format!("http {{ server {{ listen 80; server_name a.example;\n{nginx_text}\n}} }}");
@@ -195,6 +273,12 @@ proptest! {
             if let Ok(draft) = nginx::import(&[source("x", &text)]) {
                 settled(draft);
             }
+        }
+        if let Ok(draft) = nginx::import(&[source("x", &format!("stream {{ server {{ listen 80; proxy_pass s;\n{stream_text}\n}} }}"))]) {
+            settled(draft);
+        }
+        if let Ok(draft) = haproxy::import(&[source("x", &format!("frontend x\n mode tcp\n bind :80\n{tcp_text}"))]) {
+            settled(draft);
         }
         for text in [haproxy_text.clone(), format!("frontend x\n mode http\n bind :80\n{haproxy_text}")] {
             if let Ok(draft) = haproxy::import(&[source("x", &text)]) {

@@ -1,5 +1,7 @@
-//! Traefik: the static configuration's entrypoints, and routers, services and middlewares of the file provider.
+//! Traefik: the static configuration's entrypoints, and routers, services and middlewares of the file provider; those of TCP and
+//! UDP become passthrough ([`carried`]).
 
+mod carried;
 mod entrypoints;
 mod middleware;
 mod rule;
@@ -35,6 +37,8 @@ pub(crate) struct Traefik<'a> {
     /// By Traefik's names, without `@provider`.
     entrypoints: BTreeMap<String, entrypoints::Entrypoint>,
     services: BTreeMap<&'a str, String>,
+    /// Those of TCP and of UDP, whose names are their own.
+    carrying: BTreeMap<(&'static str, &'a str), String>,
     middleware: BTreeMap<&'a str, Made>,
     /// What is asked for while it is being made: services may name each other in a circle.
     underway: Vec<&'a str>,
@@ -48,6 +52,7 @@ pub fn convert(documents: &[Node]) -> Draft {
         documents,
         entrypoints: BTreeMap::new(),
         services: BTreeMap::new(),
+        carrying: BTreeMap::new(),
         middleware: BTreeMap::new(),
         underway: Vec::new(),
     };
@@ -59,6 +64,7 @@ pub fn convert(documents: &[Node]) -> Draft {
     for (name, _) in traefik.all(&["http", "services"]) {
         traefik.service(name);
     }
+    traefik.carried();
     traefik.write_entrypoints();
     traefik.draft
 }
@@ -79,7 +85,8 @@ impl<'a> Traefik<'a> {
     fn look_around(&mut self) {
         const OF_TRAEFIK: &[&str] =
             &["accesslog", "api", "experimental", "global", "log", "metrics", "ping", "providers", "tracing"];
-        const READ: &[&str] = &["certificatesresolvers", "entrypoints", "http", "serverstransport", "tls"];
+        const READ: &[&str] =
+            &["certificatesresolvers", "entrypoints", "http", "serverstransport", "tcp", "tls", "udp"];
         let documents: &'a [Node] = self.documents;
         for document in documents {
             if document.get("apiVersion").is_some() {
@@ -92,7 +99,6 @@ impl<'a> Traefik<'a> {
                 let lower = key.to_ascii_lowercase();
                 let why = match lower.as_str() {
                     key if OF_TRAEFIK.contains(&key) || READ.contains(&key) => continue,
-                    "tcp" | "udp" => "it is no HTTP: passthrough has to be written by hand",
                     "services" => "labels of containers are not imported, only Traefik's own files",
                     _ => "it has no counterpart here",
                 };

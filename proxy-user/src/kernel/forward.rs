@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod attach;
+mod ended;
 pub mod flows;
 mod host;
 mod maps;
@@ -32,7 +33,9 @@ pub mod status;
 mod sweep;
 mod written;
 
+pub use ended::Ended;
 pub use flows::{FlowStatus, Wish};
+pub use host::ports_taken;
 pub use status::{ForwardStatus, ServerFigures, ServiceFigures};
 pub use sweep::Swept;
 
@@ -46,6 +49,8 @@ pub struct Desired {
     pub interfaces: Vec<Arc<str>>,
     pub mode: KernelMode,
     pub nat_ports: NatPorts,
+    /// Flows that there may be at a time.
+    pub max_flows: u32,
     pub ports: Vec<ByPort>,
 }
 
@@ -87,6 +92,8 @@ pub struct Forwarder {
     held: sweep::Held,
     swept: Swept,
     nudger: nudge::Nudger,
+    /// The number of flows that was last asked for, and isn't what the table was made for.
+    asked_in_vain: Option<u32>,
 }
 
 const _: () = {
@@ -97,12 +104,12 @@ const _: () = {
 // === impl Forwarder ===
 
 impl Forwarder {
-    /// Loads the program onto the pinned maps; makes those that aren't there. Attaches nothing. The gate has made the folder of
-    /// pins before.
-    pub fn open(bpffs: &Path) -> Result<Self, KernelFault> {
+    /// Loads the program onto the pinned maps; makes those that aren't there, for so many flows. Attaches nothing. The gate has
+    /// made the folder of pins before.
+    pub fn open(bpffs: &Path, max_flows: u32) -> Result<Self, KernelFault> {
         let pins = Pins::below(bpffs);
         pins.ensure_forwards()?;
-        let program = Program::load(&pins)?;
+        let program = Program::load(&pins, max_flows)?;
         let maps = Maps::open(&pins)?;
         let (written, held) = (Written::default(), sweep::Held::default());
         Ok(Self {
@@ -113,11 +120,13 @@ impl Forwarder {
             held,
             swept: Swept::default(),
             nudger: nudge::Nudger::default(),
+            asked_in_vain: None,
         })
     }
 
     /// Makes the kernel carry what is wanted and can be. On a fault nothing of it is worse than before.
     pub fn apply(&mut self, desired: &Desired) -> Result<Applied, KernelFault> {
+        self.tell_of_another_size(desired.max_flows);
         // 1. What this host can do for each.
         let host = host::Host::look(desired)?;
         let mut applied = Applied::default();
@@ -163,11 +172,27 @@ impl Forwarder {
         Ok(applied)
     }
 
-    /// Removes flows that are over, and gives slots back that nothing refers to. Says what is left.
-    pub fn sweep(&mut self) -> Result<Swept, KernelFault> {
-        self.swept = sweep::sweep(&mut self.maps, &mut self.written, &mut self.held)?;
+    /// Removes flows that are over, and gives slots back that nothing refers to. Says what is left, and with `tell` what was
+    /// removed.
+    pub fn sweep(&mut self, tell: bool) -> Result<Swept, KernelFault> {
+        let mut swept = sweep::sweep(&mut self.maps, &mut self.written, &mut self.held, tell)?;
+        let ended = std::mem::take(&mut swept.ended);
+        self.swept = swept.clone();
         self.reset_clients_of_the_dead()?;
-        Ok(self.swept.clone())
+        Ok(Swept { ended, ..swept })
+    }
+
+    /// A table can't be made larger, and to make another one would break the flows that are in it.
+    fn tell_of_another_size(&mut self, wanted: u32) {
+        let there = self.program.max_flows;
+        let in_vain = (wanted != there).then_some(wanted);
+        if in_vain.is_some() && in_vain != self.asked_in_vain {
+            tracing::warn!(
+                "the kernel's table of flows was made for {there}, and stays so: `kernel.max_flows = {wanted}` holds when it is \
+                 made anew. `weir kernel unload` removes it, with all flows, once the daemon is stopped"
+            );
+        }
+        self.asked_in_vain = in_vain;
     }
 
     /// Those that send something meet their reset anyway; the others are brought to do so.

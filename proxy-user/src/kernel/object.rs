@@ -317,6 +317,16 @@ pub(super) fn check_shape(path: &Path, wanted: &Shape) -> Result<(), KernelFault
     Err(KernelFault::Layout { path: path.to_owned(), why })
 }
 
+/// For how many entries a pinned map was made. `None`: none is there.
+pub(super) fn entries(path: &Path) -> Result<Option<u32>, KernelFault> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let found = MapInfo::from_pin(path)
+        .map_err(|error| KernelFault::aya(format!("open the map pinned at {}", path.display()), &error))?;
+    Ok(Some(found.max_entries()))
+}
+
 pub(super) fn not_loaded(error: &EbpfError) -> KernelFault {
     match error {
         EbpfError::BtfError(_) | EbpfError::NoBTF => KernelFault::Unsupported {

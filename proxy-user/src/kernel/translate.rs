@@ -19,6 +19,7 @@ use proxy_common::{
 use super::{KernelFault, pins::Pins};
 
 mod attach;
+pub mod flows;
 mod load;
 
 use attach::Program;
@@ -133,6 +134,8 @@ impl Translation {
             fragments: sum.fragments + share.fragments,
             unreadable: sum.unreadable + share.unreadable,
             expired: sum.expired + share.expired,
+            too_long: sum.too_long + share.too_long,
+            errors: sum.errors + share.errors,
         }))
     }
 }

@@ -1,143 +1,175 @@
-//! Prometheus' text format, version 0.0.4
-//! (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>).
+//! What there is to tell, family by family, in the form that is asked for: one of Prometheus' two text formats ([`text`]), or
+//! OTLP ([`data_points`]). Who tells it knows nothing of forms.
 
-use std::{collections::HashSet, fmt::Write as _};
+mod data_points;
+mod text;
 
-#[derive(Debug, Default)]
-pub struct Exposition {
-    text: String,
+use std::{collections::HashSet, time::SystemTime};
+
+use crate::otlp::proto::Message;
+use data_points::Times;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus' text format, version 0.0.4
+    /// (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>).
+    Text,
+    /// <https://prometheus.io/docs/specs/om/open_metrics_spec/>: names counters otherwise, and has examples.
+    OpenMetrics,
+}
+
+#[derive(Debug)]
+pub struct Exposition(Out);
+
+#[derive(Debug)]
+enum Out {
+    Text { format: Format, text: String },
+    Otlp { metrics: Message, times: Times, begun: Option<Begun> },
+}
+
+/// A metric of OTLP, of which more may come: it is written when the next one begins.
+#[derive(Debug)]
+struct Begun {
+    name: String,
+    help: String,
+    kind: Kind,
+    points: Message,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Only ever goes up, but for restarts; its name ends with `_total`.
     Counter,
+    /// A counter that others than this process keep, and that goes on when this one is started anew.
+    LastingCounter,
     Gauge,
     /// How often a value was at most so much; see [`Family::buckets`].
     Histogram,
 }
 
+/// How many values are in a bucket, and in no lower one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bucket<'a> {
+    /// `None`: of the last bucket.
+    pub edge: Option<f64>,
+    pub count: u64,
+    pub example: Option<Example<'a>>,
+}
+
+/// A value that somebody can look into.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Example<'a> {
+    /// In hexadecimal.
+    pub trace: &'a str,
+    pub value: f64,
+    /// Since 1970, in seconds.
+    pub at: f64,
+}
+
 /// The samples of one metric, which must stand together.
 #[derive(Debug)]
 pub struct Family<'a> {
-    text: &'a mut String,
+    out: &'a mut Out,
     name: String,
     /// A scrape in which a series occurs twice is refused as a whole; the first one stands.
     told: HashSet<String>,
 }
 
+// === impl Exposition ===
+
 impl Exposition {
-    /// Begins a metric. What it is, and in which unit, is its name's to say.
-    pub fn family(&mut self, name: &str, kind: Kind, help: &str) -> Family<'_> {
-        let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
-        // Writing to a string can't fail.
-        let _ = writeln!(self.text, "# HELP {name} {}\n# TYPE {name} {kind}", escaped(help, false));
-        Family { text: &mut self.text, name: name.to_owned(), told: HashSet::new() }
+    pub fn in_text(format: Format) -> Self {
+        Self(Out::Text { format, text: String::new() })
     }
 
-    pub fn finish(self) -> String {
-        self.text
+    /// `since`: when this process began to count.
+    pub fn in_otlp(since: SystemTime, now: SystemTime) -> Self {
+        Self(Out::Otlp { metrics: Message::default(), times: Times::new(since, now), begun: None })
+    }
+
+    /// Begins a metric. What it is, and in which unit, is its name's to say.
+    pub fn family(&mut self, name: &str, kind: Kind, help: &str) -> Family<'_> {
+        match &mut self.0 {
+            Out::Text { format, text } => text::head(text, *format, name, kind, help),
+            Out::Otlp { metrics, begun, .. } => {
+                end(metrics, begun.take());
+                let (name, help) = (name.to_owned(), help.to_owned());
+                *begun = Some(Begun { name, help, kind, points: Message::default() });
+            }
+        }
+        Family { out: &mut self.0, name: name.to_owned(), told: HashSet::new() }
+    }
+
+    /// The text. Nothing, if it was made for OTLP.
+    pub fn text(self) -> String {
+        match self.0 {
+            Out::Text { format, mut text } => {
+                text::end(&mut text, format);
+                text
+            }
+            Out::Otlp { .. } => String::new(),
+        }
+    }
+
+    /// The fields of a `ScopeMetrics` in which metrics are. Nothing, if it was made as text.
+    pub fn metrics(self) -> Message {
+        match self.0 {
+            Out::Text { .. } => Message::default(),
+            Out::Otlp { mut metrics, begun, .. } => {
+                end(&mut metrics, begun);
+                metrics
+            }
+        }
     }
 }
+
+/// Without a data point there is no metric.
+fn end(metrics: &mut Message, begun: Option<Begun>) {
+    if let Some(Begun { name, help, kind, points }) = begun.filter(|begun| !begun.points.is_empty()) {
+        data_points::metric(metrics, &name, &help, kind, &points);
+    }
+}
+
+// === impl Family ===
 
 impl Family<'_> {
     pub fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
-        self.line("", labels, value);
+        let series = text::labels(labels);
+        match &mut *self.out {
+            _ if self.told.contains(&series) => return,
+            Out::Text { text, .. } => text::sample(text, &self.name, "", &series, value),
+            Out::Otlp { times, begun, .. } => {
+                if let Some(Begun { kind, points, .. }) = begun {
+                    data_points::number(points, *kind, *times, labels, value);
+                }
+            }
+        }
+        self.told.insert(series);
     }
 
-    /// A histogram: `(upper edge, values in this bucket alone)`, the edges rising, and all values together. The last bucket has no
-    /// edge.
-    pub fn buckets(&mut self, labels: &[(&str, &str)], buckets: &[(Option<f64>, u64)], sum: f64) {
-        let mut up_to_here = 0;
-        for (edge, count) in buckets {
-            up_to_here += count;
-            let edge = edge.map_or("+Inf".to_owned(), |edge| edge.to_string());
-            self.line("_bucket", &[labels, &[("le", &edge)]].concat(), up_to_here as f64);
+    /// A histogram: its buckets, the edges rising, and all values together.
+    pub fn buckets(&mut self, labels: &[(&str, &str)], buckets: &[Bucket<'_>], sum: f64) {
+        let series = text::labels(labels);
+        match &mut *self.out {
+            _ if self.told.contains(&series) => return,
+            Out::Text { format, text } => {
+                text::histogram(text, *format, &self.name, &series, buckets, sum);
+            }
+            Out::Otlp { times, begun, .. } => {
+                if let Some(Begun { points, .. }) = begun {
+                    data_points::histogram(points, *times, labels, buckets, sum);
+                }
+            }
         }
-        self.line("_sum", labels, sum);
-        self.line("_count", labels, up_to_here as f64);
-    }
-
-    fn line(&mut self, suffix: &str, labels: &[(&str, &str)], value: f64) {
-        let mut series = String::new();
-        for (nth, (name, text)) in labels.iter().enumerate() {
-            let comma = if nth == 0 { "" } else { "," };
-            let _ = write!(series, "{comma}{name}=\"{}\"", escaped(text, true));
-        }
-        if !self.told.insert(format!("{suffix}{series}")) {
-            return;
-        }
-        let name = &self.name;
-        let _ = match &*series {
-            "" => writeln!(self.text, "{name}{suffix} {value}"),
-            labels => writeln!(self.text, "{name}{suffix}{{{labels}}} {value}"),
-        };
+        self.told.insert(series);
     }
 }
 
-fn escaped(text: &str, quotes: bool) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '\\' => escaped.push_str("\\\\"),
-            '\n' => escaped.push_str("\\n"),
-            '"' if quotes => escaped.push_str("\\\""),
-            letter => escaped.push(letter),
-        }
+impl Kind {
+    fn is_counter(self) -> bool {
+        matches!(self, Self::Counter | Self::LastingCounter)
     }
-    escaped
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn samples_stand_below_what_they_are() {
-        let mut out = Exposition::default();
-        out.family("weir_server_up", Kind::Gauge, "1 if it is\nup.")
-            .sample(&[("service", "a\"b\\c\nd"), ("server", "10.0.0.1:80")], 1.0);
-        out.family("weir_lines_total", Kind::Counter, "Lines.").sample(&[], 12_345_678_901.0);
-        assert_eq!(
-            out.finish(),
-            "# HELP weir_server_up 1 if it is\\nup.\n# TYPE weir_server_up gauge\n\
-             weir_server_up{service=\"a\\\"b\\\\c\\nd\",server=\"10.0.0.1:80\"} 1\n\
-             # HELP weir_lines_total Lines.\n# TYPE weir_lines_total counter\nweir_lines_total 12345678901\n"
-        );
-    }
-
-    #[test]
-    fn buckets_hold_what_is_below_their_edges() {
-        let mut out = Exposition::default();
-        out.family("weir_wait_seconds", Kind::Histogram, "Waits.").buckets(
-            &[("service", "a")],
-            &[(Some(0.5), 2), (Some(1.0), 1), (None, 4)],
-            9.5,
-        );
-        let text = out.finish();
-        let lines: Vec<&str> = text.lines().skip(2).collect();
-        assert_eq!(
-            lines,
-            [
-                "weir_wait_seconds_bucket{service=\"a\",le=\"0.5\"} 2",
-                "weir_wait_seconds_bucket{service=\"a\",le=\"1\"} 3",
-                "weir_wait_seconds_bucket{service=\"a\",le=\"+Inf\"} 7",
-                "weir_wait_seconds_sum{service=\"a\"} 9.5",
-                "weir_wait_seconds_count{service=\"a\"} 7",
-            ]
-        );
-    }
-
-    #[test]
-    fn no_series_is_told_twice() {
-        let mut out = Exposition::default();
-        let mut family = out.family("weir_x", Kind::Gauge, "X.");
-        family.sample(&[("a", "1")], 1.0);
-        family.sample(&[("a", "1")], 2.0);
-        assert_eq!(out.finish().lines().filter(|line| line.starts_with("weir_x")).count(), 1);
-    }
-}
+mod tests;

@@ -1,8 +1,9 @@
-//! Of what the kernel carries by port.
+//! Of what the kernel carries by port, and of what was handed to it by name.
 
 use super::exposition::{Exposition, Kind};
 use crate::{
     admin::status::forwarding::ForwardingStatus,
+    handover::Standing,
     kernel::forward::{ServerFigures, ServiceFigures},
 };
 
@@ -30,8 +31,11 @@ pub fn tell(out: &mut Exposition, status: &ForwardingStatus) {
             family.sample(&[("service", &one.service), ("state", state)], *flows as f64);
         }
     }
-    let mut family =
-        out.family("weir_forward_opened_flows_total", Kind::Counter, "Flows that have begun in the kernel.");
+    let mut family = out.family(
+        "weir_forward_opened_flows_total",
+        Kind::LastingCounter,
+        "Flows that have begun in the kernel.",
+    );
     for one in &status.services {
         family.sample(&[("service", &one.service)], one.opened as f64);
     }
@@ -41,7 +45,7 @@ pub fn tell(out: &mut Exposition, status: &ForwardingStatus) {
         ("bytes", "Bytes of packets that the kernel carried.", |one| [one.bytes_sent, one.bytes_received]),
     ];
     for (unit, help, of) in families {
-        let mut family = out.family(&format!("weir_forward_{unit}_total"), Kind::Counter, help);
+        let mut family = out.family(&format!("weir_forward_{unit}_total"), Kind::LastingCounter, help);
         for one in &status.services {
             for (direction, count) in ["to_server", "to_client"].into_iter().zip(of(one)) {
                 family.sample(&[("service", &one.service), ("direction", direction)], count as f64);
@@ -50,7 +54,7 @@ pub fn tell(out: &mut Exposition, status: &ForwardingStatus) {
     }
     let mut family = out.family(
         "weir_forward_stopped_packets_total",
-        Kind::Counter,
+        Kind::LastingCounter,
         "Packets that the kernel did not carry on, by reason (docs/passthrough.md).",
     );
     for one in &status.services {
@@ -63,13 +67,13 @@ pub fn tell(out: &mut Exposition, status: &ForwardingStatus) {
         ("weir_forward_server_flows", Kind::Gauge, "Flows to the server that are not over.", |one| one.flows),
         (
             "weir_forward_server_opened_flows_total",
-            Kind::Counter,
+            Kind::LastingCounter,
             "Flows that have begun to the server.",
             |one| one.opened,
         ),
         (
             "weir_forward_server_reset_packets_total",
-            Kind::Counter,
+            Kind::LastingCounter,
             "Packets for the server that were answered by a reset, since it is down.",
             |one| one.reset,
         ),
@@ -79,5 +83,52 @@ pub fn tell(out: &mut Exposition, status: &ForwardingStatus) {
         for one in &status.servers {
             family.sample(&[("server", &one.server.to_string())], of(one) as f64);
         }
+    }
+    if let Some(standing) = &status.handed_over {
+        handed_over(out, standing);
+    }
+}
+
+fn handed_over(out: &mut Exposition, standing: &Standing) {
+    let Standing { carried, handed_over, ended, refused, packets, dropped, too_long, errors, .. } = standing;
+    let families = [
+        (
+            "weir_handover_open_connections",
+            Kind::Gauge,
+            "Connections by name that the kernel carries now.",
+            *carried as u64,
+        ),
+        (
+            "weir_handover_connections_total",
+            Kind::Counter,
+            "Connections by name that were handed to the kernel.",
+            *handed_over,
+        ),
+        ("weir_handover_ended_total", Kind::Counter, "Those that have ended.", *ended),
+        (
+            "weir_handover_packets_total",
+            Kind::Counter,
+            "Packets that went from one connection into the other.",
+            *packets,
+        ),
+        ("weir_handover_dropped_packets_total", Kind::Counter, "Packets that could not.", *dropped),
+        (
+            "weir_handover_too_long_packets_total",
+            Kind::Counter,
+            "Packets that were too long for the way on, and answered by an ICMP error.",
+            *too_long,
+        ),
+        ("weir_handover_errors_total", Kind::Counter, "ICMP errors that were passed on.", *errors),
+    ];
+    for (name, kind, help, value) in families {
+        out.family(name, kind, help).sample(&[], value as f64);
+    }
+    let mut family = out.family(
+        "weir_handover_refused_total",
+        Kind::Counter,
+        "Connections that stayed with the relay, by reason (docs/passthrough.md).",
+    );
+    for (why, count) in refused {
+        family.sample(&[("reason", why)], *count as f64);
     }
 }

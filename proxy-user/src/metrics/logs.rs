@@ -1,4 +1,4 @@
-//! What became of logs and spans.
+//! What became of logs, spans and pushed metrics.
 
 use super::{
     exposition::{Exposition, Kind},
@@ -34,5 +34,14 @@ pub fn tell(out: &mut Exposition, status: &StatusDocument) {
     if let Some(tracing) = tracing {
         family.sample(&[("outcome", "exported")], tracing.exported as f64);
         family.sample(&[("outcome", "dropped")], tracing.dropped as f64);
+    }
+    let mut family = out.family(
+        "weir_metrics_pushes_total",
+        Kind::Counter,
+        "Times that the collector took these metrics (`taken`), or could not be reached or refused them (`failed`).",
+    );
+    if let Some(push) = &status.metrics_push {
+        family.sample(&[("outcome", "taken")], push.taken as f64);
+        family.sample(&[("outcome", "failed")], push.failed as f64);
     }
 }

@@ -75,7 +75,7 @@ fn booted() -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Format, *};
 
     #[test]
     fn a_name_with_parentheses_moves_no_field() {
@@ -87,9 +87,9 @@ mod tests {
 
     #[test]
     fn this_process_has_memory_and_descriptors() {
-        let mut out = Exposition::default();
+        let mut out = Exposition::in_text(Format::Text);
         tell(&mut out);
-        let text = out.finish();
+        let text = out.text();
         for name in ["process_resident_memory_bytes", "process_open_fds", "process_start_time_seconds"] {
             let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
             let value: f64 = line.unwrap_or_else(|| panic!("{name}: {text}")).parse().unwrap();

@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     net::UdpSocket,
     sync::{Notify, watch},
@@ -27,7 +28,7 @@ use tokio::{
 };
 
 use self::{
-    choice::{Chosen, Choice},
+    choice::{Choice, Chosen},
     drops::Dropped,
     front::{Front, Got},
     sessions::{Key, Sessions},
@@ -140,17 +141,20 @@ impl Door {
     fn take(self: &Rc<Self>, datagram: &[u8], got: Got) {
         // 1. Where did it come in? (A reload may have taken the entrypoint away a moment ago.)
         let snapshot = self.worker.snapshot();
-        let Some(entrypoint) = snapshot.entrypoint(self.at) else { return };
+        let Some(entrypoint) = snapshot.entrypoint_of_datagrams(self.at) else { return };
 
         // 2. May it come in? The gate has asked already where it stands; where it doesn't, this is the gate.
         let client = got.key.client.ip();
         let is_listed = entrypoint.admission.admits(client);
         let is_blocked = is_listed && snapshot.blocks.refuse(client, || entrypoint.cdn.contains(client));
-        if (!is_listed || is_blocked) && !entrypoint.admission.shadow {
+        if !is_listed || is_blocked {
             let counters = &entrypoint.counters;
-            let turned_away = if is_blocked { &counters.blocked } else { &counters.not_listed };
-            turned_away.fetch_add(1, Ordering::Relaxed);
-            return;
+            if !entrypoint.admission.shadow {
+                let turned_away = if is_blocked { &counters.blocked } else { &counters.not_listed };
+                turned_away.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            counters.would_turn_away.fetch_add(1, Ordering::Relaxed);
         }
 
         // 3. Whose is it? A server that is down has nobody's any more.
@@ -264,11 +268,13 @@ impl Session {
     /// A client's datagram.
     fn send(&self, datagram: &[u8]) -> Result<(), Dropped> {
         self.last.set(Instant::now());
-        let sent = match self.socket.try_send(datagram) {
+        // Not by way of the runtime, which hasn't heard yet that a new socket can be written to. Nobody waits for that anyway.
+        let socket = SockRef::from(&self.socket);
+        let sent = match socket.send(datagram) {
             // The word that nobody listens there, about an earlier one. This one was not sent yet.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 self.refused();
-                self.socket.try_send(datagram)
+                socket.send(datagram)
             }
             sent => sent,
         };

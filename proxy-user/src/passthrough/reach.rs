@@ -19,7 +19,7 @@ use crate::{
     balance::{Tried, key},
     clock::Moment,
     config::model::Offload,
-    handover::{self, Lease, NotConnected, ServerSide},
+    handover::{self, Keeper, Lease, NotConnected, ServerSide},
     proxy_protocol::{self, Ends},
     service::{Server, Service, UnderWay},
     upstream::outcome::Watch,
@@ -32,6 +32,8 @@ pub struct Asking<'x> {
     pub client: &'x TcpStream,
     pub peer: PeerAddr,
     pub local: SocketAddr,
+    /// Who could have the kernel carry it.
+    pub keeper: Option<&'x Arc<Keeper>>,
 }
 
 /// A server that takes it.
@@ -185,10 +187,10 @@ async fn to_hand_over(
     server: &Server,
     asking: Asking<'_>,
 ) -> io::Result<Option<ServerSide>> {
-    let Some(keeper) = handover::keeper().filter(|_| service.offload == Offload::SpliceKernel) else {
+    let Some(keeper) = asking.keeper.filter(|_| service.offload == Offload::SpliceKernel) else {
         return Ok(None);
     };
-    match handover::connect(&keeper, asking.client, server.addr.0).await {
+    match handover::connect(keeper, asking.client, server.addr.0).await {
         Ok(side) => Ok(Some(side)),
         Err(NotConnected::Refused(why)) => {
             tracing::debug!(%why, "a connection stays with the relay");

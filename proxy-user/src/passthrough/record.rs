@@ -99,17 +99,8 @@ impl Record {
     pub fn ended_in_the_kernel(self, ended: &handover::Ended) {
         self.carried.to_server.set(self.carried.to_server.get() + ended.bytes_from_client);
         self.carried.to_client.set(self.carried.to_client.get() + ended.bytes_from_server);
-        let by = |who| match who {
-            Who::Client => By::Client,
-            Who::Server => By::Server,
-        };
-        match ended.how {
-            How::Closed(who) => self.over(End::Closed, by(who)),
-            How::Reset(who) => self.over(End::Reset, by(who)),
-            How::Unanswered => self.over(End::Reset, By::Server),
-            How::Idle => self.over(End::Idle, By::Weir),
-            How::Lifetime => self.over(End::Lifetime, By::Weir),
-        }
+        let (end, by) = how(ended.how);
+        self.over(end, by);
     }
 
     /// It was carried to its end.
@@ -118,6 +109,21 @@ impl Record {
             Ended::Closed(first) => self.over(End::Closed, by(*first)),
             Ended::Broken(side, _) => self.over(End::Reset, by(*side)),
         }
+    }
+}
+
+/// How the log calls the end of a connection that the kernel has carried.
+pub fn how(ended: How) -> (End, By) {
+    let by = |who| match who {
+        Who::Client => By::Client,
+        Who::Server => By::Server,
+    };
+    match ended {
+        How::Closed(who) => (End::Closed, by(who)),
+        How::Reset(who) => (End::Reset, by(who)),
+        How::Unanswered => (End::Reset, By::Server),
+        How::Idle => (End::Idle, By::Weir),
+        How::Lifetime => (End::Lifetime, By::Weir),
     }
 }
 

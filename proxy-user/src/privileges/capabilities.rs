@@ -15,14 +15,13 @@ pub(super) const NEEDED: [Capability; 4] = [
 
 /// For a daemon that stays root: files are read and written as root does, whoever's they are. It sees in which SSH
 /// sessions other processes were started, so that no list locks their operators out; the system calls that could do more
-/// with that are refused. And it may send what wakes the clients of a dead server (`kernel/forward`).
-const OF_ROOT: [Capability; 6] = [
+/// with that are refused.
+const OF_ROOT: [Capability; 5] = [
     Capability::CAP_DAC_OVERRIDE,
     Capability::CAP_DAC_READ_SEARCH,
     Capability::CAP_FOWNER,
     Capability::CAP_CHOWN,
     Capability::CAP_SYS_PTRACE,
-    Capability::CAP_NET_RAW,
 ];
 
 /// Gives up all but what is needed, of what this process has; also for programs that it may start.

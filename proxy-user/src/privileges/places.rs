@@ -113,7 +113,20 @@ impl Places {
             let place = file.canonicalize().ok().or_else(|| parent(file)?.canonicalize().ok());
             place.is_none_or(|place| !self.folders.iter().any(|folder| place.starts_with(folder)))
         };
-        // Not the sockets of `[admin]`: they stay what they were at the start.
+        let sockets = next.admin.bind.iter().filter_map(|addr| match addr {
+            AdminAddr::Unix(path) => Some(path.as_path()),
+            AdminAddr::Tcp(_) => None,
+        });
+        // One that is missing by default is missing still.
+        if !next.admin.by_default
+            && let Some(path) = sockets.into_iter().find(|path| outside(path))
+        {
+            return Err(format!(
+                "the admin socket {} is in a folder that nothing was written to when weir started, and the sandbox doesn't let \
+                 it be made there now: restart weir for it",
+                path.display()
+            ));
+        }
         if let Some((log, path)) = next.log.files().find(|(_, path)| outside(path)) {
             return Err(format!(
                 "the access log `{}` is {}, in a folder that nothing was written to when weir started, and the sandbox doesn't \

@@ -98,6 +98,16 @@ impl Keeper {
         }
     }
 
+    /// Who is away, and why.
+    pub fn away(&self) -> Option<String> {
+        let away = |name: &Arc<str>| {
+            Some(format!("provider `{name}` is away: {}", self.board.standing(name).error?))
+        };
+        let mut all: Vec<_> = self.tasks.keys().filter_map(away).collect();
+        all.sort_unstable();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
     /// Until every provider has said something, though not for ever.
     async fn first_words(&mut self, config: &Config) {
         let begun = Instant::now();

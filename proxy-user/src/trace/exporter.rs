@@ -3,8 +3,6 @@
 //! The collector is never waited for by a request. While it can't be reached, spans wait here; what finds no room is
 //! dropped and counted.
 
-mod client;
-
 use std::{
     io,
     sync::{
@@ -19,8 +17,11 @@ use std::{
 use tokio::runtime::{Builder, Runtime};
 
 use super::{otlp, span::Record};
-use crate::{access_log::sink::settle, config::model::Tracing};
-use client::{Client, ExportFault};
+use crate::{
+    access_log::sink::settle,
+    config::model::Collector,
+    otlp::client::{Client, ExportFault},
+};
 
 /// Requests whose spans may wait to be sent.
 const QUEUE: usize = 4096;
@@ -63,12 +64,12 @@ enum Order {
 }
 
 impl Exporter {
-    pub fn start(settings: &Tracing) -> io::Result<Self> {
-        let client = Client::new(settings).map_err(io::Error::other)?;
+    pub fn start(collector: &Collector) -> io::Result<Self> {
+        let client = Client::new(collector).map_err(io::Error::other)?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (queue, orders) = sync_channel(QUEUE);
         let state = Arc::new(State::default());
-        let sender = Sender { settings: settings.clone(), client, runtime, state: state.clone() };
+        let sender = Sender { collector: collector.clone(), client, runtime, state: state.clone() };
         let thread = thread::Builder::new().name("tracing".into()).spawn(move || sender.follow(&orders))?;
         Ok(Self { queue, state, thread: thread.thread().clone() })
     }
@@ -113,7 +114,7 @@ impl Drop for Exporter {
 
 /// The exporter's thread.
 struct Sender {
-    settings: Tracing,
+    collector: Collector,
     client: Client,
     runtime: Runtime,
     state: Arc<State>,
@@ -154,7 +155,7 @@ impl Sender {
             return;
         }
         let spans: u64 = batch.iter().map(Record::spans).sum();
-        let request = bytes::Bytes::from(otlp::request(&self.settings, batch));
+        let request = bytes::Bytes::from(otlp::request(&self.collector, batch));
         batch.clear();
         let mut wait = FIRST_WAIT;
         for left in (0..TRIES).rev() {
@@ -180,7 +181,7 @@ impl Sender {
         let mut failing = self.state.failing.lock().unwrap_or_else(PoisonError::into_inner);
         match (fault, failing.is_some()) {
             (Some(fault), false) => {
-                tracing::warn!(endpoint = %self.settings.endpoint, "spans can't be sent: {fault}");
+                tracing::warn!(endpoint = %self.collector.endpoint, "spans can't be sent: {fault}");
             }
             (None, true) => tracing::info!("spans are sent again"),
             (Some(_), true) | (None, false) => {}

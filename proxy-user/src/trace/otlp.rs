@@ -1,17 +1,15 @@
 //! Requests as OTLP spans: a `SERVER` span for the request, a `CLIENT` span for each attempt, `INTERNAL` ones for what lies
 //! within. Names and attributes are those of OpenTelemetry's conventions for HTTP; what is Weir's own begins with `weir.`.
 //!
-//! The numbers are those of `opentelemetry/proto/trace/v1/trace.proto` and its neighbours.
+//! The numbers are those of `opentelemetry/proto/trace/v1/trace.proto`.
 
 use http::{Method, Version};
 
-use super::{
-    proto::Message,
-    span::{Attempt, Record},
-};
+use super::span::{Attempt, Record};
 use crate::{
     access_log::{attempts::Outcome, ending::Blame},
-    config::model::Tracing,
+    config::model::Collector,
+    otlp::{flag, number, proto::Message, resource, scope, text},
 };
 
 const INTERNAL: i64 = 1;
@@ -27,24 +25,12 @@ const REMOTE: u32 = 0x200;
 const SAMPLED: u32 = 1;
 
 /// An `ExportTraceServiceRequest` with the spans of all `records`.
-pub fn request(settings: &Tracing, records: &[Record]) -> Vec<u8> {
+pub fn request(collector: &Collector, records: &[Record]) -> Vec<u8> {
     let mut request = Message::default();
     request.message(1, |resource_spans| {
-        resource_spans.message(1, |resource| {
-            let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
-            text(resource, 1, "service.name", &settings.service);
-            text(resource, 1, "service.version", env!("CARGO_PKG_VERSION"));
-            text(resource, 1, "host.name", &host.unwrap_or_default());
-            number(resource, 1, "process.pid", i64::from(std::process::id()));
-            for (name, value) in &settings.attributes {
-                text(resource, 1, name, value);
-            }
-        });
+        resource_spans.message(1, |of| resource(of, collector));
         resource_spans.message(2, |scope_spans| {
-            scope_spans.message(1, |scope| {
-                scope.text(1, "weir");
-                scope.text(2, env!("CARGO_PKG_VERSION"));
-            });
+            scope_spans.message(1, scope);
             for record in records {
                 spans(scope_spans, record);
             }
@@ -109,7 +95,7 @@ fn spans(into: &mut Message, record: &Record) {
         of_attempt(into, record, attempt, id);
         if let Some(took) = attempt.connect {
             let span = inner(3 + nth, id, "connect", attempt.begun, attempt.begun + took);
-            span.write(into, None, |span| flag(span, "weir.tls", attempt.encrypted));
+            span.write(into, None, |span| flag(span, 9, "weir.tls", attempt.encrypted));
         }
     }
     if let Some(page) = &record.page {
@@ -282,28 +268,6 @@ fn host_and_port(host: &str) -> (&str, Option<u16>) {
 
 fn count(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
-}
-
-/// An attribute. Of spans its field is 9, of resources 1.
-fn text(into: &mut Message, field: u32, name: &str, value: &str) {
-    into.message(field, |attribute| {
-        attribute.text(1, name);
-        attribute.message(2, |any| any.text(1, value));
-    });
-}
-
-fn number(into: &mut Message, field: u32, name: &str, value: i64) {
-    into.message(field, |attribute| {
-        attribute.text(1, name);
-        attribute.message(2, |any| any.number(3, value));
-    });
-}
-
-fn flag(span: &mut Message, name: &str, value: bool) {
-    span.message(9, |attribute| {
-        attribute.text(1, name);
-        attribute.message(2, |any| any.number(2, i64::from(value)));
-    });
 }
 
 #[cfg(test)]

@@ -373,7 +373,8 @@ impl<'a> Delivery<'a> {
             });
             exchange.server = Some(server);
         }
-        self.service.counters.answered(answer.at.duration_since(self.began), answer.head.status);
+        let trace = exchange.trace.as_ref().and_then(|trace| trace.sampled_id());
+        self.service.counters.answered(answer.at.duration_since(self.began), answer.head.status, trace);
     }
 }
 

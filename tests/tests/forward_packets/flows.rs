@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use proxy_common::flow::Flow;
+
 use super::*;
 use wire::{ACK, FIN, RST, SYN, tcp, udp};
 
@@ -112,6 +114,50 @@ fn a_port_is_used_again_only_when_its_flow_is_over() {
         edge.server(3, end("10.0.0.12:8443"), "10.0.0.1", ServerState::Serving);
         edge.table(1, |_| 3);
         sent(&open(&mut edge, 2004));
+    });
+}
+
+#[test]
+fn a_port_that_its_server_remembers_goes_to_whom_it_can_tell_from_the_one_before() {
+    in_scratch("a_port_that_its_server_remembers_goes_to_whom_it_can_tell_from_the_one_before", |scratch| {
+        let mut edge = edge(scratch, true);
+        let with_time = |wire: Wire, time: u32| {
+            let options = [&[1, 1, 8, 10][..], &time.to_be_bytes(), &[0; 4]].concat();
+            wire.with(|wire| wire.tcp_options = options)
+        };
+        let syn = |port, time| with_time(tcp(&client(port), SERVICE, SYN), time).frame();
+        for at in 0..PORTS {
+            let nat = format!("10.0.0.1:{}", FIRST_PORT + at);
+            let to_server = |flags, sequence, acknowledges| {
+                tcp(&client(1000 + at), SERVICE, flags)
+                    .with(|wire| (wire.sequence, wire.acknowledges) = (sequence, acknowledges))
+            };
+            let to_client = |flags, sequence, acknowledges| {
+                tcp(SERVER, &nat, flags)
+                    .with(|wire| (wire.sequence, wire.acknowledges) = (sequence, acknowledges))
+                    .frame()
+            };
+            sent(&edge.client_sends(&syn(1000 + at, 100)));
+            sent(&edge.server_sends(&to_client(SYN | ACK, 500, 1001)));
+            sent(&edge.server_sends(&to_client(FIN | ACK, 501, 1001)));
+            sent(&edge.client_sends(&with_time(to_server(FIN | ACK, 1001, 502), 200).frame()));
+            sent(&edge.server_sends(&to_client(ACK, 502, 1002)));
+        }
+        let remembered = |flow: &Flow| flow.state == State::TimeWait as u16 && flow.time == 200;
+        assert!(edge.flows().iter().all(|(_, flow)| remembered(flow)), "{:?}", edge.flows());
+
+        assert_eq!(edge.client_sends(&syn(2000, 201)), Outcome::Dropped, "not at once");
+        edge.change_flows(|flow| flow.last_packet = flow.last_packet.saturating_sub(2_000_000_000));
+        let before = edge.all_counters();
+        assert_eq!(edge.client_sends(&syn(2000, 200)), Outcome::Dropped, "the server would not take it");
+        assert_eq!(edge.stopped(&before), [StopReason::NoPort]);
+        sent(&edge.client_sends(&syn(2000, 201)));
+        assert_eq!((edge.flows().len(), edge.replies().len()), (PORTS.into(), PORTS.into()), "in its place");
+        // Without a timestamp, by its number.
+        let numbered =
+            |port, sequence| tcp(&client(port), SERVICE, SYN).with(|wire| wire.sequence = sequence).frame();
+        assert_eq!(edge.client_sends(&numbered(2001, 1002)), Outcome::Dropped);
+        sent(&edge.client_sends(&numbered(2001, 100_000)));
     });
 }
 

@@ -1,16 +1,21 @@
-"""Receives spans by OTLP, as a collector does: GRPC_ADDRESS HTTP_ADDRESS FILE. Each span becomes a line of JSON in FILE."""
+"""Receives spans and metrics by OTLP, as a collector does: GRPC_ADDRESS HTTP_ADDRESS SPANS METRICS. Each span and each data
+point becomes a line of JSON in its file."""
 import json
 import sys
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics_service
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as metrics_rpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as rpc
+from opentelemetry.proto.metrics.v1 import metrics_pb2 as metrics
 from opentelemetry.proto.trace.v1 import trace_pb2 as trace
 
-GRPC, HTTP, FILE = sys.argv[1:4]
-OUT = open(FILE, "a", buffering=1)
+GRPC, HTTP, SPANS, METRICS = sys.argv[1:5]
+OUT = open(SPANS, "a", buffering=1)
+POINTS = open(METRICS, "a", buffering=1)
 
 
 def value(any_value):
@@ -43,6 +48,45 @@ def receive(request, over, key):
     return service.ExportTraceServiceResponse()
 
 
+def measure(request, over, key):
+    for resource in request.resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                kind = metric.WhichOneof("data")
+                data = getattr(metric, kind)
+                for point in data.data_points:
+                    line = {
+                        "over": over,
+                        "key": key,
+                        "resource": attributes(resource.resource.attributes),
+                        "scope": scope.scope.name,
+                        "name": metric.name,
+                        "unit": metric.unit,
+                        "described": bool(metric.description),
+                        "kind": kind,
+                        "attributes": attributes(point.attributes),
+                        "at": point.time_unix_nano,
+                        "since": point.start_time_unix_nano,
+                    }
+                    if kind != "gauge":
+                        line["temporality"] = metrics.AggregationTemporality.Name(data.aggregation_temporality)
+                    if kind == "sum":
+                        line["monotonic"] = data.is_monotonic
+                    if kind == "histogram":
+                        line["count"], line["sum"] = point.count, point.sum
+                        line["counts"], line["bounds"] = list(point.bucket_counts), list(point.explicit_bounds)
+                        line["exemplars"] = [exemplar.trace_id.hex() for exemplar in point.exemplars]
+                    else:
+                        line["value"] = point.as_double
+                    POINTS.write(json.dumps(line) + "\n")
+    return metrics_service.ExportMetricsServiceResponse()
+
+
+class GrpcMetrics(metrics_rpc.MetricsServiceServicer):
+    def Export(self, request, context):
+        return measure(request, "grpc", dict(context.invocation_metadata()).get("x-api-key"))
+
+
 class Grpc(rpc.TraceServiceServicer):
     def Export(self, request, context):
         return receive(request, "grpc", dict(context.invocation_metadata()).get("x-api-key"))
@@ -53,11 +97,16 @@ class Http(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        known = self.path == "/v1/traces" and self.headers["Content-Type"] == "application/x-protobuf"
+        known = self.headers["Content-Type"] == "application/x-protobuf"
         answer = b""
-        if known:
+        if known and self.path == "/v1/traces":
             request = service.ExportTraceServiceRequest.FromString(body)
             answer = receive(request, "http", self.headers.get("x-api-key")).SerializeToString()
+        elif known and self.path == "/v1/metrics":
+            request = metrics_service.ExportMetricsServiceRequest.FromString(body)
+            answer = measure(request, "http", self.headers.get("x-api-key")).SerializeToString()
+        else:
+            known = False
         self.send_response(200 if known else 404)
         self.send_header("Content-Type", "application/x-protobuf")
         self.send_header("Content-Length", str(len(answer)))
@@ -70,6 +119,7 @@ class Http(BaseHTTPRequestHandler):
 
 server = grpc.server(futures.ThreadPoolExecutor(max_workers=2))
 rpc.add_TraceServiceServicer_to_server(Grpc(), server)
+metrics_rpc.add_MetricsServiceServicer_to_server(GrpcMetrics(), server)
 assert server.add_insecure_port(GRPC), "the port is taken"
 server.start()
 address, port = HTTP.rsplit(":", 1)

@@ -12,7 +12,7 @@ use crate::{packages, progress};
 
 /// What the tests need and Debian builds as modules, in an order in which each finds what it depends on. Those
 /// that a kernel has built in are not there as files.
-const MODULES: [&str; 22] = [
+const MODULES: [&str; 27] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_modern_dev",
@@ -35,7 +35,15 @@ const MODULES: [&str; 22] = [
     "sch_ingress",
     "cls_bpf",
     "act_bpf",
+    "crc32c_generic",
+    "libcrc32c",
+    "nfnetlink",
+    "nf_tables",
+    "nft_numgen",
 ];
+
+/// The file that says which modules were looked for when the folder was filled.
+const LISTED: &str = "modules.listed";
 
 pub struct Fetched {
     pub vmlinuz: PathBuf,
@@ -48,7 +56,12 @@ pub fn kernel(workspace: &Workspace, kernel: &Kernel) -> Result<Fetched> {
     let package = image_package(kernel)?;
     let release = package.trim_start_matches("linux-image-").to_owned();
     let folder = workspace.tools.join("kernels").join(&release);
-    if !folder.join("vmlinuz").exists() {
+    // An earlier version of this may have wanted fewer modules.
+    let is_whole = fs::read_to_string(folder.join(LISTED)).is_ok_and(|listed| listed == MODULES.join("\n"));
+    if !is_whole {
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
         unpack(&package, &release, &folder)?;
     }
     let modules = MODULES.iter().map(|name| folder.join(format!("{name}.ko"))).filter(|file| file.exists());
@@ -111,6 +124,7 @@ fn unpack_into(package: &str, release: &str, folder: &Path) -> Result<()> {
         .with_context(|| format!("{package} brought no kernel"))?;
     gather_modules(&tree, folder)?;
     fs::remove_dir_all(tree)?;
+    fs::write(folder.join(LISTED), MODULES.join("\n"))?;
     Ok(fs::remove_file(archive)?)
 }
 

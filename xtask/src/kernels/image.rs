@@ -19,15 +19,12 @@ const INIT: &str = include_str!("init.sh");
 /// Folders that are there and empty, besides those of files.
 const FOLDERS: [&str; 8] = ["dev", "proc", "sys", "tmp", "run", "etc", "root", "var"];
 
-pub fn write(
-    to: &Path,
-    kernel: &Fetched,
-    weir: &Path,
-    tests: &[PathBuf],
-    filter: Option<&str>,
-) -> Result<()> {
+pub fn write(to: &Path, kernel: &Fetched, weir: &Path, tests: &[PathBuf], filters: &[String]) -> Result<()> {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    files.insert("init".into(), INIT.replace("@FILTER@", filter.unwrap_or_default()).into_bytes());
+    // A pattern of the shell's.
+    let wanted: Vec<String> = filters.iter().map(|part| format!("*{part}*")).collect();
+    let wanted = if wanted.is_empty() { "*".to_owned() } else { wanted.join("|") };
+    files.insert("init".into(), INIT.replace("@FILTER@", &wanted).into_bytes());
     files.insert(
         "etc/passwd".into(),
         b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n".to_vec(),
@@ -37,7 +34,7 @@ pub fn write(
     files.insert("bin/busybox".into(), read(&busybox)?);
     let mut programs = vec![("weir/weir".to_owned(), weir.to_owned())];
     // busybox has lesser ones of the first and the last.
-    for name in ["ip", "bpftool", "setpriv"] {
+    for name in ["ip", "bpftool", "setpriv", "ethtool", "nft"] {
         let program = packages::find(name).with_context(|| format!("{name} is absent"))?;
         programs.push((format!("sbin/{name}"), program));
     }

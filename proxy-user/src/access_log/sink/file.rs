@@ -35,6 +35,17 @@ impl LogFile {
         self.size > 0 && (too_large || too_old)
     }
 
+    fn rotate_if_full(&mut self, more: usize) {
+        if self.is_full(more)
+            && let Some(Rotate { keep, .. }) = self.rotate
+            && let Err(error) = self.rotate(keep)
+        {
+            // Better a large file than lost lines. It is tried again when as much has been written.
+            tracing::error!(path = %self.path.display(), %error, "the access log can't be rotated");
+            (self.size, self.begun) = (0, SystemTime::now());
+        }
+    }
+
     /// Each old file makes room for the one before it; the oldest is overwritten.
     fn rotate(&mut self, keep: u32) -> io::Result<()> {
         let numbered = |number: u32| {
@@ -55,14 +66,7 @@ impl LogFile {
 
 impl Place for LogFile {
     fn write(&mut self, lines: &[u8]) -> Result<(), Stopped> {
-        if self.is_full(lines.len())
-            && let Some(Rotate { keep, .. }) = self.rotate
-            && let Err(error) = self.rotate(keep)
-        {
-            // Better a large file than lost lines. It is tried again when as much has been written.
-            tracing::error!(path = %self.path.display(), %error, "the access log can't be rotated");
-            (self.size, self.begun) = (0, SystemTime::now());
-        }
+        self.rotate_if_full(lines.len());
         self.file.write_all(lines).map_err(|error| Stopped { done: 0, error })?;
         self.size += lines.len() as u64;
         Ok(())
@@ -71,5 +75,35 @@ impl Place for LogFile {
     fn reopen(&mut self) -> io::Result<()> {
         *self = Self::open(&self.path, self.rotate)?;
         Ok(())
+    }
+
+    fn rest(&mut self) {
+        self.rotate_if_full(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_old_file_is_put_away_also_when_nobody_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let day = Duration::from_secs(86_400);
+        let mut log = LogFile::open(&path, Some(Rotate { size: None, age: Some(day), keep: 2 })).unwrap();
+        log.write(b"yesterday\n").unwrap_or_else(|stopped| panic!("{:?}", stopped.error));
+        log.rest();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "yesterday\n");
+        log.begun -= day;
+        log.rest();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+        assert_eq!(std::fs::read_to_string(path.with_extension("log.1")).unwrap(), "yesterday\n");
+        // An empty one is as good as a new one.
+        log.begun -= day;
+        log.rest();
+        assert!(!path.with_extension("log.2").exists());
     }
 }

@@ -37,6 +37,11 @@ function counters({ status, routes, kernel }) {
       all[`v:${one.name}/${server.address}:failures`] = server.failures + (server.carrying?.failures ?? 0);
     }
   }
+  for (const one of status.forwarding?.services ?? []) {
+    all[`k:${one.service}:opened`] = one.opened;
+    all[`k:${one.service}:bytes`] = one.bytes_sent + one.bytes_received;
+    for (const [reason, count] of Object.entries(one.stopped)) lose(`k:${one.service}:stopped:${reason}`, `kernel, ${one.service}`, reason, count);
+  }
   return { all, lost };
 }
 
@@ -114,6 +119,7 @@ function showAll() {
   tiles(view);
   drawWay();
   serviceList(view);
+  carriedByKernel(view);
   drops(view);
   lists(view);
   certificates(view);

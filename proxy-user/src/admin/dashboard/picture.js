@@ -65,11 +65,15 @@ function graph(view, matches) {
     for (const name of route.entrypoints) link(`e:${name}`, `r:${route.name}`, rate / route.entrypoints.length);
     for (const service of to) link(`r:${route.name}`, `s:${service.name}`, to.length > 1 ? view.rate(`s:${service.name}:requests`) : rate);
   }
+  // What is carried by port takes no route of HTTP.
+  for (const one of status.forwarding?.entrypoints ?? []) {
+    for (const service of leaves(one.service, services)) link(`e:${one.entrypoint}`, `s:${service.name}`, view.rate(`k:${service.name}:opened`));
+  }
   let room = MOST.servers;
   let pages = 0;
   const hidden = { servers: 0 };
   for (const service of drawn) {
-    const rate = view.rate(`s:${service.name}:requests`);
+    const rate = view.rate(`s:${service.name}:requests`) + view.rate(`k:${service.name}:opened`);
     const share = view.shares.get(service.name);
     put(3, `s:${service.name}`, service.name, {
       sub: !service.can_answer ? 'no server answers' : share ?? (view.latency(service.name)?.p50 ? `median ${millis(view.latency(service.name).p50)}` : 'no requests'), rate, state: troubleOf(service),

@@ -1,9 +1,10 @@
-//! What the kernel carries by port, as `weir status` and `weir flows` tell of it.
+//! What the kernel carries by port, and what was handed to it, as `weir status` and `weir flows` tell of it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     control::state::ControlState,
+    handover::Standing,
     kernel::forward::{
         ServerFigures, ServiceFigures,
         flows::{self, Flows, Wish},
@@ -22,6 +23,9 @@ pub struct ForwardingStatus {
     /// Services that are carried, or were and have flows left.
     pub services: Vec<ServiceFigures>,
     pub servers: Vec<ServerFigures>,
+    /// Of connections that came in by name and were handed to the kernel. `None`: no service asks for it, or it can't be had here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed_over: Option<Standing>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -53,14 +57,16 @@ pub async fn of(state: &ControlState) -> ForwardingStatus {
     entrypoints.sort_by(|one, other| one.entrypoint.cmp(&other.entrypoint));
     // An entrypoint with addresses of both families is carried once for each.
     entrypoints.dedup_by(|one, other| one.entrypoint == other.entrypoint && one.why_not == other.why_not);
-    let board = state.forwarding.clone();
-    let figures =
-        tokio::task::spawn_blocking(move || board.figures()).await.ok().flatten().unwrap_or_default();
+    let (board, keeper) = (state.forwarding.clone(), state.handovers.keeper());
+    let asked = move || (board.figures(), keeper.and_then(|keeper| keeper.standing().ok()));
+    let (figures, handed_over) = tokio::task::spawn_blocking(asked).await.unwrap_or_default();
+    let figures = figures.unwrap_or_default();
     ForwardingStatus {
         entrypoints,
         interfaces: applied.interfaces,
         services: figures.services,
         servers: figures.servers,
+        handed_over,
     }
 }
 
@@ -75,7 +81,8 @@ pub async fn flows(
 ) -> Result<Flows, String> {
     let running = state.running().ok_or_else(|| "starting".to_owned())?.load_full();
     let bpffs = running.config.kernel.bpffs.clone();
-    let wish = Wish { service, most: most.unwrap_or(MOST) };
+    let services = running.config.services.iter().map(|service| service.name.to_string()).collect();
+    let wish = Wish { service, most: most.unwrap_or(MOST), services };
     match tokio::task::spawn_blocking(move || flows::observe(&bpffs, &wish)).await {
         Ok(Ok(flows)) => Ok(flows.unwrap_or_default()),
         Ok(Err(fault)) => Err(fault.to_string()),

@@ -1,8 +1,8 @@
-//! What becomes of access logs and of spans.
+//! What becomes of access logs, of spans and of pushed metrics.
 
 use serde::{Deserialize, Serialize};
 
-use crate::snapshot::Snapshot;
+use crate::{control::state::ControlState, snapshot::Snapshot};
 
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AccessLogStatus {
@@ -29,6 +29,18 @@ pub struct TracingStatus {
     pub failing: Option<String>,
 }
 
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PushStatus {
+    pub endpoint: String,
+    /// Pushes that the collector took.
+    pub taken: u64,
+    /// And those that it did not.
+    pub failed: u64,
+    /// Why it takes nothing just now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<String>,
+}
+
 pub fn of(snapshot: &Snapshot) -> Vec<AccessLogStatus> {
     let status = |output: &crate::access_log::outputs::Output| AccessLogStatus {
         name: output.name().to_owned(),
@@ -42,7 +54,7 @@ pub fn of(snapshot: &Snapshot) -> Vec<AccessLogStatus> {
 pub fn tracing(snapshot: &Snapshot) -> Option<TracingStatus> {
     let tracer = snapshot.tracer.as_ref()?;
     Some(TracingStatus {
-        endpoint: snapshot.config.tracing.as_ref()?.endpoint.to_string(),
+        endpoint: snapshot.config.tracing.as_ref()?.collector.endpoint.to_string(),
         sampled: tracer.sampled(),
         exported: tracer.exported(),
         dropped: tracer.dropped(),
@@ -59,4 +71,19 @@ pub fn warnings(snapshot: &Snapshot) -> Vec<String> {
     let spans =
         tracing(snapshot).and_then(|tracing| Some(format!("spans can't be sent: {}", tracing.failing?)));
     logs.chain(spans).collect()
+}
+
+pub fn pushed(state: &ControlState, snapshot: &Snapshot) -> Option<PushStatus> {
+    let push = snapshot.config.metrics.as_ref()?;
+    Some(PushStatus {
+        endpoint: push.collector.endpoint.to_string(),
+        taken: state.pushes.taken(),
+        failed: state.pushes.failed(),
+        failing: state.pushes.failing(),
+    })
+}
+
+pub fn push_warning(state: &ControlState, snapshot: &Snapshot) -> Option<String> {
+    let why = pushed(state, snapshot)?.failing?;
+    Some(format!("metrics can't be pushed: {why}"))
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::{
     config::{
         effective,
-        model::{Config, Route},
+        model::{Carries, Config, Route},
     },
     snapshot::Snapshot,
 };
@@ -50,7 +50,8 @@ pub fn document(snapshot: &Snapshot) -> RoutesDocument {
 fn of(snapshot: &Snapshot, route: &Route, requests: u64) -> RouteStatus {
     let config: &Config = &snapshot.config;
     let entrypoints: Vec<String> = if route.entrypoints.is_empty() {
-        config.entrypoints.iter().map(|one| one.name.to_string()).collect()
+        let of_http = config.entrypoints.iter().filter(|one| one.carries == Carries::Http);
+        of_http.map(|one| one.name.to_string()).collect()
     } else {
         route.entrypoints.iter().map(|id| config.entrypoints[id.0].name.to_string()).collect()
     };

@@ -1,6 +1,6 @@
 //! Services and their servers, as `weir status` tells of them.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +16,12 @@ use crate::{
     control::reports::Watched,
     drain::DrainList,
     health::{Status, breaker::Breaker},
-    service::Service,
+    service::{
+        Service,
+        waits::{self, Waits},
+    },
     snapshot::Snapshot,
+    trace,
     variants::MadeOf,
 };
 
@@ -111,6 +115,20 @@ pub struct WaitsStatus {
     /// How many took at most 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000 milliseconds, and how many
     /// longer. Each is in one bucket only.
     pub buckets: Vec<u64>,
+    /// The latest of each bucket that was traced, where one was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<WaitExample>,
+}
+
+/// An answer whose trace the collector has.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WaitExample {
+    /// Which of `buckets`, counted from 0.
+    pub bucket: usize,
+    pub trace_id: String,
+    pub seconds: f64,
+    /// Since 1970, in seconds.
+    pub at: f64,
 }
 
 fn one() -> u32 {
@@ -176,6 +194,7 @@ fn of_service(
         waits: WaitsStatus {
             seconds: service.counters.waits.sum().as_secs_f64(),
             buckets: service.counters.waits.counts().into(),
+            examples: examples(&service.counters.waits),
         },
         // One that is made of others leaves that to them.
         balance: if written.made_of.is_some() { String::new() } else { written.balancing.way.to_string() },
@@ -189,6 +208,19 @@ fn of_service(
         breaker: service.breaker.as_ref().map(breaker),
         panics: service.panics(),
     }
+}
+
+fn examples(waits: &Waits) -> Vec<WaitExample> {
+    let example = |(bucket, example): (usize, Option<waits::Example>)| {
+        let waits::Example { trace, took, at } = example?;
+        Some(WaitExample {
+            bucket,
+            trace_id: String::from_utf8_lossy(&trace::hex(trace)).into_owned(),
+            seconds: took.as_secs_f64(),
+            at: at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+        })
+    };
+    waits.examples().into_iter().enumerate().filter_map(example).collect()
 }
 
 fn made_of(service: &Service) -> Vec<String> {

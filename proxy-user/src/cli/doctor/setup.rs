@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs, io,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     path::Path,
 };
 
@@ -13,7 +13,7 @@ use crate::{
     cli::block_on,
     config::{
         Loaded, Report,
-        model::{AdminAddr, Config, KernelMode},
+        model::{AdminAddr, Carries, Config, Entrypoint, KernelMode},
     },
     kernel, privileges,
 };
@@ -119,20 +119,33 @@ fn runs(config: &Config) -> bool {
 
 /// Whether each address can be listened on. Bound and let go again; nobody gets in meanwhile, since nobody accepts.
 fn ports(config: &Config) -> Vec<Finding> {
-    let addresses: BTreeSet<SocketAddr> =
-        config.entrypoints.iter().flat_map(|entrypoint| entrypoint.bind.iter().copied()).collect();
+    let of = |entrypoint: &Entrypoint| {
+        let (datagrams, floating) = (entrypoint.carries == Carries::Udp, entrypoint.floating);
+        entrypoint.bind.iter().map(move |address| (*address, datagrams, floating)).collect::<Vec<_>>()
+    };
+    let addresses: BTreeSet<_> = config.entrypoints.iter().flat_map(of).collect();
     addresses
         .into_iter()
-        .map(|address| match TcpListener::bind(address) {
-            Ok(_) => Finding::well(format!("port {address}"), "free"),
-            Err(error) => Finding::ill(format!("port {address}"), error.to_string(), remedy(&error, address)),
+        .map(|(address, datagrams, floating)| {
+            let bound = match datagrams {
+                true => UdpSocket::bind(address).map(drop),
+                false => TcpListener::bind(address).map(drop),
+            };
+            let port = format!("port {address}");
+            match bound {
+                Ok(()) => Finding::well(port, "free"),
+                Err(error) if floating && error.kind() == io::ErrorKind::AddrNotAvailable => {
+                    Finding::well(port, "not an address of this host now, and it may come (`floating`)")
+                }
+                Err(error) => Finding::ill(port, error.to_string(), remedy(&error, address)),
+            }
         })
         .collect()
 }
 
 fn remedy(error: &io::Error, address: SocketAddr) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => format!("`ss -ltnp 'sport = :{}'` says who has it", address.port()),
+        io::ErrorKind::AddrInUse => format!("`ss -lntup 'sport = :{}'` says who has it", address.port()),
         io::ErrorKind::PermissionDenied => "ports under 1024 take root or CAP_NET_BIND_SERVICE".into(),
         io::ErrorKind::AddrNotAvailable => "`ip address` lists the addresses that this host has".into(),
         _ => "another address in the entrypoint's `bind`".into(),

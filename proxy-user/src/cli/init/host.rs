@@ -1,6 +1,8 @@
 //! What a first configuration can find out about the host.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, net::IpAddr, path::PathBuf};
+
+use nix::ifaddrs::getifaddrs;
 
 use crate::privileges;
 
@@ -8,8 +10,10 @@ use crate::privileges;
 pub(super) struct Found {
     /// All interfaces but loopback.
     pub all: Vec<String>,
-    /// Those with a default route: visitors come in there.
+    /// Those that visitors seem to come in by: those with a default route, else those with an address of the internet's.
     pub facing: Vec<String>,
+    /// Without those of the link alone.
+    pub addresses: BTreeMap<String, Vec<IpAddr>>,
     /// Packages make the user `weir`.
     pub has_user: bool,
 }
@@ -28,8 +32,55 @@ pub(super) fn found() -> Found {
         default_routes(&v4, &v6).into_iter().filter(|name| all.contains(name)).collect();
     facing.sort();
     facing.dedup();
+    let addresses = addresses();
+    if facing.is_empty() {
+        facing = all.iter().filter(|name| faces_the_internet(addresses.get(*name))).cloned().collect();
+    }
     let has_user = privileges::host_has_user("weir");
-    Found { all, facing, has_user }
+    Found { all, facing, addresses, has_user }
+}
+
+fn addresses() -> BTreeMap<String, Vec<IpAddr>> {
+    let mut known: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+    for one in getifaddrs().into_iter().flatten() {
+        let Some(address) = one.address else { continue };
+        let ip = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+            (Some(v4), _) => IpAddr::V4(v4.ip()),
+            (None, Some(v6)) if !v6.ip().is_unicast_link_local() => IpAddr::V6(v6.ip()),
+            _ => continue,
+        };
+        known.entry(one.interface_name).or_default().push(ip);
+    }
+    known
+}
+
+fn faces_the_internet(addresses: Option<&Vec<IpAddr>>) -> bool {
+    addresses.into_iter().flatten().any(|ip| match ip {
+        IpAddr::V4(ip) => {
+            !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.octets()[0] == 100)
+        }
+        IpAddr::V6(ip) => ip.segments()[0] & 0xe000 == 0x2000,
+    })
+}
+
+impl Found {
+    /// `eth1 (10.0.0.5)`
+    pub fn with_addresses(&self, name: &str) -> String {
+        match self.addresses.get(name) {
+            None => name.to_owned(),
+            Some(ips) => {
+                let ips: Vec<_> = ips.iter().map(ToString::to_string).collect();
+                format!("{name} ({})", ips.join(", "))
+            }
+        }
+    }
+
+    /// Those that nobody seems to come in by.
+    pub fn others(&self, chosen: &[String]) -> Vec<String> {
+        let others =
+            self.all.iter().filter(|name| !chosen.contains(name) && self.addresses.contains_key(*name));
+        others.map(|name| self.with_addresses(name)).collect()
+    }
 }
 
 /// The interfaces of default routes, in the kernel's two tables.
@@ -56,6 +107,21 @@ pub(super) fn certificates() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interface_with_an_address_of_the_internet_faces_it() {
+        for (ip, faces) in [
+            ("203.0.113.5", true),
+            ("2001:db8::5", true),
+            ("10.0.0.5", false),
+            ("192.168.1.1", false),
+            ("100.64.0.1", false),
+            ("fd00::1", false),
+        ] {
+            assert_eq!(faces_the_internet(Some(&vec![ip.parse().unwrap()])), faces, "{ip}");
+        }
+        assert!(!faces_the_internet(None));
+    }
 
     #[test]
     fn default_routes_are_found_in_both_tables() {

@@ -6,6 +6,8 @@ use std::{fmt::Write as _, path::PathBuf};
 #[derive(Debug, Clone)]
 pub(super) struct Answers {
     pub interfaces: Vec<String>,
+    /// Interfaces that are none of these, with their addresses.
+    pub others: Vec<String>,
     pub http: Option<u16>,
     pub https: Option<u16>,
     pub certificates: Option<PathBuf>,
@@ -31,9 +33,15 @@ pub(super) fn of(answers: &Answers, certificates: bool) -> String {
         line(
             "# The interfaces that visitors come in by (`ip link`). Without any, allowlists are enforced at accept only.",
         );
+        if !answers.others.is_empty() {
+            line(&format!("# This host has {}.", answers.others.join(", ")));
+        }
         line("# interfaces = [\"eth0\"]");
     } else {
         line("# The interfaces that visitors come in by: the gate is attached there.");
+        if !answers.others.is_empty() {
+            line(&format!("# Others of this host, which it leaves alone: {}.", answers.others.join(", ")));
+        }
         line(&format!("interfaces = {}", list(&answers.interfaces)));
     }
     if answers.user {

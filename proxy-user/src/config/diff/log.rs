@@ -1,10 +1,10 @@
-//! What changes in logs and in tracing.
+//! What changes in logs, in tracing and in what metrics are pushed.
 
 use super::{Keys, authorities, fingerprint, joined, show, show_size};
 use crate::config::{
     model::{
-        AccessLog, AccessLogFormat, AccessLogTarget, Filter, Log, ParentTrust, Redact, ServiceTls, Syslog,
-        SyslogFormat, TraceProtocol, Tracing, Transport,
+        AccessLog, AccessLogFormat, AccessLogTarget, Collector, Filter, Log, Metrics, OtlpProtocol,
+        ParentTrust, Redact, ServiceTls, Syslog, SyslogFormat, Tracing, Transport,
     },
     value::show_share,
 };
@@ -69,22 +69,33 @@ fn target(to: &AccessLogTarget, keys: &mut Keys) {
     }
 }
 
-pub fn tracing(one: &Tracing) -> Keys {
-    let Tracing { endpoint, tls, protocol, sample, parent, service, attributes, headers, timeout } = one;
-    let protocol = match protocol {
-        TraceProtocol::Grpc => "grpc",
-        TraceProtocol::Http => "http",
-    };
+pub fn tracing(Tracing { collector, sample, parent }: &Tracing) -> Keys {
     let parent = match parent {
         ParentTrust::Trusted => "trusted",
         ParentTrust::Always => "always",
         ParentTrust::Never => "never",
     };
+    let mut keys = self::collector(collector);
+    keys.insert("sample", show_share(*sample));
+    keys.insert("parent", parent.to_owned());
+    keys
+}
+
+pub fn metrics(Metrics { collector, every }: &Metrics) -> Keys {
+    let mut keys = self::collector(collector);
+    keys.insert("every", show(*every));
+    keys
+}
+
+fn collector(one: &Collector) -> Keys {
+    let Collector { endpoint, tls, protocol, service, attributes, headers, timeout } = one;
+    let protocol = match protocol {
+        OtlpProtocol::Grpc => "grpc",
+        OtlpProtocol::Http => "http",
+    };
     let mut keys: Keys = [
         ("endpoint", endpoint.to_string()),
         ("protocol", protocol.to_owned()),
-        ("sample", show_share(*sample)),
-        ("parent", parent.to_owned()),
         ("service", service.clone()),
         ("attributes", joined(attributes.iter().map(|(name, value)| format!("{name}={value}")))),
         // They are secrets: that they differ is all that is told.

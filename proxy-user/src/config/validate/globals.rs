@@ -24,8 +24,12 @@ pub fn kernel(written: &Merged<'_>, findings: &mut Findings) -> Kernel {
         bpffs: PathBuf::from(default::BPFFS),
         cgroup: Cgroup::Auto,
         nat_ports: passthrough::nat_ports(written, findings),
+        max_flows: default::MAX_FLOWS,
     };
     let Some((file, section)) = written.kernel else { return kernel };
+    let max_flows = section.value.max_flows.as_ref();
+    kernel.max_flows =
+        scalar::count(file, "kernel.max_flows", max_flows, default::MAX_FLOWS, 1024..=4_194_304, findings);
     for interface in section.value.interfaces.iter().flat_map(|list| &list.items) {
         if let Err(refusal) = value::interface(&interface.value) {
             scalar::refused(file, Code::BadInterface, "kernel.interfaces:", interface, refusal, findings);

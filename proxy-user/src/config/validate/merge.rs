@@ -10,7 +10,7 @@ use crate::config::{
     source::FileId,
     value,
     written::{
-        AccessLog, Acme, Admin, Allowlist, At, Dns, Entrypoint, Fleet, Host, Kernel, Log, Maintenance,
+        AccessLog, Acme, Admin, Allowlist, At, Dns, Entrypoint, Fleet, Host, Kernel, Log, Maintenance, Metrics,
         Middleware, Name, Page, Process, Provider, Route, Service, Shutdown, State, Tracing,
     },
 };
@@ -23,6 +23,7 @@ pub struct Merged<'a> {
     pub log: Option<(FileId, &'a At<Log>)>,
     pub process: Option<(FileId, &'a At<Process>)>,
     pub tracing: Option<(FileId, &'a At<Tracing>)>,
+    pub metrics: Option<(FileId, &'a At<Metrics>)>,
     pub shutdown: Option<(FileId, &'a At<Shutdown>)>,
     pub state: Option<(FileId, &'a At<State>)>,
     pub host: Option<(FileId, &'a At<Host>)>,
@@ -75,6 +76,7 @@ pub fn merge<'a>(documents: &[&'a Document], findings: &mut Findings) -> Merged<
         once(&mut merged.log, "log", file, written.log.as_ref(), findings);
         once(&mut merged.process, "process", file, written.process.as_ref(), findings);
         once(&mut merged.tracing, "tracing", file, written.tracing.as_ref(), findings);
+        once(&mut merged.metrics, "metrics", file, written.metrics.as_ref(), findings);
         once(&mut merged.shutdown, "shutdown", file, written.shutdown.as_ref(), findings);
         once(&mut merged.state, "state", file, written.state.as_ref(), findings);
         once(&mut merged.fleet, "fleet", file, written.fleet.as_ref(), findings);

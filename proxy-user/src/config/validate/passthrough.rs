@@ -155,7 +155,10 @@ fn unfit_for_datagrams(config: &Config, id: ServiceId) -> Option<(String, &'stat
             "service `{}` wants to see the client's address (`source = \"keep\"`), which only the kernel keeps, and {no_kernel}",
             service.name
         );
-        return Some((why, "name the interface that clients come in by, `interfaces = [\"eth0\"]`, or take `source` out"));
+        return Some((
+            why,
+            "name the interface that clients come in by, `interfaces = [\"eth0\"]`, or take `source` out",
+        ));
     }
     let parts = service.made_of.iter().flat_map(MadeOf::parts);
     parts.into_iter().find_map(|part| unfit_for_datagrams(config, part))

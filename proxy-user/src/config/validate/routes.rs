@@ -2,6 +2,7 @@
 
 pub(super) mod carried;
 pub(super) mod conditions;
+mod hidden;
 mod overlap;
 
 use super::{merge::Merged, middleware::Chains, pages::by_status, variants::OfRoutes};
@@ -40,6 +41,7 @@ pub fn all(
     overlap::same_requests(&placed, findings);
     overlap::same_names(&placed, carried, findings);
     overlap::shadowed(&placed, findings);
+    hidden::warn(&placed, carried, written, findings);
     placed.into_iter().map(|placed| placed.route).collect()
 }
 

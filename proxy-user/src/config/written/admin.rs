@@ -10,9 +10,9 @@ use super::{At, List, default};
 pub struct Admin {
     /// Addresses to listen on: `127.0.0.1:9190`, or `unix:` and the path of a socket. On loopback anybody may read, and
     /// nobody may change anything without the token; on a socket, root and the daemon's own user may give orders (`weir
-    /// apply`). Addresses that other hosts can reach need `token_file`, or `tls` with `client_ca`. A change of `bind` takes a
-    /// restart. The default's socket may be missing, with a warning, where it can't be made; one that
-    /// is written may not.
+    /// apply`). Addresses that other hosts can reach need `token_file`, or `tls` with `client_ca`. The default's socket may be
+    /// missing, with a warning, where it can't be made; one that is written may not. Who is connected at an address that a
+    /// reload gives up has five seconds to get an answer.
     #[schemars(extend("default" = default::ADMIN_BIND), example = ["127.0.0.1:9190", "unix:/run/weir/admin.sock"])]
     pub bind: Option<List>,
     /// A file with a secret of at least 32 printable characters, without spaces. Whoever sends it (`Authorization: Bearer …`)

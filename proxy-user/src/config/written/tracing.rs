@@ -17,7 +17,7 @@ pub struct Tracing {
     pub endpoint: Option<At<String>>,
     /// How the collector is spoken to.
     #[schemars(extend("default" = "grpc"))]
-    pub protocol: Option<At<TraceProtocol>>,
+    pub protocol: Option<At<OtlpProtocol>>,
     /// The share of requests that are traced, of those whose caller hasn't decided it: `0%` to `100%`.
     #[schemars(extend("default" = default::TRACE_SAMPLE))]
     pub sample: Option<At<String>>,
@@ -26,7 +26,7 @@ pub struct Tracing {
     #[schemars(extend("default" = "trusted"))]
     pub parent: Option<At<Parent>>,
     /// `service.name` of all spans.
-    #[schemars(extend("default" = default::TRACE_SERVICE))]
+    #[schemars(extend("default" = default::OTLP_SERVICE))]
     pub service: Option<At<String>>,
     /// More attributes of this host, as `resource` of all spans.
     #[schemars(example = "{ \"deployment.environment.name\" = \"production\" }")]
@@ -37,7 +37,7 @@ pub struct Tracing {
     #[serde(default)]
     pub headers: BTreeMap<Name, At<String>>,
     /// How long the collector may take to answer: a duration, 100ms to 1m.
-    #[schemars(extend("default" = default::TRACE_TIMEOUT))]
+    #[schemars(extend("default" = default::OTLP_TIMEOUT))]
     pub timeout: Option<At<String>>,
     /// A PEM file of the authorities to trust for `https`. Without it, those of the operating system.
     #[schemars(example = "/etc/weir/collector-ca.pem")]
@@ -46,7 +46,7 @@ pub struct Tracing {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum TraceProtocol {
+pub enum OtlpProtocol {
     /// OTLP over gRPC; collectors listen at port 4317 for it.
     Grpc,
     /// OTLP over HTTP with protobuf; port 4318.

@@ -46,33 +46,49 @@ impl<'a> Haproxy<'a> {
     /// The service of a backend, written when it is first asked for. `None`: there is no such backend, or none that
     /// serves HTTP.
     pub(super) fn service(&mut self, name: &str) -> Option<String> {
+        self.service_of(name, false)
+    }
+
+    /// Likewise of a backend that serves whatever it gets.
+    pub(super) fn carrying_service(&mut self, name: &str) -> Option<String> {
+        self.service_of(name, true)
+    }
+
+    pub(super) fn service_of(&mut self, name: &str, carries: bool) -> Option<String> {
         let (section, defaults) = *self.backends.get(name)?;
         self.unused.remove(name);
         if let Some(known) = self.services.get(name) {
             return Some(known.clone());
         }
         let has_servers = section.lines.iter().any(|line| line.word(0) == "server");
-        if super::is_tcp(section, defaults) || !has_servers {
+        if super::is_tcp(section, defaults) != carries || !has_servers {
+            return None;
+        }
+        if carries
+            && let Some(line) = section.lines.iter().find(|line| line.word(0) == "server" && line.has("ssl"))
+        {
+            let why = "what is carried is carried as it came: nothing is encrypted on the way";
+            self.draft.leave(&line.place, &line.to_string(), why);
             return None;
         }
         let service = self.draft.add(Kind::Service, name, &section.place);
         self.balance(service, section, defaults);
         self.servers(service, section, defaults);
         self.health(service, section, defaults);
-        for (key, second, most) in [
-            ("connect", "connect", Duration::from_secs(60)),
-            ("first_byte", "server", Duration::from_secs(86_400)),
-        ] {
+        let (waits, longest) = match carries {
+            // Of the three that HAProxy has for it, `tunnel` isn't for this, and the others are mostly alike.
+            true => ("idle", Duration::from_secs(30 * 86_400)),
+            false => ("first_byte", Duration::from_secs(86_400)),
+        };
+        for (key, second, most) in
+            [("connect", "connect", Duration::from_secs(60)), (waits, "server", longest)]
+        {
             let time = nearest_of_two(section, defaults, "timeout", second);
             if let Some(time) =
                 time.and_then(|time| convert::duration(time.word(2), Duration::from_millis(1)))
             {
-                self.draft.put(
-                    service,
-                    "timeouts",
-                    key,
-                    convert::shown(time, Duration::from_millis(1), most),
-                );
+                let least = if key == "idle" { Duration::from_secs(1) } else { Duration::from_millis(1) };
+                self.draft.put(service, "timeouts", key, convert::shown(time, least, most));
             }
         }
         for line in &section.lines {
@@ -207,7 +223,13 @@ impl<'a> Haproxy<'a> {
         if !of_servers.iter().any(|line| line.has("check")) {
             return;
         }
+        let hello = nearest_of_two(section, defaults, "option", "ssl-hello-chk");
         match nearest_of_two(section, defaults, "option", "httpchk") {
+            None if let Some(line) = hello => {
+                self.draft.put(service, "health", "tcp", true);
+                let why = "whether it connects is asked; for a handshake, name a host: `health = { tls = true, host = \"…\" }`";
+                self.draft.leave(&line.place, &line.to_string(), why);
+            }
             None => self.draft.put(service, "health", "tcp", true),
             Some(check) => {
                 let (method, path) = match (check.word(2), check.word(3)) {

@@ -24,6 +24,10 @@ pub(super) enum About {
     Path,
     Method,
     Client,
+    /// The name in TLS's hello.
+    Sni,
+    /// That there is such a hello, of whatever name.
+    Hello,
     /// Whether it came over TLS.
     Tls,
     Header(String),
@@ -121,7 +125,9 @@ fn test(words: &[&str]) -> Option<Test> {
         None => (fetch, ""),
     };
     let (base, suffix) = match name.rsplit_once('_') {
-        Some((base @ ("hdr" | "path" | "base" | "url"), suffix)) => (base, suffix),
+        Some((base @ ("hdr" | "path" | "base" | "url" | "req.ssl_sni" | "req_ssl_sni"), suffix)) => {
+            (base, suffix)
+        }
         _ => (name, ""),
     };
     let how = method.unwrap_or(suffix);
@@ -134,6 +140,8 @@ fn test(words: &[&str]) -> Option<Test> {
         ("method", "") => About::Method,
         ("src", "") => About::Client,
         ("ssl_fc", "") => About::Tls,
+        ("req.ssl_sni" | "req_ssl_sni", "") => About::Sni,
+        ("req.ssl_hello_type" | "req_ssl_hello_type" | "req.ssl_sni_present", "") => About::Hello,
         ("hdr" | "req.hdr", header) if !header.is_empty() && !header.contains(',') => {
             About::Header(header.to_owned())
         }
@@ -174,6 +182,12 @@ fn value(about: &About, how: &str, text: &str, ignore_case: bool) -> Option<Valu
         },
         About::Method if exact => Some(text.to_ascii_uppercase().into()),
         About::Client if matches!(how, "" | "ip") => convert::prefix(text).map(Value::from),
+        About::Sni => match how {
+            "" | "str" => convert::host(text).map(Value::from),
+            "end" if text.starts_with('.') => convert::host(&format!("*{text}")).map(Value::from),
+            _ => None,
+        },
+        About::Hello => Some(text.into()),
         About::Tls => None,
         About::Header(_) => match how {
             "" | "str" if !ignore_case => Some(text.into()),

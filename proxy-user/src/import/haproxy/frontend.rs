@@ -33,12 +33,7 @@ enum To<'a> {
 impl<'a> Haproxy<'a> {
     pub(super) fn frontend(&mut self, section: &'a Section, defaults: Option<&'a Section>) {
         if super::is_tcp(section, defaults) {
-            let what = format!("{} {}", section.kind, section.name);
-            self.draft.leave(
-                &section.place,
-                &what,
-                "`mode tcp` is no HTTP: passthrough has to be written by hand",
-            );
+            self.carry(section, defaults);
             return;
         }
         let entrypoints = self.binds(section);
@@ -93,18 +88,7 @@ impl<'a> Haproxy<'a> {
             (Vec::new(), None, Vec::new(), None);
         let mut held = Vec::new();
         for line in section.lines.iter().filter(|line| line.word(0) == "bind") {
-            for text in line.word(1).split(',') {
-                let text = text.trim_start_matches("ipv4@").trim_start_matches("ipv6@");
-                let text =
-                    if text.starts_with(":::") { format!("[::]{}", &text[2..]) } else { text.to_owned() };
-                let Some(address) = convert::listen(&text) else {
-                    self.draft.leave(
-                        &line.place,
-                        &line.to_string(),
-                        "only addresses and ports can be listened on",
-                    );
-                    continue;
-                };
+            for address in self.addresses(line) {
                 if line.has("ssl") {
                     secure.0.push(address);
                     secure.1.get_or_insert(line);
@@ -153,7 +137,24 @@ impl<'a> Haproxy<'a> {
         names
     }
 
-    fn entrypoint(
+    /// Where a `bind` listens.
+    pub(super) fn addresses(&mut self, line: &Line) -> Vec<SocketAddr> {
+        let mut addresses = Vec::new();
+        for text in line.word(1).split(',') {
+            let text = text.trim_start_matches("ipv4@").trim_start_matches("ipv6@");
+            let text = if text.starts_with(":::") { format!("[::]{}", &text[2..]) } else { text.to_owned() };
+            match convert::listen(&text) {
+                Some(address) => addresses.push(address),
+                None => {
+                    let why = "only addresses and ports can be listened on";
+                    self.draft.leave(&line.place, &line.to_string(), why);
+                }
+            }
+        }
+        addresses
+    }
+
+    pub(super) fn entrypoint(
         &mut self,
         name: &str,
         bind: &[SocketAddr],
@@ -178,6 +179,8 @@ impl<'a> Haproxy<'a> {
             let (before, condition) = line.condition();
             let words: Vec<&str> = before.iter().map(String::as_str).collect();
             match words.as_slice() {
+                // So that there is something to look at: it is waited for anyway.
+                ["tcp-request", "inspect-delay", ..] => {}
                 ["http-request", "deny" | "reject" | "silent-drop" | "tarpit", ..]
                 | ["block", ..]
                 | ["tcp-request", _, "reject", ..] => match by_client(condition, acls) {
@@ -389,7 +392,7 @@ impl<'a> Haproxy<'a> {
                 About::Method => "method",
                 About::Client => "client",
                 About::Header(_) => "header",
-                About::Tls => return false,
+                About::Tls | About::Sni | About::Hello => return false,
             };
             // A route has one of each, and one path; a header has one value.
             if not.contains_key(key) && test.negated
@@ -425,7 +428,7 @@ impl<'a> Haproxy<'a> {
 }
 
 /// `deny if` a condition about the client alone.
-fn by_client(condition: &[String], acls: &Acls<'_>) -> Option<toml::Table> {
+pub(super) fn by_client(condition: &[String], acls: &Acls<'_>) -> Option<toml::Table> {
     let asked = alternatives(condition, acls)?;
     let (mut deny, mut allow) = (Vec::new(), Vec::new());
     for alternative in &asked {

@@ -56,7 +56,7 @@ impl<'a> Nginx<'a> {
         Some((name, path.to_owned()))
     }
 
-    fn of_upstream(&mut self, upstream: &'a Directive) -> Option<usize> {
+    pub(super) fn of_upstream(&mut self, upstream: &'a Directive) -> Option<usize> {
         let block = upstream.block.as_deref()?;
         let section = self.draft.add(Kind::Service, upstream.first(), &upstream.place);
         for directive in block {

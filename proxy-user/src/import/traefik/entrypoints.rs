@@ -14,16 +14,25 @@ use crate::import::{
 pub(super) struct Entrypoint {
     bind: Option<String>,
     /// Weir's name for it.
-    name: String,
+    pub(super) name: String,
     redirect: Option<(String, i64)>,
     /// Routers with TLS, and without.
     secure: bool,
     plain: bool,
     http3: bool,
+    /// Routers of TCP or UDP use it.
+    pub(super) carries: Option<&'static str>,
     trust: Vec<String>,
     /// Names to order certificates for.
     acme: BTreeSet<String>,
     place: Option<Place>,
+}
+
+impl Entrypoint {
+    /// Whether routers of HTTP use it, or it answers by itself.
+    pub(super) fn is_of_http(&self) -> bool {
+        self.secure || self.plain || self.redirect.is_some()
+    }
 }
 
 impl<'a> Traefik<'a> {
@@ -31,14 +40,11 @@ impl<'a> Traefik<'a> {
         for (name, node) in self.all(&["entryPoints"]) {
             let address = node.text_of("address").unwrap_or_default();
             let (address, protocol) = address.split_once('/').unwrap_or((address, "tcp"));
-            if protocol == "udp" {
-                self.draft.leave(&node.place, &format!("entrypoint {name}"), "it is of UDP");
-                continue;
-            }
             let mut entrypoint = Entrypoint {
                 bind: convert::listen(address).map(|address| address.to_string()),
                 name: crate::import::draft::plain_name(name),
                 place: Some(node.place.clone()),
+                carries: (protocol == "udp").then_some("udp"),
                 secure: node.at(&["http", "tls"]).is_some(),
                 http3: node.get("http3").is_some(),
                 trust: node
@@ -121,6 +127,7 @@ impl<'a> Traefik<'a> {
         let certificates = self.certificates();
         self.authority();
         for (own, entrypoint) in std::mem::take(&mut self.entrypoints) {
+            let is_of_http = entrypoint.is_of_http();
             let Some(place) = entrypoint.place else { continue };
             let section = self.draft.add(Kind::Entrypoint, &entrypoint.name, &place);
             let name = self.draft.sections[section].name.clone();
@@ -132,6 +139,10 @@ impl<'a> Traefik<'a> {
                     );
                     self.draft.hold_back(&name, &why);
                 }
+            }
+            if let Some(protocol) = entrypoint.carries.filter(|_| !is_of_http) {
+                self.draft.set(section, "protocol", protocol);
+                continue;
             }
             if !entrypoint.trust.is_empty() {
                 let list = self.draft.add(Kind::Allowlist, &format!("{name}-proxies"), &place);

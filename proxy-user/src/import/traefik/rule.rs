@@ -31,6 +31,28 @@ pub(super) fn routes(text: &str) -> Result<Vec<Conditions>, String> {
     alternatives.iter().map(|asks| conditions(asks)).collect()
 }
 
+/// The names of a rule of TCP: ``HostSNI(`a`) || HostSNI(`b`)``. An error is why it can't be done.
+pub(super) fn names(text: &str) -> Result<Vec<String>, String> {
+    let mut reader = Reader { rest: text };
+    let rule = reader.any(0)?;
+    reader.skip();
+    let alternatives = alternatives(&rule, false)?;
+    if !reader.rest.is_empty() || alternatives.is_empty() {
+        return Err("the rule isn't understood".into());
+    }
+    let mut names = Vec::new();
+    for asks in &alternatives {
+        match asks.as_slice() {
+            [(false, "HostSNI", asked)] if !asked.is_empty() => names.extend(asked.iter().cloned()),
+            _ => {
+                return Err("a connection that isn't decrypted is asked for the name in its hello (HostSNI), and for nothing else".into());
+            }
+        }
+    }
+    names.dedup();
+    Ok(names)
+}
+
 struct Reader<'a> {
     rest: &'a str,
 }
@@ -244,6 +266,23 @@ mod tests {
             ("Header(`X-A`, `1`) && Header(`X-B`, `2`)", "{ header = { X-A = \"1\", X-B = \"2\" } }"),
         ] {
             assert_eq!(read(rule).as_deref(), Ok(expected), "{rule}");
+        }
+    }
+
+    #[test]
+    fn a_rule_of_tcp_is_names() {
+        assert_eq!(names("HostSNI(`*`)"), Ok(vec!["*".to_owned()]));
+        let two = names("HostSNI(`a.example`) || HostSNI(`b.example`, `c.example`)").unwrap();
+        assert_eq!(two, ["a.example", "b.example", "c.example"]);
+        for odd in [
+            "",
+            "Host(`a`)",
+            "!HostSNI(`a`)",
+            "HostSNI(`a`) && ClientIP(`10.0.0.0/8`)",
+            "HostSNI()",
+            "HostSNI(`a`) x",
+        ] {
+            assert!(names(odd).is_err(), "{odd}");
         }
     }
 

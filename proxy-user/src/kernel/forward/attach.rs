@@ -12,7 +12,7 @@ use aya::{
 };
 use nix::net::if_::if_indextoname;
 use proxy_common::{
-    flow::{Flow, FlowKey, MAX_FLOWS, Origin},
+    flow::{Flow, FlowKey, Origin},
     forward::{
         Cursor, Lookup, MAX_SERVERS, MAX_SERVICE_KEYS, MAX_SERVICES, MAX_TABLES, Server, ServerCounters,
         Service, ServiceCounters, ServiceKey, Settings,
@@ -36,14 +36,18 @@ pub struct Program {
     descriptor: ProgramFd,
     id: u32,
     tcx: bool,
+    /// For how many flows its table was made.
+    pub max_flows: u32,
     /// Holds what it was loaded with.
     _ebpf: Ebpf,
 }
 
 impl Program {
-    pub fn load(pins: &Pins) -> Result<Self, KernelFault> {
+    pub fn load(pins: &Pins, max_flows: u32) -> Result<Self, KernelFault> {
         let bytes = object::built_in().ok_or(KernelFault::NoObject)?;
-        for (name, shape) in shapes() {
+        // One that is there keeps its size.
+        let max_flows = object::entries(&pins.map(names::FORWARD_FLOWS))?.unwrap_or(max_flows);
+        for (name, shape) in shapes(max_flows as usize) {
             object::check_shape(&pins.map(name), &shape)?;
         }
         let tables = Table::array::<Lookup>(c"forward_table");
@@ -52,6 +56,8 @@ impl Program {
         for name in names::FORWARD_MAPS {
             loader.map_pin_path(name, pins.map(name));
         }
+        loader.map_max_entries(names::FORWARD_FLOWS, max_flows);
+        loader.map_max_entries(names::FORWARD_REPLIES, max_flows);
         object::make_small(&mut loader, &names::FORWARD_MAPS);
         let failed =
             |error: &(dyn std::error::Error + 'static)| KernelFault::aya("load what forwards", error);
@@ -62,7 +68,7 @@ impl Program {
         let descriptor = program.fd().map_err(|error| failed(&error))?.try_clone();
         let descriptor = descriptor.map_err(|error| failed(&error))?;
         let tcx = link::has_tcx(descriptor.as_fd());
-        Ok(Self { descriptor, id, tcx, _ebpf: ebpf })
+        Ok(Self { descriptor, id, tcx, max_flows, _ebpf: ebpf })
     }
 
     /// Makes these interfaces run the program, and, unless `keep`, no others. Says on which it runs.
@@ -186,7 +192,7 @@ fn no_filters(error: io::Error) -> KernelFault {
 }
 
 /// What this binary's program expects of pinned maps.
-fn shapes() -> [(&'static str, Shape); names::FORWARD_MAPS.len()] {
+fn shapes(max_flows: usize) -> [(&'static str, Shape); names::FORWARD_MAPS.len()] {
     let array = |value, entries| Shape { kind: MapType::Array, key: size_of::<u32>(), value, entries };
     let per_cpu =
         |value, entries| Shape { kind: MapType::PerCpuArray, key: size_of::<u32>(), value, entries };
@@ -205,8 +211,8 @@ fn shapes() -> [(&'static str, Shape); names::FORWARD_MAPS.len()] {
         ),
         (names::FORWARD_SERVERS, array(size_of::<Server>(), MAX_SERVERS)),
         (names::FORWARD_NAMES, array(size_of::<Label>(), MAX_SERVICES)),
-        (names::FORWARD_FLOWS, hash(size_of::<FlowKey>(), size_of::<Flow>(), MAX_FLOWS)),
-        (names::FORWARD_REPLIES, hash(size_of::<FlowKey>(), size_of::<Origin>(), MAX_FLOWS)),
+        (names::FORWARD_FLOWS, hash(size_of::<FlowKey>(), size_of::<Flow>(), max_flows)),
+        (names::FORWARD_REPLIES, hash(size_of::<FlowKey>(), size_of::<Origin>(), max_flows)),
         (names::FORWARD_CURSORS, array(size_of::<Cursor>(), MAX_SERVERS)),
         (names::FORWARD_SERVICE_COUNTERS, per_cpu(size_of::<ServiceCounters>(), MAX_SERVICES)),
         (names::FORWARD_SERVER_COUNTERS, per_cpu(size_of::<ServerCounters>(), MAX_SERVERS)),

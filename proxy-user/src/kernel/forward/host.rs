@@ -63,7 +63,6 @@ impl Host {
                 }
             }
         }
-        let sysctl = |name: &str| fs::read_to_string(format!("/proc/sys/net/{name}")).unwrap_or_default();
         let on = |name: &str| sysctl(name).trim() == "1";
         let reached = ways.values().flatten().map(|way: &Route| way.interface);
         let interfaces = front.iter().copied().chain(reached).filter_map(|index| if_indextoname(index).ok());
@@ -78,11 +77,7 @@ impl Host {
             strict,
             front,
             nothing,
-            no_ports: taken(
-                desired.nat_ports,
-                &sysctl("ipv4/ip_local_port_range"),
-                &sysctl("ipv4/ip_local_reserved_ports"),
-            ),
+            no_ports: ports_taken(desired.nat_ports),
             own: addresses::host_addresses()?,
             ways,
             forwards: [on("ipv4/ip_forward"), on("ipv6/conf/all/forwarding")],
@@ -170,6 +165,15 @@ impl Host {
         let own = self.own.iter().filter(|own| own.is_ipv4() == ip.is_ipv4() && !own.is_loopback());
         own.map(|own| SocketAddr::new(*own, bind.port())).collect()
     }
+}
+
+/// Likewise, as this host is.
+pub fn ports_taken(ports: NatPorts) -> Option<String> {
+    taken(ports, &sysctl("ipv4/ip_local_port_range"), &sysctl("ipv4/ip_local_reserved_ports"))
+}
+
+fn sysctl(name: &str) -> String {
+    fs::read_to_string(format!("/proc/sys/net/{name}")).unwrap_or_default()
 }
 
 /// Why the host may take some of these ports for connections of its own; `None`: it doesn't.

@@ -7,7 +7,12 @@ use std::{
 
 use proxy_common::flow::{Flow, FlowKey, HALF_MADE, State};
 
-use super::{KernelFault, maps::Maps, written::Written};
+use super::{
+    KernelFault,
+    ended::{self, Ended},
+    maps::Maps,
+    written::Written,
+};
 use crate::kernel::watch::monotonic;
 
 /// Replies' entries without a flow are rare: they are looked for with every so manieth sweep.
@@ -24,6 +29,8 @@ pub struct Swept {
     /// Flows, over or not, that are there.
     pub all: u64,
     pub took: Duration,
+    /// Those that were removed, for their lines in the log; none where nobody reads that.
+    pub ended: Vec<Ended>,
 }
 
 /// What flows refer to.
@@ -42,7 +49,13 @@ impl Held {
     }
 }
 
-pub fn sweep(maps: &mut Maps, written: &mut Written, held: &mut Held) -> Result<Swept, KernelFault> {
+/// `tell`: what is removed is told.
+pub fn sweep(
+    maps: &mut Maps,
+    written: &mut Written,
+    held: &mut Held,
+    tell: bool,
+) -> Result<Swept, KernelFault> {
     let (began, now) = (Instant::now(), now()?);
     let timeouts = maps.settings()?.timeouts;
     let mut swept = Swept::default();
@@ -64,11 +77,18 @@ pub fn sweep(maps: &mut Maps, written: &mut Written, held: &mut Held) -> Result<
         }
     })?;
 
+    if tell && !over.is_empty() {
+        written.learn(maps)?;
+    }
     // The flow goes first: a reply without one finds nobody, and is left alone for as long as one may be being made.
     for (key, flow) in &over {
         if maps.remove_flow(key, |flow| flow.is_over(&timeouts, now))? {
             maps.remove_reply(&flow.replies(key), |origin| origin.flow == *key)?;
             swept.removed += 1;
+            if tell {
+                let service = written.names().get(usize::from(flow.service)).and_then(|name| name.as_deref());
+                swept.ended.extend(ended::of(key, flow, service, now));
+            }
         } else {
             services.insert(flow.service);
             servers.insert(flow.server_slot);

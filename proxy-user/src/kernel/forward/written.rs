@@ -35,7 +35,8 @@ pub struct Written {
 }
 
 impl Written {
-    fn learn(&mut self, maps: &Maps) -> Result<(), KernelFault> {
+    /// What an earlier daemon wrote, if nobody has asked yet.
+    pub fn learn(&mut self, maps: &Maps) -> Result<(), KernelFault> {
         if self.known {
             return Ok(());
         }

@@ -11,10 +11,11 @@ use nix::{
     cmsg_space,
     libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo},
     sys::socket::{
-        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage,
-        recvmsg, sendmsg, setsockopt, sockopt,
+        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg,
+        sendmsg, setsockopt, sockopt,
     },
 };
+use socket2::SockRef;
 use tokio::{io::Interest, net::UdpSocket};
 
 use super::sessions::Key;
@@ -80,33 +81,30 @@ impl Front {
     /// # Errors
     /// `WouldBlock` when too much waits to be sent.
     pub fn send(&self, datagram: &[u8], to: &Key) -> io::Result<()> {
+        // Not by way of the runtime: nobody waits until it can be written.
         let Some(local) = to.local else {
-            return self.socket.try_send_to(datagram, to.client).map(drop);
+            return SockRef::from(&self.socket).send_to(datagram, &to.client.into()).map(drop);
         };
-        self.socket.try_io(Interest::WRITABLE, || {
-            let (fd, pieces, flags) =
-                (self.socket.as_raw_fd(), [IoSlice::new(datagram)], MsgFlags::MSG_DONTWAIT);
-            let sent = match (local, to.client) {
-                (IpAddr::V4(local), SocketAddr::V4(client)) => {
-                    let from = in_addr { s_addr: u32::from_ne_bytes(local.octets()) };
-                    let info =
-                        in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: from, ipi_addr: in_addr { s_addr: 0 } };
-                    let said = [ControlMessage::Ipv4PacketInfo(&info)];
-                    sendmsg(fd, &pieces, &said, flags, Some(&SockaddrIn::from(client)))
-                }
-                (IpAddr::V6(local), SocketAddr::V6(client)) => {
-                    // Of a link-local client the scope says which link.
-                    let info = in6_pktinfo {
-                        ipi6_addr: in6_addr { s6_addr: local.octets() },
-                        ipi6_ifindex: client.scope_id(),
-                    };
-                    let said = [ControlMessage::Ipv6PacketInfo(&info)];
-                    sendmsg(fd, &pieces, &said, flags, Some(&SockaddrIn6::from(client)))
-                }
-                _ => return Err(io::ErrorKind::InvalidInput.into()),
-            };
-            sent.map(drop).map_err(io::Error::from)
-        })
+        let (fd, pieces, flags) = (self.socket.as_raw_fd(), [IoSlice::new(datagram)], MsgFlags::MSG_DONTWAIT);
+        let sent = match (local, to.client) {
+            (IpAddr::V4(local), SocketAddr::V4(client)) => {
+                let from = in_addr { s_addr: u32::from_ne_bytes(local.octets()) };
+                let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: from, ipi_addr: in_addr { s_addr: 0 } };
+                let said = [ControlMessage::Ipv4PacketInfo(&info)];
+                sendmsg(fd, &pieces, &said, flags, Some(&SockaddrIn::from(client)))
+            }
+            (IpAddr::V6(local), SocketAddr::V6(client)) => {
+                // Of a link-local client the scope says which link.
+                let info = in6_pktinfo {
+                    ipi6_addr: in6_addr { s6_addr: local.octets() },
+                    ipi6_ifindex: client.scope_id(),
+                };
+                let said = [ControlMessage::Ipv6PacketInfo(&info)];
+                sendmsg(fd, &pieces, &said, flags, Some(&SockaddrIn6::from(client)))
+            }
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        sent.map(drop).map_err(io::Error::from)
     }
 }
 
@@ -128,8 +126,10 @@ mod tests {
             let port = socket.local_addr().unwrap().port();
             let front = Front::new(EntrypointAddr(any.parse().unwrap()), socket).unwrap();
             let asked = SocketAddr::new(asked.parse().unwrap(), port);
-            let client =
-                StdSocket::bind(SocketAddr::new(if asked.is_ipv4() { [127, 0, 0, 1].into() } else { asked.ip() }, 0));
+            let client = StdSocket::bind(SocketAddr::new(
+                if asked.is_ipv4() { [127, 0, 0, 1].into() } else { asked.ip() },
+                0,
+            ));
             let client = client.unwrap();
             client.send_to(b"question", asked).unwrap();
             front.readable().await.unwrap();

@@ -110,9 +110,10 @@ mod tests {
         assert_eq!(sessions.to_give_way(None, |_| (false, LIVELY)), None, "all are in use");
         let seconds = Duration::from_secs;
         // One half was never answered: 64 lots don't miss it.
-        let look = |port: &u16| if port % 2 == 0 { (true, seconds(2)) } else { (false, seconds(900)) };
+        let look =
+            |port: &u16| if port.is_multiple_of(2) { (true, seconds(2)) } else { (false, seconds(900)) };
         let gone = sessions.to_give_way(None, look);
-        assert!(gone.is_some_and(|port| port % 2 == 0), "{gone:?}");
+        assert!(gone.is_some_and(|port| port.is_multiple_of(2)), "{gone:?}");
     }
 
     #[test]

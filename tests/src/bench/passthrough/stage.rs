@@ -9,22 +9,29 @@ use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 
 use super::{
-    SERVER_PORT,
+    MANY_SERVER_PORT, SERVER_PORT, soak,
     work::{self, Work},
 };
-use crate::lab::{
-    Lab, PUBLIC,
-    addresses::{EDGE, ONE},
-    ip,
-    process::Process,
-    wait,
-    weir::{Weir, admin_socket},
+use crate::{
+    bench::sni_relay::{NAME, hello},
+    lab::{
+        Lab, PUBLIC,
+        addresses::{EDGE, ONE},
+        ip,
+        process::Process,
+        wait,
+        weir::{Weir, admin_socket},
+    },
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Where the edge carries connections in the kernel, and where HAProxy does.
 const KERNEL_PORT: u16 = 7000;
 const HAPROXY_PORT: u16 = 7001;
+/// Where it reads the name, and hands the connection to the kernel.
+const NAMED_PORT: u16 = 7002;
+/// Where many connections are carried to servers that do nothing else.
+const MANY_PORT: u16 = 7003;
 /// Further addresses of the server and of the client: one alone hasn't ports enough for many connections a second.
 pub const SERVERS: u8 = 4;
 pub const CLIENTS: u8 = 32;
@@ -35,10 +42,17 @@ pub enum Way {
     Forwarding,
     Kernel,
     HaProxy,
+    /// By the name in its hello, and then in the kernel.
+    Named,
 }
 
 impl Way {
-    pub const ALL: [Self; 3] = [Self::Forwarding, Self::Kernel, Self::HaProxy];
+    pub const ALL: [Self; 4] = [Self::Forwarding, Self::Kernel, Self::HaProxy, Self::Named];
+
+    /// What is measured of it: a short connection by name costs what it costs in the relay.
+    pub fn does(self, work: Work) -> bool {
+        self != Self::Named || matches!(work, Work::Down | Work::Up)
+    }
 }
 
 /// The namespace beside the edge is the client here: nothing else is on the way.
@@ -86,6 +100,7 @@ impl Stage {
             std::fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", "1")
         })??;
         work::serve(&lab.one, SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SERVER_PORT))?;
+        soak::serve(&lab.one, SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), MANY_SERVER_PORT))?;
         let haproxy = haproxy(&lab)?;
         let weir = Weir::start(&lab, &toml(&lab))?.quietly();
         let stage = Self { haproxy, weir, lab };
@@ -98,19 +113,25 @@ impl Stage {
         .with_context(|| stage.weir.log_text())?;
         // Each way leads there.
         for way in Way::ALL {
+            let work = if way.does(Work::Connections) { Work::Connections } else { Work::Down };
             wait::until_true("a way leads to the server", PATIENCE, || {
-                Ok(stage.measure(way, Work::Connections, true).is_ok())
+                Ok(stage.measure(way, work, true).is_ok())
             })
             .with_context(|| {
-                let why = stage.measure(way, Work::Connections, true).err().map(|why| format!("{why:#}"));
-                format!("{way:?}: {why:?}; HAProxy says: {}", stage.haproxy.log_text())
+                let why = stage.measure(way, work, true).err().map(|why| format!("{why:#}"));
+                format!(
+                    "{way:?}: {why:?}; HAProxy says: {}; Weir says: {}",
+                    stage.haproxy.log_text(),
+                    stage.weir.log_text()
+                )
             })?;
         }
         Ok(stage)
     }
 
-    pub fn carried_at(&self) -> SocketAddr {
-        self.address(Way::Kernel)
+    /// Where many connections go.
+    pub fn many_at() -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(EDGE), MANY_PORT)
     }
 
     fn address(&self, way: Way) -> SocketAddr {
@@ -118,24 +139,32 @@ impl Stage {
             Way::Forwarding => SocketAddr::new(IpAddr::V4(ONE), SERVER_PORT),
             Way::Kernel => SocketAddr::new(IpAddr::V4(EDGE), KERNEL_PORT),
             Way::HaProxy => SocketAddr::new(IpAddr::V4(EDGE), HAPROXY_PORT),
+            Way::Named => SocketAddr::new(IpAddr::V4(EDGE), NAMED_PORT),
         }
     }
 
     /// `short`: a tenth of it.
     pub fn measure(&self, way: Way, work: Work, short: bool) -> anyhow::Result<f64> {
         let proxy = (way == Way::HaProxy).then(|| self.haproxy.pid());
-        let before = self.opened()?;
-        let cost = work.measure(&self.lab.internet, self.address(way), proxy, short)?;
+        let before = self.carried()?;
+        let hello = if way == Way::Named { hello(NAME)? } else { Vec::new() };
+        let cost = work.measure(&self.lab.internet, self.address(way), &hello, proxy, short)?;
         // The daemon relays as well: what is measured must have gone through the kernel, and nothing else may have.
-        ensure!((self.opened()? > before) == (way == Way::Kernel), "it didn't go the way that is measured");
+        let after = self.carried()?;
+        ensure!(
+            [after[0] > before[0], after[1] > before[1]] == [way == Way::Kernel, way == Way::Named],
+            "it didn't go the way that is measured: {}",
+            self.weir.status()?["forwarding"]
+        );
         Ok(cost)
     }
 
-    /// Flows that have begun in the kernel.
-    pub fn opened(&self) -> anyhow::Result<u64> {
-        let status = self.weir.status()?;
-        let services = status["forwarding"]["services"].as_array().context("no services")?;
-        Ok(services.iter().filter_map(|one| one["opened"].as_u64()).sum())
+    /// Flows that have begun in the kernel, and connections that were handed to it.
+    fn carried(&self) -> anyhow::Result<[u64; 2]> {
+        let forwarding = &self.weir.status()?["forwarding"];
+        let services = forwarding["services"].as_array().context("no services")?;
+        let opened = services.iter().filter_map(|one| one["opened"].as_u64()).sum();
+        Ok([opened, forwarding["handed_over"]["handed_over"].as_u64().unwrap_or(0)])
     }
 }
 
@@ -161,7 +190,10 @@ fn haproxy(lab: &Lab) -> anyhow::Result<Process> {
 
 fn toml(lab: &Lab) -> String {
     let (folder, socket) = (lab.folder().display(), admin_socket(lab).display().to_string());
-    let servers: Vec<_> = (0..SERVERS).map(|nth| format!("\"10.0.0.{}:{SERVER_PORT}\"", 20 + nth)).collect();
+    let servers = |port: u16| {
+        let servers: Vec<_> = (0..SERVERS).map(|nth| format!("\"10.0.0.{}:{port}\"", 20 + nth)).collect();
+        servers.join(", ")
+    };
     format!(
         r#"[kernel]
 interfaces = ["{PUBLIC}"]
@@ -179,12 +211,31 @@ refresh = "off"
 [entrypoint.bytes]
 bind = "{EDGE}:{KERNEL_PORT}"
 protocol = "tcp"
+[entrypoint.many]
+bind = "{EDGE}:{MANY_PORT}"
+protocol = "tcp"
+[entrypoint.named]
+bind = "{EDGE}:{NAMED_PORT}"
+protocol = "tcp"
 [service.pool]
 servers = [{}]
+[service.many]
+servers = [{}]
+[service.named]
+servers = "{ONE}:{SERVER_PORT}"
+offload = "splice-kernel"
 [[route]]
 entrypoint = "bytes"
 passthrough = "pool"
+[[route]]
+entrypoint = "many"
+passthrough = "many"
+[[route]]
+entrypoint = "named"
+sni = "{NAME}"
+passthrough = "named"
 "#,
-        servers.join(", ")
+        servers(SERVER_PORT),
+        servers(MANY_SERVER_PORT)
     )
 }

@@ -19,6 +19,8 @@ const BULK: u64 = 1 << 30;
 const CONNECTIONS: u32 = 3000;
 const ROUND_TRIPS: u32 = 20_000;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What a TLS record of a hello begins with.
+const HANDSHAKE: u8 = 22;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Work {
@@ -49,6 +51,7 @@ impl Work {
         self,
         client: &Namespace,
         to: SocketAddr,
+        hello: &[u8],
         proxy: Option<u32>,
         short: bool,
     ) -> anyhow::Result<f64> {
@@ -58,7 +61,7 @@ impl Work {
         match self {
             Self::Down | Self::Up => {
                 let bytes = BULK / part;
-                client.run(|| bulk(to, self == Self::Up, bytes))??;
+                client.run(|| bulk(to, hello, self == Self::Up, bytes))??;
                 Ok(used()? / (bytes as f64 / 1e9))
             }
             Self::Connections => {
@@ -82,23 +85,30 @@ fn cpu(proxy: Option<u32>) -> anyhow::Result<Duration> {
     Ok(own + proxy.map(cpu_of).transpose()?.unwrap_or_default())
 }
 
-/// What a client begins with: what it wants, and how much of it.
-fn ask(stream: &TcpStream, what: u8, bytes: u64) -> anyhow::Result<()> {
+/// What a client begins with: a TLS hello, if it is known by one; what it wants, and how much of it.
+fn ask(stream: &TcpStream, hello: &[u8], what: u8, bytes: u64) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut head = vec![what];
+    let mut head = hello.to_vec();
+    head.push(what);
     head.extend(bytes.to_be_bytes());
-    (&*stream).write_all(&head).context("can't ask")
+    let mut stream = stream;
+    stream.write_all(&head).context("can't ask")?;
+    if !hello.is_empty() {
+        // As in every handshake, nothing follows a hello before its answer.
+        stream.read_exact(&mut [0]).context("no answer to the hello")?;
+    }
+    Ok(())
 }
 
 fn connect(to: SocketAddr) -> anyhow::Result<TcpStream> {
     TcpStream::connect_timeout(&to, PATIENCE).with_context(|| format!("can't reach {to}"))
 }
 
-fn bulk(to: SocketAddr, up: bool, bytes: u64) -> anyhow::Result<()> {
+fn bulk(to: SocketAddr, hello: &[u8], up: bool, bytes: u64) -> anyhow::Result<()> {
     let mut stream = connect(to)?;
-    ask(&stream, if up { b'U' } else { b'D' }, bytes)?;
+    ask(&stream, hello, if up { b'U' } else { b'D' }, bytes)?;
     if up {
         give(&mut stream, bytes)?;
         stream.read_exact(&mut [0]).context("the server didn't take all")?;
@@ -110,7 +120,7 @@ fn bulk(to: SocketAddr, up: bool, bytes: u64) -> anyhow::Result<()> {
 
 fn ping(to: SocketAddr) -> anyhow::Result<()> {
     let mut stream = connect(to)?;
-    ask(&stream, b'P', 0)?;
+    ask(&stream, b"", b'P', 0)?;
     stream.write_all(b"x")?;
     stream.read_exact(&mut [0]).context("no answer")?;
     Ok(())
@@ -118,7 +128,7 @@ fn ping(to: SocketAddr) -> anyhow::Result<()> {
 
 fn ping_pong(to: SocketAddr, count: u32) -> anyhow::Result<f64> {
     let mut stream = connect(to)?;
-    ask(&stream, b'P', 0)?;
+    ask(&stream, b"", b'P', 0)?;
     let mut took = Vec::with_capacity(count as usize);
     for _ in 0..count {
         let begun = Instant::now();
@@ -146,6 +156,13 @@ fn answer(mut stream: TcpStream) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
     let mut head = [0; 9];
     stream.read_exact(&mut head)?;
+    if head[0] == HANDSHAKE {
+        // A hello, which nobody answers here: what follows are plain bytes.
+        let rest = 5 + usize::from(u16::from_be_bytes([head[3], head[4]])) - head.len();
+        stream.read_exact(&mut vec![0; rest])?;
+        stream.read_exact(&mut head)?;
+        stream.write_all(&[HANDSHAKE])?;
+    }
     let bytes = u64::from_be_bytes(head[1..].try_into()?);
     match head[0] {
         b'D' => give(&mut stream, bytes)?,
@@ -195,6 +212,7 @@ impl Way {
             Self::Forwarding => "forwarding",
             Self::Kernel => "weir_kernel",
             Self::HaProxy => "haproxy",
+            Self::Named => "weir_named",
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    config::model::{ServerProtocol, TraceProtocol, Tracing},
+    config::model::{Collector, OtlpProtocol, ServerProtocol},
     fetch,
     tls::server::ServerTls,
 };
@@ -22,7 +22,7 @@ use crate::{
 /// What a collector has to say is short.
 const LONGEST: usize = 64 * 1024;
 
-/// Why spans were not taken.
+/// Why a message was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportFault {
     #[error("{0}")]
@@ -40,7 +40,7 @@ pub enum ExportFault {
 }
 
 pub struct Client {
-    settings: Tracing,
+    collector: Collector,
     tls: Option<ServerTls>,
     open: Option<Open>,
 }
@@ -57,14 +57,14 @@ enum Sender {
 }
 
 impl Client {
-    pub fn new(settings: &Tracing) -> Result<Self, rustls::Error> {
-        let tls = settings.tls.as_ref().map(ServerTls::new).transpose()?;
-        Ok(Self { settings: settings.clone(), tls, open: None })
+    pub fn new(collector: &Collector) -> Result<Self, rustls::Error> {
+        let tls = collector.tls.as_ref().map(ServerTls::new).transpose()?;
+        Ok(Self { collector: collector.clone(), tls, open: None })
     }
 
     /// Has the collector take a request.
     pub async fn export(&mut self, request: Bytes) -> Result<(), ExportFault> {
-        let limit = self.settings.timeout;
+        let limit = self.collector.timeout;
         let outcome = timeout(limit, self.exchange(request)).await;
         let outcome = outcome.unwrap_or(Err(ExportFault::Timeout(limit)));
         if outcome.is_err() {
@@ -87,12 +87,12 @@ impl Client {
         let open = self.open.insert(open);
         match &mut open.sender {
             Sender::Grpc(sender) => {
-                let request = grpc(&self.settings, &body)?;
+                let request = grpc(&self.collector, &body)?;
                 let response = sender.send_request(request).await.map_err(|error| broke(&error))?;
                 taken_by_grpc(response).await
             }
             Sender::Http(sender) => {
-                let request = http1(&self.settings, body)?;
+                let request = http1(&self.collector, body)?;
                 let response = sender.send_request(request).await.map_err(|error| broke(&error))?;
                 let status = response.status();
                 // Read to its end, so that the connection can be used again.
@@ -103,7 +103,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Open, ExportFault> {
-        let endpoint = &self.settings.endpoint;
+        let endpoint = &self.collector.endpoint;
         let host = endpoint.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let usual = if self.tls.is_some() { 443 } else { 80 };
         let port = endpoint.port_u16().unwrap_or(usual);
@@ -111,9 +111,9 @@ impl Client {
         match &self.tls {
             None => self.begin(stream).await,
             Some(tls) => {
-                let protocol = match self.settings.protocol {
-                    TraceProtocol::Grpc => ServerProtocol::Http2,
-                    TraceProtocol::Http => ServerProtocol::Http1,
+                let protocol = match self.collector.protocol {
+                    OtlpProtocol::Grpc => ServerProtocol::Http2,
+                    OtlpProtocol::Http => ServerProtocol::Http1,
                 };
                 let stream = tls.connect(stream, protocol).await.map_err(ExportFault::Tls)?;
                 self.begin(stream).await
@@ -126,15 +126,15 @@ impl Client {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stream = TokioIo::new(stream);
-        Ok(match self.settings.protocol {
-            TraceProtocol::Grpc => {
+        Ok(match self.collector.protocol {
+            OtlpProtocol::Grpc => {
                 let (sender, connection) = conn::http2::handshake(TokioExecutor::new(), stream)
                     .await
                     .map_err(|error| broke(&error))?;
                 let driver = tokio::spawn(async move { drop(connection.await) });
                 Open { sender: Sender::Grpc(sender), driver }
             }
-            TraceProtocol::Http => {
+            OtlpProtocol::Http => {
                 let (sender, connection) =
                     conn::http1::handshake(stream).await.map_err(|error| broke(&error))?;
                 let driver = tokio::spawn(async move { drop(connection.await) });
@@ -161,34 +161,35 @@ impl Drop for Open {
 }
 
 /// One message: a zero (it isn't compressed), its length, and it.
-fn grpc(settings: &Tracing, message: &Bytes) -> Result<Request<Full<Bytes>>, ExportFault> {
+fn grpc(collector: &Collector, message: &Bytes) -> Result<Request<Full<Bytes>>, ExportFault> {
     let mut body = BytesMut::with_capacity(message.len() + 5);
     body.put_u8(0);
     body.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
     body.extend_from_slice(message);
-    let millis = settings.timeout.as_millis();
-    let request = Request::post(settings.endpoint.clone())
+    let millis = collector.timeout.as_millis();
+    let request = Request::post(collector.endpoint.clone())
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
         .header("grpc-timeout", format!("{millis}m"));
-    finished(settings, request, body.freeze())
+    finished(collector, request, body.freeze())
 }
 
-fn http1(settings: &Tracing, body: Bytes) -> Result<Request<Full<Bytes>>, ExportFault> {
-    let endpoint = &settings.endpoint;
+fn http1(collector: &Collector, body: Bytes) -> Result<Request<Full<Bytes>>, ExportFault> {
+    let endpoint = &collector.endpoint;
     let request = Request::post(endpoint.path_and_query().map_or("/", PathAndQuery::as_str))
         .header(header::HOST, endpoint.authority().map_or("", |authority| authority.as_str()))
         .header(header::CONTENT_TYPE, "application/x-protobuf");
-    finished(settings, request, body)
+    finished(collector, request, body)
 }
 
 fn finished(
-    settings: &Tracing,
+    collector: &Collector,
     request: http::request::Builder,
     body: Bytes,
 ) -> Result<Request<Full<Bytes>>, ExportFault> {
     let request = request.header(header::USER_AGENT, concat!("weir/", env!("CARGO_PKG_VERSION")));
-    let request = settings.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+    let request =
+        collector.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
     request.body(Full::new(body)).map_err(|error| ExportFault::Broke(format!("it can't be asked: {error}")))
 }
 

@@ -48,6 +48,32 @@ impl Message {
         self.0.extend_from_slice(&number.to_le_bytes());
     }
 
+    /// Numbers one after the other, in one field.
+    pub fn packed_fixed_64(&mut self, field: u32, numbers: impl ExactSizeIterator<Item = u64>) {
+        self.key(field, LENGTH);
+        self.varint(numbers.len() as u64 * 8);
+        for number in numbers {
+            self.0.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+
+    pub fn double(&mut self, field: u32, number: f64) {
+        self.fixed_64(field, number.to_bits());
+    }
+
+    pub fn packed_doubles(&mut self, field: u32, numbers: impl ExactSizeIterator<Item = f64>) {
+        self.packed_fixed_64(field, numbers.map(f64::to_bits));
+    }
+
+    /// A message that was written for itself.
+    pub fn append(&mut self, fields: &Self) {
+        self.0.extend_from_slice(&fields.0);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn key(&mut self, field: u32, kind: u32) {
         self.varint(u64::from(field << 3 | kind));
     }
@@ -74,6 +100,8 @@ mod tests {
         message.fixed_32(4, 1);
         message.fixed_64(5, 2);
         message.number(6, -1);
+        message.packed_fixed_64(7, [1, 2].into_iter());
+        message.double(8, 1.0);
         let expected = [
             &[0x08, 0x96, 0x01][..],
             &[0x12, 0x07, b't', b'e', b's', b't', b'i', b'n', b'g'],
@@ -81,6 +109,8 @@ mod tests {
             &[0x25, 1, 0, 0, 0],
             &[0x29, 2, 0, 0, 0, 0, 0, 0, 0],
             &[0x30, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
+            &[0x3a, 16, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0],
+            &[0x41, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f],
         ];
         assert_eq!(message.into_bytes(), expected.concat());
     }
