@@ -10,8 +10,8 @@ use crate::config::{
     source::FileId,
     value,
     written::{
-        AccessLog, Acme, Admin, Allowlist, At, Dns, Entrypoint, Fleet, Host, Kernel, Log, Maintenance, Metrics,
-        Middleware, Name, Page, Process, Provider, Route, Service, Shutdown, State, Tracing,
+        AccessLog, Acme, Admin, Allowlist, At, Dns, Entrypoint, Fleet, Host, Kernel, Log, Maintenance,
+        Metrics, Middleware, Name, Page, Process, Provider, Route, Service, Shutdown, State, Tracing,
     },
 };
 
