@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -67,7 +68,7 @@ pub fn measure(options: &Options) -> anyhow::Result<Figures> {
     lab.until_served(&["after"; HOSTS])?;
     over.store(true, Ordering::Relaxed);
     wait::until_true("the visitors have left", PATIENCE, || {
-        Ok(visitors.iter().all(|one| one.is_finished()))
+        Ok(visitors.iter().all(JoinHandle::is_finished))
     })?;
 
     let (asked, failed) = (seen.asked.load(Ordering::Relaxed), seen.failed.load(Ordering::Relaxed));
