@@ -11,6 +11,7 @@ mod docs;
 mod doctor;
 mod drain;
 mod explain;
+mod fleet;
 mod flows;
 mod generate;
 mod hand_over;
@@ -68,6 +69,15 @@ enum Command {
     Undrain(drain::UndrainArgs),
     /// Take the servers of a service out one by one, run a command for each, and put it back when it is well
     Roll(roll::RollArgs),
+    /// Check a folder of documents, and give it to the hosts of a fleet as their next configuration
+    Push(fleet::PushArgs),
+    /// Show the generations in a fleet's store
+    History(fleet::HistoryArgs),
+    /// Give the hosts of a fleet an earlier generation again
+    Rollback(fleet::RollbackArgs),
+    /// Look at the hosts of a fleet, and decide on what they try
+    #[command(subcommand)]
+    Fleet(fleet::FleetCommand),
     /// Show the connections that the kernel carries (passthrough by port)
     Flows(flows::FlowsArgs),
     /// Show allowlists and how current they are, or fetch them now
@@ -146,6 +156,10 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => reload::run(&args),
         Command::Upgrade(args) => upgrade::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Push(args) => fleet::push(&args),
+        Command::History(args) => fleet::history(&args),
+        Command::Rollback(args) => fleet::rollback(&args),
+        Command::Fleet(command) => fleet::run(&command),
         Command::Flows(args) => flows::run(&args),
         Command::Drain(args) => drain::drain(&args),
         Command::Undrain(args) => drain::undrain(&args),

@@ -158,6 +158,21 @@ pub fn load_text(path: &Path, text: &str) -> Result<Loaded, Report> {
     finish(&[file], folder_of(path), &Supplies::new(), findings)
 }
 
+/// What documents say by themselves, beside nothing: `supplies` holds those of the one provider `name`.
+///
+/// # Errors
+/// As [`load`]: faults of documents are in [`Loaded::taken`].
+pub fn load_documents(name: &str, supplies: &Supplies) -> Result<Loaded, Report> {
+    // Never read from anywhere: it only says that there is such a provider, and an entrypoint as the hosts have them.
+    let own = format!(
+        "[provider.{name}]\nkind = \"directory\"\npath = \"/\"\n[entrypoint.of-the-hosts]\nbind = \"127.0.0.1:1\"\n"
+    );
+    let path = Path::new(DEFAULT_PATH);
+    let mut findings = Findings::default();
+    let file = findings.sources.add(path.to_owned(), own);
+    finish(&[file], folder_of(path), supplies, findings)
+}
+
 /// The configuration for a host where none was written. It reads no file.
 ///
 /// # Panics
@@ -195,6 +210,12 @@ fn loaded(config: Option<model::Config>, findings: Findings, taken: Taken) -> Re
 }
 
 impl Loaded {
+    /// All that was found, faults of documents too.
+    #[must_use]
+    pub fn into_report(self) -> Report {
+        self.report
+    }
+
     /// The warnings, to be rendered like faults.
     #[must_use]
     pub fn report(&self) -> &Report {

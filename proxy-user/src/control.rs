@@ -155,8 +155,9 @@ async fn live(options: Options, heir: &mut Heir) -> Result<(), StartFault> {
 
     let guard = Guard { off: options.force };
     guard.check(&config, None, Session::of_this_process()).map_err(StartFault::LockOut)?;
-    let state =
-        Arc::new(ControlState::new(source.clone(), guard, lists, providers.board.clone(), privileges));
+    let state = ControlState::new(source.clone(), guard, lists, providers.board.clone(), privileges);
+    let state = Arc::new(state.with_member(providers.member.clone()));
+    providers.member.runs(&state);
     let admin = admin::bind(&config.admin, &mut inherited.sockets)?;
     let workers = options.workers.unwrap_or_else(cores);
     let (mut blocking, blocked) = Blocking::at_start(&config);
@@ -435,6 +436,7 @@ async fn reload_with(
     let mut loaded = match documents::reload(source, &mut fleet.providers, &running.config).await {
         Ok(loaded) => loaded,
         Err(report) => {
+            fleet.providers.refused(&report.lines());
             fleet.providers.follow(&running.config);
             files.watch(&watched(source, &report.files));
             tracing::error!(
@@ -466,6 +468,7 @@ async fn reload_with(
             Ok(())
         }
         Err(fault) => {
+            fleet.providers.refused(&fault);
             fleet.providers.follow(&running.config);
             tracing::error!(%fault, "the configuration was not taken over, the running one stays");
             state.refused(fault.clone());

@@ -52,6 +52,8 @@ pub mod handoff;
 pub mod privileges;
 pub mod import;
 pub mod state_file;
+pub mod store;
+pub mod fleet;
 pub mod fetch;
 pub mod providers;
 pub mod allowlists;

@@ -18,6 +18,8 @@ pub mod kept;
 mod backoff;
 mod consul;
 mod directory;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod http;
 
 use std::{
@@ -29,9 +31,12 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::config::{
-    documents::{Document, DocumentFault, Supplies, Supply, Taken},
-    model::{self, ProviderSource},
+use crate::{
+    config::{
+        documents::{Document, DocumentFault, Supplies, Supply, Taken},
+        model::{self, ProviderSource},
+    },
+    fleet::member::Member,
 };
 
 /// A source of documents.
@@ -110,9 +115,19 @@ pub struct Standing {
     pub conflicts: Vec<String>,
 }
 
+/// What was made of all that is known.
+#[derive(Debug, Clone, Copy)]
+enum Tried<'a> {
+    NotYet,
+    /// A configuration that runs.
+    Taken,
+    /// Nothing: why.
+    Refused(&'a str),
+}
+
 /// The provider that a configuration asks for.
 #[must_use]
-pub fn open(provider: &model::Provider) -> Box<dyn Provider> {
+pub fn open(provider: &model::Provider, member: &Arc<Member>) -> Box<dyn Provider> {
     match &provider.source {
         ProviderSource::Directory(directory) => Box::new(directory::Folder::new(directory.clone())),
         ProviderSource::Http(source) => {
@@ -120,6 +135,16 @@ pub fn open(provider: &model::Provider) -> Box<dyn Provider> {
         }
         ProviderSource::Consul(source) => {
             Box::new(consul::Keys { provider: provider.name.clone(), source: (**source).clone() })
+        }
+        #[cfg(feature = "etcd")]
+        ProviderSource::Etcd(source) => Box::new(etcd::Store {
+            provider: provider.name.clone(),
+            source: (**source).clone(),
+            member: member.clone(),
+        }),
+        #[cfg(not(feature = "etcd"))]
+        ProviderSource::Etcd(_) => {
+            unreachable!("a configuration with one isn't valid in this build: {member:?}")
         }
     }
 }
@@ -241,6 +266,25 @@ impl Board {
         fresh
     }
 
+    /// What became of what each provider gave last, as far as it is known.
+    fn outcomes(&self, tried: Tried<'_>) -> Vec<(Arc<str>, String, Result<(), String>)> {
+        let board = self.lock();
+        let outcome = |(name, known): (&Arc<str>, &Known)| {
+            let revision = known.standing.revision.clone()?;
+            let faults: Vec<_> = known.standing.faults.iter().map(DocumentFault::why).collect();
+            let outcome = match tried {
+                // It is what runs.
+                _ if known.supply.wanted == known.supply.good => Ok(()),
+                Tried::NotYet => return None,
+                Tried::Refused(why) => Err(why.to_owned()),
+                Tried::Taken if faults.is_empty() => Err("it could not be taken over as it is".to_owned()),
+                Tried::Taken => Err(faults.join("\n")),
+            };
+            Some((name.clone(), revision, outcome))
+        };
+        board.iter().filter_map(outcome).collect()
+    }
+
     /// Forgets all but these.
     fn retain(&self, wanted: &[&Arc<str>]) {
         self.lock().retain(|name, _| wanted.contains(&name));
@@ -314,5 +358,30 @@ mod tests {
         note(&board, has(&["x"]));
         board.begin_with(&"p".into(), kept("older"));
         assert_eq!(board.supplies()["p"].wanted[0].text.as_deref(), Ok("x"));
+    }
+
+    #[test]
+    fn a_provider_is_told_what_became_of_what_it_gave() {
+        let (board, name) = (Board::default(), Arc::<str>::from("p"));
+        let outcome = |tried| {
+            board.outcomes(tried).into_iter().map(|(_, revision, outcome)| (revision, outcome)).next()
+        };
+        let taken = |word: Word| match word {
+            Word::Has(has) => Taken { documents: [(name.clone(), has.documents)].into(), ..Taken::default() },
+            _ => Taken::default(),
+        };
+        assert!(board.note(&name, has(&["a"]), Timestamp::now()));
+        assert_eq!(outcome(Tried::NotYet), None, "nobody has tried it");
+        board.took(&taken(has(&["a"])));
+        assert_eq!(outcome(Tried::Taken), Some(("1".to_owned(), Ok(()))));
+        board.note(&name, has(&["a", "b"]), Timestamp::now());
+        assert_eq!(outcome(Tried::NotYet), None);
+        assert_eq!(
+            outcome(Tried::Refused("port taken")),
+            Some(("2".to_owned(), Err("port taken".to_owned())))
+        );
+        // It gives again what runs: that is well, without anybody trying.
+        board.note(&name, has(&["a"]), Timestamp::now());
+        assert_eq!(outcome(Tried::NotYet), Some(("1".to_owned(), Ok(()))));
     }
 }

@@ -130,6 +130,9 @@ pub fn answer(
     answered(caller.clone(), request.map(Into::into))
         // Whose name it is decides how it is to be reached, and that isn't this host.
         .map_ok(move |response| {
+            if response.status().is_server_error() {
+                caller.entrypoint.counters.failed.fetch_add(1, Ordering::Relaxed);
+            }
             if caller.outage.is_some() {
                 response
             } else {

@@ -144,6 +144,8 @@ pub struct EntrypointCounters {
     /// TLS handshakes that failed.
     pub handshake_failures: AtomicU64,
     pub requests: AtomicU64,
+    /// Requests that were answered with a status of 500 or more.
+    pub failed: AtomicU64,
     /// Clients that broke a rule or a limit.
     pub faults: Faults,
     /// Requests that a middleware answered.

@@ -283,7 +283,7 @@ impl Manager {
             .env("LISTEN_FDS", kept.len().to_string())
             .env("NOTIFY_SOCKET", &self.path)
             .env("WATCHDOG_USEC", "2000000");
-        hand_down(&mut command, kept);
+        hand_down(&mut command, &kept);
         Process::start("weir", command, &lab.folder().join("weir.log"))
     }
 
@@ -340,7 +340,7 @@ fn hear(socket: &UnixDatagram, heard: &Mutex<Heard>) -> Done {
 }
 
 /// From 3 on, as LISTEN_FDS has it.
-fn hand_down(command: &mut Command, kept: Vec<OwnedFd>) {
+fn hand_down(command: &mut Command, kept: &[OwnedFd]) {
     // Out of the way of where they go.
     let away = |socket: &OwnedFd| fcntl(socket, FcntlArg::F_DUPFD_CLOEXEC(500));
     let away: Vec<RawFd> = kept.iter().filter_map(|socket| away(socket).ok()).collect();

@@ -18,6 +18,17 @@ pub struct Program {
     pub purpose: &'static str,
 }
 
+/// What building the daemon runs.
+pub const FOR_BUILDING: &[Program] = &[
+    Program { name: "protoc", package: "protobuf-compiler", purpose: "speaking to etcd" },
+    // The well-known types, which the compiler's package only recommends.
+    Program {
+        name: "/usr/include/google/protobuf/empty.proto",
+        package: "libprotobuf-dev",
+        purpose: "speaking to etcd",
+    },
+];
+
 /// What demonstrations, tests and measurements run.
 pub const FOR_LABS: &[Program] = &[
     Program { name: "ip", package: "iproute2", purpose: "network namespaces" },
@@ -45,6 +56,8 @@ pub const FOR_LABS: &[Program] = &[
         purpose: "a syslog that speaks TLS",
     },
     Program { name: "nft", package: "nftables", purpose: "packets that get lost" },
+    Program { name: "etcd", package: "etcd-server", purpose: "a fleet's store" },
+    Program { name: "etcdctl", package: "etcd-client", purpose: "looking after a fleet's store" },
     Program { name: "keepalived", package: "keepalived", purpose: "an address that two hosts share" },
     Program { name: "tmux", package: "tmux", purpose: "a terminal" },
     Program { name: "jq", package: "jq", purpose: "what the README types" },
@@ -66,8 +79,10 @@ pub const FOR_PASSTHROUGH_BENCH: &[Program] =
     &[Program { name: "haproxy", package: "haproxy", purpose: "peer" }];
 
 /// What `bench fleet` runs.
-pub const FOR_FLEET_BENCH: &[Program] =
-    &[Program { name: "keepalived", package: "keepalived", purpose: "an address that two hosts share" }];
+pub const FOR_FLEET_BENCH: &[Program] = &[
+    Program { name: "keepalived", package: "keepalived", purpose: "an address that two hosts share" },
+    Program { name: "etcd", package: "etcd-server", purpose: "a fleet's store" },
+];
 
 /// What `bench gate` measures against.
 pub const FOR_GATE_BENCH: &[Program] = &[
@@ -78,7 +93,7 @@ pub const FOR_GATE_BENCH: &[Program] = &[
 ];
 
 /// Packages that start a service when they are installed.
-const SERVICES: [&str; 5] = ["nginx", "haproxy", "keepalived", "prometheus", "rsyslog"];
+const SERVICES: [&str; 6] = ["nginx", "haproxy", "keepalived", "prometheus", "rsyslog", "etcd-server"];
 
 /// The path of a program. System folders count even where the user's PATH leaves them out.
 pub fn find(program: &str) -> Option<PathBuf> {
@@ -169,6 +184,8 @@ fn mask_services(packages: &[&str]) -> Result<bool> {
 
 fn service_manager(verb: &str, packages: &[&str]) -> Result<()> {
     for service in packages.iter().filter(|package| SERVICES.contains(package)) {
+        // Most are called as their package is.
+        let service = if *service == "etcd-server" { "etcd" } else { *service };
         let mut command = root::command("systemctl", &[], "keep services from starting")?;
         command.arg(verb);
         if verb != "disable" {

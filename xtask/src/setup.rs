@@ -71,6 +71,7 @@ pub fn ensure(workspace: &Workspace) -> Result<Ready> {
 }
 
 pub fn ensure_toolchain(workspace: &Workspace, way: Option<Way>) -> Result<Ready> {
+    packages::ensure(packages::FOR_BUILDING)?;
     if let Some(ready) = remembered(workspace, way) {
         return Ok(ready);
     }

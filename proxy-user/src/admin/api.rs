@@ -81,6 +81,7 @@ fn reads() -> OpenApiRouter<Arc<ControlState>> {
         .routes(routes!(read::splits))
         .routes(routes!(read::maintenance))
         .routes(routes!(read::drains))
+        .routes(routes!(read::fleet))
         .routes(routes!(events::events))
 }
 

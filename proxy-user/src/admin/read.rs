@@ -24,6 +24,7 @@ use super::{
         configuration::{self, ConfigurationDocument},
         drains::{self, DrainsDocument},
         drops::{self, DropsDocument},
+        fleet::{self, FleetStatus},
         flows::{self, WantedFlows},
         kernel::{self, KernelDocument},
         maintenance::{self, MaintenanceDocument},
@@ -131,6 +132,16 @@ pub struct Wanted {
     /// Also who is on them.
     #[serde(default)]
     prefixes: bool,
+}
+
+/// This host in its fleet, and the fleet as its store knows it.
+#[utoipa::path(get, path = "/fleet", tag = "read", responses(
+    (status = 200, body = FleetStatus),
+    (status = 404, description = "This host is in no fleet.", body = Problem, content_type = "application/problem+json"),
+))]
+pub async fn fleet(State(state): Control) -> Answer<FleetStatus> {
+    let snapshot = running(&state)?;
+    fleet::document(&state, &snapshot).await.map(Json)
 }
 
 /// The allowlists: how old they are, and who keeps them current.

@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod configuration;
 pub mod drains;
 pub mod drops;
+pub mod fleet;
 pub mod flows;
 pub mod forwarding;
 pub mod kernel;

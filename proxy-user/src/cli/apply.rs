@@ -239,6 +239,11 @@ fn changes(answer: &Value) -> String {
         complain(&format!("warning: {}", warning["message"].as_str().unwrap_or_default()));
     }
     let changes: Vec<Change> = serde_json::from_value(answer["changes"].clone()).unwrap_or_default();
+    changes_text(&changes)
+}
+
+/// For people: what changes.
+pub(super) fn changes_text(changes: &[Change]) -> String {
     if changes.is_empty() {
         return "no change to what runs\n".to_owned();
     }

@@ -103,6 +103,7 @@ pub fn bare(files: &[FileId], findings: &mut Findings) -> Option<Config> {
             process: written.process,
             state: written.state,
             provider: written.provider,
+            fleet: written.fleet,
             ..Written::default()
         };
     }
@@ -307,7 +308,7 @@ impl Version {
 
 /// Sections that are not for others to write.
 fn of_the_host(document: &parse::Document, findings: &mut Findings) {
-    let Written { kernel, admin, log, access_log, process, state, provider, .. } = &document.written;
+    let Written { kernel, admin, log, access_log, process, state, provider, fleet, .. } = &document.written;
     let sections = [
         ("kernel", kernel.as_ref().map(|at| &at.span)),
         ("admin", admin.as_ref().map(|at| &at.span)),
@@ -317,6 +318,7 @@ fn of_the_host(document: &parse::Document, findings: &mut Findings) {
         ("process", process.as_ref().map(|at| &at.span)),
         ("state", state.as_ref().map(|at| &at.span)),
         ("provider", provider.keys().next().map(|name| &name.span)),
+        ("fleet", fleet.as_ref().map(|at| &at.span)),
     ];
     for (section, span) in sections {
         let Some(span) = span else { continue };

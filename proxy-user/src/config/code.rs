@@ -236,8 +236,8 @@ codes! {
          and path; `weir explain URL` tells what a route is called.";
     NotFromElsewhere = 100, "a section that only the host's own configuration may have",
         "A document that a provider gives says what is served, not who serves it: `[kernel]`, `[admin]`, `[log]`, \
-         `[access_log.NAME]`, `[process]`, `[state]` and `[provider.NAME]` belong to the file or folder that `weir run` was started with. Whoever may write \
-         documents could otherwise have a host write files of their choice, or lock its operator out.";
+         `[access_log.NAME]`, `[process]`, `[state]`, `[provider.NAME]` and `[fleet]` belong to the file or folder that `weir run` was started with. \
+         Whoever may write documents could otherwise have a host write files of their choice, or lock its operator out.";
     NameTaken = 101, "a name that another document has already",
         "A warning. Two documents define the same name, and the one that comes first counts: the host's own files, then \
          providers by their `order` and name, then documents by name. What the later one says of it is left out. Give one \
@@ -245,6 +245,9 @@ codes! {
     PlainProvider = 102, "configuration that is fetched without TLS",
         "A warning. Whoever is on the way to that source can write any configuration for this host. Use `https://`; `ca` \
          names the authority of a server of your own.";
+    NoSuchProvider = 110, "no such provider",
+        "`[fleet]` names a provider that no `[provider.NAME]` is. A fleet's store is a provider of kind `etcd`, in the host's own \
+         configuration.";
 }
 
 impl Code {

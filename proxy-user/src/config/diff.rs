@@ -138,6 +138,7 @@ pub(super) fn things(config: &Config) -> Things {
         upgrade: Upgrade { ready, drain },
         state: StateFolder { dir },
         providers: sources,
+        fleet,
         host,
         dns,
         acme,
@@ -180,6 +181,9 @@ pub(super) fn things(config: &Config) -> Things {
     }
     if let Some(acme) = acme {
         things.insert(("acme", String::new()), self::acme(acme));
+    }
+    if let Some(fleet) = fleet {
+        things.insert(("fleet", String::new()), self::providers::fleet(fleet));
     }
     for one in sources {
         things.insert(("provider", one.name.to_string()), self::providers::provider(one));

@@ -43,7 +43,7 @@ pub use middleware::{
 };
 pub use passthrough::{Carries, NatPorts, Offload, SourceAddress};
 pub use pool::Pool;
-pub use provider::{Consul, Directory, HttpSource, Provider, ProviderSource};
+pub use provider::{Consul, Directory, Etcd, Fleet, HttpSource, Provider, ProviderSource};
 pub use retry::{Hedge, HedgeAfter, Retry};
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 pub use tls::{
@@ -76,6 +76,7 @@ pub struct Config {
     pub state: StateFolder,
     /// In the order in which their documents come.
     pub providers: Vec<Provider>,
+    pub fleet: Option<Fleet>,
     pub host: Host,
     pub dns: Dns,
     pub acme: Option<Acme>,

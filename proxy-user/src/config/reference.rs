@@ -41,6 +41,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("upgrade", "[upgrade]"),
     ("state", "[state]"),
     ("provider", "[provider.NAME]"),
+    ("fleet", "[fleet]"),
     ("host", "[host]"),
     ("dns", "[dns]"),
     ("acme", "[acme]"),

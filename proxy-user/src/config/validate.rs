@@ -11,6 +11,7 @@ mod balancing;
 mod breaking;
 mod collector;
 mod entrypoints;
+mod fleet;
 mod fetch;
 mod globals;
 mod health;
@@ -65,6 +66,7 @@ pub fn validate(documents: &[&Document], findings: &mut Findings) -> Option<Conf
         shutdown: globals::shutdown(&written, findings),
         upgrade: globals::upgrade(&written, findings),
         state: globals::state(&written, findings),
+        fleet: fleet::fleet(&written, findings),
         providers: providers::all(&written, findings),
         host: balancing::host(&written, findings),
         dns: balancing::dns(&written, findings),

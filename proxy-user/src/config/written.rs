@@ -48,7 +48,7 @@ pub use passthrough::{Offload, Protocol, Source};
 pub use pattern::{HostPatterns, PathPatterns, Pattern, PatternKind, TextPattern};
 pub use pool::Pool;
 pub use process::Process;
-pub use provider::{Provider, ProviderKind};
+pub use provider::{Fleet, Provider, ProviderKind, StoreTls};
 pub use retry::{Hedge, Retry};
 pub use route::Route;
 pub use tls::{CipherSuites, ClientAuth, EntrypointTls, HostTls, Hsts, ServiceTls, TlsVersion, UnknownHost};
@@ -92,6 +92,8 @@ pub struct Written {
     /// Where further configuration comes from, beside this file or folder. `docs/providers.md` tells of them.
     #[serde(default)]
     pub provider: BTreeMap<Name, At<Provider>>,
+    /// This host's part in a fleet. `docs/fleet.md` tells of it.
+    pub fleet: Option<At<Fleet>>,
     /// This host itself.
     pub host: Option<At<Host>>,
     /// How names of servers are resolved. `docs/balancing.md` tells of them.

@@ -15,6 +15,7 @@ use crate::{
     allowlists::Board,
     clock::Moment,
     control::{forwarding, guard::Guard, kernel_side::State, reports::Watched},
+    fleet::member::Member,
     handoff::lineage::Lineage,
     handover::Post,
     journal::{Kind, Note},
@@ -41,6 +42,8 @@ pub struct ControlState {
     pub guard: Guard,
     /// The lists that are fetched.
     pub lists: Arc<Board>,
+    /// This host in its fleet.
+    pub member: Arc<Member>,
     /// What is known of providers.
     pub providers: Arc<providers::Board>,
     /// What every snapshot looks at.
@@ -101,6 +104,7 @@ impl ControlState {
             started,
             guard,
             lists,
+            member: Arc::default(),
             providers,
             maintenance: Arc::default(),
             privileges,
@@ -117,6 +121,12 @@ impl ControlState {
                 watched: Watched::default(),
             }),
         }
+    }
+
+    /// As the host that its providers know.
+    #[must_use]
+    pub fn with_member(self, member: Arc<Member>) -> Self {
+        Self { member, ..self }
     }
 
     /// A configuration was taken over.

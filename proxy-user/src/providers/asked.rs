@@ -4,7 +4,10 @@
 use std::{path::Path, sync::Arc};
 
 use super::{keeper::Keeper, kept};
-use crate::config::{self, Loaded, Report};
+use crate::{
+    config::{self, Loaded, Report},
+    fleet::member::Member,
+};
 
 /// What was loaded, and what could not be asked.
 #[derive(Debug)]
@@ -36,6 +39,7 @@ pub async fn online(path: &Path) -> Asked {
         return Asked { outcome: config::load(path), troubles: Vec::new() };
     };
     let mut keeper = Keeper::new(Arc::default());
+    keeper.member = Arc::new(Member::onlooker());
     keeper.ask_new(&bare.config).await;
     let away = |name: &Arc<str>| {
         let standing = keeper.board.standing(name);

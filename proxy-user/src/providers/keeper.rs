@@ -13,12 +13,13 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Board, Said, Standing, Teller, Word, kept, open};
+use super::{Board, Said, Standing, Teller, Tried, Word, kept, open};
 use crate::{
     config::{
         documents::{DocumentFault, Taken},
         model::{self, Config},
     },
+    fleet::member::Member,
     journal::{Kind, Note},
 };
 
@@ -35,6 +36,8 @@ const VERY_FIRST_WORDS: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Keeper {
     pub board: Arc<Board>,
+    /// What the providers of a fleet are told.
+    pub member: Arc<Member>,
     tasks: HashMap<Arc<str>, Keeping>,
     /// Counts tasks.
     number: u64,
@@ -55,7 +58,7 @@ struct Keeping {
 impl Keeper {
     pub fn new(board: Arc<Board>) -> Self {
         let (say, words) = mpsc::channel(QUEUE);
-        Self { board, tasks: HashMap::new(), number: 0, words, say }
+        Self { board, member: Arc::default(), tasks: HashMap::new(), number: 0, words, say }
     }
 
     /// From now on asks these providers, and no others.
@@ -90,7 +93,7 @@ impl Keeper {
             self.number += 1;
             let (number, say) = (self.number, self.say.clone());
             let teller = Teller { provider: provider.name.clone(), number, say };
-            let task = tokio::spawn(open(provider).watch(teller));
+            let task = tokio::spawn(open(provider, &self.member).watch(teller));
             self.tasks.insert(provider.name.clone(), Keeping { provider: provider.clone(), number, task });
         }
     }
@@ -151,8 +154,24 @@ impl Keeper {
     fn note(&self, provider: &Arc<str>, word: Word) -> bool {
         let before = self.board.standing(provider);
         let news = self.board.note(provider, word, Timestamp::now());
+        if !news {
+            self.tell_member(Tried::NotYet);
+        }
         tell(provider, &before, &self.board.standing(provider));
         news
+    }
+
+    /// A configuration could not be taken over: what providers have given since the one that runs isn't in force.
+    pub fn refused(&self, why: &str) {
+        self.tell_member(Tried::Refused(why));
+    }
+
+    fn tell_member(&self, tried: Tried<'_>) {
+        for (provider, revision, outcome) in self.board.outcomes(tried) {
+            if let Ok(generation) = revision.parse() {
+                self.member.tell(&provider, (generation, outcome));
+            }
+        }
     }
 
     /// A configuration runs, of which these documents are part: they are kept for the next start, and what is wrong with
@@ -161,6 +180,7 @@ impl Keeper {
         let before: HashMap<_, _> =
             self.tasks.keys().map(|name| (name.clone(), self.board.standing(name))).collect();
         let fresh = self.board.took(taken);
+        self.tell_member(Tried::Taken);
         for (name, before) in before {
             tell_documents(&name, &before, &self.board.standing(&name));
         }

@@ -5,6 +5,8 @@
 
 mod host_loss;
 mod upgrade;
+mod propagation;
+mod store_away;
 
 use anyhow::ensure;
 use clap::ValueEnum;
@@ -30,6 +32,10 @@ pub enum Part {
     HostLoss,
     /// A daemon gives way to another one, again and again
     Upgrade,
+    /// `weir push`, until three hosts serve it
+    Propagation,
+    /// The store is away for a minute
+    StoreAway,
 }
 
 /// The figures that have a bound.
@@ -67,6 +73,8 @@ impl Part {
         match self {
             Self::HostLoss => host_loss::measure(options),
             Self::Upgrade => upgrade::measure(options),
+            Self::Propagation => propagation::measure(options),
+            Self::StoreAway => store_away::measure(options),
         }
     }
 }

@@ -18,7 +18,7 @@ struct Row {
 pub fn print(workspace: &Workspace, way: Option<Way>) -> ExitCode {
     let mut rows = vec![compiler()];
     rows.extend(for_the_kernel_programs(workspace, way));
-    rows.extend(packages::FOR_LABS.iter().map(|program| Row {
+    rows.extend(packages::FOR_BUILDING.iter().chain(packages::FOR_LABS).map(|program| Row {
         thing: program.name,
         needed: program.purpose.into(),
         found: packages::find(program.name).map(|path| path.display().to_string()),

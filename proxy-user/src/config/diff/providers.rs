@@ -1,7 +1,8 @@
 //! What changes of where further configuration comes from.
 
 use super::{Keys, authorities, fingerprint, joined, show};
-use crate::config::model::{Consul, Directory, HttpSource, Provider, ProviderSource};
+use crate::config::model::{Consul, Directory, Etcd, Fleet, HttpSource, Provider, ProviderSource};
+use crate::store::address::{Login, StoreTls};
 
 pub fn provider(one: &Provider) -> Keys {
     let mut keys = Keys::from([("kind", one.kind().to_owned()), ("order", one.order.to_string())]);
@@ -33,6 +34,30 @@ pub fn provider(one: &Provider) -> Keys {
             keys.extend(token.map(|token| ("token_file", token)));
             keys.insert("ca", authorities(whom));
         }
+        ProviderSource::Etcd(etcd) => {
+            // The host and the state folder are told with their own sections.
+            let Etcd { address, host: _, reports: _, state: _ } = &**etcd;
+            keys.insert("endpoints", address.endpoints.join(", "));
+            keys.insert("prefix", address.prefix.clone());
+            if let Some(StoreTls { ca, certificate }) = &address.tls {
+                keys.insert(
+                    "tls.ca",
+                    ca.as_ref().map_or_else(|| "system".to_owned(), |ca| ca.display().to_string()),
+                );
+                if let Some((certificate, key)) = certificate {
+                    keys.insert("tls.certificate", certificate.display().to_string());
+                    keys.insert("tls.key", key.display().to_string());
+                }
+            }
+            if let Some(Login { user, password_file }) = &address.login {
+                keys.insert("user", user.clone());
+                keys.extend(password_file.as_ref().map(|file| ("password_file", file.display().to_string())));
+            }
+        }
     }
     keys
+}
+
+pub fn fleet(Fleet { store, host }: &Fleet) -> Keys {
+    [("store", store.to_string()), ("host", host.to_string())].into()
 }

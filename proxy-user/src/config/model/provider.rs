@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use http::{HeaderMap, Uri};
 
 use super::Secret;
-use crate::tls::certificates::ServerAuthorities;
+use crate::{store::address::StoreAddress, tls::certificates::ServerAuthorities};
 
 /// Where documents come from.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,7 @@ pub enum ProviderSource {
     Directory(Directory),
     Http(Box<HttpSource>),
     Consul(Box<Consul>),
+    Etcd(Box<Etcd>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,27 @@ pub struct Consul {
     pub authorities: ServerAuthorities,
 }
 
+/// A store's current generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Etcd {
+    pub address: StoreAddress,
+    /// What this host is called there: which generation is meant for it.
+    pub host: Arc<str>,
+    /// Whether it is this host's fleet: then it says how it is.
+    pub reports: bool,
+    /// Where is kept what it knew of the store.
+    pub state: PathBuf,
+}
+
+/// `[fleet]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fleet {
+    /// The provider whose store it is.
+    pub store: Arc<str>,
+    /// By default the host's name.
+    pub host: Arc<str>,
+}
+
 // === impl Provider ===
 
 impl Provider {
@@ -63,6 +85,7 @@ impl Provider {
             ProviderSource::Directory(_) => "directory",
             ProviderSource::Http(_) => "http",
             ProviderSource::Consul(_) => "consul",
+            ProviderSource::Etcd(_) => "etcd",
         }
     }
 }

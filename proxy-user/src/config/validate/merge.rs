@@ -10,8 +10,9 @@ use crate::config::{
     source::FileId,
     value,
     written::{
-        AccessLog, Acme, Admin, Allowlist, At, Dns, Entrypoint, Host, Kernel, Log, Maintenance, Metrics,
-        Middleware, Name, Page, Process, Provider, Route, Service, Shutdown, State, Tracing, Upgrade,
+        AccessLog, Acme, Admin, Allowlist, At, Dns, Entrypoint, Fleet, Host, Kernel, Log, Maintenance,
+        Metrics, Middleware, Name, Page, Process, Provider, Route, Service, Shutdown, State, Tracing,
+        Upgrade,
     },
 };
 
@@ -29,6 +30,7 @@ pub struct Merged<'a> {
     pub state: Option<(FileId, &'a At<State>)>,
     pub host: Option<(FileId, &'a At<Host>)>,
     pub dns: Option<(FileId, &'a At<Dns>)>,
+    pub fleet: Option<(FileId, &'a At<Fleet>)>,
     pub acme: Option<(FileId, &'a At<Acme>)>,
     pub access_logs: Named<'a, AccessLog>,
     pub providers: Named<'a, Provider>,
@@ -80,6 +82,7 @@ pub fn merge<'a>(documents: &[&'a Document], findings: &mut Findings) -> Merged<
         once(&mut merged.shutdown, "shutdown", file, written.shutdown.as_ref(), findings);
         once(&mut merged.upgrade, "upgrade", file, written.upgrade.as_ref(), findings);
         once(&mut merged.state, "state", file, written.state.as_ref(), findings);
+        once(&mut merged.fleet, "fleet", file, written.fleet.as_ref(), findings);
         once(&mut merged.host, "host", file, written.host.as_ref(), findings);
         once(&mut merged.dns, "dns", file, written.dns.as_ref(), findings);
         once(&mut merged.acme, "acme", file, written.acme.as_ref(), findings);

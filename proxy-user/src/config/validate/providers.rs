@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use super::{
     acme,
     fetch::checked_url,
+    fleet,
     merge::{Item, Merged},
     scalar::{self, HOUR, MILLISECOND, MINUTE, SECOND},
 };
@@ -25,12 +26,17 @@ const LONGEST_SECRET: u64 = 16 << 10;
 
 /// All that are written, in the order in which their documents come.
 pub fn all(written: &Merged<'_>, findings: &mut Findings) -> Vec<Provider> {
-    let mut all: Vec<_> = written.providers.items.iter().filter_map(|item| one(item, findings)).collect();
+    let mut all: Vec<_> =
+        written.providers.items.iter().filter_map(|item| one(item, written, findings)).collect();
     all.sort_by(|one, other| (one.order, &one.name).cmp(&(other.order, &other.name)));
     all
 }
 
-fn one(item: &Item<'_, written::Provider>, findings: &mut Findings) -> Option<Provider> {
+fn one(
+    item: &Item<'_, written::Provider>,
+    written: &Merged<'_>,
+    findings: &mut Findings,
+) -> Option<Provider> {
     let Item { file, name, body } = *item;
     let what = |key: &str| format!("provider `{}`: {key}", name.value);
     let order =
@@ -49,13 +55,16 @@ fn one(item: &Item<'_, written::Provider>, findings: &mut Findings) -> Option<Pr
         ProviderKind::Directory => directory(item, findings).map(ProviderSource::Directory),
         ProviderKind::Http => http(item, findings).map(|http| ProviderSource::Http(Box::new(http))),
         ProviderKind::Consul => consul(item, findings).map(|consul| ProviderSource::Consul(Box::new(consul))),
+        ProviderKind::Etcd => {
+            fleet::etcd(item, written, findings).map(|etcd| ProviderSource::Etcd(Box::new(etcd)))
+        }
     };
     Some(Provider { name: name.value.as_str().into(), order, source: source? })
 }
 
 /// Which kinds take a key.
 fn foreign_keys(item: &Item<'_, written::Provider>, kind: ProviderKind, findings: &mut Findings) {
-    use ProviderKind::{Consul, Directory, Http};
+    use ProviderKind::{Consul, Directory, Etcd, Http};
     let body = item.body;
     let of = |key: &'static str, at: Option<&At<String>>, kinds: &'static [ProviderKind]| {
         (key, at.map(|at| at.span.clone()), kinds)
@@ -65,7 +74,11 @@ fn foreign_keys(item: &Item<'_, written::Provider>, kind: ProviderKind, findings
         of("path", body.path.as_ref(), &[Directory]),
         of("url", body.url.as_ref(), &[Http]),
         of("address", body.address.as_ref(), &[Consul]),
-        of("prefix", body.prefix.as_ref(), &[Consul]),
+        of("prefix", body.prefix.as_ref(), &[Consul, Etcd]),
+        ("endpoints", body.endpoints.as_ref().map(|list| list.span.clone()), &[Etcd]),
+        ("tls", body.tls.as_ref().map(|at| at.span.clone()), &[Etcd]),
+        of("user", body.user.as_ref(), &[Etcd]),
+        of("password_file", body.password_file.as_ref(), &[Etcd]),
         of("datacenter", body.datacenter.as_ref(), &[Consul]),
         of("token_file", body.token_file.as_ref(), &[Consul]),
         of("every", body.every.as_ref(), &[Directory, Http]),
@@ -93,6 +106,7 @@ fn word(kind: ProviderKind) -> &'static str {
         ProviderKind::Directory => "directory",
         ProviderKind::Http => "http",
         ProviderKind::Consul => "consul",
+        ProviderKind::Etcd => "etcd",
     }
 }
 
@@ -294,6 +308,6 @@ fn authorities(
     acme::authorities(&format!("provider `{}`", item.name.value), item.file, item.body.ca.as_ref(), findings)
 }
 
-fn what(item: &Item<'_, written::Provider>, key: &str) -> String {
+pub(super) fn what(item: &Item<'_, written::Provider>, key: &str) -> String {
     format!("provider `{}`: {key}", item.name.value)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{At, Name};
+use super::{At, List, Name};
 use crate::config::default;
 
 /// A source of further configuration. What it gives are documents: pieces of configuration, each like a file of a folder.
@@ -31,9 +31,21 @@ pub struct Provider {
     /// `consul`: the agent or server whose HTTP API is asked.
     #[schemars(example = "http://127.0.0.1:8500")]
     pub address: Option<At<String>>,
-    /// `consul`: the keys below this are documents, by the rest of their names.
+    /// `etcd`: its members, `HOST:PORT`; the first that answers is asked.
+    #[schemars(example = ["10.0.0.5:2379", "10.0.0.6:2379"])]
+    pub endpoints: Option<List>,
+    /// `consul`: the keys below this are documents, by the rest of their names. `etcd`: all that is Weir's stands below this
+    /// (`docs/fleet.md` tells what).
     #[schemars(extend("default" = default::PROVIDER_PREFIX))]
     pub prefix: Option<At<String>>,
+    /// `etcd`: TLS, as soon as this is written.
+    pub tls: Option<At<StoreTls>>,
+    /// `etcd`: the user, where etcd's authentication is on.
+    #[schemars(example = &"weir")]
+    pub user: Option<At<String>>,
+    /// `etcd`: a file with the user's password. It is read for each connection.
+    #[schemars(example = "/etc/weir/etcd-password")]
+    pub password_file: Option<At<String>>,
     /// `consul`: the datacenter, where it isn't the agent's own.
     #[schemars(example = &"dc1")]
     pub datacenter: Option<At<String>>,
@@ -66,4 +78,35 @@ pub enum ProviderKind {
     Http,
     /// The keys of a Consul, waited on: `address`, `prefix`, `datacenter`, `token_file`, `ca`.
     Consul,
+    /// The generation that is current in an etcd, as `weir push` makes them: `endpoints`, `prefix`, `tls`, `user`,
+    /// `password_file`.
+    Etcd,
+}
+
+/// How a store is told that it is the right one, and how it knows this host.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StoreTls {
+    /// A PEM file of the authorities to trust. Without it, those of the operating system.
+    #[schemars(example = "/etc/weir/etcd-ca.pem")]
+    pub ca: Option<At<String>>,
+    /// A PEM file with the certificate to show.
+    #[schemars(example = "/etc/weir/etcd-client.pem")]
+    pub certificate: Option<At<String>>,
+    /// A PEM file with its key.
+    #[schemars(example = "/etc/weir/etcd-client.key")]
+    pub key: Option<At<String>>,
+}
+
+/// This host's part in a fleet: hosts that run one configuration, which they have from a store. `docs/fleet.md` tells of it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fleet {
+    /// The provider whose store this host reports to, of kind `etcd`. Required.
+    #[schemars(example = &"store")]
+    pub store: Option<At<String>>,
+    /// What this host is called there: 1 to 64 letters, digits, dots, dashes and underscores, another one for each host. Without
+    /// it, the host's name.
+    #[schemars(example = "edge-1")]
+    pub host: Option<At<String>>,
 }
