@@ -199,7 +199,7 @@ fn a_daemon_without_rights_is_upgraded_and_restarted_with_its_queues() -> Done {
     let mut successors = Successors::with(&config);
 
     // 1. As the unit starts it.
-    let mut first = manager.start(&lab, &config, Vec::new())?;
+    let mut first = manager.start(&lab, &config, &[])?;
     manager.until(|told| told == "READY=1")?;
     let visitor = Browser::of_site(&lab, &lab.visitor)?;
     wait_for_both(&visitor).context(first.log_text())?;
@@ -232,7 +232,7 @@ fn a_daemon_without_rights_is_upgraded_and_restarted_with_its_queues() -> Done {
     successors.wait_for_end(last, PATIENCE)?;
     let mut waiting = Raw::connect(&lab.visitor, HTTP).context("nobody queues")?;
     waiting.say("GET /waited HTTP/1.1\r\nHost: example.com\r\n\r\n")?;
-    let _second = manager.start(&lab, &config, kept)?;
+    let _second = manager.start(&lab, &config, &kept)?;
     manager.until(|told| told == "READY=1")?;
     wait_for_both(&visitor)?;
     let answer = waiting.answer().context("who waited got no answer")?;
@@ -271,7 +271,7 @@ impl Manager {
     }
 
     /// Starts the daemon as the packaged unit does, with the sockets that were kept.
-    fn start(&self, lab: &Lab, config: &Path, kept: Vec<OwnedFd>) -> anyhow::Result<Process> {
+    fn start(&self, lab: &Lab, config: &Path, kept: &[OwnedFd]) -> anyhow::Result<Process> {
         let four = "+net_admin,+net_bind_service,+bpf,+perfmon";
         let mut command = lab.edge.command("setpriv")?;
         command
@@ -283,7 +283,7 @@ impl Manager {
             .env("LISTEN_FDS", kept.len().to_string())
             .env("NOTIFY_SOCKET", &self.path)
             .env("WATCHDOG_USEC", "2000000");
-        hand_down(&mut command, &kept);
+        hand_down(&mut command, kept);
         Process::start("weir", command, &lab.folder().join("weir.log"))
     }
 

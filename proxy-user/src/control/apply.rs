@@ -371,6 +371,7 @@ impl Fleet {
         self.kernel = KernelSide::default();
         self.keeper = Keeper::new(self.keeper.board.clone());
         self.acme = acme::keeper::Keeper::default();
+        self.providers = providers::keeper::Keeper::new(self.providers.board.clone());
         self.names = dns::keeper::Keeper::default();
         self.running.load().drains.host.leave();
     }
