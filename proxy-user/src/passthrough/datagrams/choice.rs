@@ -162,7 +162,7 @@ mod tests {
     fn all_ports_of_a_client_go_together_where_that_is_asked() {
         let snapshot = snapshot(
             "[service.pool]\nservers = ['10.0.0.1:53', '10.0.0.2:53']\n\
-             balance = { strategy = 'hash', by = 'client' }",
+             balance = 'hash'\nhash_by = 'client'",
         );
         let mut choice = Choice::default();
         let first = choice.choose(&snapshot, "dns", client(1)).unwrap().index;
