@@ -67,7 +67,9 @@ fn a_fleet_runs_what_is_pushed_and_takes_back_what_it_cant() -> Done {
     let status = lab.status()?;
     let all = ["edge-1", "edge-2", "edge-3"].map(|name| (name.to_owned(), Value::from(1), true));
     assert_eq!(running(&status), all);
-    assert_eq!(status["hosts"][0]["ready"], true);
+    wait::until_true("a host tells that it is ready", PATIENCE, || {
+        Ok(lab.status()?["hosts"][0]["ready"] == true)
+    })?;
     failed(&lab.push("one", &[])?, 1, "nothing differs");
 
     // 2. One that a host can't run is taken back for all of them: the page is missing on the second.
