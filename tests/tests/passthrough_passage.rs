@@ -7,12 +7,12 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use weir_lab::{
     lab::{
-        Lab, PUBLIC,
+        Lab,
         addresses::{EDGE, EDGE_INSIDE, EDGE_V6, ONE, TWO, VISITOR},
         exchange::{Exchange, Seen, echo, exchange_over},
         stand::PATIENCE,
         wait,
-        weir::{Weir, admin_socket},
+        weir::{self, Weir},
     },
     needs,
     needs::Need,
@@ -107,21 +107,9 @@ fn is_of_kernel(seen: SocketAddr) -> bool {
 }
 
 fn toml(lab: &Lab, offload: &str) -> String {
-    let (folder, socket) = (lab.folder().display(), admin_socket(lab).display().to_string());
+    let settings = weir::settings_of(lab, "nat_ports = \"20000-29999\"");
     format!(
-        r#"[kernel]
-interfaces = ["{PUBLIC}"]
-bpffs = "{folder}/bpffs"
-cgroup = "off"
-nat_ports = "20000-29999"
-[admin]
-bind = ["127.0.0.1:9190", "unix:{socket}"]
-[log]
-access = "{folder}/access.log"
-[state]
-dir = "{folder}/state"
-[allowlist.cloudflare]
-refresh = "off"
+        r#"{settings}
 [entrypoint.bytes]
 bind = "{EDGE}:{PORT}"
 protocol = "tcp"

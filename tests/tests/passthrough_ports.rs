@@ -17,7 +17,7 @@ use weir_lab::{
         ip,
         stand::PATIENCE,
         wait,
-        weir::{self, Weir, admin_socket},
+        weir::{self, Weir},
     },
     needs,
     needs::Need,
@@ -159,21 +159,9 @@ impl Scene {
 }
 
 fn toml(lab: &Lab, service: &str) -> String {
-    let (folder, socket) = (lab.folder().display(), admin_socket(lab).display().to_string());
+    let settings = weir::settings_of(lab, "nat_ports = \"20000-29999\"");
     format!(
-        r#"[kernel]
-interfaces = ["{PUBLIC}"]
-bpffs = "{folder}/bpffs"
-cgroup = "off"
-nat_ports = "20000-29999"
-[admin]
-bind = ["127.0.0.1:9190", "unix:{socket}"]
-[log]
-access = "{folder}/access.log"
-[state]
-dir = "{folder}/state"
-[allowlist.cloudflare]
-refresh = "off"
+        r#"{settings}
 [entrypoint.bytes]
 bind = ["{EDGE}:{PORT}", "[{EDGE_V6}]:{PORT}"]
 protocol = "tcp"

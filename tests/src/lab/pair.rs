@@ -164,24 +164,7 @@ impl Host {
 
     /// What is a host's own in a configuration.
     pub fn settings(&self) -> String {
-        let (folder, bpffs, socket) = (self.folder.display(), self.bpffs.display(), self.socket());
-        format!(
-            r#"[kernel]
-interfaces = ["{PUBLIC}"]
-bpffs = "{bpffs}"
-cgroup = "off"
-[admin]
-bind = ["{}", "unix:{}"]
-[log]
-access = "{folder}/access.log"
-[state]
-dir = "{folder}/state"
-[allowlist.cloudflare]
-refresh = "off"
-"#,
-            weir::ADMIN,
-            socket.display(),
-        )
+        weir::settings(&self.folder, &self.bpffs, &self.socket(), "")
     }
 
     /// Also again, after [`Self::kill_weir`].

@@ -58,17 +58,15 @@ pub fn program() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The configuration that most tests begin with: HTTPS for Cloudflare only, two servers, quick probes.
-pub fn standard(lab: &Lab) -> String {
-    let (folder, certificates) = (lab.folder().display(), lab.certificates());
-    let certificates = certificates.display();
-    let socket = admin_socket(lab).display().to_string();
+/// What is a daemon's own in a configuration, whatever it serves; `kernel` goes to its section.
+pub fn settings(folder: &Path, bpffs: &Path, socket: &Path, kernel: &str) -> String {
+    let (folder, bpffs, socket) = (folder.display(), bpffs.display(), socket.display());
     format!(
         r#"[kernel]
 interfaces = ["{PUBLIC}"]
-bpffs = "{folder}/bpffs"
+bpffs = "{bpffs}"
 cgroup = "off"
-
+{kernel}
 [admin]
 bind = ["{ADMIN}", "unix:{socket}"]
 
@@ -81,6 +79,22 @@ dir = "{folder}/state"
 [allowlist.cloudflare]
 refresh = "off"
 
+"#
+    )
+}
+
+/// The same of the lab's only edge.
+pub fn settings_of(lab: &Lab, kernel: &str) -> String {
+    settings(lab.folder(), &lab.folder().join("bpffs"), &admin_socket(lab), kernel)
+}
+
+/// The configuration that most tests begin with: HTTPS for Cloudflare only, two servers, quick probes.
+pub fn standard(lab: &Lab) -> String {
+    let certificates = lab.certificates();
+    let certificates = certificates.display();
+    let settings = settings_of(lab, "");
+    format!(
+        r#"{settings}
 [entrypoint.https]
 bind = ["{EDGE}:443", "[{EDGE_V6}]:443"]
 allow = ["cloudflare"]
