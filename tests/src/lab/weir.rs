@@ -78,7 +78,6 @@ dir = "{folder}/state"
 
 [allowlist.cloudflare]
 refresh = "off"
-
 "#
     )
 }
