@@ -16,6 +16,7 @@ pub mod asked;
 pub mod keeper;
 pub mod kept;
 mod backoff;
+pub mod composed;
 mod consul;
 mod directory;
 #[cfg(feature = "etcd")]

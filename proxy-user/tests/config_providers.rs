@@ -169,7 +169,10 @@ fn a_fault_in_a_list_that_a_document_names_is_the_documents() {
 #[test]
 fn a_document_that_cannot_be_read_is_told_by_its_name() {
     let folder = host(&format!("{OWN}{}", site("own")));
-    let unread = Document { text: Err("permission denied".to_owned()), ..Document::of("second", "x", "") };
+    let unread = Document {
+        text: Err("can't be read: permission denied".to_owned()),
+        ..Document::of("second", "x", "")
+    };
     let supply = Supply { wanted: vec![unread], ..Supply::default() };
     let loaded = load(&folder, [("second".into(), supply)]);
     assert_eq!(loaded.taken.faults[0].why(), "error[W001]: second:x: can't be read: permission denied");

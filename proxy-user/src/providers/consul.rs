@@ -146,8 +146,10 @@ fn documents(provider: &str, prefix: &str, body: &[u8]) -> Result<Vec<Document>,
         }
         let text = BASE64_STANDARD
             .decode(value.unwrap_or_default())
-            .map_err(|error| format!("it is not base64: {error}"))
-            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
+            .map_err(|error| format!("can't be read: it is not base64: {error}"))
+            .and_then(|bytes| {
+                String::from_utf8(bytes).map_err(|_| "can't be read: it is not UTF-8 text".to_owned())
+            });
         documents.push(Document { text: text.map(Into::into), ..Document::of(provider, name, "") });
     }
     Ok(documents)
