@@ -1,7 +1,7 @@
 //! One GET, as the control side asks for lists and documents: HTTP/1.1 over TLS, conditional, bounded in time and size.
 //! Whatever isn't plainly a whole answer is a fault.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
@@ -20,7 +20,10 @@ use crate::{
         model::{ServerProtocol, ServiceTls},
         show_size,
     },
-    tls::{certificates::ServerAuthorities, server::ServerTls},
+    tls::{
+        certificates::{Certificate, ServerAuthorities},
+        server::ServerTls,
+    },
 };
 
 /// One address of a host gets no longer than this, so that the next one has its turn.
@@ -118,7 +121,56 @@ pub async fn once(question: Question<'_>) -> Result<Response<Bytes>, FetchFault>
     whole(response, question.largest).await
 }
 
+/// An answer whose body is read as it comes.
+#[derive(Debug)]
+pub struct Opened {
+    response: Response<Incoming>,
+    _connection: Driver,
+}
+
+impl Opened {
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// The next piece of the body; nothing at its end. Safe to cancel.
+    ///
+    /// # Errors
+    /// When the body breaks off.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, FetchFault> {
+        while let Some(frame) = self.response.body_mut().frame().await {
+            if let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// When it breaks off, or has more than `largest` bytes.
+    pub async fn whole(self, largest: usize) -> Result<Bytes, FetchFault> {
+        whole(self.response, largest).await.map(Response::into_body)
+    }
+}
+
+/// Asks once, as who the certificate says, and gives the answer as soon as its head is there, whatever its status. The caller
+/// bounds the time.
+///
+/// # Errors
+/// When there is no answer.
+pub async fn open(
+    question: Question<'_>,
+    certificate: Option<Arc<Certificate>>,
+) -> Result<Opened, FetchFault> {
+    let (response, connection) = ask_as(question, certificate).await?;
+    Ok(Opened { response, _connection: connection })
+}
+
 /// Drives a connection beside the exchange on it; ends with it.
+#[derive(Debug)]
 struct Driver(tokio::task::JoinHandle<()>);
 
 impl Drop for Driver {
@@ -128,6 +180,13 @@ impl Drop for Driver {
 }
 
 async fn ask(question: Question<'_>) -> Result<(Response<Incoming>, Driver), FetchFault> {
+    ask_as(question, None).await
+}
+
+async fn ask_as(
+    question: Question<'_>,
+    certificate: Option<Arc<Certificate>>,
+) -> Result<(Response<Incoming>, Driver), FetchFault> {
     let Question { url, authorities, .. } = question;
     let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let encrypted = url.scheme_str() != Some("http");
@@ -137,8 +196,7 @@ async fn ask(question: Question<'_>) -> Result<(Response<Incoming>, Driver), Fet
     }
     let tls = |error: &dyn std::fmt::Display| FetchFault::Tls(error.to_string());
     let server_name = ServerName::try_from(host.to_owned()).map_err(|error| tls(&error))?;
-    let speak =
-        ServerTls::new(&ServiceTls { server_name, authorities: authorities.clone(), certificate: None });
+    let speak = ServerTls::new(&ServiceTls { server_name, authorities: authorities.clone(), certificate });
     let stream = speak
         .map_err(|error| tls(&error))?
         .connect(stream, ServerProtocol::Http1)

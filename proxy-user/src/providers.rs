@@ -22,6 +22,7 @@ mod directory;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod http;
+mod kubernetes;
 
 use std::{
     collections::BTreeMap,
@@ -136,6 +137,9 @@ pub fn open(provider: &model::Provider, member: &Arc<Member>) -> Box<dyn Provide
         }
         ProviderSource::Consul(source) => {
             Box::new(consul::Keys { provider: provider.name.clone(), source: (**source).clone() })
+        }
+        ProviderSource::Kubernetes(source) => {
+            Box::new(kubernetes::Objects { provider: provider.name.clone(), source: (**source).clone() })
         }
         #[cfg(feature = "etcd")]
         ProviderSource::Etcd(source) => Box::new(etcd::Store {

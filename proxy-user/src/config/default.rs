@@ -87,6 +87,7 @@ pub const PROVIDER_REREAD: &str = "1m";
 pub const PROVIDER_EVERY: &str = "30s";
 pub const PROVIDER_TIMEOUT: &str = "15s";
 pub const PROVIDER_PREFIX: &str = "/weir/";
+pub const KUBERNETES_CLASS: &str = "weir";
 
 pub const REALM: &str = "restricted";
 pub const FORWARD_AUTH_TIMEOUT: &str = "5s";

@@ -9,6 +9,7 @@ mod admin;
 mod balancing;
 mod carried;
 mod health;
+mod kubernetes;
 mod limits;
 mod log;
 mod maintenance;
@@ -37,6 +38,7 @@ pub use balancing::{
 };
 pub use carried::CarriedRoute;
 pub use health::{Ask, BodyMatch, Breaker, DrainOn, Eject, HealthCheck, HttpCheck, Slow, Step};
+pub use kubernetes::{Access, ApiServer, ApiToken, Kubernetes, PortOf};
 pub use middleware::{
     BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
     RateLimit, Redirect, ReplacePath, Template,

@@ -15,6 +15,7 @@ mod fleet;
 mod fetch;
 mod globals;
 mod health;
+mod kubernetes;
 mod https;
 mod limits;
 mod log;

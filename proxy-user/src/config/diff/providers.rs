@@ -1,6 +1,6 @@
 //! What changes of where further configuration comes from.
 
-use super::{Keys, authorities, fingerprint, joined, show};
+use super::{Keys, authorities, fingerprint, joined, kubernetes, show};
 use crate::config::model::{Consul, Directory, Etcd, Fleet, HttpSource, Provider, ProviderSource};
 use crate::store::address::{Login, StoreTls};
 
@@ -34,6 +34,7 @@ pub fn provider(one: &Provider) -> Keys {
             keys.extend(token.map(|token| ("token_file", token)));
             keys.insert("ca", authorities(whom));
         }
+        ProviderSource::Kubernetes(source) => keys.extend(kubernetes::keys(source)),
         ProviderSource::Etcd(etcd) => {
             // The host and the state folder are told with their own sections.
             let Etcd { address, host: _, reports: _, state: _ } = &**etcd;

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Uri};
 
-use super::Secret;
+use super::{Kubernetes, Secret};
 use crate::{store::address::StoreAddress, tls::certificates::ServerAuthorities};
 
 /// Where documents come from.
@@ -22,6 +22,7 @@ pub enum ProviderSource {
     Http(Box<HttpSource>),
     Consul(Box<Consul>),
     Etcd(Box<Etcd>),
+    Kubernetes(Box<Kubernetes>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +87,7 @@ impl Provider {
             ProviderSource::Http(_) => "http",
             ProviderSource::Consul(_) => "consul",
             ProviderSource::Etcd(_) => "etcd",
+            ProviderSource::Kubernetes(_) => "kubernetes",
         }
     }
 }
