@@ -139,7 +139,8 @@ pub fn open(provider: &model::Provider, member: &Arc<Member>) -> Box<dyn Provide
             Box::new(consul::Keys { provider: provider.name.clone(), source: (**source).clone() })
         }
         ProviderSource::Kubernetes(source) => {
-            Box::new(kubernetes::Objects { provider: provider.name.clone(), source: (**source).clone() })
+            let (provider, source) = (provider.name.clone(), (**source).clone());
+            Box::new(kubernetes::Objects { provider, source, only_looks: member.only_looks() })
         }
         #[cfg(feature = "etcd")]
         ProviderSource::Etcd(source) => Box::new(etcd::Store {

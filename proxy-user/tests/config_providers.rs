@@ -236,6 +236,46 @@ fn providers_are_told_what_is_wrong_with_them() {
             "kind = 'directory'\npath = 'x'\norder = 0",
             "error[W024]: weir.toml:6:9: provider `p`: order is `0`, out of range",
         ),
+        (
+            "kind = 'kubernetes'",
+            "error[W016]: weir.toml:3:11: provider `p` names no entrypoint at which its routes come in",
+        ),
+        (
+            "kind = 'kubernetes'\nhttp = 'wbe'",
+            "error[W013]: weir.toml:5:8: provider `p`: http names entrypoint `wbe`, which does not exist",
+        ),
+        (
+            "kind = 'kubernetes'\nhttps = 'web'",
+            "error[W027]: weir.toml:5:9: provider `p`: https names `web`, which has no `tls`",
+        ),
+        (
+            "kind = 'kubernetes'\nhttp = 'web:0'",
+            "error[W009]: weir.toml:5:8: provider `p`: http `web:0` has no usable port",
+        ),
+        (
+            "kind = 'kubernetes'\nhttp = 'web'\nnamespaces = ['Shop']",
+            "error[W007]: weir.toml:6:15: provider `p`: namespaces `Shop` is no namespace's name",
+        ),
+        (
+            "kind = 'kubernetes'\nhttp = 'web'\nkubeconfig = '/nowhere'",
+            "error[W070]: weir.toml:6:14: provider `p`: kubeconfig: `/nowhere` can't be used: no such file",
+        ),
+        (
+            "kind = 'kubernetes'\nhttp = 'web'\naddress = 'https://a.example'\nkubeconfig = 'x'",
+            "error[W027]: weir.toml:7:14: provider `p` has both `address` and `kubeconfig`",
+        ),
+        (
+            "kind = 'kubernetes'\nhttp = 'web'\nca = 'x'",
+            "error[W027]: weir.toml:6:6: provider `p`: `ca` says nothing without `address`",
+        ),
+        (
+            "kind = 'kubernetes'\nhttp = 'web'\ningress_class = 'off'\ngateway_class = 'off'",
+            "error[W027]: weir.toml:3:11: provider `p` looks at neither Ingresses nor Gateways",
+        ),
+        (
+            "kind = 'consul'\naddress = 'http://127.0.0.1:8500'\nsecrets = true",
+            "error[W027]: weir.toml:6:11: provider `p`: `secrets` says nothing to a provider of kind `consul`",
+        ),
     ] {
         let text = format!("[entrypoint.web]\nbind = '127.0.0.1:80'\n[provider.p]\n{section}\n");
         let lines = match config::load_text("weir.toml".as_ref(), &text) {

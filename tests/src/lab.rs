@@ -16,6 +16,7 @@ pub mod addresses;
 pub mod certificates;
 pub mod chromium;
 pub mod client;
+pub mod cluster;
 pub mod etcd;
 pub mod exchange;
 pub mod fleet;

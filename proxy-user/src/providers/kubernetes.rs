@@ -52,6 +52,16 @@ const QUEUE: usize = 1024;
 pub struct Objects {
     pub provider: Arc<str>,
     pub source: Kubernetes,
+    /// For somebody who runs nothing of it: nothing is written.
+    pub only_looks: bool,
+}
+
+/// What documents are made with.
+struct Making {
+    provider: Arc<str>,
+    source: Kubernetes,
+    /// Where certificates are put, by who may.
+    folder: Option<PathBuf>,
 }
 
 /// What is known, and of how much of it.
@@ -81,8 +91,9 @@ enum News {
 impl Provider for Objects {
     fn watch(self: Box<Self>, teller: Teller) -> Watch {
         Box::pin(async move {
-            let Self { provider, source } = *self;
-            if let Some(folder) = source.certificates.clone() {
+            let Self { provider, source, only_looks } = *self;
+            let folder = source.certificates.clone().filter(|_| !only_looks);
+            if let Some(folder) = folder.clone() {
                 put(folder, None).await;
             }
             let api = Api { access: source.access.clone() };
@@ -92,7 +103,8 @@ impl Provider for Objects {
                 scopes.iter().enumerate().map(|(nth, scope)| watcher::follow(&api, scope, nth, &say));
             let mut all: FuturesUnordered<_> = follow.collect();
             let place = api.place();
-            let listen = listen(&provider, &source, &place, &scopes, heard, &teller);
+            let making = Making { provider, source, folder };
+            let listen = listen(&making, &place, &scopes, heard, &teller);
             tokio::select! {
                 // Neither ever ends.
                 () = listen => {}
@@ -126,8 +138,7 @@ fn scopes(source: &Kubernetes) -> Vec<Scope> {
 
 /// Takes the watchers' words, and tells what comes of them.
 async fn listen(
-    provider: &str,
-    source: &Kubernetes,
+    making: &Making,
     place: &str,
     scopes: &[Scope],
     mut heard: mpsc::Receiver<Said>,
@@ -168,7 +179,7 @@ async fn listen(
                 if !known.is_whole() {
                     continue;
                 }
-                let documents = documents(provider, source, &known.cluster).await;
+                let documents = making.documents(&known.cluster).await;
                 if told.as_ref() == Some(&documents) {
                     continue;
                 }
@@ -183,14 +194,19 @@ async fn listen(
     }
 }
 
-/// What the objects come to. Certificates are in their place before anybody hears of the routes.
-async fn documents(provider: &str, source: &Kubernetes, cluster: &Cluster) -> Vec<Document> {
-    let mut translated = translate::translate(cluster, source);
-    if let Some(folder) = &source.certificates {
-        let files = secrets::files(&translated.secrets, &cluster.secrets, &mut translated.composed);
-        put(folder.clone(), Some(files)).await;
+impl Making {
+    /// What the objects come to. Certificates are in their place before anybody hears of the routes.
+    async fn documents(&self, cluster: &Cluster) -> Vec<Document> {
+        let Self { provider, source, folder } = self;
+        let mut translated = translate::translate(provider, cluster, source);
+        if source.certificates.is_some() {
+            let files = secrets::files(&translated.secrets, &cluster.secrets, &mut translated.composed);
+            if let Some(folder) = folder {
+                put(folder.clone(), Some(files)).await;
+            }
+        }
+        translated.composed.documents(provider)
     }
-    translated.composed.documents(provider)
 }
 
 /// Puts certificates into their folder; with none, only makes it.

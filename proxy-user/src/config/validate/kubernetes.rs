@@ -200,7 +200,8 @@ fn ports(
             continue;
         };
         let at = At { span: one.span.clone(), value: name.to_owned() };
-        let id = written.entrypoints.refer(item.file, &at, &what, Code::NoSuchEntrypoint, findings);
+        let by = format!("{what} names");
+        let id = written.entrypoints.refer(item.file, &at, &by, Code::NoSuchEntrypoint, findings);
         if let (Some(id), Some(tls)) = (id, tls)
             && written.entrypoints.items[id].body.tls.is_some() != tls
             && !findings.lost(&format!("entrypoint.{name}.tls"))

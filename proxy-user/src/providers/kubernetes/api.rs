@@ -10,7 +10,7 @@ use bytes::{Buf, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use super::cluster::Kind;
 use crate::{
@@ -35,9 +35,11 @@ const LONGEST_LINE: usize = 8 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAGE_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a watch lasts before the server ends it, and how much later it counts as fallen silent.
-const WATCH: u64 = 50;
-const SLACK: Duration = Duration::from_secs(10);
+/// How many seconds a watch lasts before the server ends it.
+const WATCH: u64 = 280;
+
+/// There are bookmarks about every minute. A server that sends nothing for longer may be gone: it is asked again.
+const SILENCE: Duration = Duration::from_secs(75);
 
 /// Objects of one kind, in one namespace or in all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +85,6 @@ pub struct Watching {
     bytes: BytesMut,
     /// Up to where no line ends.
     looked: usize,
-    ends: Instant,
     /// Of what came last.
     pub version: String,
 }
@@ -202,8 +203,7 @@ impl Api {
             scope.selector()
         );
         let answer = self.ask(&path).await?;
-        let ends = Instant::now() + Duration::from_secs(WATCH) + SLACK;
-        Ok(Watching { answer, bytes: BytesMut::new(), looked: 0, ends, version: version.to_owned() })
+        Ok(Watching { answer, bytes: BytesMut::new(), looked: 0, version: version.to_owned() })
     }
 
     /// An answer that is one of success.
@@ -326,7 +326,7 @@ impl Watching {
                     "an event of the watch has more than {LONGEST_LINE} bytes"
                 )));
             }
-            let more = timeout_at(self.ends, self.answer.next()).await.map_err(silent)?;
+            let more = timeout(SILENCE, self.answer.next()).await.map_err(silent)?;
             match more.map_err(|fault| Fault::Other(fault.to_string()))? {
                 Some(bytes) => self.bytes.extend_from_slice(&bytes),
                 // What follows a cut line is asked for anew, from the version before it.

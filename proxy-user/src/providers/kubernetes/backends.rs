@@ -28,21 +28,22 @@ pub enum Port {
 
 /// Gathers the services that routes ask for.
 pub struct Backends<'a> {
+    provider: &'a str,
     cluster: &'a Cluster,
     external_names: bool,
     /// By Service.
     slices: BTreeMap<Key, Vec<&'a EndpointSlice>>,
     sections: BTreeMap<Key, BTreeMap<String, Section>>,
     faults: BTreeSet<(Key, String)>,
-    /// Some route leads to [`NOBODY`].
+    /// Some route leads to nobody.
     nobody: bool,
 }
 
 /// The service of rules that can't be served: it has no servers, so they get a page.
-const NOBODY: &str = "kubernetes_nobody";
+const NOBODY: &str = "nobody";
 
 impl<'a> Backends<'a> {
-    pub fn new(cluster: &'a Cluster, external_names: bool) -> Self {
+    pub fn new(provider: &'a str, cluster: &'a Cluster, external_names: bool) -> Self {
         let mut slices = BTreeMap::<_, Vec<_>>::new();
         for (key, slice) in &cluster.slices {
             let Ok(slice) = slice else { continue };
@@ -50,7 +51,7 @@ impl<'a> Backends<'a> {
             slices.entry(Key::new(&key.namespace, service)).or_default().push(slice);
         }
         let (sections, faults) = (BTreeMap::new(), BTreeSet::new());
-        Self { cluster, external_names, slices, sections, faults, nobody: false }
+        Self { provider, cluster, external_names, slices, sections, faults, nobody: false }
     }
 
     /// What the service for one port of a Service is called, or why there is none.
@@ -70,8 +71,8 @@ impl<'a> Backends<'a> {
             None => return Err(format!("service `{key}` has no port {}", shown(port))),
         };
         let name = match way {
-            Way::Http => safe_name(&[&key.namespace, &key.name, &port.port.to_string()]),
-            Way::Passthrough => safe_name(&[&key.namespace, &key.name, &port.port.to_string(), "tls"]),
+            Way::Http => self.name(key, &[&port.port.to_string()]),
+            Way::Passthrough => self.name(key, &[&port.port.to_string(), "tls"]),
         };
         if !self.sections.get(key).is_some_and(|sections| sections.contains_key(&name)) {
             let section = self.section(&name, key, service, port, way)?;
@@ -80,10 +81,16 @@ impl<'a> Backends<'a> {
         Ok(name)
     }
 
+    /// What something made of an object is called. Another provider's cluster may have an object of that name too.
+    #[must_use]
+    pub fn name(&self, key: &Key, more: &[&str]) -> String {
+        safe_name(&[&[self.provider, &key.namespace, &key.name], more].concat())
+    }
+
     /// A service that has no server, whoever asks.
     pub fn nobody(&mut self) -> String {
         self.nobody = true;
-        NOBODY.to_owned()
+        safe_name(&[self.provider, NOBODY])
     }
 
     fn section(
@@ -178,7 +185,7 @@ impl<'a> Backends<'a> {
             composed.fault(&document(Kind::Service, &key), fault);
         }
         if self.nobody {
-            composed.add("nobody", Section::service(NOBODY, []));
+            composed.add("nobody", Section::service(safe_name(&[self.provider, NOBODY]), []));
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{
     objects::{BackendReference, HttpMatch, HttpRouteSpec, HttpRule, Object, TypedField},
     words,
 };
-use crate::providers::composed::{Composed, Section, safe_name};
+use crate::providers::composed::{Composed, Section};
 
 /// The greatest weight that a split takes.
 const HEAVIEST: u64 = 10_000;
@@ -58,7 +58,7 @@ pub fn translate(
                         continue;
                     }
                     let nth = [nth, mth, gth, hth].map(|number| number.to_string()).join("-");
-                    let name = safe_name(&[&key.namespace, &key.name, &nth]);
+                    let name = backends.name(key, &[&nth]);
                     let (section, told) = lead(key, rule, asked, &name, &hosts, backends);
                     for why in told {
                         composed.fault(&document, format!("{place}: {why}"));

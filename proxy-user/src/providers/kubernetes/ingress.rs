@@ -12,8 +12,8 @@ use super::{
     words::{self, OfRoute},
 };
 use crate::{
-    config::model::Kubernetes,
-    providers::composed::{Composed, Section, safe_name},
+    config::model::{Kubernetes, PortOf},
+    providers::composed::{Composed, Section},
 };
 
 /// How classes were named before `ingressClassName`.
@@ -114,8 +114,10 @@ impl Making<'_, '_> {
             }
             return;
         }
-        let all = |ports: &[crate::config::model::PortOf]| -> Vec<Value> {
-            ports.iter().map(|port| Value::from(&*port.entrypoint)).collect()
+        // An Ingress knows two ports. Entrypoints for other ones are what listeners of Gateways mean.
+        let all = |ports: &[PortOf]| -> Vec<Value> {
+            let usual = ports.iter().filter(|port| port.port == ports[0].port);
+            usual.map(|port| Value::from(&*port.entrypoint)).collect()
         };
         let (http, https) = (all(&self.terms.http), all(&self.terms.https));
         let encrypted = match (&self.encrypted, host) {
@@ -129,9 +131,7 @@ impl Making<'_, '_> {
         let redirected = encrypted && self.said.https_redirect;
         let entrypoints = if redirected { https } else { [http.clone(), https].concat() };
         let service = self.service(place, backend);
-        let name = |more: &str| {
-            safe_name(&[&self.key.namespace, &self.key.name, nth, more][..3 + usize::from(!more.is_empty())])
-        };
+        let name = self.backends.name(self.key, &[nth]);
         let place_of = |section: Section| {
             let section = match host {
                 // One label in the place of the star, unlike elsewhere in Weir.
@@ -146,16 +146,17 @@ impl Making<'_, '_> {
             };
             section.with("path", path.clone()).made_of(place)
         };
-        let mut route = place_of(Section::route(name(""), &service)).with("entrypoint", entrypoints);
+        let mut route = place_of(Section::route(name.as_str(), &service)).with("entrypoint", entrypoints);
         if !self.said.middleware.is_empty() {
             route.set("middleware", self.said.middleware.clone());
         }
         let document = document(Kind::Ingress, self.key);
         self.composed.add(&document, route);
         if redirected && !http.is_empty() {
-            let redirect = place_of(Section::new(crate::providers::composed::Kind::Route, name("https")))
-                .with("entrypoint", http)
-                .with("middleware", vec![to_https(self.terms, host)]);
+            let redirect =
+                place_of(Section::new(crate::providers::composed::Kind::Route, format!("{name} https")))
+                    .with("entrypoint", http)
+                    .with("middleware", vec![to_https(self.terms, host)]);
             self.composed.add(&document, redirect);
         }
     }

@@ -135,7 +135,7 @@ fn served_as(terms: &Kubernetes, objects: impl IntoIterator<Item = (Kind, Value)
     for (kind, object) in usual.into_iter().chain(objects) {
         cluster.put(kind, object);
     }
-    let documents = translate(&cluster, terms).composed.documents("k");
+    let documents = translate("k", &cluster, terms).composed.documents("k");
     let texts =
         documents.iter().filter_map(|one| Some((one.name.clone(), one.text.as_deref().ok()?.to_owned())));
     let texts = texts.collect();
@@ -187,13 +187,13 @@ fn an_ingress_is_routes_and_its_services_are_their_ready_endpoints() {
     .fine();
     assert_eq!(
         served.text("service/shop/web"),
-        "[service.shop_web_80]\nservers = [\"10.1.0.1:8080\", \"10.1.0.2:8080\"]\n"
+        "[service.k_shop_web_80]\nservers = [\"10.1.0.1:8080\", \"10.1.0.2:8080\"]\n"
     );
     let text = served.text("ingress/shop/web");
-    let first = "[[route]]\nname = \"shop_web_0-0\"\nentrypoint = [\"http\", \"https\"]\nhost = \"a.example\"\n\
-        middleware = [\"office\"]\npath = \"/\"\nservice = \"shop_web_80\"\n";
+    let first = "[[route]]\nname = \"k_shop_web_0-0\"\nentrypoint = [\"http\", \"https\"]\nhost = \"a.example\"\n\
+        middleware = [\"office\"]\npath = \"/\"\nservice = \"k_shop_web_80\"\n";
     assert!(text.starts_with(first), "{text}");
-    assert!(text.contains("path = { exact = \"/api\" }\nservice = \"shop_api_80\"\n"), "{text}");
+    assert!(text.contains("path = { exact = \"/api\" }\nservice = \"k_shop_api_80\"\n"), "{text}");
     assert_eq!(served.routes().len(), 3);
 }
 
@@ -218,7 +218,7 @@ fn hosts_with_tls_are_served_over_tls_and_sent_there_otherwise() {
     let served = served_as(&without, [ingress("web", json!({}), spec)]);
     assert_eq!(served.told.len(), 1);
     assert!(served.told[0].contains("k:ingress/shop/web: rules[0].http.paths[0]: its host is one with TLS"));
-    assert_eq!(served.routes(), ["shop_web_2-0"], "it is not served in the clear");
+    assert_eq!(served.routes(), ["k_shop_web_2-0"], "it is not served in the clear");
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn what_an_ingress_wants_and_cannot_have_is_told_and_the_rest_of_it_serves() {
         assert!(told.contains(why), "{why}\n{told}");
     }
     assert_eq!(served.routes().len(), 4, "{:?}", served.texts);
-    assert!(served.text("ingress/shop/bad").contains("path = \"/gone\"\nservice = \"kubernetes_nobody\"\n"));
+    assert!(served.text("ingress/shop/bad").contains("path = \"/gone\"\nservice = \"k_nobody\"\n"));
     assert!(
         !served.texts.contains_key("ingress/shop/guarded"),
         "nobody gets past what was meant to guard it"
@@ -312,13 +312,13 @@ fn an_http_route_is_a_route_for_each_match_with_all_that_its_filters_do() {
     );
     let canary = "entrypoint = [\"http\", \"https\"]\nheader = { x-canary = \"1\" }\nhost = [\"a.example\"]\nmethod = \"GET\"\n\
         middleware = [{ timeouts = { total = \"10000ms\" } }]\npath = \"/v1\"\n\
-        split = { shop_api_80 = 1111, shop_web_80 = 10000 }\n";
+        split = { k_shop_api_80 = 1111, k_shop_web_80 = 10000 }\n";
     assert!(text.contains(canary), "{text}");
     assert!(text.contains("path = { regex = \"/p/[0-9]+\" }\nquery = { q = \"1\" }\n"), "{text}");
     let chain = "middleware = [{ headers = { request = { remove = [\"X-Debug\"], set = { X-From = \"edge\" } } } }, \
         { replace_path = { regex = \"/old(.*)\", to = \"/new${1}\" } }, \
         { headers = { request = { set = { Host = \"api.internal\" } } } }, \
-        { headers = { response = { add = { X-A = \"b\" } } } }]\nmirror.share = \"10%\"\nmirror.to = \"shop_api_80\"\n";
+        { headers = { response = { add = { X-A = \"b\" } } } }]\nmirror.share = \"10%\"\nmirror.to = \"k_shop_api_80\"\n";
     assert!(text.contains(chain), "{text}");
     assert!(
         text.contains(
@@ -351,9 +351,9 @@ fn a_rule_that_cannot_be_done_keeps_its_requests_from_every_other_rule() {
     ]);
     let text = served.text("httproute/shop/web");
     for path in ["/admin", "/y"] {
-        assert!(text.contains(&format!("path = \"{path}\"\nservice = \"kubernetes_nobody\"\n")), "{text}");
+        assert!(text.contains(&format!("path = \"{path}\"\nservice = \"k_nobody\"\n")), "{text}");
     }
-    assert!(text.contains("path = \"/z\"\nsplit = { kubernetes_nobody = 1, shop_web_80 = 9 }\n"), "{text}");
+    assert!(text.contains("path = \"/z\"\nsplit = { k_nobody = 1, k_shop_web_80 = 9 }\n"), "{text}");
     let told = served.told.join("\n");
     for why in [
         "rules[1]: the filter ExternalAuth is not supported; its requests get the page `maintenance`",
@@ -425,15 +425,15 @@ fn a_tls_route_is_carried_by_its_names_and_split_by_weight() {
     let one = served([gateway(), route(json!(["db.example"]), json!([tls("web", 1)]))]).fine();
     assert_eq!(
         one.text("tlsroute/shop/db"),
-        "[[route]]\nname = \"shop_db_0\"\nentrypoint = [\"https\"]\npassthrough = \"shop_web_443_tls\"\nsni = [\"db.example\"]\n"
+        "[[route]]\nname = \"k_shop_db_0\"\nentrypoint = [\"https\"]\npassthrough = \"k_shop_web_443_tls\"\nsni = [\"db.example\"]\n"
     );
     assert!(
-        one.text("service/shop/web").contains("[service.shop_web_443_tls]\nservers = [\"10.1.0.1:8443\",")
+        one.text("service/shop/web").contains("[service.k_shop_web_443_tls]\nservers = [\"10.1.0.1:8443\",")
     );
     let two =
         served([gateway(), route(json!(["db.example"]), json!([tls("web", 80), tls("api", 20)]))]).fine();
     assert!(
-        two.text("tlsroute/shop/db").contains("split = { shop_api_443_tls = 20, shop_web_443_tls = 80 }")
+        two.text("tlsroute/shop/db").contains("split = { k_shop_api_443_tls = 20, k_shop_web_443_tls = 80 }")
     );
     let nameless = served([gateway(), route(json!([]), json!([tls("web", 1)]))]);
     assert!(nameless.told.join("").contains("it names no host"), "{:?}", nameless.told);
@@ -475,6 +475,6 @@ fn while_nobody_is_ready_those_that_end_serve_on_and_then_nobody() {
             served([(Kind::EndpointSlice, slice("web", endpoints)), ingress("web", json!({}), spec.clone())])
                 .fine();
         assert!(served.text("service/shop/web").contains(&format!("servers = {servers}")));
-        assert_eq!(served.routes(), ["shop_web_default"]);
+        assert_eq!(served.routes(), ["k_shop_web_default"]);
     }
 }

@@ -10,7 +10,7 @@ use super::{
     objects::{Object, TlsRouteSpec},
     words,
 };
-use crate::providers::composed::{self, Composed, Section, safe_name};
+use crate::providers::composed::{self, Composed, Section};
 
 pub fn translate(
     key: &Key,
@@ -44,7 +44,7 @@ pub fn translate(
     let service = match services {
         Ok(services) if services.len() == 1 => services[0].0.clone(),
         Ok(services) => {
-            let name = safe_name(&[&key.namespace, &key.name, "tls-route"]);
+            let name = backends.name(key, &["tls-route"]);
             let split = services.into_iter().map(|(service, weight)| (service, Value::from(weight)));
             let section = Section::new(composed::Kind::Service, name.as_str());
             composed.add(&document, section.with("split", split.collect::<Table>()));
@@ -66,7 +66,7 @@ pub fn translate(
         if names.is_empty() {
             continue;
         }
-        let name = safe_name(&[&key.namespace, &key.name, &gth.to_string()]);
+        let name = backends.name(key, &[&gth.to_string()]);
         let entrypoints: Vec<_> = entrypoints.iter().map(|name| Value::from(*name)).collect();
         let section = Section::new(composed::Kind::Route, name).with("passthrough", service.as_str());
         composed

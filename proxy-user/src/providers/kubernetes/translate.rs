@@ -21,10 +21,10 @@ pub struct Translated {
 }
 
 #[must_use]
-pub fn translate(cluster: &Cluster, terms: &Kubernetes) -> Translated {
+pub fn translate(provider: &str, cluster: &Cluster, terms: &Kubernetes) -> Translated {
     let mut translated = Translated::default();
     let Translated { composed, secrets } = &mut translated;
-    let mut backends = Backends::new(cluster, terms.external_names);
+    let mut backends = Backends::new(provider, cluster, terms.external_names);
 
     // 1. Ingresses of our class.
     for (key, ingress) in readable(Kind::Ingress, &cluster.ingresses, composed) {
