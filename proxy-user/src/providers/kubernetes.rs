@@ -68,6 +68,8 @@ struct Making {
 struct Known {
     cluster: Cluster,
     scopes: Vec<Standing>,
+    /// Whose reason was told last: one outage has as many reasons as kinds.
+    told: usize,
 }
 
 /// How it is with a scope.
@@ -231,7 +233,7 @@ impl Known {
     fn new(scopes: &[Scope]) -> Self {
         let standing =
             |scope: &Scope| Standing { scope: scope.clone(), known: false, away: None, current: false };
-        Self { cluster: Cluster::default(), scopes: scopes.iter().map(standing).collect() }
+        Self { cluster: Cluster::default(), scopes: scopes.iter().map(standing).collect(), told: 0 }
     }
 
     fn take(&mut self, number: usize, word: Word) -> News {
@@ -287,8 +289,13 @@ impl Known {
         self.scopes.iter().all(|scope| scope.known)
     }
 
-    fn away(&self) -> Option<&str> {
-        self.scopes.iter().find_map(|scope| scope.away.as_deref())
+    /// Why not all can be asked.
+    fn away(&mut self) -> Option<&str> {
+        let away = |scope: &Standing| scope.away.is_some();
+        if !self.scopes.get(self.told).is_some_and(away) {
+            self.told = self.scopes.iter().position(away)?;
+        }
+        self.scopes[self.told].away.as_deref()
     }
 
     /// Whether all have said so since this was last asked.

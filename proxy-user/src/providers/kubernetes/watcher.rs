@@ -94,9 +94,9 @@ pub async fn follow(api: &Api, scope: &Scope, number: usize, say: &mpsc::Sender<
             }
             let anew = matches!(fault, Some(Fault::Gone | Fault::Absent));
             if let Some(fault) = fault {
-                // A single one is a server that restarts, or a version that is too old: nothing to worry about.
+                // A single one is a server that restarts. What is too old is listed anew: no trouble unless that fails.
                 let pause = trouble.more();
-                if trouble.0 > 1 {
+                if trouble.0 > 1 && !anew {
                     tell(Word::Away(sentence(scope, fault))).await;
                 }
                 sleep(pause).await;
