@@ -18,10 +18,15 @@ pub mod kept;
 mod backoff;
 pub mod composed;
 mod consul;
+#[cfg(feature = "consul-catalog")]
+mod catalog;
 mod directory;
+#[cfg(feature = "docker")]
+mod docker;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod http;
+pub mod labels;
 
 use std::{
     collections::BTreeMap,
@@ -137,6 +142,20 @@ pub fn open(provider: &model::Provider, member: &Arc<Member>) -> Box<dyn Provide
         ProviderSource::Consul(source) => {
             Box::new(consul::Keys { provider: provider.name.clone(), source: (**source).clone() })
         }
+        #[cfg(feature = "consul-catalog")]
+        ProviderSource::ConsulCatalog(source) => {
+            Box::new(catalog::Services { provider: provider.name.clone(), source: (**source).clone() })
+        }
+        #[cfg(not(feature = "consul-catalog"))]
+        ProviderSource::ConsulCatalog(_) => {
+            unreachable!("a configuration with one isn't valid in this build")
+        }
+        #[cfg(feature = "docker")]
+        ProviderSource::Docker(source) => {
+            Box::new(docker::Containers { provider: provider.name.clone(), source: (**source).clone() })
+        }
+        #[cfg(not(feature = "docker"))]
+        ProviderSource::Docker(_) => unreachable!("a configuration with one isn't valid in this build"),
         #[cfg(feature = "etcd")]
         ProviderSource::Etcd(source) => Box::new(etcd::Store {
             provider: provider.name.clone(),
