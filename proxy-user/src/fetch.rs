@@ -171,7 +171,7 @@ pub async fn open(
 
 /// Drives a connection beside the exchange on it; ends with it.
 #[derive(Debug)]
-struct Driver(tokio::task::JoinHandle<()>);
+pub struct Driver(tokio::task::JoinHandle<()>);
 
 impl Drop for Driver {
     fn drop(&mut self) {
@@ -223,7 +223,11 @@ pub async fn connect(host: &str, port: u16) -> Result<TcpStream, FetchFault> {
     Err(last)
 }
 
-async fn exchange<S>(
+/// Asks over a stream that somebody else has opened. The answer's body is still to come.
+///
+/// # Errors
+/// When there is no answer's head.
+pub async fn exchange<S>(
     stream: S,
     Question { url, known, headers, .. }: Question<'_>,
 ) -> Result<(Response<Incoming>, Driver), FetchFault>
@@ -250,7 +254,10 @@ where
 }
 
 /// The body, if it is there to its end.
-async fn whole(response: Response<Incoming>, largest: usize) -> Result<Response<Bytes>, FetchFault> {
+///
+/// # Errors
+/// When it isn't, or is too large.
+pub async fn whole(response: Response<Incoming>, largest: usize) -> Result<Response<Bytes>, FetchFault> {
     let (head, mut body) = response.into_parts();
     if let Some(encoding) =
         head.headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity")

@@ -233,6 +233,28 @@ fn providers_are_told_what_is_wrong_with_them() {
             "error[W005]: weir.toml:6:10: provider `p`: prefix `/` is not a key's beginning",
         ),
         (
+            "kind = 'docker'\nendpoint = '/var/run/docker.sock'",
+            "error[W009]: weir.toml:5:12: provider `p`: endpoint `/var/run/docker.sock` is not an address",
+        ),
+        (
+            "kind = 'docker'\nendpoint = 'tcp://docker.example'",
+            "error[W009]: weir.toml:5:12: provider `p`: endpoint `tcp://docker.example` is not an address",
+        ),
+        (
+            "kind = 'docker'\nendpoint = 'tcp://docker.example:2375'",
+            "warning[W102]: weir.toml:5:12: provider `p`: endpoint `tcp://docker.example:2375` is asked without TLS",
+        ),
+        ("kind = 'docker'\ntls = {}", "weir.toml:5:7: provider `p`: tls: there is no TLS over a unix socket"),
+        (
+            "kind = 'docker'\nevery = '1s'",
+            "weir.toml:5:9: provider `p`: `every` says nothing to a provider of kind `docker`",
+        ),
+        ("kind = 'consul-catalog'", "weir.toml:3:11: provider `p` has no `address`"),
+        (
+            "kind = 'consul-catalog'\naddress = 'http://127.0.0.1:8500'\ndatacenters = ['dc 1']",
+            "weir.toml:6:16: provider `p`: datacenters `dc 1` is not a datacenter's name",
+        ),
+        (
             "kind = 'directory'\npath = 'x'\norder = 0",
             "error[W024]: weir.toml:6:9: provider `p`: order is `0`, out of range",
         ),

@@ -45,7 +45,10 @@ pub use middleware::{
 };
 pub use passthrough::{Carries, NatPorts, Offload, SourceAddress};
 pub use pool::Pool;
-pub use provider::{Consul, Directory, Etcd, Fleet, HttpSource, Provider, ProviderSource};
+pub use provider::{
+    Consul, ConsulCatalog, Directory, Docker, DockerEndpoint, Etcd, Fleet, HttpSource, Provider,
+    ProviderSource,
+};
 pub use retry::{Hedge, HedgeAfter, Retry};
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 pub use tls::{

@@ -10,6 +10,7 @@ mod allowlists;
 mod balancing;
 mod breaking;
 mod collector;
+mod discovery;
 mod entrypoints;
 mod fleet;
 mod fetch;

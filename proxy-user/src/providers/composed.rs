@@ -79,13 +79,19 @@ pub struct Server {
 impl Composed {
     /// Adds a section to the document of this name.
     pub fn add(&mut self, document: &str, section: Section) {
-        self.objects.entry(document.to_owned()).or_default().sections.push(section);
+        self.object(document).sections.push(section);
     }
 
     /// Notes that something of this object is left out, and why: the end of a sentence that begins with its name, for
     /// instance ``label `weir.route.shop.hots`: …``. Its sections stay.
     pub fn fault(&mut self, document: &str, why: impl Into<String>) {
-        self.objects.entry(document.to_owned()).or_default().faults.insert(why.into());
+        self.object(document).faults.insert(why.into());
+    }
+
+    /// Names from elsewhere may hold anything, and are shown on terminals.
+    fn object(&mut self, document: &str) -> &mut Object {
+        let name: String = document.chars().filter(|letter| !letter.is_control()).collect();
+        self.objects.entry(name).or_default()
     }
 
     /// As a provider gives them, in the order of their names. There is always one: that there is nothing now is to be

@@ -5,6 +5,7 @@ mod kubeconfig;
 use std::{path::Path, sync::Arc};
 
 use super::{
+    discovery::not_built,
     globals,
     merge::{Item, Merged},
     providers::{address, authorities, what},
@@ -27,6 +28,10 @@ pub fn kubernetes(
     written: &Merged<'_>,
     findings: &mut Findings,
 ) -> Option<Kubernetes> {
+    if !cfg!(feature = "kubernetes") {
+        not_built(item, "Kubernetes", findings);
+        return None;
+    }
     let body = item.body;
     let access = access(item, findings);
     let http = ports(item, "http", body.http.as_ref(), 80, Some(false), written, findings);

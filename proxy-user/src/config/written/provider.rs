@@ -28,7 +28,7 @@ pub struct Provider {
     /// `{ "documents": { "NAME": "TEXT" } }`.
     #[schemars(example = "https://config.example.com/edge.json")]
     pub url: Option<At<String>>,
-    /// `consul`: the agent or server whose HTTP API is asked. `kubernetes`: the API server, for a host that is no node of the
+    /// `consul`, `consul-catalog`: the agent or server whose HTTP API is asked. `kubernetes`: the API server, for a host that is no node of the
     /// cluster; `kubeconfig` says that and more.
     #[schemars(example = "http://127.0.0.1:8500")]
     pub address: Option<At<String>>,
@@ -39,7 +39,17 @@ pub struct Provider {
     /// (`docs/fleet.md` tells what).
     #[schemars(extend("default" = default::PROVIDER_PREFIX))]
     pub prefix: Option<At<String>>,
-    /// `etcd`: TLS, as soon as this is written.
+    /// `docker`: where the daemon (or podman's service) answers: `unix:///PATH`, or `tcp://HOST:PORT`.
+    #[schemars(extend("default" = default::DOCKER_ENDPOINT))]
+    pub endpoint: Option<At<String>>,
+    /// `docker`: the network in which containers are reached, for those that are in several. A container's label
+    /// `weir.network` goes before it.
+    #[schemars(example = &"edge")]
+    pub network: Option<At<String>>,
+    /// `docker`: also containers without the label `weir.enable=true` count, if they have another label of Weir's; without the
+    /// key false. `consul-catalog`: likewise services without that tag; without the key true. With `weir.enable=false` nobody counts.
+    pub exposed_by_default: Option<At<bool>>,
+    /// `etcd`, `docker` with `tcp://`: TLS, as soon as this is written.
     pub tls: Option<At<StoreTls>>,
     /// `etcd`: the user, where etcd's authentication is on.
     #[schemars(example = &"weir")]
@@ -50,7 +60,10 @@ pub struct Provider {
     /// `consul`: the datacenter, where it isn't the agent's own.
     #[schemars(example = &"dc1")]
     pub datacenter: Option<At<String>>,
-    /// `consul`: a file with the token that is sent along (`X-Consul-Token`). `kubernetes`, with `address`: a file with the
+    /// `consul-catalog`: the datacenters whose services count, where that isn't the agent's own alone.
+    #[schemars(example = ["dc1", "dc2"])]
+    pub datacenters: Option<List>,
+    /// `consul`, `consul-catalog`: a file with the token that is sent along (`X-Consul-Token`). `kubernetes`, with `address`: a file with the
     /// token of a service account; it is read for each request.
     #[schemars(example = "/etc/weir/consul-token")]
     pub token_file: Option<At<String>>,
@@ -97,14 +110,14 @@ pub struct Provider {
     /// can name: `STATE/kubernetes/NAME`. `docs/kubernetes.md` tells of it.
     #[schemars(extend("default" = false))]
     pub secrets: Option<At<bool>>,
-    /// `http`, `consul`, `kubernetes` with `address`: a PEM file of the authorities to trust. Without it, those of the operating
+    /// `http`, `consul`, `consul-catalog`, `kubernetes` with `address`: a PEM file of the authorities to trust. Without it, those of the operating
     /// system.
     #[schemars(example = "/etc/weir/config-ca.pem")]
     pub ca: Option<At<String>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum ProviderKind {
     /// A folder, watched: `path`, `every`.
     Directory,
@@ -112,6 +125,10 @@ pub enum ProviderKind {
     Http,
     /// The keys of a Consul, waited on: `address`, `prefix`, `datacenter`, `token_file`, `ca`.
     Consul,
+    /// The services of a Consul whose tags say so, waited on: `address`, `datacenters`, `exposed_by_default`, `token_file`, `ca`.
+    ConsulCatalog,
+    /// The containers of a Docker or podman whose labels say so, watched: `endpoint`, `network`, `exposed_by_default`, `tls`.
+    Docker,
     /// The generation that is current in an etcd, as `weir push` makes them: `endpoints`, `prefix`, `tls`, `user`,
     /// `password_file`.
     Etcd,
