@@ -93,7 +93,8 @@ pub struct Provider {
     #[schemars(extend("default" = default::KUBERNETES_CLASS))]
     pub gateway_class: Option<At<String>>,
     /// `kubernetes`: the entrypoints without TLS, and the port for which listeners of Gateways name each: `http` for port 80,
-    /// `internal:8080` for another one. Ingresses come in at those with the first one's port. At least one of `http`, `https` and `passthrough` is there.
+    /// `internal:8080` for another one. Ingresses come in at those with the first one's port. At least one of `http`, `https`
+    /// and `passthrough` is there.
     #[schemars(example = ["http", "internal:8080"])]
     pub http: Option<List>,
     /// `kubernetes`: the entrypoints with `tls`: `https` for port 443, `other:8443` for another one.

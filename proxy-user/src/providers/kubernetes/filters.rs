@@ -107,7 +107,7 @@ fn redirect(to: &RequestRedirect, asked: &HttpMatch, hosts: &[String]) -> Result
     match (&to.hostname, port, hosts) {
         (Some(host), None, _) => _ = redirect.insert("host".to_owned(), host.as_str().into()),
         (Some(host), Some(port), _) => {
-            _ = redirect.insert("host".to_owned(), format!("{host}:{port}").into())
+            redirect.insert("host".to_owned(), format!("{host}:{port}").into());
         }
         (None, None, _) => {}
         (None, Some(port), [host]) if !host.starts_with('*') => {

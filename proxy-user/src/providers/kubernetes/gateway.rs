@@ -145,7 +145,9 @@ pub fn groups<'a>(
                 "no listener{section} of gateway `{gateway}` takes it: none is served that allows its namespace and kind and \
                  has a host of its own"
             );
-            composed.fault(&document(kind, key), why);
+            // Told beside the route's own document, whose last good version would stay in force otherwise: whoever isn't let
+            // in any more must not come in.
+            composed.fault(&format!("{} (parentRefs)", document(kind, key)), why);
         }
     }
     let mut groups = Groups::new();

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::model::{Kubernetes, PortOf},
-    providers::composed::{Composed, Section},
+    providers::composed::{self, Composed, Section},
 };
 
 /// How classes were named before `ingressClassName`.
@@ -80,7 +80,7 @@ pub fn translate(
     }
     if let Some(backend) = &spec.default_backend {
         // What no rule of a host takes falls through to the route for any.
-        making.lead("defaultBackend", "default", None, Value::from("/"), backend);
+        making.lead("defaultBackend", "default", None, &Value::from("/"), backend);
     }
 }
 
@@ -103,11 +103,11 @@ impl Making<'_, '_> {
             }
             other => return self.fault(place, &format!("the path's type {other:?} is not known")),
         };
-        self.lead(place, nth, host, pattern, &path.backend);
+        self.lead(place, nth, host, &pattern, &path.backend);
     }
 
     /// Requests for a host and path go to a backend.
-    fn lead(&mut self, place: &str, nth: &str, host: Option<&str>, path: Value, backend: &IngressBackend) {
+    fn lead(&mut self, place: &str, nth: &str, host: Option<&str>, path: &Value, backend: &IngressBackend) {
         if !self.taken.insert((host.map(str::to_owned), path.to_string())) {
             if place != "defaultBackend" {
                 self.fault(place, "an earlier path of the same host is the same");
@@ -130,6 +130,9 @@ impl Making<'_, '_> {
         }
         let redirected = encrypted && self.said.https_redirect;
         let entrypoints = if redirected { https } else { [http.clone(), https].concat() };
+        if entrypoints.is_empty() {
+            return self.fault(place, "the provider has neither `http` nor `https`");
+        }
         let service = self.service(place, backend);
         let name = self.backends.name(self.key, &[nth]);
         let place_of = |section: Section| {
@@ -153,10 +156,10 @@ impl Making<'_, '_> {
         let document = document(Kind::Ingress, self.key);
         self.composed.add(&document, route);
         if redirected && !http.is_empty() {
-            let redirect =
-                place_of(Section::new(crate::providers::composed::Kind::Route, format!("{name} https")))
-                    .with("entrypoint", http)
-                    .with("middleware", vec![to_https(self.terms, host)]);
+            let name = self.backends.name(self.key, &[nth, "https"]);
+            let redirect = place_of(Section::new(composed::Kind::Route, name))
+                .with("entrypoint", http)
+                .with("middleware", vec![to_https(self.terms, host)]);
             self.composed.add(&document, redirect);
         }
     }

@@ -53,7 +53,7 @@ pub fn files(
             // Neither a namespace nor a Secret's name has a slash.
             Ok(pair) => _ = files.insert(format!("{}.{}.pem", key.namespace, key.name), pair),
             Err(why) => {
-                composed.fault(document, format!("the certificate of secret `{key}` is not served: {why}"))
+                composed.fault(document, format!("the certificate of secret `{key}` is not served: {why}"));
             }
         }
     }

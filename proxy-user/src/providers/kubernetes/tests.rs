@@ -400,8 +400,8 @@ fn a_gateway_opens_nothing_and_lets_in_whom_it_says() {
         "listener `odd` is not served: no entrypoint: `http` of the provider names none for port 8080",
         "listener `picked` is not served: `allowedRoutes.namespaces.from` Selector is not supported",
         "listener `udp` is not served: protocol UDP is not supported",
-        "httproute/elsewhere/stranger: no listener of gateway `shop/edge` takes it",
-        "httproute/shop/homeless: no listener of gateway `shop/closed` takes it",
+        "httproute/elsewhere/stranger (parentRefs): no listener of gateway `shop/edge` takes it",
+        "httproute/shop/homeless (parentRefs): no listener of gateway `shop/closed` takes it",
     ] {
         assert!(told.contains(why), "{why}\n{told}");
     }
