@@ -12,6 +12,7 @@ pub mod documents;
 pub mod effective;
 mod findings;
 mod gather;
+pub mod inline;
 pub mod model;
 pub mod moment;
 mod parse;
@@ -38,9 +39,11 @@ pub use code::Code;
 pub use diagnostic::{Diagnostic, Related, Report, Severity};
 pub(crate) use gather::{reason as reason_of, text as text_of};
 pub use reference::{reference_markdown, with_reference, write_docs};
+pub(crate) use schema::root as schema_tree;
 pub use schema::schema;
+pub(crate) use source::SAID_BY;
 pub(crate) use value::{
-    duration as parse_duration, host as parse_host, judge_steps as steps_of_judge, nearest,
+    duration as parse_duration, host as parse_host, judge_steps as steps_of_judge, name as is_name, nearest,
     path_prefix as parse_path, prefix as parse_prefix, quoted, share as parse_share, show as show_duration,
     show_share, show_size,
 };

@@ -1,7 +1,7 @@
 //! One GET, as the control side asks for lists and documents: HTTP/1.1 over TLS, conditional, bounded in time and size.
 //! Whatever isn't plainly a whole answer is a fault.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
@@ -20,7 +20,10 @@ use crate::{
         model::{ServerProtocol, ServiceTls},
         show_size,
     },
-    tls::{certificates::ServerAuthorities, server::ServerTls},
+    tls::{
+        certificates::{Certificate, ServerAuthorities},
+        server::ServerTls,
+    },
 };
 
 /// One address of a host gets no longer than this, so that the next one has its turn.
@@ -118,8 +121,57 @@ pub async fn once(question: Question<'_>) -> Result<Response<Bytes>, FetchFault>
     whole(response, question.largest).await
 }
 
+/// An answer whose body is read as it comes.
+#[derive(Debug)]
+pub struct Opened {
+    response: Response<Incoming>,
+    _connection: Driver,
+}
+
+impl Opened {
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// The next piece of the body; nothing at its end. Safe to cancel.
+    ///
+    /// # Errors
+    /// When the body breaks off.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, FetchFault> {
+        while let Some(frame) = self.response.body_mut().frame().await {
+            if let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// When it breaks off, or has more than `largest` bytes.
+    pub async fn whole(self, largest: usize) -> Result<Bytes, FetchFault> {
+        whole(self.response, largest).await.map(Response::into_body)
+    }
+}
+
+/// Asks once, as who the certificate says, and gives the answer as soon as its head is there, whatever its status. The caller
+/// bounds the time.
+///
+/// # Errors
+/// When there is no answer.
+pub async fn open(
+    question: Question<'_>,
+    certificate: Option<Arc<Certificate>>,
+) -> Result<Opened, FetchFault> {
+    let (response, connection) = ask_as(question, certificate).await?;
+    Ok(Opened { response, _connection: connection })
+}
+
 /// Drives a connection beside the exchange on it; ends with it.
-struct Driver(tokio::task::JoinHandle<()>);
+#[derive(Debug)]
+pub struct Driver(tokio::task::JoinHandle<()>);
 
 impl Drop for Driver {
     fn drop(&mut self) {
@@ -128,6 +180,13 @@ impl Drop for Driver {
 }
 
 async fn ask(question: Question<'_>) -> Result<(Response<Incoming>, Driver), FetchFault> {
+    ask_as(question, None).await
+}
+
+async fn ask_as(
+    question: Question<'_>,
+    certificate: Option<Arc<Certificate>>,
+) -> Result<(Response<Incoming>, Driver), FetchFault> {
     let Question { url, authorities, .. } = question;
     let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let encrypted = url.scheme_str() != Some("http");
@@ -137,8 +196,7 @@ async fn ask(question: Question<'_>) -> Result<(Response<Incoming>, Driver), Fet
     }
     let tls = |error: &dyn std::fmt::Display| FetchFault::Tls(error.to_string());
     let server_name = ServerName::try_from(host.to_owned()).map_err(|error| tls(&error))?;
-    let speak =
-        ServerTls::new(&ServiceTls { server_name, authorities: authorities.clone(), certificate: None });
+    let speak = ServerTls::new(&ServiceTls { server_name, authorities: authorities.clone(), certificate });
     let stream = speak
         .map_err(|error| tls(&error))?
         .connect(stream, ServerProtocol::Http1)
@@ -165,7 +223,11 @@ pub async fn connect(host: &str, port: u16) -> Result<TcpStream, FetchFault> {
     Err(last)
 }
 
-async fn exchange<S>(
+/// Asks over a stream that somebody else has opened. The answer's body is still to come.
+///
+/// # Errors
+/// When there is no answer's head.
+pub async fn exchange<S>(
     stream: S,
     Question { url, known, headers, .. }: Question<'_>,
 ) -> Result<(Response<Incoming>, Driver), FetchFault>
@@ -192,7 +254,10 @@ where
 }
 
 /// The body, if it is there to its end.
-async fn whole(response: Response<Incoming>, largest: usize) -> Result<Response<Bytes>, FetchFault> {
+///
+/// # Errors
+/// When it isn't, or is too large.
+pub async fn whole(response: Response<Incoming>, largest: usize) -> Result<Response<Bytes>, FetchFault> {
     let (head, mut body) = response.into_parts();
     if let Some(encoding) =
         head.headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity")

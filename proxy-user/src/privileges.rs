@@ -24,7 +24,7 @@ pub use hand_over::{HandedOver, hand_over};
 pub use report::PrivilegeReport;
 
 use crate::{
-    config::model::Config,
+    config::model::{Config, Process},
     control::{
         guard::host::{outside, stay_outside},
         state::Source,
@@ -151,6 +151,15 @@ impl InForce {
 #[must_use]
 pub fn host_has_user(name: &str) -> bool {
     account::Tables::read().knows(name)
+}
+
+/// Whether the daemon, as whoever it goes on, may read and write what is described so. None: nobody can tell, since it stays
+/// who starts it.
+#[must_use]
+pub fn daemon_may_use(process: &Process, about: &std::fs::Metadata) -> Option<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let account = Account::find(process.user.as_deref()?, process.group.as_deref()).ok()?;
+    Some(account.may_use(about.mode(), about.uid(), about.gid()))
 }
 
 /// Of what is read at start alone, what a reload has changed.

@@ -16,11 +16,19 @@ pub mod asked;
 pub mod keeper;
 pub mod kept;
 mod backoff;
+pub mod composed;
 mod consul;
+#[cfg(feature = "consul-catalog")]
+mod catalog;
 mod directory;
+#[cfg(feature = "docker")]
+mod docker;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod http;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+pub mod labels;
 
 use std::{
     collections::BTreeMap,
@@ -136,6 +144,27 @@ pub fn open(provider: &model::Provider, member: &Arc<Member>) -> Box<dyn Provide
         ProviderSource::Consul(source) => {
             Box::new(consul::Keys { provider: provider.name.clone(), source: (**source).clone() })
         }
+        #[cfg(feature = "kubernetes")]
+        ProviderSource::Kubernetes(source) => {
+            let (provider, source) = (provider.name.clone(), (**source).clone());
+            Box::new(kubernetes::Objects { provider, source, only_looks: member.only_looks() })
+        }
+        #[cfg(not(feature = "kubernetes"))]
+        ProviderSource::Kubernetes(_) => unreachable!("a configuration with one isn't valid in this build"),
+        #[cfg(feature = "consul-catalog")]
+        ProviderSource::ConsulCatalog(source) => {
+            Box::new(catalog::Services { provider: provider.name.clone(), source: (**source).clone() })
+        }
+        #[cfg(not(feature = "consul-catalog"))]
+        ProviderSource::ConsulCatalog(_) => {
+            unreachable!("a configuration with one isn't valid in this build")
+        }
+        #[cfg(feature = "docker")]
+        ProviderSource::Docker(source) => {
+            Box::new(docker::Containers { provider: provider.name.clone(), source: (**source).clone() })
+        }
+        #[cfg(not(feature = "docker"))]
+        ProviderSource::Docker(_) => unreachable!("a configuration with one isn't valid in this build"),
         #[cfg(feature = "etcd")]
         ProviderSource::Etcd(source) => Box::new(etcd::Store {
             provider: provider.name.clone(),

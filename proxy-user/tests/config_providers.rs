@@ -169,7 +169,10 @@ fn a_fault_in_a_list_that_a_document_names_is_the_documents() {
 #[test]
 fn a_document_that_cannot_be_read_is_told_by_its_name() {
     let folder = host(&format!("{OWN}{}", site("own")));
-    let unread = Document { text: Err("permission denied".to_owned()), ..Document::of("second", "x", "") };
+    let unread = Document {
+        text: Err("can't be read: permission denied".to_owned()),
+        ..Document::of("second", "x", "")
+    };
     let supply = Supply { wanted: vec![unread], ..Supply::default() };
     let loaded = load(&folder, [("second".into(), supply)]);
     assert_eq!(loaded.taken.faults[0].why(), "error[W001]: second:x: can't be read: permission denied");
@@ -230,8 +233,70 @@ fn providers_are_told_what_is_wrong_with_them() {
             "error[W005]: weir.toml:6:10: provider `p`: prefix `/` is not a key's beginning",
         ),
         (
+            "kind = 'docker'\nendpoint = '/var/run/docker.sock'",
+            "error[W009]: weir.toml:5:12: provider `p`: endpoint `/var/run/docker.sock` is not an address",
+        ),
+        (
+            "kind = 'docker'\nendpoint = 'tcp://docker.example'",
+            "error[W009]: weir.toml:5:12: provider `p`: endpoint `tcp://docker.example` is not an address",
+        ),
+        (
+            "kind = 'docker'\nendpoint = 'tcp://docker.example:2375'",
+            "warning[W102]: weir.toml:5:12: provider `p`: endpoint `tcp://docker.example:2375` is asked without TLS",
+        ),
+        ("kind = 'docker'\ntls = {}", "weir.toml:5:7: provider `p`: tls: there is no TLS over a unix socket"),
+        (
+            "kind = 'docker'\nevery = '1s'",
+            "weir.toml:5:9: provider `p`: `every` says nothing to a provider of kind `docker`",
+        ),
+        ("kind = 'consul-catalog'", "weir.toml:3:11: provider `p` has no `address`"),
+        (
+            "kind = 'consul-catalog'\naddress = 'http://127.0.0.1:8500'\ndatacenters = ['dc 1']",
+            "weir.toml:6:16: provider `p`: datacenters `dc 1` is not a datacenter's name",
+        ),
+        (
             "kind = 'directory'\npath = 'x'\norder = 0",
             "error[W024]: weir.toml:6:9: provider `p`: order is `0`, out of range",
+        ),
+        (
+            "kind = 'kubernetes'",
+            "error[W016]: weir.toml:3:11: provider `p` names no entrypoint at which its routes come in",
+        ),
+        (
+            "kind = 'kubernetes'\nhttp = 'wbe'",
+            "error[W013]: weir.toml:5:8: provider `p`: http names entrypoint `wbe`, which does not exist",
+        ),
+        (
+            "kind = 'kubernetes'\nhttps = 'web'",
+            "error[W027]: weir.toml:5:9: provider `p`: https names `web`, which has no `tls`",
+        ),
+        (
+            "kind = 'kubernetes'\nhttp = 'web:0'",
+            "error[W009]: weir.toml:5:8: provider `p`: http `web:0` has no usable port",
+        ),
+        (
+            "kind = 'kubernetes'\nhttp = 'web'\nnamespaces = ['Shop']",
+            "error[W007]: weir.toml:6:15: provider `p`: namespaces `Shop` is no namespace's name",
+        ),
+        (
+            "kind = 'kubernetes'\nhttp = 'web'\nkubeconfig = '/nowhere'",
+            "error[W070]: weir.toml:6:14: provider `p`: kubeconfig: `/nowhere` can't be used: no such file",
+        ),
+        (
+            "kind = 'kubernetes'\nhttp = 'web'\naddress = 'https://a.example'\nkubeconfig = 'x'",
+            "error[W027]: weir.toml:7:14: provider `p` has both `address` and `kubeconfig`",
+        ),
+        (
+            "kind = 'kubernetes'\nhttp = 'web'\nca = 'x'",
+            "error[W027]: weir.toml:6:6: provider `p`: `ca` says nothing without `address`",
+        ),
+        (
+            "kind = 'kubernetes'\nhttp = 'web'\ningress_class = 'off'\ngateway_class = 'off'",
+            "error[W027]: weir.toml:3:11: provider `p` looks at neither Ingresses nor Gateways",
+        ),
+        (
+            "kind = 'consul'\naddress = 'http://127.0.0.1:8500'\nsecrets = true",
+            "error[W027]: weir.toml:6:11: provider `p`: `secrets` says nothing to a provider of kind `consul`",
         ),
     ] {
         let text = format!("[entrypoint.web]\nbind = '127.0.0.1:80'\n[provider.p]\n{section}\n");

@@ -59,6 +59,9 @@ pub const FOR_LABS: &[Program] = &[
     Program { name: "etcd", package: "etcd-server", purpose: "a fleet's store" },
     Program { name: "etcdctl", package: "etcd-client", purpose: "looking after a fleet's store" },
     Program { name: "keepalived", package: "keepalived", purpose: "an address that two hosts share" },
+    Program { name: "podman", package: "podman", purpose: "containers, told of as Docker does" },
+    Program { name: "crun", package: "crun", purpose: "containers" },
+    Program { name: "/bin/busybox", package: "busybox-static", purpose: "what containers run" },
     Program { name: "tmux", package: "tmux", purpose: "a terminal" },
     Program { name: "jq", package: "jq", purpose: "what the README types" },
 ];
@@ -93,7 +96,8 @@ pub const FOR_GATE_BENCH: &[Program] = &[
 ];
 
 /// Packages that start a service when they are installed.
-const SERVICES: [&str; 6] = ["nginx", "haproxy", "keepalived", "prometheus", "rsyslog", "etcd-server"];
+const SERVICES: [&str; 7] =
+    ["nginx", "haproxy", "keepalived", "podman", "prometheus", "rsyslog", "etcd-server"];
 
 /// The path of a program. System folders count even where the user's PATH leaves them out.
 pub fn find(program: &str) -> Option<PathBuf> {
@@ -185,7 +189,11 @@ fn mask_services(packages: &[&str]) -> Result<bool> {
 fn service_manager(verb: &str, packages: &[&str]) -> Result<()> {
     for service in packages.iter().filter(|package| SERVICES.contains(package)) {
         // Most are called as their package is.
-        let service = if *service == "etcd-server" { "etcd" } else { *service };
+        let service = match *service {
+            "etcd-server" => "etcd",
+            "podman" => "podman.socket",
+            other => other,
+        };
         let mut command = root::command("systemctl", &[], "keep services from starting")?;
         command.arg(verb);
         if verb != "disable" {

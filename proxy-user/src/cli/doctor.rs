@@ -2,6 +2,7 @@
 
 mod host;
 mod passthrough;
+mod providers;
 mod setup;
 
 use std::path::PathBuf;
@@ -60,6 +61,7 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
     if let Some(config) = config {
         findings.extend(setup::look(config));
         findings.extend(passthrough::look(config));
+        findings.extend(providers::look(config));
     }
     let ill = findings.iter().filter(|finding| finding.is_ill()).count();
     if args.json {

@@ -290,8 +290,7 @@ impl Version {
                 Some(parsed)
             }
             Err(why) => {
-                let message = format!("can't be read: {why}");
-                aside.error_without_place(Code::Unreadable, Some(&document.origin), message);
+                aside.error_without_place(Code::Unreadable, Some(&document.origin), why.clone());
                 None
             }
         };

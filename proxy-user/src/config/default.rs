@@ -86,7 +86,9 @@ pub const PROVIDER_ORDER: u32 = 100;
 pub const PROVIDER_REREAD: &str = "1m";
 pub const PROVIDER_EVERY: &str = "30s";
 pub const PROVIDER_TIMEOUT: &str = "15s";
+pub const DOCKER_ENDPOINT: &str = "unix:///var/run/docker.sock";
 pub const PROVIDER_PREFIX: &str = "/weir/";
+pub const KUBERNETES_CLASS: &str = "weir";
 
 pub const REALM: &str = "restricted";
 pub const FORWARD_AUTH_TIMEOUT: &str = "5s";

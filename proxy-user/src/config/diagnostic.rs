@@ -90,6 +90,9 @@ impl Diagnostic {
         let (line, column) = sources.position(&spot);
         self.file = Some(sources.path(spot.file).to_owned());
         (self.line, self.column) = (Some(line), Some(column));
+        if let Some(by) = sources.said_by(&spot) {
+            self.message = on_one_line(&format!("{} ({by})", self.message));
+        }
         self.spot = Some(spot);
         self
     }

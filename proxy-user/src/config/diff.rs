@@ -8,6 +8,7 @@ mod carried;
 mod pages;
 mod providers;
 mod health;
+mod kubernetes;
 mod log;
 mod retry;
 mod tls;

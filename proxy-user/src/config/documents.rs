@@ -14,7 +14,8 @@ pub struct Document {
     /// Where it stands, if it is a file: relative paths begin there. Otherwise they begin where the host's own
     /// configuration is.
     pub place: Option<PathBuf>,
-    /// The text; or why there is none, as the end of a sentence that begins with its name.
+    /// The text; or why there is none, as the end of a sentence that begins with its name:
+    /// `can't be read: permission denied`.
     pub text: Result<Arc<str>, String>,
 }
 

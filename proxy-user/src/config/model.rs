@@ -9,6 +9,7 @@ mod admin;
 mod balancing;
 mod carried;
 mod health;
+mod kubernetes;
 mod limits;
 mod log;
 mod maintenance;
@@ -37,13 +38,17 @@ pub use balancing::{
 };
 pub use carried::CarriedRoute;
 pub use health::{Ask, BodyMatch, Breaker, DrainOn, Eject, HealthCheck, HttpCheck, Slow, Step};
+pub use kubernetes::{Access, ApiServer, ApiToken, Kubernetes, PortOf};
 pub use middleware::{
     BasicAuth, Compress, ForwardAuth, HeaderChanges, Headers, Middleware, MiddlewareKind, Piece, RateKey,
     RateLimit, Redirect, ReplacePath, Template,
 };
 pub use passthrough::{Carries, NatPorts, Offload, SourceAddress};
 pub use pool::Pool;
-pub use provider::{Consul, Directory, Etcd, Fleet, HttpSource, Provider, ProviderSource};
+pub use provider::{
+    Consul, ConsulCatalog, Directory, Docker, DockerEndpoint, Etcd, Fleet, HttpSource, Provider,
+    ProviderSource,
+};
 pub use retry::{Hedge, HedgeAfter, Retry};
 pub use route::{Condition, HostMatch, Network, PathMatch, Pattern, Route, TextMatch};
 pub use tls::{

@@ -17,7 +17,7 @@ pub fn schema() -> String {
 }
 
 /// Without references, so that it can be followed key by key.
-pub(super) fn root() -> &'static Value {
+pub(crate) fn root() -> &'static Value {
     static ROOT: LazyLock<Value> = LazyLock::new(|| {
         let settings = SchemaSettings::draft07()
             .with(|settings| settings.inline_subschemas = true)

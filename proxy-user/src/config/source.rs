@@ -6,6 +6,9 @@ use std::{
     sync::Arc,
 };
 
+/// Between a line of a composed document and what it was made of.
+pub const SAID_BY: &str = "  #: ";
+
 /// Which of the [`Sources`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileId(usize);
@@ -93,6 +96,20 @@ impl Sources {
         &self.files[file.0].text
     }
 
+    /// Of a document that a provider has composed: what the spot's line was made of. Such a line ends with a note
+    /// ([`SAID_BY`]), since nobody has written the line itself.
+    #[must_use]
+    pub fn said_by(&self, spot: &Spot) -> Option<&str> {
+        if !self.is_given(spot.file) {
+            return None;
+        }
+        let text = self.text(spot.file);
+        let start = floor_char_boundary(text, spot.span.start);
+        let line = text[..start].rfind('\n').map_or(0, |end| end + 1);
+        let (_, by) = text[line..].lines().next()?.rsplit_once(SAID_BY)?;
+        Some(by)
+    }
+
     /// A relative path is relative to the file that names it.
     #[must_use]
     pub fn resolve(&self, file: FileId, path: &str) -> PathBuf {
@@ -136,6 +153,16 @@ mod tests {
         assert_eq!(at(6), (2, 3));
         assert_eq!(at(99), (3, 1), "past the end is the end");
         assert_eq!(at(3), (2, 1), "inside a character is its start");
+    }
+
+    #[test]
+    fn a_composed_line_says_what_it_was_made_of_and_a_written_one_nothing() {
+        let mut sources = Sources::default();
+        let text = "[a]\nb = \"#: \"  #: label x\n";
+        let (given, own) = (sources.add_given("d".into(), "d".into(), text), sources.add("w".into(), text));
+        let by = |file, start| sources.said_by(&Spot { file, span: start..start });
+        assert_eq!((by(given, 5), by(given, 1), by(own, 5)), (Some("label x"), None, None));
+        assert_eq!(by(given, 99), None, "past the end is nobody's line");
     }
 
     #[test]

@@ -14,7 +14,10 @@ use super::{
     Draft, LeftOut, Place,
     draft::{Kind, Section},
 };
-use crate::config::{self, Diagnostic, Severity};
+use crate::config::{
+    self, Diagnostic, Severity,
+    inline::{line_of, quoted},
+};
 
 /// Where entrypoints that are held back listen.
 const HELD_BACK_PORT: u16 = 8443;
@@ -312,44 +315,6 @@ impl Page {
             self.line(section, None, format!("# {line}").trim_end());
         }
     }
-}
-
-/// On one line: text is written with escapes in the place of its line breaks.
-fn line_of(value: &Value) -> String {
-    match value {
-        Value::String(text) => quoted(text),
-        Value::Array(items) => {
-            format!("[{}]", items.iter().map(line_of).collect::<Vec<_>>().join(", "))
-        }
-        Value::Table(table) => {
-            let keys: Vec<_> =
-                table.iter().map(|(key, value)| format!("{} = {}", bare(key), line_of(value))).collect();
-            format!("{{ {} }}", keys.join(", "))
-        }
-        other => other.to_string(),
-    }
-}
-
-fn bare(key: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
-    if !key.is_empty() && key.chars().all(plain) { key.to_owned() } else { quoted(key) }
-}
-
-/// As TOML's basic string.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for letter in text.chars() {
-        match letter {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            letter if letter.is_control() => {
-                let _ = write!(quoted, "\\u{:04X}", u32::from(letter));
-            }
-            letter => quoted.push(letter),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 impl Section {

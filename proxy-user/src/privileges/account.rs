@@ -42,6 +42,20 @@ impl Account {
     }
 }
 
+impl Account {
+    /// Whether this account may read and write what is described so, by the plain rules of files. Root may as well, where
+    /// it keeps that right; the daemon doesn't.
+    pub(super) fn may_use(&self, mode: u32, owner: u32, group: u32) -> bool {
+        let in_group = self.gid.as_raw() == group || self.groups.contains(&Gid::from_raw(group));
+        let bits = match (self.uid.as_raw() == owner, in_group) {
+            (true, _) => mode >> 6,
+            (false, true) => mode >> 3,
+            (false, false) => mode,
+        };
+        bits & 0o6 == 0o6
+    }
+}
+
 impl Tables {
     /// A host without them knows numbers only, as containers do.
     pub(crate) fn read() -> Self {
@@ -119,6 +133,22 @@ mod tests {
         assert_eq!(tables().name_of(Uid::from_raw(990)), "weir");
         assert_eq!(tables().name_of(Uid::from_raw(7)), "7");
         assert!(tables().knows("weir") && !tables().knows("wei"));
+    }
+
+    #[test]
+    fn a_socket_is_for_its_owner_and_its_group() {
+        let weir = tables().find("weir", None).unwrap();
+        for (mode, owner, group, may) in [
+            (0o660, 0, 110, true),
+            (0o660, 0, 991, true),
+            (0o660, 0, 4, false),
+            (0o600, 990, 0, true),
+            (0o060, 990, 991, false),
+            (0o666, 0, 0, true),
+            (0o664, 0, 0, false),
+        ] {
+            assert_eq!(weir.may_use(mode, owner, group), may, "{mode:o} {owner}:{group}");
+        }
     }
 
     #[test]

@@ -1,37 +1,16 @@
-//! `kind = "consul"`: the keys below a prefix, waited on by blocking queries
-//! (<https://developer.hashicorp.com/consul/api-docs/features/blocking>): each asks for what comes after the index that
-//! the last one gave, and is answered when there is something, or when its time is over.
+//! `kind = "consul"`: the keys below a prefix, waited on ([`query`]).
 
-use std::{sync::Arc, time::Duration};
+pub mod query;
+
+use std::sync::Arc;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::{Has, Provider, Teller, Watch, backoff};
-use crate::{
-    config::{documents::Document, model::Consul},
-    fetch::{self, Question},
-};
-
-/// Base64 and JSON around at most so many bytes of keys.
-const LARGEST: usize = 32 << 20;
-
-/// How long a query waits for a change. Consul adds up to a sixteenth.
-const WAIT: Duration = Duration::from_secs(60);
-
-/// And how long an answer may be on its way.
-const SLACK: Duration = Duration::from_secs(15);
-
-/// The longest pause after failures.
-const LONGEST: Duration = Duration::from_secs(30);
-
-/// Two answers are never closer than this: a busy store must not keep us busy.
-const BREATH: Duration = Duration::from_millis(50);
-
-const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
-const TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
+use crate::config::{documents::Document, model::Consul};
+use query::{BREATH, LONGEST, Query, next};
 
 pub struct Keys {
     pub provider: Arc<str>,
@@ -85,53 +64,15 @@ impl Provider for Keys {
 impl Keys {
     /// What is there, as soon as it is newer than `index`; and its index.
     async fn look(&self, index: u64) -> Result<(u64, Vec<Document>), String> {
-        let url = self.url(index)?;
-        let mut headers = HeaderMap::new();
-        if let Some(token) = &self.source.token {
-            let mut token =
-                HeaderValue::from_bytes(&token.0).map_err(|_| "the token is no header's value")?;
-            token.set_sensitive(true);
-            headers.insert(TOKEN, token);
-        }
-        let authorities = &self.source.authorities;
-        let question = Question { url: &url, known: None, headers: &headers, authorities, largest: LARGEST };
-        let longest = if index == 0 { SLACK } else { WAIT + WAIT / 16 + SLACK };
-        let answer = timeout(longest, fetch::once(question)).await;
-        let late = |_| "it doesn't answer".to_owned();
-        let answer = answer.map_err(late)?.map_err(|fault| fault.to_string())?;
-        let now = answer.headers().get(INDEX).and_then(|index| index.to_str().ok()?.parse().ok());
-        match answer.status() {
-            StatusCode::OK => {}
+        let Consul { address, prefix, datacenter, token, authorities } = &self.source;
+        let query = Query { address, token: token.as_ref(), authorities };
+        let path = format!("/v1/kv/{prefix}/?recurse=true");
+        match query.ask(&path, datacenter.as_deref(), index).await? {
+            (now, Some(body)) => Ok((now, documents(&self.provider, prefix, &body)?)),
             // No key has the prefix.
-            StatusCode::NOT_FOUND if now.is_some() => return Ok((now.unwrap_or(0), Vec::new())),
-            StatusCode::FORBIDDEN => {
-                return Err("the server answered 403: the token may not read there".into());
-            }
-            other => return Err(format!("the server answered {other}")),
+            (now, None) => Ok((now, Vec::new())),
         }
-        let now = now.ok_or("the answer has no X-Consul-Index")?;
-        Ok((now, documents(&self.provider, &self.source.prefix, answer.body())?))
     }
-
-    fn url(&self, index: u64) -> Result<Uri, String> {
-        let Consul { address, prefix, datacenter, .. } = &self.source;
-        let mut path = format!("/v1/kv/{prefix}/?recurse=true");
-        if index > 0 {
-            path.push_str(&format!("&index={index}&wait={}s", WAIT.as_secs()));
-        }
-        if let Some(datacenter) = datacenter {
-            path.push_str(&format!("&dc={datacenter}"));
-        }
-        let authority = address.authority().map_or("", http::uri::Authority::as_str);
-        let text = format!("{}://{authority}{path}", address.scheme_str().unwrap_or("http"));
-        text.parse().map_err(|error| format!("{text} is not a URL: {error}"))
-    }
-}
-
-/// From where the next query goes on. An index that goes backwards is that of a store that was restored: it must not be
-/// waited on with the old one. One of zero would be no blocking query at all.
-fn next(before: u64, now: u64) -> u64 {
-    if now < before { 0 } else { now }
 }
 
 fn documents(provider: &str, prefix: &str, body: &[u8]) -> Result<Vec<Document>, String> {
@@ -146,8 +87,10 @@ fn documents(provider: &str, prefix: &str, body: &[u8]) -> Result<Vec<Document>,
         }
         let text = BASE64_STANDARD
             .decode(value.unwrap_or_default())
-            .map_err(|error| format!("it is not base64: {error}"))
-            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
+            .map_err(|error| format!("can't be read: it is not base64: {error}"))
+            .and_then(|bytes| {
+                String::from_utf8(bytes).map_err(|_| "can't be read: it is not UTF-8 text".to_owned())
+            });
         documents.push(Document { text: text.map(Into::into), ..Document::of(provider, name, "") });
     }
     Ok(documents)
@@ -155,12 +98,13 @@ fn documents(provider: &str, prefix: &str, body: &[u8]) -> Result<Vec<Document>,
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::{sync::Mutex, time::Duration};
 
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
         sync::mpsc,
+        time::timeout,
     };
 
     use super::*;

@@ -134,7 +134,8 @@ fn read(folder: &Path, files: &mut Files) -> Result<Vec<Document>, String> {
         if bytes > LARGEST_OF_ALL {
             return Err(format!("{} holds more than {} MiB", folder.display(), LARGEST_OF_ALL >> 20));
         }
-        let text = text.map(Into::into).map_err(|error| config::reason_of(&error));
+        let text =
+            text.map(Into::into).map_err(|error| format!("can't be read: {}", config::reason_of(&error)));
         documents.push(Document { name, text, place: Some(path.clone()), origin: path });
     }
     Ok(documents)

@@ -165,7 +165,16 @@ fn certificate(pair: &Pair, files: &mut Vec<PathBuf>) -> Result<Certificate, Cer
             key_in(&pair.key, &text)?.ok_or_else(|| fault(&pair.key, "holds no private key", None))?
         }
     };
-    let key = any_supported_type(&key)
+    matched(file, chain, &key)
+}
+
+/// A chain and its key, if it is.
+fn matched(
+    file: &Path,
+    chain: Vec<CertificateDer<'static>>,
+    key: &PrivateKeyDer<'static>,
+) -> Result<Certificate, CertificateFault> {
+    let key = any_supported_type(key)
         .map_err(|_| fault(file, "comes with a key of an unknown kind", Some(KEY_KINDS.to_owned())))?;
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
@@ -177,7 +186,7 @@ fn certificate(pair: &Pair, files: &mut Vec<PathBuf>) -> Result<Certificate, Cer
         }
         Err(_) => return Err(fault(file, "holds something that is not a certificate", None)),
     }
-    described(file.clone(), certified)
+    described(file.to_owned(), certified)
         .ok_or_else(|| fault(file, "holds something that is not a certificate", None))
 }
 
@@ -196,14 +205,31 @@ pub fn read_pair(chain: &Path, key: &Path) -> Result<Certificate, CertificateFau
     certificate(&Pair { chain: chain.to_owned(), key: key.to_owned() }, &mut Vec::new())
 }
 
+/// A chain and its key in one text, which is called `path` in messages.
+///
+/// # Errors
+/// When it holds no such two that belong together.
+pub fn pair_of(path: &Path, text: &[u8]) -> Result<Certificate, CertificateFault> {
+    let chain = chain(path, text)?;
+    let key = key_in(path, text)?.ok_or_else(|| fault(path, "holds no private key", None))?;
+    matched(path, chain, &key)
+}
+
 /// Reads the authorities of a PEM file.
 ///
 /// # Errors
 /// When the file can't be read, or holds no certificate, or one that is no authority's.
 pub fn read_authorities(path: &Path) -> Result<Arc<RootCertStore>, CertificateFault> {
-    let text = contents(path)?;
+    authorities_of(path, &contents(path)?)
+}
+
+/// The authorities of a text, which is called `path` in messages.
+///
+/// # Errors
+/// When it holds no certificate, or one that is no authority's.
+pub fn authorities_of(path: &Path, text: &[u8]) -> Result<Arc<RootCertStore>, CertificateFault> {
     let mut roots = RootCertStore::empty();
-    for certificate in chain(path, &text)? {
+    for certificate in chain(path, text)? {
         roots
             .add(certificate)
             .map_err(|_| fault(path, "holds a certificate that can't be an authority", None))?;

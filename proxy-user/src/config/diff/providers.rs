@@ -1,7 +1,9 @@
 //! What changes of where further configuration comes from.
 
-use super::{Keys, authorities, fingerprint, joined, show};
-use crate::config::model::{Consul, Directory, Etcd, Fleet, HttpSource, Provider, ProviderSource};
+use super::{Keys, authorities, fingerprint, joined, kubernetes, show};
+use crate::config::model::{
+    Consul, ConsulCatalog, Directory, Docker, Etcd, Fleet, HttpSource, Provider, ProviderSource,
+};
 use crate::store::address::{Login, StoreTls};
 
 pub fn provider(one: &Provider) -> Keys {
@@ -34,21 +36,32 @@ pub fn provider(one: &Provider) -> Keys {
             keys.extend(token.map(|token| ("token_file", token)));
             keys.insert("ca", authorities(whom));
         }
+        ProviderSource::Kubernetes(source) => keys.extend(kubernetes::keys(source)),
+        ProviderSource::ConsulCatalog(source) => {
+            let ConsulCatalog { address, datacenters, exposed_by_default, token, authorities: whom } =
+                &**source;
+            keys.insert("address", address.to_string());
+            keys.insert("exposed_by_default", exposed_by_default.to_string());
+            if !datacenters.is_empty() {
+                keys.insert("datacenters", datacenters.join(", "));
+            }
+            let token = token.as_ref().map(|token| format!("a secret ({})", fingerprint(&token.0)));
+            keys.extend(token.map(|token| ("token_file", token)));
+            keys.insert("ca", authorities(whom));
+        }
+        ProviderSource::Docker(source) => {
+            let Docker { endpoint, tls: how, network, exposed_by_default } = &**source;
+            keys.insert("endpoint", endpoint.to_string());
+            keys.insert("exposed_by_default", exposed_by_default.to_string());
+            keys.extend(network.clone().map(|network| ("network", network)));
+            tls(&mut keys, how.as_ref());
+        }
         ProviderSource::Etcd(etcd) => {
             // The host and the state folder are told with their own sections.
             let Etcd { address, host: _, reports: _, state: _ } = &**etcd;
             keys.insert("endpoints", address.endpoints.join(", "));
             keys.insert("prefix", address.prefix.clone());
-            if let Some(StoreTls { ca, certificate }) = &address.tls {
-                keys.insert(
-                    "tls.ca",
-                    ca.as_ref().map_or_else(|| "system".to_owned(), |ca| ca.display().to_string()),
-                );
-                if let Some((certificate, key)) = certificate {
-                    keys.insert("tls.certificate", certificate.display().to_string());
-                    keys.insert("tls.key", key.display().to_string());
-                }
-            }
+            tls(&mut keys, address.tls.as_ref());
             if let Some(Login { user, password_file }) = &address.login {
                 keys.insert("user", user.clone());
                 keys.extend(password_file.as_ref().map(|file| ("password_file", file.display().to_string())));
@@ -56,6 +69,15 @@ pub fn provider(one: &Provider) -> Keys {
         }
     }
     keys
+}
+
+fn tls(keys: &mut Keys, tls: Option<&StoreTls>) {
+    let Some(StoreTls { ca, certificate }) = tls else { return };
+    keys.insert("tls.ca", ca.as_ref().map_or_else(|| "system".to_owned(), |ca| ca.display().to_string()));
+    if let Some((certificate, key)) = certificate {
+        keys.insert("tls.certificate", certificate.display().to_string());
+        keys.insert("tls.key", key.display().to_string());
+    }
 }
 
 pub fn fleet(Fleet { store, host }: &Fleet) -> Keys {

@@ -4,8 +4,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Uri};
 
-use super::Secret;
-use crate::{store::address::StoreAddress, tls::certificates::ServerAuthorities};
+use super::{Kubernetes, Secret};
+use crate::{
+    store::address::{StoreAddress, StoreTls},
+    tls::certificates::ServerAuthorities,
+};
 
 /// Where documents come from.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +24,10 @@ pub enum ProviderSource {
     Directory(Directory),
     Http(Box<HttpSource>),
     Consul(Box<Consul>),
+    ConsulCatalog(Box<ConsulCatalog>),
+    Docker(Box<Docker>),
     Etcd(Box<Etcd>),
+    Kubernetes(Box<Kubernetes>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +58,36 @@ pub struct Consul {
     pub datacenter: Option<String>,
     pub token: Option<Secret>,
     pub authorities: ServerAuthorities,
+}
+
+/// The services of a Consul.
+#[derive(Debug, Clone)]
+pub struct ConsulCatalog {
+    /// Without a path.
+    pub address: Uri,
+    /// None: the agent's own.
+    pub datacenters: Vec<String>,
+    /// Default true.
+    pub exposed_by_default: bool,
+    pub token: Option<Secret>,
+    pub authorities: ServerAuthorities,
+}
+
+/// The containers of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Docker {
+    pub endpoint: DockerEndpoint,
+    /// Only with [`DockerEndpoint::Tcp`]. Read for each connection.
+    pub tls: Option<StoreTls>,
+    pub network: Option<String>,
+    /// Default false.
+    pub exposed_by_default: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DockerEndpoint {
+    Unix(PathBuf),
+    Tcp { host: String, port: u16 },
 }
 
 /// A store's current generation.
@@ -85,7 +121,22 @@ impl Provider {
             ProviderSource::Directory(_) => "directory",
             ProviderSource::Http(_) => "http",
             ProviderSource::Consul(_) => "consul",
+            ProviderSource::ConsulCatalog(_) => "consul-catalog",
+            ProviderSource::Docker(_) => "docker",
             ProviderSource::Etcd(_) => "etcd",
+            ProviderSource::Kubernetes(_) => "kubernetes",
+        }
+    }
+}
+
+// === impl DockerEndpoint ===
+
+impl std::fmt::Display for DockerEndpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
         }
     }
 }
@@ -109,6 +160,17 @@ impl PartialEq for Consul {
         *address == other.address
             && *prefix == other.prefix
             && *datacenter == other.datacenter
+            && *token == other.token
+            && authorities.same_as(&other.authorities)
+    }
+}
+
+impl PartialEq for ConsulCatalog {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { address, datacenters, exposed_by_default, token, authorities } = self;
+        *address == other.address
+            && *datacenters == other.datacenters
+            && *exposed_by_default == other.exposed_by_default
             && *token == other.token
             && authorities.same_as(&other.authorities)
     }

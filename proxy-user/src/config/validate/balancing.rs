@@ -26,6 +26,10 @@ const YEAR: Duration = DAY.saturating_mul(365);
 pub fn servers(item: &Item<'_, written::Service>, findings: &mut Findings) -> Vec<Server> {
     let name = &item.name.value;
     let written = item.body.servers.as_ref();
+    // What was discovered may have no server just now, and visitors get its page: nobody has forgotten to write one.
+    if findings.sources.is_given(item.file) && written.is_some_and(|list| list.items.is_empty()) {
+        return Vec::new();
+    }
     let Some(list) = written.filter(|list| !list.items.is_empty()) else {
         let lost = |key| findings.lost(&format!("service.{name}.{key}"));
         if !["servers", "split", "failover", "service", "mirror"].into_iter().any(lost) {

@@ -130,7 +130,7 @@ fn endpoints(item: &Item<'_, written::Provider>, findings: &mut Findings) -> Opt
     (!all.is_empty()).then_some(all)
 }
 
-fn tls(
+pub(super) fn tls(
     item: &Item<'_, written::Provider>,
     written: &At<written::StoreTls>,
     findings: &mut Findings,

@@ -5,9 +5,9 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::{
-    acme,
+    acme, discovery,
     fetch::checked_url,
-    fleet,
+    fleet, kubernetes,
     merge::{Item, Merged},
     scalar::{self, HOUR, MILLISECOND, MINUTE, SECOND},
 };
@@ -55,16 +55,24 @@ fn one(
         ProviderKind::Directory => directory(item, findings).map(ProviderSource::Directory),
         ProviderKind::Http => http(item, findings).map(|http| ProviderSource::Http(Box::new(http))),
         ProviderKind::Consul => consul(item, findings).map(|consul| ProviderSource::Consul(Box::new(consul))),
+        ProviderKind::ConsulCatalog => {
+            discovery::catalog(item, findings).map(|catalog| ProviderSource::ConsulCatalog(Box::new(catalog)))
+        }
+        ProviderKind::Docker => {
+            discovery::docker(item, findings).map(|docker| ProviderSource::Docker(Box::new(docker)))
+        }
         ProviderKind::Etcd => {
             fleet::etcd(item, written, findings).map(|etcd| ProviderSource::Etcd(Box::new(etcd)))
         }
+        ProviderKind::Kubernetes => kubernetes::kubernetes(item, written, findings)
+            .map(|kubernetes| ProviderSource::Kubernetes(Box::new(kubernetes))),
     };
     Some(Provider { name: name.value.as_str().into(), order, source: source? })
 }
 
 /// Which kinds take a key.
 fn foreign_keys(item: &Item<'_, written::Provider>, kind: ProviderKind, findings: &mut Findings) {
-    use ProviderKind::{Consul, Directory, Etcd, Http};
+    use ProviderKind::{Consul, ConsulCatalog, Directory, Docker, Etcd, Http, Kubernetes};
     let body = item.body;
     let of = |key: &'static str, at: Option<&At<String>>, kinds: &'static [ProviderKind]| {
         (key, at.map(|at| at.span.clone()), kinds)
@@ -73,19 +81,36 @@ fn foreign_keys(item: &Item<'_, written::Provider>, kind: ProviderKind, findings
     let keys = [
         of("path", body.path.as_ref(), &[Directory]),
         of("url", body.url.as_ref(), &[Http]),
-        of("address", body.address.as_ref(), &[Consul]),
+        of("address", body.address.as_ref(), &[Consul, ConsulCatalog, Kubernetes]),
         of("prefix", body.prefix.as_ref(), &[Consul, Etcd]),
         ("endpoints", body.endpoints.as_ref().map(|list| list.span.clone()), &[Etcd]),
-        ("tls", body.tls.as_ref().map(|at| at.span.clone()), &[Etcd]),
+        of("endpoint", body.endpoint.as_ref(), &[Docker]),
+        of("network", body.network.as_ref(), &[Docker]),
+        (
+            "exposed_by_default",
+            body.exposed_by_default.as_ref().map(|at| at.span.clone()),
+            &[ConsulCatalog, Docker],
+        ),
+        ("tls", body.tls.as_ref().map(|at| at.span.clone()), &[Docker, Etcd]),
         of("user", body.user.as_ref(), &[Etcd]),
         of("password_file", body.password_file.as_ref(), &[Etcd]),
         of("datacenter", body.datacenter.as_ref(), &[Consul]),
-        of("token_file", body.token_file.as_ref(), &[Consul]),
+        ("datacenters", body.datacenters.as_ref().map(|list| list.span.clone()), &[ConsulCatalog]),
+        of("token_file", body.token_file.as_ref(), &[Consul, ConsulCatalog, Kubernetes]),
         of("every", body.every.as_ref(), &[Directory, Http]),
         of("timeout", body.timeout.as_ref(), &[Http]),
         ("headers", tables(&body.headers), &[Http]),
         ("header_files", tables(&body.header_files), &[Http]),
-        of("ca", body.ca.as_ref(), &[Http, Consul]),
+        of("ca", body.ca.as_ref(), &[Http, Consul, ConsulCatalog, Kubernetes]),
+        of("kubeconfig", body.kubeconfig.as_ref(), &[Kubernetes]),
+        ("namespaces", body.namespaces.as_ref().map(|list| list.span.clone()), &[Kubernetes]),
+        of("ingress_class", body.ingress_class.as_ref(), &[Kubernetes]),
+        of("gateway_class", body.gateway_class.as_ref(), &[Kubernetes]),
+        ("http", body.http.as_ref().map(|list| list.span.clone()), &[Kubernetes]),
+        ("https", body.https.as_ref().map(|list| list.span.clone()), &[Kubernetes]),
+        ("passthrough", body.passthrough.as_ref().map(|list| list.span.clone()), &[Kubernetes]),
+        ("external_names", body.external_names.as_ref().map(|at| at.span.clone()), &[Kubernetes]),
+        ("secrets", body.secrets.as_ref().map(|at| at.span.clone()), &[Kubernetes]),
     ];
     for (key, span, kinds) in keys {
         let Some(span) = span.filter(|_| !kinds.contains(&kind)) else { continue };
@@ -106,7 +131,10 @@ fn word(kind: ProviderKind) -> &'static str {
         ProviderKind::Directory => "directory",
         ProviderKind::Http => "http",
         ProviderKind::Consul => "consul",
+        ProviderKind::ConsulCatalog => "consul-catalog",
+        ProviderKind::Docker => "docker",
         ProviderKind::Etcd => "etcd",
+        ProviderKind::Kubernetes => "kubernetes",
     }
 }
 
@@ -148,14 +176,7 @@ fn http(item: &Item<'_, written::Provider>, findings: &mut Findings) -> Option<H
 }
 
 fn consul(item: &Item<'_, written::Provider>, findings: &mut Findings) -> Option<Consul> {
-    let address = required(item, "address", item.body.address.as_ref(), "http://127.0.0.1:8500", findings)?;
-    let url = url(item, "address", address, findings)?;
-    if url.path_and_query().is_some_and(|path| path.as_str() != "/") {
-        let message = format!("{} {} has a path", what(item, "address"), quoted(&address.value));
-        findings
-            .error(Code::BadUrl, item.file, &address.span, message)
-            .hint("`prefix` says below which key the documents are");
-    }
+    let url = consul_address(item, "`prefix` says below which key the documents are", findings)?;
     let prefix = item.body.prefix.as_ref().map_or(default::PROVIDER_PREFIX, |prefix| &prefix.value);
     let prefix = prefix.trim_matches('/').to_owned();
     let odd =
@@ -166,22 +187,42 @@ fn consul(item: &Item<'_, written::Provider>, findings: &mut Findings) -> Option
             .error(Code::WrongValue, item.file, &written.span, message)
             .hint("for instance `/weir/`: one or more names with slashes between them");
     }
-    let datacenter = item.body.datacenter.as_ref().map(|name| {
-        if crate::config::value::name(&name.value).is_err() {
-            let message =
-                format!("{} {} is not a datacenter's name", what(item, "datacenter"), quoted(&name.value));
-            findings.error(Code::BadName, item.file, &name.span, message);
-        }
-        name.value.clone()
-    });
-    let token = item.body.token_file.as_ref();
+    let datacenter = item.body.datacenter.as_ref().map(|name| datacenter(item, "datacenter", name, findings));
     Some(Consul {
         address: url,
         prefix,
         datacenter,
-        token: token.and_then(|path| secret(item.file, &what(item, "token_file"), path, findings)),
+        token: token(item, findings),
         authorities: authorities(item, findings),
     })
+}
+
+/// Where a Consul answers: without a path.
+pub(super) fn consul_address(
+    item: &Item<'_, written::Provider>,
+    hint: &str,
+    findings: &mut Findings,
+) -> Option<Uri> {
+    let address = required(item, "address", item.body.address.as_ref(), "http://127.0.0.1:8500", findings)?;
+    self::address(item, address, hint, findings)
+}
+
+pub(super) fn datacenter(
+    item: &Item<'_, written::Provider>,
+    key: &str,
+    name: &At<String>,
+    findings: &mut Findings,
+) -> String {
+    if crate::config::value::name(&name.value).is_err() {
+        let message = format!("{} {} is not a datacenter's name", what(item, key), quoted(&name.value));
+        findings.error(Code::BadName, item.file, &name.span, message);
+    }
+    name.value.clone()
+}
+
+pub(super) fn token(item: &Item<'_, written::Provider>, findings: &mut Findings) -> Option<Secret> {
+    let path = item.body.token_file.as_ref()?;
+    secret(item.file, &what(item, "token_file"), path, findings)
 }
 
 fn required<'a>(
@@ -209,6 +250,21 @@ fn required<'a>(
 fn every(item: &Item<'_, written::Provider>, default: &str, findings: &mut Findings) -> Duration {
     let written = item.body.every.as_ref();
     scalar::duration(item.file, &what(item, "every"), written, default, SECOND..=24 * HOUR, findings)
+}
+
+/// An address of a server's API: a URL without a path.
+pub(super) fn address(
+    item: &Item<'_, written::Provider>,
+    written: &At<String>,
+    hint: &str,
+    findings: &mut Findings,
+) -> Option<Uri> {
+    let url = url(item, "address", written, findings)?;
+    if url.path_and_query().is_some_and(|path| path.as_str() != "/") {
+        let message = format!("{} {} has a path", what(item, "address"), quoted(&written.value));
+        findings.error(Code::BadUrl, item.file, &written.span, message).hint(hint);
+    }
+    Some(url)
 }
 
 /// An address that something is fetched from. Without TLS only on this host it goes without a warning.
@@ -301,7 +357,7 @@ fn secret(file: FileId, what: &str, written: &At<String>, findings: &mut Finding
     None
 }
 
-fn authorities(
+pub(super) fn authorities(
     item: &Item<'_, written::Provider>,
     findings: &mut Findings,
 ) -> crate::tls::certificates::ServerAuthorities {

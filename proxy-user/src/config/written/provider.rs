@@ -28,7 +28,8 @@ pub struct Provider {
     /// `{ "documents": { "NAME": "TEXT" } }`.
     #[schemars(example = "https://config.example.com/edge.json")]
     pub url: Option<At<String>>,
-    /// `consul`: the agent or server whose HTTP API is asked.
+    /// `consul`, `consul-catalog`: the agent or server whose HTTP API is asked. `kubernetes`: the API server, for a host that is no node of the
+    /// cluster; `kubeconfig` says that and more.
     #[schemars(example = "http://127.0.0.1:8500")]
     pub address: Option<At<String>>,
     /// `etcd`: its members, `HOST:PORT`; the first that answers is asked.
@@ -38,7 +39,17 @@ pub struct Provider {
     /// (`docs/fleet.md` tells what).
     #[schemars(extend("default" = default::PROVIDER_PREFIX))]
     pub prefix: Option<At<String>>,
-    /// `etcd`: TLS, as soon as this is written.
+    /// `docker`: where the daemon (or podman's service) answers: `unix:///PATH`, or `tcp://HOST:PORT`.
+    #[schemars(extend("default" = default::DOCKER_ENDPOINT))]
+    pub endpoint: Option<At<String>>,
+    /// `docker`: the network in which containers are reached, for those that are in several. A container's label
+    /// `weir.network` goes before it.
+    #[schemars(example = &"edge")]
+    pub network: Option<At<String>>,
+    /// `docker`: also containers without the label `weir.enable=true` count, if they have another label of Weir's; without the
+    /// key false. `consul-catalog`: likewise services without that tag; without the key true. With `weir.enable=false` nobody counts.
+    pub exposed_by_default: Option<At<bool>>,
+    /// `etcd`, `docker` with `tcp://`: TLS, as soon as this is written.
     pub tls: Option<At<StoreTls>>,
     /// `etcd`: the user, where etcd's authentication is on.
     #[schemars(example = &"weir")]
@@ -49,7 +60,11 @@ pub struct Provider {
     /// `consul`: the datacenter, where it isn't the agent's own.
     #[schemars(example = &"dc1")]
     pub datacenter: Option<At<String>>,
-    /// `consul`: a file with the token that is sent along (`X-Consul-Token`).
+    /// `consul-catalog`: the datacenters whose services count, where that isn't the agent's own alone.
+    #[schemars(example = ["dc1", "dc2"])]
+    pub datacenters: Option<List>,
+    /// `consul`, `consul-catalog`: a file with the token that is sent along (`X-Consul-Token`). `kubernetes`, with `address`: a file with the
+    /// token of a service account; it is read for each request.
     #[schemars(example = "/etc/weir/consul-token")]
     pub token_file: Option<At<String>>,
     /// `http`: from one look to the next, give or take a tenth: a duration, 1s to 24h, without the key 30s. `directory`: how
@@ -64,13 +79,46 @@ pub struct Provider {
     /// `http`: header fields whose values stand in files, for secrets: `{ Authorization = "/etc/weir/config-token" }`. White
     /// space at the file's ends doesn't count.
     pub header_files: Option<At<BTreeMap<Name, At<String>>>>,
-    /// `http`, `consul`: a PEM file of the authorities to trust. Without it, those of the operating system.
+    /// `kubernetes`: the file that says where the API server is and who Weir is there, as `kubectl` has it; its current context
+    /// counts. Without it and without `address`, the service account of the pod that Weir runs in.
+    #[schemars(example = "/etc/weir/kubeconfig")]
+    pub kubeconfig: Option<At<String>>,
+    /// `kubernetes`: whose objects are looked at. Without it, those of all namespaces.
+    #[schemars(example = ["shop", "blog"])]
+    pub namespaces: Option<List>,
+    /// `kubernetes`: the class of the Ingresses that are served; `off`: none is looked at.
+    #[schemars(extend("default" = default::KUBERNETES_CLASS))]
+    pub ingress_class: Option<At<String>>,
+    /// `kubernetes`: the class of the Gateways whose routes are served, by its name; `off`: none is looked at.
+    #[schemars(extend("default" = default::KUBERNETES_CLASS))]
+    pub gateway_class: Option<At<String>>,
+    /// `kubernetes`: the entrypoints without TLS, and the port for which listeners of Gateways name each: `http` for port 80,
+    /// `internal:8080` for another one. Ingresses come in at those with the first one's port. At least one of `http`, `https`
+    /// and `passthrough` is there.
+    #[schemars(example = ["http", "internal:8080"])]
+    pub http: Option<List>,
+    /// `kubernetes`: the entrypoints with `tls`: `https` for port 443, `other:8443` for another one.
+    #[schemars(example = ["https"])]
+    pub https: Option<List>,
+    /// `kubernetes`: the entrypoints at which TLSRoutes are carried untouched; written like `https`. Without it, those of `https`.
+    #[schemars(example = ["https"])]
+    pub passthrough: Option<List>,
+    /// `kubernetes`: Services of type ExternalName are served, by DNS. Whoever may make Services there can then have this host
+    /// ask any name that it reaches.
+    #[schemars(extend("default" = false))]
+    pub external_names: Option<At<bool>>,
+    /// `kubernetes`: the Secrets that Ingresses and Gateways name are read, and kept as files that an entrypoint's `certificates`
+    /// can name: `STATE/kubernetes/NAME`. `docs/kubernetes.md` tells of it.
+    #[schemars(extend("default" = false))]
+    pub secrets: Option<At<bool>>,
+    /// `http`, `consul`, `consul-catalog`, `kubernetes` with `address`: a PEM file of the authorities to trust. Without it, those of the operating
+    /// system.
     #[schemars(example = "/etc/weir/config-ca.pem")]
     pub ca: Option<At<String>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum ProviderKind {
     /// A folder, watched: `path`, `every`.
     Directory,
@@ -78,9 +126,16 @@ pub enum ProviderKind {
     Http,
     /// The keys of a Consul, waited on: `address`, `prefix`, `datacenter`, `token_file`, `ca`.
     Consul,
+    /// The services of a Consul whose tags say so, waited on: `address`, `datacenters`, `exposed_by_default`, `token_file`, `ca`.
+    ConsulCatalog,
+    /// The containers of a Docker or podman whose labels say so, watched: `endpoint`, `network`, `exposed_by_default`, `tls`.
+    Docker,
     /// The generation that is current in an etcd, as `weir push` makes them: `endpoints`, `prefix`, `tls`, `user`,
     /// `password_file`.
     Etcd,
+    /// The Ingresses and Gateways of a Kubernetes cluster, watched: `kubeconfig`, or `address`, `token_file` and `ca`;
+    /// `namespaces`, `ingress_class`, `gateway_class`, `http`, `https`, `passthrough`, `external_names`, `secrets`.
+    Kubernetes,
 }
 
 /// How a store is told that it is the right one, and how it knows this host.
