@@ -15,6 +15,7 @@ pub mod member;
 pub mod publish;
 pub mod reconcile;
 pub mod report;
+pub mod seal;
 pub mod survey;
 #[cfg(feature = "etcd")]
 pub mod wait;
