@@ -16,6 +16,7 @@ pub mod publish;
 pub mod reconcile;
 pub mod report;
 pub mod shared;
+pub mod seal;
 pub mod survey;
 #[cfg(feature = "etcd")]
 pub mod wait;

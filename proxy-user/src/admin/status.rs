@@ -265,10 +265,10 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         workers: state.loads(),
         server_watch: services::watched(state.watched()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
-        services: services::of(&snapshot, Moment::now()),
+        services: services::with_origins(services::of(&snapshot, Moment::now()), &state.shared),
         forwarding: forwarding::of(state).await,
-        splits: splits::all(&snapshot, std::time::Instant::now()),
-        maintenance: maintenance::document(&state.maintenance).maintenance,
+        splits: splits::all(&snapshot, &state.shared, std::time::Instant::now()),
+        maintenance: maintenance::document(&state.maintenance, &state.shared).maintenance,
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         certificates: certificates::of(&snapshot),
         warnings: certificates::warnings(&snapshot)

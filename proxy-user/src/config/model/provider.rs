@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use http::{HeaderMap, Uri};
 
 use super::Secret;
-use crate::{store::address::StoreAddress, tls::certificates::ServerAuthorities};
+use crate::{fleet::seal::FleetKeys, store::address::StoreAddress, tls::certificates::ServerAuthorities};
 
 /// Where documents come from.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +73,8 @@ pub struct Fleet {
     pub store: Arc<str>,
     /// By default the host's name.
     pub host: Arc<str>,
+    /// What seals secrets in the store. `None`: they have no place there.
+    pub keys: Option<Arc<FleetKeys>>,
 }
 
 // === impl Provider ===

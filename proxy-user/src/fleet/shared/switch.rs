@@ -15,7 +15,7 @@ use super::{LARGEST, LAYOUT};
 use crate::{
     blocklist::Block,
     drain::{self, By, Word},
-    maintenance::{Ordered, Span},
+    maintenance::{About, Ordered, Span},
 };
 
 /// All that is on, by name.
@@ -132,6 +132,12 @@ fn maintenance_name(routes: &[String], hosts: &[String], from: Option<Timestamp>
     sum.update(from.map(|from| from.to_string()).unwrap_or_default().as_bytes());
     let hex: String = sum.finish().as_ref()[..12].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("maintenance/{hex}")
+}
+
+/// The name of a window of maintenance that is known by what people are told of it.
+#[must_use]
+pub fn window_name(about: &About) -> String {
+    maintenance_name(&about.routes, &about.hosts, about.span.from)
 }
 
 impl From<&Block> for Switch {
