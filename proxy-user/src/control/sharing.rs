@@ -2,6 +2,7 @@
 //! switch here. The rules are in [`crate::fleet::shared`]; what is switched belongs to its owners, who keep it on the disk.
 
 mod hints;
+mod keys;
 mod switches;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -14,16 +15,17 @@ use super::{
 };
 use crate::{
     config::model::{Config, ProviderSource},
-    fleet::shared::{
-        HINTS, SWITCHES,
+    fleet::{seal::FleetKeys, shared::{
+        HINTS, KEYS, SWITCHES,
         board::{Board, Counts, Standing},
         link::{Link, News, Value},
         switch::Switches,
-    },
+    }},
     journal::JOURNAL,
     store::address::StoreAddress,
 };
 use hints::Hinting;
+use keys::Keying;
 use switches::Switching;
 pub use switches::switches;
 
@@ -46,6 +48,7 @@ struct Part {
     standing: Standing,
     switching: Switching,
     hinting: Hinting,
+    keying: Keying,
     again: Instant,
     /// The last event of the journal that was seen.
     seen: u64,
@@ -56,6 +59,7 @@ struct Part {
 struct Place {
     host: Arc<str>,
     address: StoreAddress,
+    keys: Option<Arc<FleetKeys>>,
     state: PathBuf,
 }
 
@@ -101,6 +105,7 @@ impl Sharing {
         }
         if let Some(part) = &mut self.part {
             part.switching.judges_have_decided(&running.splits.all(), &part.link, &self.board);
+            part.keying.follow(&running);
         }
     }
 
@@ -114,6 +119,7 @@ impl Sharing {
             standing: Standing { away: Some("it was not asked yet".to_owned()), ..Standing::default() },
             switching: Switching::at_start(&place.host, &place.state, &place.address.prefix),
             hinting: Hinting::new(&place.host),
+            keying: Keying::new(&place),
             again: Instant::now(),
             seen: JOURNAL.last(),
             place,
@@ -161,6 +167,7 @@ impl Sharing {
             }
             Event::Due => {
                 part.hinting.look(&snapshot, &part.link, &self.board);
+                part.keying.write(&snapshot, &part.link);
                 if part.again <= Instant::now() {
                     part.again = Instant::now() + AGAIN;
                     part.switching.try_again(owners, guard, fleet, &self.board).await;
@@ -181,7 +188,7 @@ impl Sharing {
 impl Part {
     fn due(&self) -> Option<Instant> {
         let again = self.switching.is_waiting().then_some(self.again);
-        again.into_iter().chain(self.hinting.due()).min()
+        again.into_iter().chain(self.hinting.due()).chain(self.keying.due()).min()
     }
 
     async fn hear(
@@ -207,6 +214,7 @@ impl Part {
                         }
                     }
                     self.switching.whole(cluster, at, said, &on, &mut unclear);
+                    self.keying.begin(others.iter().map(|(key, _)| key.as_str()));
                     for (key, value) in others {
                         self.changed(&key, Some(value), board, fleet, &mut unclear);
                     }
@@ -224,6 +232,9 @@ impl Part {
         }
         unclear.tell(board);
         self.switching.settle(&self.link, owners, guard, fleet, board).await;
+        self.keying.write(&fleet.running().load_full(), &self.link);
+        self.keying.put_into_force(fleet).await;
+        self.standing.keys = self.keying.told();
         if self.standing != before {
             board.stand(Some(self.standing.clone()));
         }
@@ -239,6 +250,8 @@ impl Part {
     ) {
         if let Some(name) = key.strip_prefix(SWITCHES) {
             self.switching.changed(name, value, unclear);
+        } else if key.starts_with(KEYS) {
+            self.keying.changed(key, value);
         } else if let (Some(_), Some(value)) = (key.strip_prefix(HINTS), value) {
             self.hinting.hear(key, &value.bytes, &fleet.running().load(), board, unclear);
         }
@@ -254,7 +267,7 @@ impl Place {
         let provider = config.providers.iter().find(|provider| provider.name == fleet.store)?;
         let ProviderSource::Etcd(etcd) = &provider.source else { return None };
         let (host, state) = (fleet.host.clone(), config.state.dir.clone());
-        Some(Self { host, address: etcd.address.clone(), state })
+        Some(Self { host, address: etcd.address.clone(), keys: fleet.keys.clone(), state })
     }
 }
 

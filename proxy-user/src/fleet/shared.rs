@@ -11,6 +11,7 @@
 
 pub mod board;
 pub mod hint;
+pub mod keys;
 pub mod kept;
 pub mod ledger;
 pub mod link;
@@ -21,6 +22,9 @@ pub const LAYOUT: u32 = 1;
 
 /// Below `shared/`: what operators have switched.
 pub const SWITCHES: &str = "switches/";
+
+/// Below `shared/`: keys on which hosts agree.
+pub const KEYS: &str = "keys/";
 
 /// Below `shared/`: which servers hosts see failing.
 pub const HINTS: &str = "hints/";

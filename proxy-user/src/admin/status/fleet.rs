@@ -13,7 +13,7 @@ use crate::{
     admin::problem::Problem,
     config::model::{Config, ProviderSource},
     control::state::ControlState,
-    fleet::{report::Standing, shared::board::SharedStatus, survey::FleetDocument},
+    fleet::{report::Standing, survey::FleetDocument},
     snapshot::Snapshot,
     store::address::StoreAddress,
 };
@@ -32,9 +32,6 @@ pub struct FleetStatus {
     pub known: Option<u64>,
     #[serde(flatten)]
     pub standing: Standing,
-    /// What this host and the others tell each other.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shared: Option<SharedStatus>,
     /// All hosts; `None`: the store can't be asked.
     pub fleet: Option<FleetDocument>,
     /// Why not.
@@ -69,7 +66,6 @@ pub async fn document(state: &ControlState, snapshot: &Snapshot) -> Result<Fleet
         away,
         known: seen.current.map(|current| current.generation),
         standing: seen.standing,
-        shared: state.shared.status(),
         why: asked.as_ref().err().cloned(),
         fleet: asked.ok(),
     })

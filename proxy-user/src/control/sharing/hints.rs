@@ -44,7 +44,7 @@ impl Hinting {
         let Some(failing) = self.hints.see(failing, Instant::now().into_std()) else { return };
         Counts::add(&board.counts.hints_told, failing.len());
         let bytes = Hint::new(&self.host, failing).write();
-        link.write(Write { key: format!("{HINTS}{}", self.host), bytes, lasts: Some(LASTS), only_at: None });
+        link.write(Write { key: format!("{HINTS}{}", self.host), bytes, lasts: Some(LASTS), only_at: None, or_anew: false });
     }
 
     /// Has the servers probed that another host tells of. A hint is never more than that.

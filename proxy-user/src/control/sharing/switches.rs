@@ -255,5 +255,5 @@ fn read(name: &str, value: &Value, unclear: &mut Unclear) -> Found {
 fn write(link: &Link, name: &str, said: &Said, only_at: Option<i64>, board: &Board) {
     Counts::add(&board.counts.told, 1);
     let lasts = said.lasts(Timestamp::now());
-    link.write(Write { key: format!("{SWITCHES}{name}"), bytes: said.write(), lasts, only_at });
+    link.write(Write { key: format!("{SWITCHES}{name}"), bytes: said.write(), lasts, only_at, or_anew: true });
 }

@@ -39,8 +39,10 @@ pub struct Write {
     pub bytes: Vec<u8>,
     /// For so many seconds; `None`: to stay.
     pub lasts: Option<i64>,
-    /// Only if it stands at this revision (0: isn't there). If it doesn't, all is read anew.
+    /// Only if it stands at this revision (0: isn't there).
     pub only_at: Option<i64>,
+    /// If it doesn't, all is read anew.
+    pub or_anew: bool,
 }
 
 /// A link at work. Dropped, it ends.

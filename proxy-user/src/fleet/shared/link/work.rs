@@ -88,6 +88,7 @@ impl Work {
         if self.forbidden {
             return Ok(true);
         }
+        let or_anew = write.or_anew;
         match put(session, write).await {
             Err(StoreFault::Refused { endpoint, why }) => {
                 self.forbidden = true;
@@ -95,7 +96,7 @@ impl Work {
                 self.tell(News::Forbidden { why }).await?;
                 Ok(true)
             }
-            outcome => outcome,
+            outcome => Ok(outcome? || !or_anew),
         }
     }
 
@@ -105,7 +106,10 @@ impl Work {
     }
 }
 
-async fn put(session: &Session, Write { key, bytes, lasts, only_at }: Write) -> Result<bool, StoreFault> {
+async fn put(
+    session: &Session,
+    Write { key, bytes, lasts, only_at, .. }: Write,
+) -> Result<bool, StoreFault> {
     let key = format!("{SHARED}{key}");
     let lease = match lasts {
         Some(seconds) => Some(session.term(seconds).await?),
