@@ -314,6 +314,8 @@ async fn live(options: Options, heir: &mut Heir) -> Result<(), StartFault> {
         }
     };
 
+    // Whoever comes after hears of the others itself.
+    drop(sharing);
     state.drains();
     let how = match how {
         Ending::By(how) => how,

@@ -474,8 +474,7 @@ fn running_service(
     }
     let sticky = service.balancing.sticky.as_ref().and_then(|wanted| {
         let given = wanted.key.as_ref().map(|secret| (Arc::new(key::given(secret)), None));
-        let (key, before) =
-            given.or_else(|| own_key.map(|key| (key.current.clone(), key.before.clone())))?;
+        let (key, before) = given.or_else(|| own_key.map(|key| (key.current.clone(), key.before.clone())))?;
         let servers = servers.iter().map(|server| server.addr);
         Some(Sticky::new(wanted, &key, before.as_deref(), &service.name, servers))
     });

@@ -15,14 +15,16 @@ use std::{
 };
 
 use anyhow::Context;
-use proxy_user::{fleet::seal, store::{address::StoreAddress, etcd::Session}};
+use proxy_user::{
+    fleet::seal,
+    store::{address::StoreAddress, etcd::Session},
+};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use weir_lab::{
     lab::{
         certificates::Authority,
-        etcd::free,
         fleet::{FleetHost, FleetLab, PATIENCE, get},
         wait,
     },
@@ -76,7 +78,10 @@ impl Named {
                     let mut head = [0; 4096];
                     let _ = stream.read(&mut head);
                     let length = name.len();
-                    let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{name}");
+                    let _ = write!(
+                        stream,
+                        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{name}"
+                    );
                 });
             }
         });
@@ -98,7 +103,7 @@ fn own(host: &FleetHost, folder: &Path, watched: SocketAddr, key: &str) -> anyho
 
 [entrypoint.https]
 bind = ["{tls}"]
-tls = {{ certificate = "{folder}/site.pem", key = "{folder}/site.key" }}
+tls = {{ certificates = "{folder}/certs" }}
 
 [service.watched]
 servers = ["{watched}"]
@@ -172,7 +177,8 @@ fn visit(host: &FleetHost, cookie: Option<&str>) -> anyhow::Result<(String, Opti
     let (head, body) = reply.split_once("\r\n\r\n").context("no answer")?;
     let set = head.lines().find_map(|line| {
         let (name, value) = line.split_once(": ")?;
-        name.eq_ignore_ascii_case("set-cookie").then(|| value.split(';').next().unwrap_or_default().to_owned())
+        name.eq_ignore_ascii_case("set-cookie")
+            .then(|| value.split(';').next().unwrap_or_default().to_owned())
     });
     Ok((body.to_owned(), set))
 }
@@ -191,9 +197,10 @@ fn shake(host: &FleetHost, config: &Arc<ClientConfig>) -> anyhow::Result<Option<
 /// Writes something into the store that no host would.
 fn scribble(lab: &FleetLab, key: &str, bytes: &[u8]) -> Done {
     let address = StoreAddress::parse(&lab.store()).map_err(anyhow::Error::msg)?;
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        Ok(Session::open(&address, 0).await?.put(key, bytes.to_vec(), None).await?)
-    })
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(async { Ok(Session::open(&address, 0).await?.put(key, bytes.to_vec(), None).await?) })
 }
 
 #[test]
@@ -204,8 +211,7 @@ fn what_is_switched_at_one_host_holds_at_all_and_clients_are_known_everywhere() 
     let identity = authority.issue(&["pair.example.com"])?;
     let key = seal::new_key().map_err(anyhow::Error::msg)?;
     let mut lab = FleetLab::up_with(2, |host, folder| {
-        fs::write(folder.join("site.pem"), &identity.certificate)?;
-        fs::write(folder.join("site.key"), &identity.key)?;
+        identity.write(&folder.join("certs"), "site")?;
         own(host, folder, watched.addr, &key)
     })?;
     let sites = SITES.replace("ONE", &one.addr.to_string()).replace("TWO", &two.addr.to_string());
@@ -238,7 +244,9 @@ fn what_is_switched_at_one_host_holds_at_all_and_clients_are_known_everywhere() 
     // 2. Switches: thrown at one, they hold at the other, which says where they come from.
     let blocked = order(first, &["block", "add", "127.0.0.2", "--for", "1h", "--why", "scans"])?;
     assert!(blocked.contains("the other hosts of the fleet are told"), "{blocked}");
-    until("the block holds at the second host", second, || Ok(!lets_in(second, Ipv4Addr::new(127, 0, 0, 2))?))?;
+    until("the block holds at the second host", second, || {
+        Ok(!lets_in(second, Ipv4Addr::new(127, 0, 0, 2))?)
+    })?;
     assert_eq!(prefixes(second)?, [("127.0.0.2/32".to_owned(), Some("edge-1".to_owned()))]);
     order(second, &["block", "add", "198.51.100.7", "--for", "1h", "--why", "here", "--here"])?;
     order(second, &["block", "remove", "127.0.0.2"])?;
@@ -268,9 +276,11 @@ fn what_is_switched_at_one_host_holds_at_all_and_clients_are_known_everywhere() 
     watched.down.store(true, Ordering::Relaxed);
     until("the second host knows", second, || {
         Ok(asked(second, &["status"])?["shared"]["hints_taken"].as_u64() > Some(0)
-            && asked(second, &["status"])?["services"].as_array().into_iter().flatten().any(|service| {
-                service["name"] == "watched" && service["servers"][0]["status"] == "down"
-            }))
+            && asked(second, &["status"])?["services"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|service| service["name"] == "watched" && service["servers"][0]["status"] == "down"))
     })?;
 
     // 4. The store is away: what was switched stays, also over a restart, and what is switched is told when it is back. Where two
@@ -295,7 +305,9 @@ fn what_is_switched_at_one_host_holds_at_all_and_clients_are_known_everywhere() 
     }
     lab.etcd.go_on()?;
     let [first, second] = &lab.hosts[..] else { anyhow::bail!("two hosts") };
-    until("maintenance is over at the second host", second, || Ok(status(second, "pair.example.com")? == "200"))?;
+    until("maintenance is over at the second host", second, || {
+        Ok(status(second, "pair.example.com")? == "200")
+    })?;
     until("both agree", first, || {
         let (one, other) = (asked(first, &["block", "list"])?, asked(second, &["block", "list"])?);
         let shared = |document: &Value| -> Vec<(Value, Value)> {
@@ -319,8 +331,10 @@ fn what_is_switched_at_one_host_holds_at_all_and_clients_are_known_everywhere() 
     assert!(begun.elapsed() < Duration::from_secs(10));
     let told = asked(second, &["status"])?["shared"].clone();
     assert!(told["passed_over"].as_u64() >= Some(2), "{told}");
-    assert!(told["keys"].as_str().is_some_and(|keys| keys.contains("sticky cookies shared, session tickets not")), "{told}");
+    assert!(
+        told["keys"].as_str().is_some_and(|keys| keys.contains("sticky cookies shared, session tickets not")),
+        "{told}"
+    );
     assert_eq!(shake(second, &client)?, Some(HandshakeKind::Resumed), "what was known stays");
-    let _ = free;
     Ok(())
 }

@@ -7,7 +7,11 @@ use serde_json::json;
 
 use crate::{
     admin::status::blocks::BlocksDocument,
-    cli::{Failure, admin::{AdminArgs, fleet_knows}, print},
+    cli::{
+        Failure,
+        admin::{AdminArgs, fleet_knows},
+        print,
+    },
     config::parse_duration,
 };
 
@@ -159,7 +163,8 @@ fn text(document: &BlocksDocument) -> String {
 }
 
 fn remove(args: &RemoveArgs) -> Result<(), Failure> {
-    let answer = args.admin.order("/api/v1/blocks/remove", &json!({ "prefix": args.prefix, "here": args.here }))?;
+    let answer =
+        args.admin.order("/api/v1/blocks/remove", &json!({ "prefix": args.prefix, "here": args.here }))?;
     if args.json {
         return print(&format!("{answer}\n"));
     }

@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 
 use crate::{
     admin::status::drains::DrainsDocument,
-    cli::{Failure, admin::{AdminArgs, fleet_knows}, complain, print},
+    cli::{
+        Failure,
+        admin::{AdminArgs, fleet_knows},
+        complain, print,
+    },
     config::{self, show_duration},
 };
 

@@ -8,7 +8,11 @@ use serde_json::json;
 
 use crate::{
     admin::status::maintenance::{MaintenanceDocument, MaintenanceStatus},
-    cli::{Failure, admin::{AdminArgs, fleet_knows}, print},
+    cli::{
+        Failure,
+        admin::{AdminArgs, fleet_knows},
+        print,
+    },
     config::{duration, moment::moment_here},
     maintenance::About,
 };

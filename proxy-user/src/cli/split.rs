@@ -100,8 +100,7 @@ fn change(args: &SplitArgs, name: &str, judges: bool) -> Result<(), Failure> {
             "min_samples": args.min_samples,
         })
     });
-    let order =
-        json!({ "name": name, "weights": weights, "reset": args.reset, "stop": args.stop, "judge": judge, "here": args.here });
+    let order = json!({ "name": name, "weights": weights, "reset": args.reset, "stop": args.stop, "judge": judge, "here": args.here });
     let answer = args.admin.order("/api/v1/splits/set", &order)?;
     if args.json {
         return print(&format!("{answer}\n"));

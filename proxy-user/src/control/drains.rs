@@ -86,7 +86,13 @@ impl Draining {
         self.hold(list, running)?;
         for name in &names {
             tracing::info!(by = word.by.name(), why = word.why, "{name} is drained: it gets no new work");
-            note(Kind::ServerDrained, format!("{name} is drained: it gets no new work"), Some(name), &word, None);
+            note(
+                Kind::ServerDrained,
+                format!("{name} is drained: it gets no new work"),
+                Some(name),
+                &word,
+                None,
+            );
         }
         if wanted.host {
             tracing::warn!(

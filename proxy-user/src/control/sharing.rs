@@ -15,12 +15,15 @@ use super::{
 };
 use crate::{
     config::model::{Config, ProviderSource},
-    fleet::{seal::FleetKeys, shared::{
-        HINTS, KEYS, SWITCHES,
-        board::{Board, Counts, Standing},
-        link::{Link, News, Value},
-        switch::Switches,
-    }},
+    fleet::{
+        seal::FleetKeys,
+        shared::{
+            HINTS, KEYS, SWITCHES,
+            board::{Board, Counts, Standing},
+            link::{Link, News, Value},
+            switch::Switches,
+        },
+    },
     journal::JOURNAL,
     store::address::StoreAddress,
 };
@@ -31,6 +34,9 @@ pub use switches::switches;
 
 /// What could not be taken up is tried again this often.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// That something can't be understood is told so often at most.
+const SILENT: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Sharing {
@@ -52,6 +58,8 @@ struct Part {
     again: Instant,
     /// The last event of the journal that was seen.
     seen: u64,
+    /// When was told last that something can't be understood.
+    unclear_told: Option<Instant>,
 }
 
 /// Who this host is, and where its fleet's store.
@@ -122,6 +130,7 @@ impl Sharing {
             keying: Keying::new(&place),
             again: Instant::now(),
             seen: JOURNAL.last(),
+            unclear_told: None,
             place,
         });
         self.board.stand(self.part.as_ref().map(|part| part.standing.clone()));
@@ -205,7 +214,7 @@ impl Part {
         for news in batch {
             match news {
                 News::Whole { cluster, at, found } => {
-                    self.standing.away = None;
+                    (self.standing.away, self.standing.forbidden) = (None, None);
                     let (mut said, mut others) = (Vec::new(), Vec::new());
                     for (key, value) in found {
                         match key.strip_prefix(SWITCHES) {
@@ -221,7 +230,9 @@ impl Part {
                 }
                 News::Changed { key, value } => self.changed(&key, value, board, fleet, &mut unclear),
                 News::Forbidden { why } => {
-                    tracing::warn!("{why}: what is switched here stays here (docs/fleet.md has what to grant)");
+                    tracing::warn!(
+                        "{why}: what is switched here stays here (docs/fleet.md has what to grant)"
+                    );
                     self.standing.forbidden = Some(why);
                 }
                 News::Away { why } => {
@@ -230,7 +241,7 @@ impl Part {
                 }
             }
         }
-        unclear.tell(board);
+        self.unclear_told = unclear.tell(self.unclear_told, board);
         self.switching.settle(&self.link, owners, guard, fleet, board).await;
         self.keying.write(&fleet.running().load_full(), &self.link);
         self.keying.put_into_force(fleet).await;
@@ -303,14 +314,19 @@ impl Unclear {
         self.first.get_or_insert_with(|| (key.to_owned(), why));
     }
 
-    fn tell(self, board: &Board) {
-        let Some((key, why)) = self.first else { return };
+    /// Says when it was told last: whoever writes garbage all the time doesn't fill the log.
+    fn tell(self, before: Option<Instant>, board: &Board) -> Option<Instant> {
+        let Some((key, why)) = self.first else { return before };
         Counts::add(&board.counts.passed_over, self.count);
+        if before.is_some_and(|before| before.elapsed() < SILENT) {
+            return before;
+        }
         // Whoever writes there may write anything, also into a log.
         let key: String = key.chars().take(100).collect();
         tracing::warn!(
             "{} below `shared/` in the store can't be understood and is passed over: {key:?}: {why}",
             if self.count == 1 { "a value".to_owned() } else { format!("{} values", self.count) }
         );
+        Some(Instant::now())
     }
 }

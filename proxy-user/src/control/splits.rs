@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-const HEAVIEST: u32 = 10_000;
+pub const HEAVIEST: u32 = 10_000;
 
 #[derive(Debug)]
 pub struct Splits {

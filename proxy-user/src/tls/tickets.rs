@@ -277,10 +277,8 @@ mod tests {
         let [one, other] = [(); 2].map(|()| Tickets::new().unwrap());
         let now = Instant::now();
         let own = one.seal(SESSION, now).unwrap();
-        let shared = |byte: u8, hours: u64| Shared {
-            secret: [byte; SECRET],
-            age: Duration::from_secs(hours * 3600),
-        };
+        let shared =
+            |byte: u8, hours: u64| Shared { secret: [byte; SECRET], age: Duration::from_secs(hours * 3600) };
         for tickets in [&one, &other] {
             tickets.share(&[shared(1, 0)], b"https 0");
         }

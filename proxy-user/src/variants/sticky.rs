@@ -36,7 +36,8 @@ impl Key {
         let (variant, signature) = value.rsplit_once('.')?;
         let is_by = |key: &Arc<hmac::Key>| {
             let expected = self::signature(key, split, variant);
-            aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_bytes(), signature.as_bytes()).is_ok()
+            aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_bytes(), signature.as_bytes())
+                .is_ok()
         };
         std::iter::once(&self.current).chain(&self.before).any(is_by).then_some(variant)
     }

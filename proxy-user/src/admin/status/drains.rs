@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::text;
 use crate::{
     control::state::ControlState,
-    fleet::shared::board::Board,
     drain::{DrainList, Name, Word},
+    fleet::shared::board::Board,
     service::{Server, Service},
     snapshot::Snapshot,
 };
@@ -91,8 +91,10 @@ pub fn document(state: &ControlState) -> Option<DrainsDocument> {
         absent: absent.collect(),
         servers,
     };
-    let servers =
-        document.servers.iter_mut().filter_map(|one| Some((&*one.service, &*one.server, one.drain.as_mut()?)));
+    let servers = document
+        .servers
+        .iter_mut()
+        .filter_map(|one| Some((&*one.service, &*one.server, one.drain.as_mut()?)));
     let absent = document.absent.iter_mut().map(|one| (&*one.service, &*one.server, &mut one.drain));
     for (service, server, drain) in servers.chain(absent) {
         drain.came_from(&state.shared, service, server);

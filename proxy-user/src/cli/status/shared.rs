@@ -4,8 +4,9 @@ use crate::fleet::shared::board::SharedStatus;
 
 /// In a line.
 pub fn line(shared: &SharedStatus) -> String {
-    let SharedStatus { away, unsaid, keys, switches_told, switches_taken, switches_refused, passed_over, .. } =
-        shared;
+    let SharedStatus {
+        away, unsaid, keys, switches_told, switches_taken, switches_refused, passed_over, ..
+    } = shared;
     let mut parts = match away {
         None => vec![format!(
             "told the others of {switches_told} switches and took up {switches_taken} of theirs"
@@ -54,7 +55,12 @@ mod tests {
             ..well
         };
         let told = line(&away);
-        for part in ["NOTHING IS HEARD OR TOLD: 10.0.0.5:2379 is away", "2 switches are yet", "1 of theirs COULD NOT", "4 values"] {
+        for part in [
+            "NOTHING IS HEARD OR TOLD: 10.0.0.5:2379 is away",
+            "2 switches are yet",
+            "1 of theirs COULD NOT",
+            "4 values",
+        ] {
             assert!(told.contains(part), "{told}");
         }
     }

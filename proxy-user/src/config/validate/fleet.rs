@@ -16,7 +16,7 @@ use crate::{
         value::quoted,
         written::{self, At, ProviderKind},
     },
-    fleet::seal::FleetKeys,
+    fleet::{seal::FleetKeys, shared::switch::is_host},
     store::address::{self, Login, StoreAddress, StoreTls},
     tls::certificates,
 };
@@ -83,8 +83,7 @@ fn host(written: &Merged<'_>, findings: Option<&mut Findings>) -> Option<String>
             (name, other.map(|(file, section, _)| (file, &section.span)))
         }
     };
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-    if (1..=64).contains(&name.len()) && name.bytes().all(plain) {
+    if is_host(&name) {
         return Some(name);
     }
     if let Some((findings, (file, span))) = findings.zip(place) {

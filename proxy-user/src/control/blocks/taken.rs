@@ -46,7 +46,13 @@ impl Blocking {
             if allowed.is_ok() {
                 let differs = match &word.switch {
                     Some(Switch::Block { prefix, until, why, cdn, since }) => {
-                        let block = Block { prefix: *prefix, until: *until, why: why.clone(), cdn: *cdn, since: *since };
+                        let block = Block {
+                            prefix: *prefix,
+                            until: *until,
+                            why: why.clone(),
+                            cdn: *cdn,
+                            since: *since,
+                        };
                         // What is over was never said.
                         block.holds(now) && list.add(block.clone()) != Some(block)
                     }

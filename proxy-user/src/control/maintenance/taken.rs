@@ -38,7 +38,8 @@ impl Maintaining {
                 None => None,
             };
             outcomes.push(Ok(()));
-            let is_known = same.iter().map(Some).eq([ordered.as_ref()]) || same.is_empty() && ordered.is_none();
+            let is_known =
+                same.iter().map(Some).eq([ordered.as_ref()]) || same.is_empty() && ordered.is_none();
             if is_known {
                 continue;
             }
@@ -69,7 +70,8 @@ impl Maintaining {
 
 /// With the number that it has where it was ordered, unless that is another one's here.
 fn ordered(switch: Switch, others: &[Ordered]) -> Option<Ordered> {
-    let Switch::Maintenance { id, routes, hosts, allow, except, from, until, page, why, since } = switch else {
+    let Switch::Maintenance { id, routes, hosts, allow, except, from, until, page, why, since } = switch
+    else {
         return None;
     };
     let taken = others.iter().any(|one| one.id == id);

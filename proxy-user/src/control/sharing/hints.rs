@@ -44,11 +44,24 @@ impl Hinting {
         let Some(failing) = self.hints.see(failing, Instant::now().into_std()) else { return };
         Counts::add(&board.counts.hints_told, failing.len());
         let bytes = Hint::new(&self.host, failing).write();
-        link.write(Write { key: format!("{HINTS}{}", self.host), bytes, lasts: Some(LASTS), only_at: None, or_anew: false });
+        link.write(Write {
+            key: format!("{HINTS}{}", self.host),
+            bytes,
+            lasts: Some(LASTS),
+            only_at: None,
+            or_anew: false,
+        });
     }
 
     /// Has the servers probed that another host tells of. A hint is never more than that.
-    pub fn hear(&mut self, key: &str, bytes: &[u8], snapshot: &Snapshot, board: &Board, unclear: &mut Unclear) {
+    pub fn hear(
+        &mut self,
+        key: &str,
+        bytes: &[u8],
+        snapshot: &Snapshot,
+        board: &Board,
+        unclear: &mut Unclear,
+    ) {
         let hint = match Hint::read(bytes) {
             Ok(hint) => hint,
             Err(why) => return unclear.add(key, why),

@@ -50,7 +50,12 @@ enum Found<T> {
     Nothing,
     /// Something that this host can't open. Why.
     Closed(String),
-    There { revision: i64, value: T, sealed: Vec<u8>, news: bool },
+    There {
+        revision: i64,
+        value: T,
+        sealed: Vec<u8>,
+        news: bool,
+    },
 }
 
 impl Keying {
@@ -161,7 +166,9 @@ impl Keying {
             let known = running.splits.agree(*value);
             keep(&running.config, sealed);
             if known {
-                tracing::info!("the fleet's key signs sticky cookies from now on; this host's own are still understood");
+                tracing::info!(
+                    "the fleet's key signs sticky cookies from now on; this host's own are still understood"
+                );
                 if let Err(fault) = fleet.replace(running.config.clone()).await {
                     tracing::error!(%fault, "the fleet's key of sticky cookies holds from the next reload on");
                 }
@@ -197,7 +204,13 @@ impl Keying {
         match keys.seal(&place(&self.prefix, name), plain) {
             // Of several hosts that write at once, one is first, and the others hear of it.
             Ok(bytes) => {
-                link.write(Write { key: name.to_owned(), bytes, lasts: None, only_at: Some(only_at), or_anew: false });
+                link.write(Write {
+                    key: name.to_owned(),
+                    bytes,
+                    lasts: None,
+                    only_at: Some(only_at),
+                    or_anew: false,
+                });
             }
             Err(fault) => tracing::error!("`{name}` {fault}"),
         }
@@ -252,7 +265,9 @@ impl<T: PartialEq> Found<T> {
     /// What another of the fleet's keys has sealed than the one that seals now, and its revision.
     fn sealed_before(&self, keys: &FleetKeys) -> Option<(i64, &T)> {
         match self {
-            Self::There { revision, value, sealed, .. } if !keys.is_current(sealed) => Some((*revision, value)),
+            Self::There { revision, value, sealed, .. } if !keys.is_current(sealed) => {
+                Some((*revision, value))
+            }
             _ => None,
         }
     }

@@ -35,6 +35,8 @@ pub struct Switching {
     kept: PathBuf,
     prefix: String,
     ledger: Ledger,
+    /// As it is on the disk.
+    saved: Option<Ledger>,
     /// What the ledger wants done.
     steps: Vec<Step>,
     /// What could not be taken up, by name, and why.
@@ -72,6 +74,7 @@ impl Switching {
             host: host.clone(),
             kept,
             prefix: prefix.to_owned(),
+            saved: Some(ledger.clone()),
             ledger,
             steps: Vec::new(),
             waiting: BTreeMap::new(),
@@ -171,10 +174,18 @@ impl Switching {
                 self.ledger.said_here(&name);
                 continue;
             }
-            told = if self.ledger.is_connected() { "told" } else { "later" };
             let said = Said::new(&self.host, fleet::now(), manner.force, switch);
+            if let Err(why) = Said::read(&name, &said.write()) {
+                tracing::warn!("the other hosts are not told of `{name}`: {why}");
+                self.ledger.said_here(&name);
+                continue;
+            }
+            told = if self.ledger.is_connected() { "told" } else { "later" };
             if let Some(Step::Write { name, said, only_at }) = self.ledger.said(&name, said) {
                 write(link, &name, &said, only_at, board);
+            } else if self.ledger.is_here_only(&name) {
+                tracing::warn!("the other hosts are not told of `{name}`: too much is shared already");
+                told = "here";
             }
         }
         self.keep(board);
@@ -239,8 +250,12 @@ impl Switching {
         }
     }
 
-    fn keep(&self, board: &Board) {
+    fn keep(&mut self, board: &Board) {
+        if self.saved.as_ref() == Some(&self.ledger) {
+            return;
+        }
         board.show(&self.ledger);
+        self.saved = Some(self.ledger.clone());
         if let Err(why) = kept::save(&self.kept, &self.prefix, &self.ledger) {
             tracing::warn!("{why}: after a restart this host knows less of what others have switched");
         }
@@ -255,5 +270,11 @@ fn read(name: &str, value: &Value, unclear: &mut Unclear) -> Found {
 fn write(link: &Link, name: &str, said: &Said, only_at: Option<i64>, board: &Board) {
     Counts::add(&board.counts.told, 1);
     let lasts = said.lasts(Timestamp::now());
-    link.write(Write { key: format!("{SWITCHES}{name}"), bytes: said.write(), lasts, only_at, or_anew: true });
+    link.write(Write {
+        key: format!("{SWITCHES}{name}"),
+        bytes: said.write(),
+        lasts,
+        only_at,
+        or_anew: true,
+    });
 }

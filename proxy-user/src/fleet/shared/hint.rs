@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{LARGEST, LAYOUT};
+use super::{LARGEST, LAYOUT, switch::is_host};
 
 /// A hint stays in the store for so many seconds: it is news, not a state.
 pub const LASTS: i64 = 60;
@@ -66,6 +66,9 @@ impl Hint {
         let read: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if read.layout > LAYOUT {
             return Err(format!("its layout is {}, and this weir knows up to {LAYOUT}", read.layout));
+        }
+        if !is_host(&read.host) {
+            return Err("it names no host".to_owned());
         }
         Ok(read)
     }
@@ -168,7 +171,9 @@ mod tests {
         assert_eq!(told.len(), MOST);
         let hint = Hint::new("edge-1", told);
         assert_eq!(Hint::read(&hint.write()), Ok(hint));
-        for garbage in [&b"{"[..], b"{}", b"{\"layout\":9,\"host\":\"\",\"failing\":[]}", &[b' '; LARGEST + 1]] {
+        for garbage in
+            [&b"{"[..], b"{}", b"{\"layout\":9,\"host\":\"\",\"failing\":[]}", &[b' '; LARGEST + 1]]
+        {
             assert!(Hint::read(garbage).is_err());
         }
     }

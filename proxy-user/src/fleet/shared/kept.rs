@@ -35,7 +35,9 @@ pub fn load_or_set_aside(path: &Path, prefix: &str) -> Ledger {
         Ok(kept) => kept.filter(|kept| kept.prefix == prefix).map(|kept| kept.ledger).unwrap_or_default(),
         Err(why) => {
             let aside = state_file::set_aside(path);
-            tracing::error!("{why}: what other hosts know of this one's switches is read from the store anew; {aside}");
+            tracing::error!(
+                "{why}: what other hosts know of this one's switches is read from the store anew; {aside}"
+            );
             Ledger::default()
         }
     }

@@ -78,7 +78,9 @@ pub fn kept(config: &Config) -> Option<Secret> {
     let opened = keys.open(&place(&etcd.address.prefix, STICKY), &sealed).map_err(|fault| fault.to_string());
     opened
         .and_then(|plain| sticky(&plain))
-        .inspect_err(|why| tracing::warn!("{} {why}: the fleet's key of sticky cookies comes from its store", path.display()))
+        .inspect_err(|why| {
+            tracing::warn!("{} {why}: the fleet's key of sticky cookies comes from its store", path.display())
+        })
         .ok()
 }
 
@@ -125,7 +127,10 @@ impl TicketSecrets {
 
     #[must_use]
     pub fn write(&self) -> Vec<u8> {
-        let one = |(secret, made): &(Secret, i64)| TicketLayout { secret: BASE64_STANDARD.encode(secret), made: *made };
+        let one = |(secret, made): &(Secret, i64)| TicketLayout {
+            secret: BASE64_STANDARD.encode(secret),
+            made: *made,
+        };
         let written = TicketsLayout { layout: LAYOUT, secrets: self.0.iter().map(one).collect() };
         serde_json::to_vec(&written).unwrap_or_default()
     }
@@ -163,9 +168,8 @@ fn read<T: for<'a> Deserialize<'a>>(plain: &[u8]) -> Result<T, String> {
         return Err(format!("has {} bytes, more than {LARGEST}", plain.len()));
     }
     // What is wrong with it may be a part of it, and so not be told.
-    serde_json::from_slice(plain).map_err(|error| {
-        format!("is not understood ({:?} in column {})", error.classify(), error.column())
-    })
+    serde_json::from_slice(plain)
+        .map_err(|error| format!("is not understood ({:?} in column {})", error.classify(), error.column()))
 }
 
 fn known(layout: u32) -> Result<(), String> {
@@ -214,7 +218,8 @@ mod tests {
         for nth in 2..6 {
             now = now.renewed([nth; BYTES], HOUR * 6 * i64::from(nth - 1));
         }
-        let told: Vec<_> = now.shared(24 * HOUR).iter().map(|one| (one.secret[0], one.age.as_secs() / 3600)).collect();
+        let told: Vec<_> =
+            now.shared(24 * HOUR).iter().map(|one| (one.secret[0], one.age.as_secs() / 3600)).collect();
         assert_eq!(told, [(5, 0), (4, 6), (3, 12)]);
     }
 }

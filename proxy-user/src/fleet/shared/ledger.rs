@@ -211,9 +211,7 @@ impl Ledger {
         match (self.unsaid.get(name), found) {
             (None, Some(found)) if found.revision != base => self.take(name, found).into_iter().collect(),
             // It was heard once, and didn't come to hold here.
-            (None, Some(found))
-                if found.is_on() && !on.contains_key(name) && !self.here.contains(name) =>
-            {
+            (None, Some(found)) if found.is_on() && !on.contains_key(name) && !self.here.contains(name) => {
                 self.take(name, found).into_iter().collect()
             }
             (None, Some(_)) => Vec::new(),

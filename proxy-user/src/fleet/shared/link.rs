@@ -17,12 +17,23 @@ const QUEUE: usize = 64;
 #[derive(Debug)]
 pub enum News {
     /// The store is there, and this stands below `shared/`.
-    Whole { cluster: u64, at: i64, found: Vec<(String, Value)> },
+    Whole {
+        cluster: u64,
+        at: i64,
+        found: Vec<(String, Value)>,
+    },
     /// `None`: it is gone.
-    Changed { key: String, value: Option<Value> },
+    Changed {
+        key: String,
+        value: Option<Value>,
+    },
     /// The store lets this host read, but not write.
-    Forbidden { why: String },
-    Away { why: String },
+    Forbidden {
+        why: String,
+    },
+    Away {
+        why: String,
+    },
 }
 
 /// What stands in the store, and the revision in which it was written.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{LARGEST, LAYOUT};
 use crate::{
     blocklist::Block,
+    control::splits::HEAVIEST,
     drain::{self, By, Word},
     maintenance::{About, Ordered, Span},
 };
@@ -91,6 +92,28 @@ const OFF_KEPT: i64 = 24 * 3600;
 
 /// What ends by itself stays in the store for so much longer: hosts end it by their own clocks.
 const AFTER_END: i64 = 60;
+
+/// What ends so late stays in the store: a lease of etcd's can't be of any length.
+const LONGEST: i64 = 100 * 366 * 24 * 3600;
+
+/// More than any configuration has.
+const MOST_VARIANTS: usize = 1000;
+
+/// Whether it is a host's name, as the configuration takes it.
+#[must_use]
+pub fn is_host(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(plain)
+}
+
+fn texts_are(value: &serde_json::Value, good: fn(&str) -> bool) -> bool {
+    match value {
+        serde_json::Value::String(text) => good(text),
+        serde_json::Value::Array(all) => all.iter().all(|one| texts_are(one, good)),
+        serde_json::Value::Object(all) => all.iter().all(|(name, one)| good(name) && texts_are(one, good)),
+        _ => true,
+    }
+}
 
 // === impl Switch ===
 
@@ -181,13 +204,28 @@ impl Said {
         if read.layout > LAYOUT {
             return Err(format!("its layout is {}, and this weir knows up to {LAYOUT}", read.layout));
         }
-        match &read.switch {
-            Some(switch) if switch.name() != name => Err(format!("it is about `{}`", switch.name())),
-            Some(Switch::Block { prefix, .. }) if *prefix != prefix.trunc() => {
+        if !is_host(&read.host) {
+            return Err("it names no host".to_owned());
+        }
+        // It comes into logs and onto terminals.
+        let is_plain = |text: &str| !text.chars().any(char::is_control);
+        if !is_plain(name) || !texts_are(&serde_json::to_value(&read).unwrap_or_default(), is_plain) {
+            return Err("it has control characters in it".to_owned());
+        }
+        let Some(switch) = &read.switch else { return Ok(read) };
+        if switch.name() != name {
+            return Err(format!("it is about `{}`", switch.name()));
+        }
+        match switch {
+            Switch::Block { prefix, .. } if *prefix != prefix.trunc() => {
                 Err(format!("{prefix} has bits set behind its length"))
             }
-            Some(Switch::Split { weights, .. }) if weights.len() > 1000 => {
-                Err(format!("it has {} variants", weights.len()))
+            Switch::Split { weights, .. }
+                if weights.values().all(|weight| *weight == 0)
+                    || weights.values().any(|weight| *weight > HEAVIEST)
+                    || weights.len() > MOST_VARIANTS =>
+            {
+                Err("its weights can't be".to_owned())
             }
             _ => Ok(read),
         }
@@ -215,7 +253,8 @@ impl Said {
         match &self.switch {
             None => Some(OFF_KEPT),
             Some(switch) => {
-                switch.until().map(|until| until.duration_since(now).as_secs().max(0) + AFTER_END)
+                let left = switch.until().map(|until| until.duration_since(now).as_secs().max(0) + AFTER_END);
+                left.filter(|left| *left < LONGEST)
             }
         }
     }
@@ -233,7 +272,13 @@ pub fn changes(before: &Switches, now: &Switches) -> Vec<(String, Option<Switch>
 
 #[cfg(test)]
 pub mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::fleet::shared::{
+        hint::Hint,
+        keys::{self, TicketSecrets},
+    };
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -297,7 +342,13 @@ pub mod tests {
 
     #[test]
     fn what_can_not_be_believed_is_told_with_the_reason() {
-        let text = String::from_utf8(Said::new("e", 1, false, Some(block("192.0.2.0/24", "x"))).write()).unwrap();
+        let text =
+            String::from_utf8(Said::new("e", 1, false, Some(block("192.0.2.0/24", "x"))).write()).unwrap();
+        let weights = |weights: &str| {
+            format!(
+                r#"{{"layout":1,"host":"e","at":1,"switch":{{"split":{{"name":"a","weights":{weights}}}}}}}"#
+            )
+        };
         let long = text.replace("\"x\"", &format!("\"{}\"", "x".repeat(LARGEST)));
         for (name, text, why) in [
             ("blocks/192.0.2.0/24", "{", "EOF"),
@@ -306,9 +357,22 @@ pub mod tests {
             ("blocks/192.0.2.0/24", &text.replace("\"layout\":1", "\"layout\":2"), "its layout is 2"),
             ("blocks/192.0.2.0/24", &text.replace("\"block\"", "\"spell\""), "unknown variant"),
             ("blocks/192.0.2.0/24", &long, "more than 16384"),
+            ("blocks/192.0.2.0/24", &text.replace("\"x\"", "\"\\u001b[2J\""), "control characters"),
+            ("blocks/192.0.2.0/24", &text.replace("\"e\"", "\"e d\""), "names no host"),
+            ("splits/a", &weights(r#"{"app":4294967295,"old":1}"#), "weights can't be"),
+            ("splits/a", &weights(r#"{"app":0}"#), "weights can't be"),
         ] {
             let fault = Said::read(name, text.as_bytes()).unwrap_err();
             assert!(fault.contains(why), "{fault}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_stands_there_harms_nothing(bytes: Vec<u8>, name: String, text in r#"[\[\]{}":,a-z0-9]{0,60}"#) {
+            for bytes in [&bytes[..], text.as_bytes()] {
+                let _ = (Said::read(&name, bytes), Hint::read(bytes), keys::sticky(bytes), TicketSecrets::read(bytes));
+            }
         }
     }
 
@@ -317,7 +381,10 @@ pub mod tests {
         let said = Said::new("e", 1, false, Some(block("192.0.2.0/24", "")));
         assert_eq!(said.lasts(at("2029-12-31T23:59:00Z")), Some(120));
         assert_eq!(said.lasts(at("2031-01-01T00:00:00Z")), Some(60));
-        assert_eq!(Said::new("e", 1, false, Some(window(&[], &[], None))).lasts(at("2030-01-01T00:00:00Z")), None);
+        assert_eq!(
+            Said::new("e", 1, false, Some(window(&[], &[], None))).lasts(at("2030-01-01T00:00:00Z")),
+            None
+        );
         assert_eq!(Said::new("e", 1, false, None).lasts(at("2030-01-01T00:00:00Z")), Some(86_400));
     }
 

@@ -137,7 +137,10 @@ fn a_store_full_of_names_is_not_taken_in_whole() {
         .collect();
     let mut ledger = Ledger::default();
     assert_eq!(ledger.whole(1, 99_999, &all, &Switches::new(), "a").len(), MOST);
-    assert_eq!(ledger.said("blocks/192.0.2.0/24", said("a", 1, Some(switch("blocks/192.0.2.0/24", "")))), None);
+    assert_eq!(
+        ledger.said("blocks/192.0.2.0/24", said("a", 1, Some(switch("blocks/192.0.2.0/24", "")))),
+        None
+    );
     assert!(ledger.is_here_only("blocks/192.0.2.0/24"));
 }
 

@@ -56,6 +56,7 @@ impl Work {
         let session = Session::open(&self.address, nth).await?;
         let page = session.page(SHARED, MOST as i64).await?;
         let mut changes = session.watch(SHARED, true, page.at).await?;
+        self.forbidden = false;
         // What was wanted before is wanted again, if it still is.
         while self.writes.try_recv().is_ok() {}
         if page.more {
@@ -106,10 +107,7 @@ impl Work {
     }
 }
 
-async fn put(
-    session: &Session,
-    Write { key, bytes, lasts, only_at, .. }: Write,
-) -> Result<bool, StoreFault> {
+async fn put(session: &Session, Write { key, bytes, lasts, only_at, .. }: Write) -> Result<bool, StoreFault> {
     let key = format!("{SHARED}{key}");
     let lease = match lasts {
         Some(seconds) => Some(session.term(seconds).await?),
