@@ -300,8 +300,8 @@ mod tests {
             assert_eq!(joins.open(ticket, now).as_deref(), Some(SESSION));
         }
         // Nobody makes another: for a while it is used on, and then each host has its own again.
-        let mean = now + USED_FOR + GRACE;
-        assert_eq!(one.seal(SESSION, mean - Duration::from_secs(1)).unwrap()[..NAME], second[..NAME]);
+        let mean = now + USED_FOR + GRACE + Duration::from_secs(1);
+        assert_eq!(one.seal(SESSION, mean - Duration::from_secs(2)).unwrap()[..NAME], second[..NAME]);
         assert_eq!(joins.open(&one.seal(SESSION, mean).unwrap(), mean), None);
         // One that is old already is only good to open; what is far too old isn't.
         let late = Tickets::new().unwrap();
