@@ -223,7 +223,7 @@ impl Part {
                         }
                     }
                     self.switching.whole(cluster, at, said, &on, &mut unclear);
-                    self.keying.begin(others.iter().map(|(key, _)| key.as_str()));
+                    self.keying.begin(&others);
                     for (key, value) in others {
                         self.changed(&key, Some(value), board, fleet, &mut unclear);
                     }

@@ -93,11 +93,12 @@ impl Keying {
     }
 
     /// All was read, and these are there.
-    pub fn begin<'k>(&mut self, there: impl Iterator<Item = &'k str> + Clone) {
-        if !there.clone().any(|name| name == STICKY) {
+    pub fn begin(&mut self, there: &[(String, Value)]) {
+        let is_there = |wanted: &str| there.iter().any(|(name, _)| name == wanted);
+        if !is_there(STICKY) {
             self.sticky = Found::Nothing;
         }
-        if !there.clone().any(|name| name == TICKETS) {
+        if !is_there(TICKETS) {
             self.tickets = Found::Nothing;
         }
     }

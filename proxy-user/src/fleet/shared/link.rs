@@ -9,10 +9,14 @@ mod work;
 
 use tokio::{sync::mpsc, task::JoinHandle};
 
+use super::MOST;
 use crate::store::address::StoreAddress;
 
 /// News that nobody has taken yet; more are left with the store.
 const QUEUE: usize = 64;
+
+/// More than there is to write at once ([`MOST`]); while the store is away, what is beyond that is forgotten at once.
+const WRITES: usize = 2 * MOST;
 
 #[derive(Debug)]
 pub enum News {
@@ -60,7 +64,7 @@ pub struct Write {
 #[derive(Debug)]
 pub struct Link {
     news: mpsc::Receiver<News>,
-    writes: mpsc::UnboundedSender<Write>,
+    writes: mpsc::Sender<Write>,
     task: JoinHandle<()>,
 }
 
@@ -74,7 +78,7 @@ impl Link {
     #[cfg(feature = "etcd")]
     pub fn start(address: StoreAddress) -> Self {
         let (tell, news) = mpsc::channel(QUEUE);
-        let (writes, written) = mpsc::unbounded_channel();
+        let (writes, written) = mpsc::channel(WRITES);
         let work = work::Work { address, tell, writes: written, forbidden: false };
         Self { news, writes, task: tokio::spawn(work.run()) }
     }
@@ -82,7 +86,7 @@ impl Link {
     /// A configuration with a store isn't valid in this build.
     #[cfg(not(feature = "etcd"))]
     pub fn start(_: StoreAddress) -> Self {
-        let (news, writes) = (mpsc::channel(QUEUE).1, mpsc::unbounded_channel().0);
+        let (news, writes) = (mpsc::channel(QUEUE).1, mpsc::channel(WRITES).0);
         Self { news, writes, task: tokio::spawn(std::future::ready(())) }
     }
 
@@ -102,6 +106,6 @@ impl Link {
 
     /// Has it written, if the store is there.
     pub fn write(&self, write: Write) {
-        let _ = self.writes.send(write);
+        let _ = self.writes.try_send(write);
     }
 }

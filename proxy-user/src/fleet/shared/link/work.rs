@@ -27,7 +27,7 @@ const PACE: Duration = Duration::from_millis(10);
 pub struct Work {
     pub address: StoreAddress,
     pub tell: mpsc::Sender<News>,
-    pub writes: mpsc::UnboundedReceiver<Write>,
+    pub writes: mpsc::Receiver<Write>,
     pub forbidden: bool,
 }
 
