@@ -45,7 +45,7 @@ pub struct Blocks {
 // === impl Block ===
 
 impl Block {
-    fn holds(&self, now: Timestamp) -> bool {
+    pub fn holds(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| now < until)
     }
 }

@@ -19,6 +19,7 @@ pub mod names;
 pub mod order;
 pub mod pulse;
 pub mod reports;
+mod sharing;
 pub mod splits;
 pub mod state;
 pub mod summary;
@@ -56,6 +57,7 @@ use crate::{
         order::{Answer, Order, Refusal, Verb},
         pulse::Pulse,
         reports::Reports,
+        sharing::{Manner, Owners, Sharing},
         splits::Splits,
         state::{ControlState, Source},
         upgrading::{Carriers, Upgrading},
@@ -216,6 +218,7 @@ async fn live(options: Options, heir: &mut Heir) -> Result<(), StartFault> {
     let mut forwarding = Forwarding::new(state.forwarding.clone());
     let mut handovers = Handovers::new(state.handovers.clone());
     let mut store = Store::default();
+    let mut sharing = Sharing::new(state.shared.clone());
     let how = loop {
         keep_sockets(&mut store, &fleet);
         certificates.look(&fleet.running().load().config, SystemTime::now());
@@ -225,6 +228,7 @@ async fn live(options: Options, heir: &mut Heir) -> Result<(), StartFault> {
         maintaining.keep_up(&fleet);
         forwarding.keep_up(&fleet).await;
         handovers.keep_up(&fleet).await;
+        sharing.keep_up(&fleet);
         tokio::select! {
             signal = signals.next() => match signal {
                 Asked::Reload if upgrading.is_under_way() => upgrading.reload_later(),
@@ -268,8 +272,18 @@ async fn live(options: Options, heir: &mut Heir) -> Result<(), StartFault> {
                     draining: &mut draining,
                     maintaining: &mut maintaining,
                     splits: &mut splits,
+                    sharing: &mut sharing,
                 };
                 perform(order, &source, &state, &mut fleet, &mut files, hands).await;
+            }
+            event = sharing.next(), if !upgrading.is_under_way() => {
+                let owners = Owners {
+                    blocking: &mut blocking,
+                    draining: &mut draining,
+                    maintaining: &mut maintaining,
+                    splits: &mut splits,
+                };
+                sharing.look(event, owners, &state.guard, &mut fleet).await;
             }
             () = blocking.due() => blocking.look(&mut fleet).await,
             () = pulse.due() => pulse.beat(&state),
@@ -300,6 +314,8 @@ async fn live(options: Options, heir: &mut Heir) -> Result<(), StartFault> {
         }
     };
 
+    // Whoever comes after hears of the others itself.
+    drop(sharing);
     state.drains();
     let how = match how {
         Ending::By(how) => how,
@@ -345,6 +361,18 @@ struct Hands<'a> {
     draining: &'a mut Draining,
     maintaining: &'a mut Maintaining,
     splits: &'a mut Splits,
+    sharing: &'a mut Sharing,
+}
+
+impl Hands<'_> {
+    fn owners(&mut self) -> Owners<'_> {
+        Owners {
+            blocking: self.blocking,
+            draining: self.draining,
+            maintaining: self.maintaining,
+            splits: self.splits,
+        }
+    }
 }
 
 /// Does what was ordered over the admin API.
@@ -354,10 +382,13 @@ async fn perform(
     state: &ControlState,
     fleet: &mut Fleet,
     files: &mut Files,
-    Hands { trials, blocking, draining, maintaining, splits }: Hands<'_>,
+    mut hands: Hands<'_>,
 ) {
     let (verb, answer) = order.open();
-    let outcome = match verb {
+    let shares = Manner::of(&verb).filter(|_| hands.sharing.is_on());
+    let before = shares.map(|manner| (manner, sharing::switches(&hands.owners(), &fleet.running().load())));
+    let Hands { trials, blocking, draining, maintaining, splits, .. } = &mut hands;
+    let mut outcome = match verb {
         Verb::Reload(_) => reload(source, state, fleet, files)
             .await
             .map(|()| serde_json::json!({ "generation": fleet.generation() })),
@@ -379,6 +410,12 @@ async fn perform(
             return;
         }
     };
+    if let (Some((manner, before)), Ok(outcome)) = (before, &mut outcome) {
+        let now = sharing::switches(&hands.owners(), &fleet.running().load());
+        if let Some(told) = hands.sharing.ordered(&before, &now, manner) {
+            outcome["fleet"] = told.into();
+        }
+    }
     // What was only tried may have named others.
     fleet.providers.follow(&fleet.running().load().config);
     // Whoever asked may have gone away.

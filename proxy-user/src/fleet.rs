@@ -15,6 +15,8 @@ pub mod member;
 pub mod publish;
 pub mod reconcile;
 pub mod report;
+pub mod shared;
+pub mod seal;
 pub mod survey;
 #[cfg(feature = "etcd")]
 pub mod wait;

@@ -67,6 +67,9 @@ pub struct Event {
     /// Of a configuration that was taken over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
+    /// The host of the fleet at which it was ordered, if it was another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
 }
 
 /// How much it wants to be looked at.
@@ -241,6 +244,7 @@ impl Note {
             provider: None,
             why: None,
             generation: None,
+            host: None,
         })
     }
 
@@ -281,6 +285,12 @@ impl Note {
 
     pub fn generation(mut self, generation: u64) -> Self {
         self.0.generation = Some(generation);
+        self
+    }
+
+    /// Another host of the fleet, at which it was ordered.
+    pub fn host(mut self, name: Option<&str>) -> Self {
+        self.0.host = name.map(str::to_owned);
         self
     }
 

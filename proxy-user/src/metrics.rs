@@ -12,6 +12,7 @@ mod exposition;
 mod forwarding;
 mod logs;
 mod process;
+mod shared;
 pub mod push;
 mod providers;
 mod splits;
@@ -65,6 +66,7 @@ async fn tell_all(out: &mut Exposition, state: &ControlState) -> Option<()> {
     forwarding::tell(out, &status.forwarding);
     splits::tell(out, &status.splits);
     providers::tell(out, &status.providers);
+    shared::tell(out, status.shared.as_ref());
     out.family("weir_maintenance", Kind::Gauge, "Windows of maintenance that hold now (`weir maintenance`).")
         .sample(&[], status.maintenance.iter().filter(|one| one.on).count() as f64);
     of_allowlists(out, &status.allowlists);

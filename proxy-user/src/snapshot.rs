@@ -25,6 +25,7 @@ use crate::{
     connection::{crowd::Crowd, http3::settings::Http3},
     dns::Board as Names,
     drain::Drains,
+    fleet::shared,
     health::{Health, Status, breaker::Breaker, ejection::Ejector},
     hygiene::Faults,
     identity::TrustedSource,
@@ -73,8 +74,6 @@ pub struct Snapshot {
     pub blocks: Arc<Blocks>,
     /// What the names of servers mean. One and the same for all snapshots.
     pub names: Arc<Names>,
-    /// What sticky cookies are signed with where no key was given.
-    own_key: Option<OwnKey>,
     /// Weights that were set at run time. One and the same for all snapshots.
     pub splits: Arc<Memory>,
     /// Likewise.
@@ -200,9 +199,9 @@ impl Snapshot {
     /// When TLS settings are refused, or the access log can't be opened.
     pub fn new(config: Arc<Config>, acme: &Arc<Board>, before: Option<&Self>) -> Result<Self, SnapshotFault> {
         let pages: Vec<Arc<Page>> = config.pages.iter().map(|page| Arc::new(Page::new(page))).collect();
-        let own_key = own_key(&config, before);
         let splits = before.map(|before| before.splits.clone());
-        let splits = splits.unwrap_or_else(|| Arc::new(Memory::at_start(&config.state.dir)));
+        let splits = splits.unwrap_or_else(|| Arc::new(memory(&config)));
+        let own_key = own_key(&config, &splits);
         let known = before.map_or(&[][..], |before| &before.services);
         let services = variants::running::all(&config, &splits, known, |service| {
             running_service(&config, service, &pages, own_key.as_ref(), before)
@@ -237,7 +236,6 @@ impl Snapshot {
             splits,
             blocks: before.map(|before| before.blocks.clone()).unwrap_or_default(),
             names: before.map(|before| before.names.clone()).unwrap_or_default(),
-            own_key,
             maintenance: before.map(|before| before.maintenance.clone()).unwrap_or_default(),
             assets: Assets::new(&config.pages),
             pages,
@@ -475,9 +473,10 @@ fn running_service(
         }
     }
     let sticky = service.balancing.sticky.as_ref().and_then(|wanted| {
-        let given = wanted.key.as_ref().map(|secret| Arc::new(key::given(secret)));
-        let key = given.or_else(|| own_key.map(|key| key.0.clone()))?;
-        Some(Sticky::new(wanted, &key, &service.name, servers.iter().map(|server| server.addr)))
+        let given = wanted.key.as_ref().map(|secret| (Arc::new(key::given(secret)), None));
+        let (key, before) = given.or_else(|| own_key.map(|key| (key.current.clone(), key.before.clone())))?;
+        let servers = servers.iter().map(|server| server.addr);
+        Some(Sticky::new(wanted, &key, before.as_deref(), &service.name, servers))
     });
     let zone = config.host.zone.as_deref();
     let balancer =
@@ -516,13 +515,21 @@ fn running_service(
     })
 }
 
+/// What was decided at run time, and the key on which the fleet has agreed, if this host knows it.
+fn memory(config: &Config) -> Memory {
+    let memory = Memory::at_start(&config.state.dir);
+    if let Some(secret) = shared::keys::kept(config) {
+        memory.agree(secret);
+    }
+    memory
+}
+
 /// The host's own key, if any service needs it.
-fn own_key(config: &Config, before: Option<&Snapshot>) -> Option<OwnKey> {
+fn own_key(config: &Config, memory: &Memory) -> Option<OwnKey> {
     let wanted = |service: &model::Service| {
         service.balancing.sticky.as_ref().is_some_and(|sticky| sticky.key.is_none())
     };
-    let known = before.and_then(|before| before.own_key.clone());
-    known.or_else(|| config.services.iter().any(wanted).then(|| OwnKey::within(&config.state.dir)))
+    config.services.iter().any(wanted).then(|| memory.own_key())
 }
 
 fn running_server(

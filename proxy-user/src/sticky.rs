@@ -34,7 +34,7 @@ pub struct Sticky {
     pub keep_drained: bool,
     /// In the order of the servers.
     servers: Vec<Cookie>,
-    by_handle: HashMap<[u8; HANDLE], usize>,
+    by_handle: HashMap<[u8; HANDLE], (Token, usize)>,
 }
 
 #[derive(Debug)]
@@ -49,13 +49,18 @@ impl Sticky {
     pub fn new(
         wanted: &model::Sticky,
         key: &hmac::Key,
+        before: Option<&hmac::Key>,
         service: &str,
         servers: impl Iterator<Item = ServerAddr>,
     ) -> Self {
+        let addresses: Vec<_> = servers.collect();
+        let of_before = before.iter().flat_map(|before| {
+            addresses.iter().enumerate().map(|(index, addr)| (token(before, service, *addr), index))
+        });
         let servers: Vec<Cookie> =
-            servers.map(|addr| Cookie::new(wanted, token(key, service, addr))).collect();
-        let by_handle =
-            servers.iter().enumerate().map(|(index, cookie)| (handle(&cookie.token), index)).collect();
+            addresses.iter().map(|addr| Cookie::new(wanted, token(key, service, *addr))).collect();
+        let of_now = servers.iter().enumerate().map(|(index, cookie)| (cookie.token, index));
+        let by_handle = of_before.chain(of_now).map(|known| (handle(&known.0), known)).collect();
         Self {
             name: wanted.name.clone(),
             secure: wanted.secure,
@@ -68,10 +73,9 @@ impl Sticky {
     /// The server that a request's cookie names, by index.
     pub fn server(&self, headers: &HeaderMap) -> Option<usize> {
         let given: &Token = cookies::value(headers, &self.name)?.try_into().ok()?;
-        let index = *self.by_handle.get(&handle(given))?;
-        let known = &self.servers.get(index)?.token;
+        let (known, index) = self.by_handle.get(&handle(given))?;
         // How many of its letters are right is nobody's business.
-        constant_time::verify_slices_are_equal(given, known).is_ok().then_some(index)
+        constant_time::verify_slices_are_equal(given, known).is_ok().then_some(*index)
     }
 
     /// Gives a visitor the cookie of the server that answered. `asked` is the request's head, as the server got it.
@@ -141,7 +145,7 @@ mod tests {
 
     fn sticky(wanted: &model::Sticky, secret: &[u8], service: &str, servers: &[&str]) -> Sticky {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        Sticky::new(wanted, &key, service, servers.iter().map(|addr| ServerAddr(addr.parse().unwrap())))
+        Sticky::new(wanted, &key, None, service, servers.iter().map(|addr| ServerAddr(addr.parse().unwrap())))
     }
 
     /// The cookie that a visitor of the server gets.
@@ -185,6 +189,21 @@ mod tests {
         for wrong in ["lb=", "lb=10.0.0.1:80", &format!("{token}A"), &token[..token.len() - 1], "other=1"] {
             assert_eq!(now.server(&sent(wrong)), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_cookie_of_the_key_before_still_leads_to_its_server() {
+        let key = |secret: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let made = |secret: &[u8], before: Option<&hmac::Key>| {
+            let servers = TWO.iter().map(|addr| ServerAddr(addr.parse().unwrap()));
+            Sticky::new(&wanted(), &key(secret), before, "app", servers)
+        };
+        let old = given(&made(b"old", None), 1, "http");
+        let now = made(b"new", Some(&key(b"old")));
+        assert_eq!(now.server(&sent(&old)), Some(1));
+        assert_eq!(now.server(&sent(&given(&now, 1, "http"))), Some(1));
+        assert_ne!(given(&now, 1, "http"), old);
+        assert_eq!(made(b"newest", Some(&key(b"new"))).server(&sent(&old)), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `[fleet]` and providers of kind `etcd`: what is written, what comes of it, and what is at fault where.
 
-use std::path::Path;
+use std::{os::unix::fs::PermissionsExt, path::Path};
 
 use proxy_user::{
     config::{self, model::ProviderSource},
@@ -34,6 +34,33 @@ fn a_store_and_a_host_s_part_in_its_fleet() {
         login: Some(Login { user: "weir".into(), password_file: Some("/etc/weir/password".into()) }),
     };
     assert_eq!((&etcd.address, &*etcd.host, etcd.reports), (&address, "edge-1", true));
+}
+
+#[test]
+fn the_keys_of_a_fleet_are_read_and_others_must_not_be_able_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fleet.key");
+    let text = format!(
+        "[fleet]\nstore = 'store'\nhost = 'edge-1'\nkey_file = 'fleet.key'\n[provider.store]\nkind = 'etcd'\nendpoints = \
+         '10.0.0.5'\n{SITE}"
+    );
+    let load = || config::load_text(&folder.path().join("weir.toml"), &text);
+    let fault = |why: &str| {
+        let lines = load().unwrap_err().lines();
+        assert!(lines.contains("weir.toml:4:12: fleet.key_file: ") && lines.contains(why), "{lines}");
+        assert!(lines.contains("error[W111]"), "{lines}");
+    };
+    fault("no such file");
+    std::fs::write(&path, "secret\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    fault("line 1 is not a key");
+    std::fs::write(&path, "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\n").unwrap();
+    let loaded = load().unwrap();
+    let keys = loaded.config.fleet.unwrap().keys.unwrap();
+    assert_eq!(keys.open("/weir/a", &keys.seal("/weir/a", b"secret").unwrap()).unwrap(), b"secret");
+    assert!(loaded.files.contains(&path), "a change of it is seen");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    fault("every user of this host may use it (mode 0644)");
 }
 
 #[test]

@@ -238,7 +238,7 @@ pub async fn splits(State(state): Control) -> Answer<SplitsDocument> {
 /// Where pages stand in the servers' place, and where they soon will.
 #[utoipa::path(get, path = "/maintenance", tag = "read", responses((status = 200, body = MaintenanceDocument)))]
 pub async fn maintenance(State(state): Control) -> Json<MaintenanceDocument> {
-    Json(maintenance::document(&state.maintenance))
+    Json(maintenance::document(&state.maintenance, &state.shared))
 }
 
 /// Who is drained, and how much each server still has to do.

@@ -40,6 +40,7 @@ use crate::{
         kernel_side::State,
         state::{ControlState, Source},
     },
+    fleet::shared::board::SharedStatus,
     handoff::lineage::Told,
     kernel::{self as gate_pins, KernelStatus},
     privileges::PrivilegeReport,
@@ -66,6 +67,9 @@ pub struct StatusDocument {
     /// Where further configuration comes from, in the order in which it counts.
     #[serde(default)]
     pub providers: Vec<providers::ProviderStatus>,
+    /// What this host and the others of its fleet tell each other, beside the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<SharedStatus>,
     pub gate: GateStatus,
     /// As whom the daemon runs, and what it may do.
     #[serde(default)]
@@ -259,16 +263,17 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         host_drain: drains::of_host(&snapshot),
         generation: snapshot.generation,
         configuration: configuration(state),
+        shared: state.shared.status(),
         gate: gate(state.kernel()),
         privileges: state.privileges.report(),
         providers: providers::of(state, &snapshot),
         workers: state.loads(),
         server_watch: services::watched(state.watched()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
-        services: services::of(&snapshot, Moment::now()),
+        services: services::with_origins(services::of(&snapshot, Moment::now()), &state.shared),
         forwarding: forwarding::of(state).await,
-        splits: splits::all(&snapshot, std::time::Instant::now()),
-        maintenance: maintenance::document(&state.maintenance).maintenance,
+        splits: splits::all(&snapshot, &state.shared, std::time::Instant::now()),
+        maintenance: maintenance::document(&state.maintenance, &state.shared).maintenance,
         allowlists: allowlists::of(state, &snapshot, Timestamp::now(), false),
         certificates: certificates::of(&snapshot),
         warnings: certificates::warnings(&snapshot)

@@ -54,6 +54,16 @@ pub enum Unfollowed {
     Unanswered(Failure),
 }
 
+/// Whether the other hosts of the fleet know what was ordered, for people; nothing, where there are none.
+pub fn fleet_knows(answer: &Value) -> &'static str {
+    match answer["fleet"].as_str() {
+        Some("told") => "the other hosts of the fleet are told\n",
+        Some("later") => "the fleet's store is away: the other hosts are told when it is back\n",
+        Some("here") => "only at this host: the other hosts of the fleet are told nothing\n",
+        _ => "",
+    }
+}
+
 impl AdminArgs {
     /// GETs `path`.
     pub fn get(&self, path: &str) -> Result<(StatusCode, Bytes), Failure> {

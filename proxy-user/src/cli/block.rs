@@ -7,7 +7,11 @@ use serde_json::json;
 
 use crate::{
     admin::status::blocks::BlocksDocument,
-    cli::{Failure, admin::AdminArgs, print},
+    cli::{
+        Failure,
+        admin::{AdminArgs, fleet_knows},
+        print,
+    },
     config::parse_duration,
 };
 
@@ -37,6 +41,9 @@ pub struct AddArgs {
     /// Also where it cuts off your own session or the admin address
     #[arg(long)]
     force: bool,
+    /// Only at this host: the others of its fleet are told nothing
+    #[arg(long)]
+    here: bool,
     #[command(flatten)]
     admin: AdminArgs,
     /// As one JSON object
@@ -57,6 +64,9 @@ pub struct ListArgs {
 pub struct RemoveArgs {
     /// As it was added
     prefix: String,
+    /// Only at this host: the others of its fleet are told nothing
+    #[arg(long)]
+    here: bool,
     #[command(flatten)]
     admin: AdminArgs,
     /// As one JSON object
@@ -100,6 +110,7 @@ fn add(args: &AddArgs) -> Result<(), Failure> {
         "why": args.why,
         "cdn": args.cdn,
         "force": args.force,
+        "here": args.here,
         "ssh": super::apply::ssh(),
     });
     let answer = args.admin.order("/api/v1/blocks/add", &order)?;
@@ -111,7 +122,7 @@ fn add(args: &AddArgs) -> Result<(), Failure> {
         block["until"].as_str().map_or_else(|| "for ever".to_owned(), |until| format!("until {until}"));
     let prefix = block["prefix"].as_str().unwrap_or(&args.prefix);
     let renewed = if answer["replaced"].is_null() { "" } else { ", in place of the block that there was" };
-    print(&format!("{prefix} is blocked {until}{renewed}\n"))
+    print(&format!("{prefix} is blocked {until}{renewed}\n{}", fleet_knows(&answer)))
 }
 
 fn list(args: &ListArgs) -> Result<(), Failure> {
@@ -141,8 +152,9 @@ fn text(document: &BlocksDocument) -> String {
             .map_or_else(|| "for ever".to_owned(), |until| until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
         let packets = one.packets.map_or_else(|| "–".to_owned(), |packets| packets.to_string());
         let cdn = if one.block.cdn { " (CDN too)" } else { "" };
+        let from = one.from.as_ref().map(|from| format!(" (said at {from})")).unwrap_or_default();
         // Writing to a String can't fail.
-        let _ = writeln!(text, "{prefix:<32} {until:<22} {packets:>12}  {}{cdn}", one.block.why);
+        let _ = writeln!(text, "{prefix:<32} {until:<22} {packets:>12}  {}{cdn}{from}", one.block.why);
     }
     if document.turned_away > 0 {
         let _ = writeln!(text, "connections turned away at accept: {}", document.turned_away);
@@ -151,10 +163,11 @@ fn text(document: &BlocksDocument) -> String {
 }
 
 fn remove(args: &RemoveArgs) -> Result<(), Failure> {
-    let answer = args.admin.order("/api/v1/blocks/remove", &json!({ "prefix": args.prefix }))?;
+    let answer =
+        args.admin.order("/api/v1/blocks/remove", &json!({ "prefix": args.prefix, "here": args.here }))?;
     if args.json {
         return print(&format!("{answer}\n"));
     }
     let prefix = answer["removed"]["prefix"].as_str().unwrap_or(&args.prefix);
-    print(&format!("{prefix} is not blocked any more\n"))
+    print(&format!("{prefix} is not blocked any more\n{}", fleet_knows(&answer)))
 }

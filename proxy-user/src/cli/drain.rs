@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 
 use crate::{
     admin::status::drains::DrainsDocument,
-    cli::{Failure, admin::AdminArgs, complain, print},
+    cli::{
+        Failure,
+        admin::{AdminArgs, fleet_knows},
+        complain, print,
+    },
     config::{self, show_duration},
 };
 
@@ -40,6 +44,9 @@ pub struct DrainArgs {
     /// Also where it leaves a service without any server that gets work
     #[arg(long)]
     force: bool,
+    /// Only at this host: the others of its fleet are told nothing
+    #[arg(long)]
+    here: bool,
     #[command(flatten)]
     admin: AdminArgs,
     /// As one JSON object
@@ -55,6 +62,9 @@ pub struct UndrainArgs {
     /// This host
     #[arg(long)]
     host: bool,
+    /// Only at this host: the others of its fleet are told nothing
+    #[arg(long)]
+    here: bool,
     #[command(flatten)]
     admin: AdminArgs,
     /// As one JSON object
@@ -78,6 +88,7 @@ pub fn drain(args: &DrainArgs) -> Result<(), Failure> {
         "force": args.force,
         "who": who(),
         "why": args.why,
+        "here": args.here,
     });
     let mut answer = args.admin.order("/api/v1/drain", &order)?;
     let names = texts(&answer["drained"]);
@@ -93,6 +104,9 @@ pub fn drain(args: &DrainArgs) -> Result<(), Failure> {
                 "this host is drained{already}: /ping says so, and connections end after their next answer, until `weir undrain --host`\n"
             ))?;
         }
+    }
+    if !args.json {
+        print(fleet_knows(&answer))?;
     }
     let left = if args.wait { wait(args, &names)? } else { None };
     if args.json {
@@ -112,7 +126,7 @@ pub fn drain(args: &DrainArgs) -> Result<(), Failure> {
 }
 
 pub fn undrain(args: &UndrainArgs) -> Result<(), Failure> {
-    let order = json!({ "servers": args.servers, "host": args.host });
+    let order = json!({ "servers": args.servers, "host": args.host, "here": args.here });
     let answer = args.admin.order("/api/v1/undrain", &order)?;
     if args.json {
         return print(&format!("{answer}\n"));
@@ -135,6 +149,7 @@ pub fn undrain(args: &UndrainArgs) -> Result<(), Failure> {
         };
         print(&format!("{name} was not drained by anybody's word: {why}\n"))?;
     }
+    print(fleet_knows(&answer))?;
     match (args.host, answer["host_was_not"] == true) {
         (true, true) => print("this host was not drained: nothing to undo\n"),
         (true, false) => print("this host takes traffic again\n"),

@@ -1,6 +1,7 @@
 //! `weir push`, `weir history`, `weir rollback` and `weir fleet …`: what operators do with a fleet. They speak to the store, and to
 //! no daemon: they work from any machine that reaches it.
 
+mod key;
 mod places;
 mod push;
 mod status;
@@ -38,6 +39,8 @@ pub enum FleetCommand {
     Confirm(DecideArgs),
     /// Give all hosts the generation that some of them have tried
     Promote(DecideArgs),
+    /// Make a key that seals secrets in the store, for `key_file` of `[fleet]` on every host
+    Key(key::KeyArgs),
 }
 
 #[derive(Debug, Args)]
@@ -102,6 +105,7 @@ pub fn run(command: &FleetCommand) -> Result<(), Failure> {
         FleetCommand::Promote(args) => decide(args, "given to all hosts", async |session, ground| {
             publish::promote(session, ground).await
         }),
+        FleetCommand::Key(args) => key::run(args),
     }
 }
 

@@ -8,7 +8,11 @@ use serde_json::json;
 
 use crate::{
     admin::status::maintenance::{MaintenanceDocument, MaintenanceStatus},
-    cli::{Failure, admin::AdminArgs, print},
+    cli::{
+        Failure,
+        admin::{AdminArgs, fleet_knows},
+        print,
+    },
     config::{duration, moment::moment_here},
     maintenance::About,
 };
@@ -62,6 +66,9 @@ struct OnArgs {
     /// The page that is shown
     #[arg(long, value_name = "NAME", default_value = "maintenance")]
     page: String,
+    /// Only at this host: the others of its fleet are told nothing
+    #[arg(long)]
+    here: bool,
     #[command(flatten)]
     admin: AdminArgs,
     /// As one JSON object
@@ -80,6 +87,9 @@ struct OffArgs {
     /// What was ordered for exactly these hosts
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<String>,
+    /// Only at this host: the others of its fleet are told nothing
+    #[arg(long)]
+    here: bool,
     #[command(flatten)]
     admin: AdminArgs,
     /// As one JSON object
@@ -120,6 +130,7 @@ fn on(args: &OnArgs) -> Result<(), Failure> {
         "until": args.until.or_else(|| span.map(|span| begins + span)),
         "page": args.page,
         "why": args.why,
+        "here": args.here,
     });
     let answer = args.admin.order("/api/v1/maintenance/begin", &order)?;
     if args.json {
@@ -132,11 +143,11 @@ fn on(args: &OnArgs) -> Result<(), Failure> {
         ""
     };
     let time = about.time(Timestamp::now());
-    print(&format!("maintenance of {}: {time}{replaced}\n", about.scope()))
+    print(&format!("maintenance of {}: {time}{replaced}\n{}", about.scope(), fleet_knows(&answer)))
 }
 
 fn off(args: &OffArgs) -> Result<(), Failure> {
-    let order = json!({ "id": args.id, "routes": args.routes, "hosts": args.hosts });
+    let order = json!({ "id": args.id, "routes": args.routes, "hosts": args.hosts, "here": args.here });
     let answer = args.admin.order("/api/v1/maintenance/end", &order)?;
     if args.json {
         return print(&format!("{answer}\n"));
@@ -145,7 +156,7 @@ fn off(args: &OffArgs) -> Result<(), Failure> {
     for one in answer["ended"].as_array().into_iter().flatten() {
         text.push_str(&format!("maintenance of {} is over\n", about(one)?.scope()));
     }
-    print(&text)
+    print(&(text + fleet_knows(&answer)))
 }
 
 fn list(args: &MaintenanceArgs) -> Result<(), Failure> {
@@ -170,6 +181,10 @@ pub fn line(one: &MaintenanceStatus) -> String {
     let about = &one.about;
     let head = if one.on { "MAINTENANCE" } else { "maintenance to come" };
     let whose = about.id.map_or_else(|| "by the configuration".to_owned(), |id| format!("number {id}"));
+    let whose = match &one.from {
+        Some(from) => format!("{whose}, ordered at {from}"),
+        None => whose,
+    };
     let mut more = vec![whose, format!("page {}", about.page)];
     if !about.allow.is_empty() {
         more.push(format!("lets {} through", about.allow.join(", ")));

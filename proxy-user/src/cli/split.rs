@@ -9,7 +9,7 @@ use crate::{
     admin::status::splits::{MirrorStatus, SplitStatus, SplitsDocument},
     cli::{
         Failure,
-        admin::AdminArgs,
+        admin::{AdminArgs, fleet_knows},
         print,
         table::{self, Cell, Table, Tone},
     },
@@ -54,6 +54,9 @@ pub struct SplitArgs {
     /// Requests that each variant must have had in a step [default: 100]
     #[arg(long, requires = "name")]
     min_samples: Option<u64>,
+    /// Only at this host: the others of its fleet are told nothing
+    #[arg(long, requires = "name")]
+    here: bool,
     #[command(flatten)]
     admin: AdminArgs,
     /// As one JSON object
@@ -97,15 +100,14 @@ fn change(args: &SplitArgs, name: &str, judges: bool) -> Result<(), Failure> {
             "min_samples": args.min_samples,
         })
     });
-    let order =
-        json!({ "name": name, "weights": weights, "reset": args.reset, "stop": args.stop, "judge": judge });
+    let order = json!({ "name": name, "weights": weights, "reset": args.reset, "stop": args.stop, "judge": judge, "here": args.here });
     let answer = args.admin.order("/api/v1/splits/set", &order)?;
     if args.json {
         return print(&format!("{answer}\n"));
     }
     let split: SplitStatus =
         serde_json::from_value(answer["split"].clone()).map_err(|error| not_understood(&error))?;
-    print(&line(&split))
+    print(&format!("{}{}", line(&split), fleet_knows(&answer)))
 }
 
 fn show(args: &SplitArgs, name: Option<&str>) -> Result<(), Failure> {
@@ -147,7 +149,8 @@ pub fn line(split: &SplitStatus) -> String {
         let shadowed: Vec<_> =
             split.variants.iter().map(|one| format!("{}={}", one.name, one.configured)).collect();
         // Writing to a String can't fail.
-        let _ = write!(text, " (set at run time; configured: {})", shadowed.join(" "));
+        let at = split.from.as_ref().map(|from| format!(" at {from}")).unwrap_or_default();
+        let _ = write!(text, " (set at run time{at}; configured: {})", shadowed.join(" "));
     }
     text.push('\n');
     if let Some(judge) = &split.judge {

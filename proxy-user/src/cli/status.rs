@@ -2,6 +2,7 @@
 
 mod carried;
 mod providers;
+mod shared;
 
 use std::{
     fmt::Write as _,
@@ -152,6 +153,9 @@ fn text(status: &StatusDocument, width: Option<usize>) -> String {
         }
     }
     text.push_str(&providers::lines(&status.providers));
+    if let Some(shared) = &status.shared {
+        text.push_str(&shared::line(shared));
+    }
     let _ = match &status.gate {
         GateStatus::NotWanted => writeln!(text, "gate: not attached (no interface is configured)"),
         GateStatus::Unavailable { why } => writeln!(text, "gate: NOT IN THE KERNEL: {why}"),

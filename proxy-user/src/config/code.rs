@@ -248,6 +248,9 @@ codes! {
     NoSuchProvider = 110, "no such provider",
         "`[fleet]` names a provider that no `[provider.NAME]` is. A fleet's store is a provider of kind `etcd`, in the host's own \
          configuration.";
+    BadFleetKey = 111, "keys of a fleet that can't be used",
+        "`[fleet] key_file` names a file with one key a line, 32 bytes in base64 each; `weir fleet key` makes them. What follows a `#` \
+         is a note. The first key seals, all of them open. The daemon must be able to read the file, and others must not.";
 }
 
 impl Code {

@@ -1,5 +1,7 @@
 //! Blocks people, and lets them go: `weir block`. Keeps the disk, the gate and the check at accept in step.
 
+mod taken;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;

@@ -1,5 +1,7 @@
 //! Drains servers and this host, and undoes it: `weir drain`, `weir undrain`. What is said is on disk before it holds.
 
+mod taken;
+
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
@@ -84,14 +86,20 @@ impl Draining {
         self.hold(list, running)?;
         for name in &names {
             tracing::info!(by = word.by.name(), why = word.why, "{name} is drained: it gets no new work");
-            note(Kind::ServerDrained, format!("{name} is drained: it gets no new work"), Some(name), &word);
+            note(
+                Kind::ServerDrained,
+                format!("{name} is drained: it gets no new work"),
+                Some(name),
+                &word,
+                None,
+            );
         }
         if wanted.host {
             tracing::warn!(
                 why = word.why,
                 "this host is drained: /ping says so, and connections are told to end"
             );
-            note(Kind::HostDrained, "this host is drained: /ping says so".to_owned(), None, &word);
+            note(Kind::HostDrained, "this host is drained: /ping says so".to_owned(), None, &word, None);
         }
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         Ok(json!({ "drained": names, "already": already, "host": wanted.host, "host_already": host_already }))
@@ -144,9 +152,9 @@ impl Draining {
 }
 
 /// Into the journal, with who said so and why.
-fn note(kind: Kind, message: String, name: Option<&Name>, word: &Word) {
+fn note(kind: Kind, message: String, name: Option<&Name>, word: &Word, host: Option<&str>) {
     let who = word.who.as_ref().map(|who| format!(" (by {who})")).unwrap_or_default();
-    let note = Note::new(kind, message + &who).why(word.why.clone().unwrap_or_default());
+    let note = Note::new(kind, message + &who).why(word.why.clone().unwrap_or_default()).host(host);
     match name {
         Some(name) => note.service(&name.service).server(&name.server).write(),
         None => note.write(),

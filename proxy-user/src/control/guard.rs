@@ -274,19 +274,30 @@ impl Guard {
         config: &Config,
         operator: Option<Session>,
     ) -> Result<(), String> {
+        self.check_blocks([(prefix, cdn)], config, operator).pop().unwrap_or(Ok(()))
+    }
+
+    /// Likewise of many, of which each is judged by itself.
+    pub fn check_blocks(
+        &self,
+        blocks: impl IntoIterator<Item = (IpNet, bool)>,
+        config: &Config,
+        operator: Option<Session>,
+    ) -> Vec<Result<(), String>> {
         if self.off {
-            return Ok(());
+            return blocks.into_iter().map(|_| Ok(())).collect();
         }
         let mut sockets = host::sockets();
         sockets.operator = operator;
         sockets.admin = admin_addresses(config);
         sockets.logged_in = host::logged_in(&sockets.established);
-        match cut_off_by(prefix, cdn, config, &sockets) {
+        let check = |(prefix, cdn)| match cut_off_by(prefix, cdn, config, &sockets) {
             None => Ok(()),
             Some(fault) => Err(format!(
                 "{fault}. This would lock somebody out, so it is refused; `--force` does it all the same"
             )),
-        }
+        };
+        blocks.into_iter().map(check).collect()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Puts a page in the servers' place, and takes it away again: by order (`weir maintenance`), and as the configuration says.
 //! Keeps the disk and what workers look at in step.
 
+mod taken;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
@@ -226,7 +228,7 @@ fn written(config: &Config, now: Timestamp) -> impl Iterator<Item = Window> {
 
 /// What somebody wants, held against what runs.
 fn valid(wanted: Maintain, config: &Config, now: Timestamp, id: u64) -> Result<Ordered, String> {
-    let Maintain { routes, hosts, allow, except, from, until, page, why } = wanted;
+    let Maintain { routes, hosts, allow, except, from, until, page, why, here: _ } = wanted;
     for name in &routes {
         let names = || config.routes.iter().map(|route| &*route.name);
         if !names().any(|known| known == name) {

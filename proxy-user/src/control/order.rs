@@ -138,6 +138,9 @@ pub struct Block {
     /// The operator's `SSH_CONNECTION`.
     #[serde(default)]
     pub ssh: Option<String>,
+    /// For this host alone, whatever fleet it is in.
+    #[serde(default)]
+    pub here: bool,
 }
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -145,6 +148,9 @@ pub struct Block {
 #[serde(deny_unknown_fields)]
 pub struct Unblock {
     pub prefix: String,
+    /// For this host alone, whatever fleet it is in.
+    #[serde(default)]
+    pub here: bool,
 }
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -172,6 +178,9 @@ pub struct Maintain {
     pub page: String,
     #[serde(default)]
     pub why: String,
+    /// For this host alone, whatever fleet it is in.
+    #[serde(default)]
+    pub here: bool,
 }
 
 fn maintenance_page() -> String {
@@ -190,6 +199,9 @@ pub struct EndMaintenance {
     pub routes: Vec<String>,
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// For this host alone, whatever fleet it is in.
+    #[serde(default)]
+    pub here: bool,
 }
 
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
@@ -212,6 +224,9 @@ pub struct Drain {
     pub who: Option<String>,
     #[serde(default)]
     pub why: Option<String>,
+    /// For this host alone, whatever fleet it is in; that the host itself drains always is.
+    #[serde(default)]
+    pub here: bool,
 }
 
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
@@ -225,6 +240,9 @@ pub struct Undrain {
     pub roll: bool,
     #[serde(default)]
     pub host: bool,
+    /// For this host alone, whatever fleet it is in.
+    #[serde(default)]
+    pub here: bool,
 }
 
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
@@ -253,6 +271,9 @@ pub struct Split {
     pub stop: bool,
     #[serde(default)]
     pub judge: Option<JudgeOrder>,
+    /// For this host alone, whatever fleet it is in.
+    #[serde(default)]
+    pub here: bool,
 }
 
 /// What is missing is as the configuration has it, or as by default. Percentages in hundredths of a percent.

@@ -1,6 +1,8 @@
 //! Weights of splits at run time, and their judges: `weir split`. Keeps the disk and what runs in step, notes what variants have
 //! counted, and lets judges look when it is time.
 
+mod taken;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
@@ -28,7 +30,7 @@ use crate::{
     },
 };
 
-const HEAVIEST: u32 = 10_000;
+pub const HEAVIEST: u32 = 10_000;
 
 #[derive(Debug)]
 pub struct Splits {

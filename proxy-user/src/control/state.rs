@@ -15,7 +15,7 @@ use crate::{
     allowlists::Board,
     clock::Moment,
     control::{forwarding, guard::Guard, kernel_side::State, reports::Watched},
-    fleet::member::Member,
+    fleet::{member::Member, shared},
     handoff::lineage::Lineage,
     handover::Post,
     journal::{Kind, Note},
@@ -44,6 +44,8 @@ pub struct ControlState {
     pub lists: Arc<Board>,
     /// This host in its fleet.
     pub member: Arc<Member>,
+    /// What it and the others there tell each other.
+    pub shared: Arc<shared::board::Board>,
     /// What is known of providers.
     pub providers: Arc<providers::Board>,
     /// What every snapshot looks at.
@@ -105,6 +107,7 @@ impl ControlState {
             guard,
             lists,
             member: Arc::default(),
+            shared: Arc::default(),
             providers,
             maintenance: Arc::default(),
             privileges,

@@ -73,6 +73,6 @@ fn by_cookie(service: &Service, question: &Parsed) -> Option<ServerAddr> {
     let wanted = service.balancing.sticky.as_ref()?;
     let key = sticky_key::given(wanted.key.as_ref()?);
     let servers = servers(service);
-    let sticky = Sticky::new(wanted, &key, &service.name, servers.iter().map(|(addr, _)| *addr));
+    let sticky = Sticky::new(wanted, &key, None, &service.name, servers.iter().map(|(addr, _)| *addr));
     Some(servers[sticky.server(&question.head.headers)?].0)
 }

@@ -1,7 +1,9 @@
 //! The key by which cookies are signed: from a file of the operator's, or this host's own, `STATE/sticky.key`, which is made
-//! when it is first needed and readable for the daemon's user alone.
+//! when it is first needed and readable for the daemon's user alone; or the one on which the hosts of a fleet agree
+//! ([`crate::fleet::shared::keys`]).
 
 use std::{
+    fmt,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -14,13 +16,25 @@ use aws_lc_rs::{hmac, rand};
 use crate::config::model::Secret;
 
 /// As many bytes as the hash has.
-const BYTES: usize = 32;
+pub const BYTES: usize = 32;
 
 const FILE: &str = "sticky.key";
 
-/// The host's own key. It doesn't change while the daemon runs, whatever becomes of its file.
-#[derive(Debug, Clone)]
-pub struct OwnKey(pub Arc<hmac::Key>);
+/// The host's own key, or its fleet's. It doesn't change while the daemon runs, whatever becomes of its file, but when the hosts of
+/// a fleet agree on one.
+#[derive(Clone)]
+pub struct OwnKey {
+    secret: [u8; BYTES],
+    pub current: Arc<hmac::Key>,
+    /// What it signed until then still counts.
+    pub before: Option<Arc<hmac::Key>>,
+}
+
+impl fmt::Debug for OwnKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnKey").finish_non_exhaustive()
+    }
+}
 
 /// The key that an operator has given.
 pub fn given(secret: &Secret) -> hmac::Key {
@@ -40,7 +54,21 @@ impl OwnKey {
             );
             fresh()
         });
-        Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+        Self::of(bytes)
+    }
+
+    pub fn of(secret: [u8; BYTES]) -> Self {
+        Self { secret, current: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)), before: None }
+    }
+
+    /// This one from now on, and what signed until now is still understood.
+    pub fn after(self, before: &Self) -> Self {
+        Self { before: Some(before.current.clone()), ..self }
+    }
+
+    /// For the other hosts of the fleet, and nobody else.
+    pub fn secret(&self) -> [u8; BYTES] {
+        self.secret
     }
 }
 
@@ -78,7 +106,8 @@ fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn fresh() -> [u8; BYTES] {
+/// A new one.
+pub fn fresh() -> [u8; BYTES] {
     let mut bytes = [0; BYTES];
     if rand::fill(&mut bytes).is_err() {
         unreachable!("the library's generator has seeded itself when it was loaded");
@@ -93,7 +122,7 @@ mod tests {
     use super::*;
 
     fn signs(key: &OwnKey) -> Vec<u8> {
-        hmac::sign(&key.0, b"text").as_ref().to_vec()
+        hmac::sign(&key.current, b"text").as_ref().to_vec()
     }
 
     #[test]

@@ -63,6 +63,18 @@ pub struct Read<T> {
     pub at: i64,
 }
 
+/// So many of the keys that begin alike, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Without their common prefix.
+    pub found: Vec<(String, Stored)>,
+    /// There are more of them.
+    pub more: bool,
+    /// The revision of the whole store, and which store it is: one that was set up anew may count from the beginning.
+    pub at: i64,
+    pub cluster: u64,
+}
+
 /// A change of a key; `None`: it is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
@@ -163,6 +175,28 @@ impl Session {
         Ok(Read { found, at })
     }
 
+    /// The first `most` of the keys that begin with `below`.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn page(&self, below: &str, most: i64) -> Result<Page, StoreFault> {
+        let key = self.key(below);
+        let begins = key.len();
+        let options = GetOptions::new().with_prefix().with_limit(most);
+        let answer = self.within(self.client().get(key, Some(options))).await?;
+        let header = answer.header();
+        let found = answer.kvs().iter().filter_map(|found| {
+            let name = std::str::from_utf8(found.key().get(begins..)?).ok()?.to_owned();
+            Some((name, Stored { bytes: found.value().to_vec(), revision: found.mod_revision() }))
+        });
+        Ok(Page {
+            found: found.collect(),
+            more: answer.more(),
+            at: header.map_or(0, etcd_client::ResponseHeader::revision),
+            cluster: header.map_or(0, etcd_client::ResponseHeader::cluster_id),
+        })
+    }
+
     /// The names alone of all keys that begin with `below`, without their common prefix, in order.
     ///
     /// # Errors
@@ -204,6 +238,34 @@ impl Session {
         let key = self.key(key);
         let options = lease.map(|id| PutOptions::new().with_lease(id));
         self.within(self.client().put(key, bytes, options)).await.map(drop)
+    }
+
+    /// Likewise, but only if the key was last written in the revision `unchanged` (0: never). Whether it did.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn put_if(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        lease: Option<i64>,
+        unchanged: i64,
+    ) -> Result<bool, StoreFault> {
+        let key = self.key(key);
+        let options = lease.map(|id| PutOptions::new().with_lease(id));
+        let transaction = Txn::new()
+            .when([Compare::mod_revision(key.clone(), CompareOp::Equal, unchanged)])
+            .and_then([TxnOp::put(key, bytes, options)]);
+        let answer = self.within(self.client().txn(transaction)).await?;
+        Ok(answer.succeeded())
+    }
+
+    /// A lease that nobody keeps: what is put under it goes after this many seconds. Its number.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn term(&self, seconds: i64) -> Result<i64, StoreFault> {
+        self.within(self.client().lease_grant(seconds, None)).await.map(|granted| granted.id())
     }
 
     /// Changes after the revision `from`: of one key, or with `below` of all that begin so.

@@ -6,6 +6,7 @@
 //! | `generations/<20 digits>` | a whole set of documents: [`Generation`]. Written once, with the `current` that names it |
 //! | `hosts/<name>` | what a host reports, under a lease: gone soon after the host is |
 //! | `known/<name>` | what a host reported lately, to stay: who is missing |
+//! | `shared/…` | what helps a client that comes to another host: [`crate::fleet::shared`] |
 //!
 //! Whoever reads may be a release older or newer than who wrote: keys that aren't known are left alone (and written back),
 //! and what may be missing has a default.
@@ -28,6 +29,9 @@ pub const HOSTS: &str = "hosts/";
 
 /// Below it: the last word of every host that ever was.
 pub const KNOWN: &str = "known/";
+
+/// Below it: what hosts tell each other.
+pub const SHARED: &str = "shared/";
 
 /// A request of etcd's may have 1.5 MiB; so many bytes of documents fit well within one, also where JSON escapes them.
 pub const LARGEST: usize = 1 << 20;

@@ -1,9 +1,11 @@
-//! Session tickets: what a client shows to resume a session, sealed by a key that only this host has.
+//! Session tickets: what a client shows to resume a session, sealed by a key that only this host has, or the hosts of its fleet
+//! ([`crate::fleet::shared::keys`]).
 //!
 //! A key is used for six hours, and what it has sealed is taken for twelve. All workers share it, reloads keep it, and a daemon that
 //! takes over goes on with it (rustls' own can't be given away). It is in memory alone: on a disk it would outlive what it protects.
 
 use std::{
+    collections::HashSet,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -12,13 +14,19 @@ use std::{
 use arc_swap::ArcSwap;
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    rand,
+    hmac, rand,
 };
 use rustls::server::ProducesTickets;
 use serde::{Deserialize, Serialize};
 
 const USED_FOR: Duration = Duration::from_secs(6 * 3600);
 const TAKEN_FOR: Duration = Duration::from_secs(12 * 3600);
+
+/// A fleet's key is used for so much longer, if nobody makes another: the store may be away.
+const GRACE: Duration = Duration::from_secs(3600);
+
+/// So many keys before the one in use are still taken.
+const MOST_BEFORE: usize = 4;
 
 const NAME: usize = 16;
 const SECRET: usize = 32;
@@ -32,8 +40,8 @@ pub struct Tickets {
 
 struct Keys {
     current: Arc<Key>,
-    /// What it has sealed may still come.
-    before: Option<Arc<Key>>,
+    /// What they have sealed may still come. The latest first.
+    before: Vec<Arc<Key>>,
 }
 
 struct Key {
@@ -41,6 +49,14 @@ struct Key {
     secret: [u8; SECRET],
     cipher: LessSafeKey,
     made: Instant,
+    used_for: Duration,
+}
+
+/// A secret of the fleet, of which the keys of all its rules are made.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Shared {
+    pub secret: [u8; SECRET],
+    pub age: Duration,
 }
 
 /// A key as it is told to a successor.
@@ -54,6 +70,12 @@ pub struct Told {
 impl fmt::Debug for Tickets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tickets").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("age", &self.age).finish_non_exhaustive()
     }
 }
 
@@ -72,7 +94,7 @@ impl Tickets {
     /// When there is no randomness.
     pub fn new() -> Result<Arc<Self>, rustls::Error> {
         let current = Key::new(Instant::now()).ok_or(rustls::Error::FailedToGetRandomBytes)?;
-        let keys = Keys { current: Arc::new(current), before: None };
+        let keys = Keys { current: Arc::new(current), before: Vec::new() };
         Ok(Arc::new(Self { keys: ArcSwap::from_pointee(keys), turn: Mutex::default() }))
     }
 
@@ -95,8 +117,34 @@ impl Tickets {
             Key::of(told.name, told.secret, made).map(Arc::new)
         });
         if let Some(current) = keys.next() {
-            self.keys.store(Arc::new(Keys { current, before: keys.next() }));
+            self.keys.store(Arc::new(Keys { current, before: keys.take(MOST_BEFORE).collect() }));
         }
+    }
+
+    /// Goes on with keys that the hosts of the fleet make of these secrets, the latest first; `rules` tells those of one set of rules
+    /// from others. What was sealed until now is still taken. Costs little where nothing has changed.
+    pub fn share(&self, shared: &[Shared], rules: &[u8]) {
+        let now = Instant::now();
+        let mut made = shared.iter().filter(|shared| shared.age < TAKEN_FOR).filter_map(|shared| {
+            let begun = now.checked_sub(shared.age)?;
+            Some(Arc::new(Key { used_for: USED_FOR + GRACE, ..Key::of_fleet(&shared.secret, rules, begun)? }))
+        });
+        let Some(first) = made.next() else { return };
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.keys.load_full();
+        if known.current.name == first.name {
+            return;
+        }
+        // One that is too old to seal is still good to open.
+        let (current, mut before) =
+            if first.is_old(now) { (known.current.clone(), vec![first]) } else { (first, Vec::new()) };
+        before.extend(made);
+        before.extend(std::iter::once(&known.current).chain(&known.before).cloned());
+        before.retain(|key| key.name != current.name && now.saturating_duration_since(key.made) < TAKEN_FOR);
+        let mut names = HashSet::new();
+        before.retain(|key| names.insert(key.name));
+        before.truncate(MOST_BEFORE);
+        self.keys.store(Arc::new(Keys { current, before }));
     }
 
     fn seal(&self, message: &[u8], now: Instant) -> Option<Vec<u8>> {
@@ -113,14 +161,14 @@ impl Tickets {
 
     /// Makes a new key if the one in use is old. Without randomness it is used on.
     fn renew(&self, now: Instant) {
-        let is_old = |keys: &Keys| now.saturating_duration_since(keys.current.made) >= USED_FOR;
-        if !is_old(&self.keys.load()) {
+        if !self.keys.load().current.is_old(now) {
             return;
         }
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = self.keys.load_full();
-        if let (true, Some(key)) = (is_old(&keys), Key::new(now)) {
-            self.keys.store(Arc::new(Keys { current: Arc::new(key), before: Some(keys.current.clone()) }));
+        if let (true, Some(key)) = (keys.current.is_old(now), Key::new(now)) {
+            let before = std::iter::once(&keys.current).chain(&keys.before).take(MOST_BEFORE).cloned();
+            self.keys.store(Arc::new(Keys { current: Arc::new(key), before: before.collect() }));
         }
     }
 }
@@ -155,7 +203,19 @@ impl Key {
 
     fn of(name: [u8; NAME], secret: [u8; SECRET], made: Instant) -> Option<Self> {
         let cipher = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &secret).ok()?);
-        Some(Self { name, secret, cipher, made })
+        Some(Self { name, secret, cipher, made, used_for: USED_FOR })
+    }
+
+    /// The same on all hosts: two parts of what HMAC makes of the fleet's secret and the rules' name.
+    fn of_fleet(secret: &[u8; SECRET], rules: &[u8], made: Instant) -> Option<Self> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let part = |what: &str| hmac::sign(&key, &[what.as_bytes(), &[0], rules].concat());
+        let name = part("ticket name").as_ref()[..NAME].try_into().ok()?;
+        Self::of(name, part("ticket key").as_ref().try_into().ok()?, made)
+    }
+
+    fn is_old(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.made) >= self.used_for
     }
 
     /// Its name, a nonce that is drawn by lot (of which there are enough for six hours), and what is sealed.
@@ -213,12 +273,53 @@ mod tests {
     }
 
     #[test]
+    fn hosts_of_a_fleet_take_each_others_tickets_and_those_of_before() {
+        let [one, other] = [(); 2].map(|()| Tickets::new().unwrap());
+        let now = Instant::now();
+        let own = one.seal(SESSION, now).unwrap();
+        let shared =
+            |byte: u8, hours: u64| Shared { secret: [byte; SECRET], age: Duration::from_secs(hours * 3600) };
+        for tickets in [&one, &other] {
+            tickets.share(&[shared(1, 0)], b"https 0");
+        }
+        let first = one.seal(SESSION, now).unwrap();
+        assert_eq!(other.open(&first, now).as_deref(), Some(SESSION));
+        assert_eq!(one.open(&own, now).as_deref(), Some(SESSION), "its own from before");
+        // Other rules have other keys.
+        let stranger = Tickets::new().unwrap();
+        stranger.share(&[shared(1, 0)], b"https 7");
+        assert_eq!(stranger.open(&first, now), None);
+        // The next secret comes, and what was sealed with the last one is still taken, also by who joins only now.
+        let joins = Tickets::new().unwrap();
+        for tickets in [&one, &joins] {
+            tickets.share(&[shared(2, 0), shared(1, 6)], b"https 0");
+        }
+        let second = one.seal(SESSION, now).unwrap();
+        assert_ne!(second[..NAME], first[..NAME]);
+        for ticket in [&first, &second] {
+            assert_eq!(joins.open(ticket, now).as_deref(), Some(SESSION));
+        }
+        // Nobody makes another: for a while it is used on, and then each host has its own again.
+        let mean = now + USED_FOR + GRACE + Duration::from_secs(1);
+        assert_eq!(one.seal(SESSION, mean - Duration::from_secs(2)).unwrap()[..NAME], second[..NAME]);
+        assert_eq!(joins.open(&one.seal(SESSION, mean).unwrap(), mean), None);
+        // One that is old already is only good to open; what is far too old isn't.
+        let late = Tickets::new().unwrap();
+        late.share(&[shared(2, 8)], b"https 0");
+        assert_ne!(late.seal(SESSION, now).unwrap()[..NAME], second[..NAME]);
+        assert_eq!(late.open(&second, now).as_deref(), Some(SESSION));
+        let later = Tickets::new().unwrap();
+        later.share(&[shared(2, 12)], b"https 0");
+        assert_eq!(later.open(&second, now), None);
+    }
+
+    #[test]
     fn a_successor_takes_the_tickets_of_its_predecessor() {
         let (before, now) = (Tickets::new().unwrap(), Instant::now());
         let old = before.seal(SESSION, now).unwrap();
         before.keys.store(Arc::new(Keys {
             current: Arc::new(Key::new(now).unwrap()),
-            before: Some(before.keys.load().current.clone()),
+            before: vec![before.keys.load().current.clone()],
         }));
         let new = before.seal(SESSION, now).unwrap();
         let text = serde_json::to_string(&before.told()).unwrap();

@@ -7,10 +7,15 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use super::{judge::Judge, sticky::Key};
-use crate::{blocklist::store, state_file, sticky::key::OwnKey};
+use crate::{
+    blocklist::store,
+    state_file,
+    sticky::key::{BYTES, OwnKey},
+};
 
 const VERSION: u32 = 1;
 
@@ -19,7 +24,7 @@ const VERSION: u32 = 1;
 pub struct Memory {
     state: PathBuf,
     splits: Mutex<BTreeMap<String, Kept>>,
-    key: OnceLock<Arc<Key>>,
+    key: OnceLock<ArcSwap<OwnKey>>,
 }
 
 /// Of one split.
@@ -82,7 +87,25 @@ impl Memory {
 
     /// What cookies are signed with.
     pub fn key(&self) -> Arc<Key> {
-        self.key.get_or_init(|| Arc::new(OwnKey::within(&self.state).into())).clone()
+        Arc::new(self.own_key().into())
+    }
+
+    /// Likewise, those that lead to servers where no key was given for them.
+    pub fn own_key(&self) -> OwnKey {
+        let key = self.key.get_or_init(|| ArcSwap::from_pointee(OwnKey::within(&self.state)));
+        OwnKey::clone(&key.load())
+    }
+
+    /// The hosts of the fleet have agreed on a key: snapshots that are made from now on sign with it. Whether it is another one.
+    pub fn agree(&self, secret: [u8; BYTES]) -> bool {
+        let agreed = OwnKey::of(secret);
+        let key = self.key.get_or_init(|| ArcSwap::from_pointee(agreed.clone()));
+        let before = key.load_full();
+        let differs = before.secret() != secret;
+        if differs {
+            key.store(Arc::new(agreed.after(&before)));
+        }
+        differs
     }
 }
 

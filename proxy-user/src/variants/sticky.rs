@@ -13,37 +13,44 @@ const SIGNATURE: usize = 16;
 
 /// What cookies are signed with. Hosts that share it understand each other's.
 #[derive(Debug)]
-pub struct Key(Arc<hmac::Key>);
+pub struct Key {
+    current: Arc<hmac::Key>,
+    /// What it signed still counts.
+    before: Option<Arc<hmac::Key>>,
+}
 
 impl From<OwnKey> for Key {
-    fn from(key: OwnKey) -> Self {
-        Self(key.0)
+    fn from(OwnKey { current, before, .. }: OwnKey) -> Self {
+        Self { current, before }
     }
 }
 
 impl Key {
     /// The cookie's value for a variant of a split.
     pub fn sign(&self, split: &str, variant: &str) -> String {
-        format!("{variant}.{}", self.signature(split, variant))
+        format!("{variant}.{}", signature(&self.current, split, variant))
     }
 
     /// The variant that a cookie names, if it is one of ours.
     pub fn verify<'v>(&self, split: &str, value: &'v str) -> Option<&'v str> {
         let (variant, signature) = value.rsplit_once('.')?;
-        let expected = self.signature(split, variant);
-        aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_bytes(), signature.as_bytes()).ok()?;
-        Some(variant)
+        let is_by = |key: &Arc<hmac::Key>| {
+            let expected = self::signature(key, split, variant);
+            aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_bytes(), signature.as_bytes())
+                .is_ok()
+        };
+        std::iter::once(&self.current).chain(&self.before).any(is_by).then_some(variant)
     }
+}
 
-    fn signature(&self, split: &str, variant: &str) -> String {
-        let mut context = hmac::Context::with_key(&self.0);
-        // Lengths first, so that no two pairs read the same.
-        for text in [split, variant] {
-            context.update(&(text.len() as u64).to_be_bytes());
-            context.update(text.as_bytes());
-        }
-        URL_SAFE_NO_PAD.encode(&context.sign().as_ref()[..SIGNATURE])
+fn signature(key: &hmac::Key, split: &str, variant: &str) -> String {
+    let mut context = hmac::Context::with_key(key);
+    // Lengths first, so that no two pairs read the same.
+    for text in [split, variant] {
+        context.update(&(text.len() as u64).to_be_bytes());
+        context.update(text.as_bytes());
     }
+    URL_SAFE_NO_PAD.encode(&context.sign().as_ref()[..SIGNATURE])
 }
 
 #[cfg(test)]
@@ -51,7 +58,7 @@ mod tests {
     use super::*;
 
     fn signing_with(byte: u8) -> Key {
-        Key(hmac::Key::new(hmac::HMAC_SHA256, &[byte; 32]).into())
+        Key { current: hmac::Key::new(hmac::HMAC_SHA256, &[byte; 32]).into(), before: None }
     }
 
     #[test]
@@ -62,6 +69,8 @@ mod tests {
         assert_eq!(key.verify("other", &cookie), None, "of another split");
         assert_eq!(key.verify("shop", &cookie.replace("app", "old")), None);
         assert_eq!(signing_with(8).verify("shop", &cookie), None, "of another key");
+        let later = Key { before: Some(key.current.clone()), ..signing_with(8) };
+        assert_eq!(later.verify("shop", &cookie), Some("app"), "of the key before");
         for wrong in ["", "app", "app.", ".", "app.AAAA"] {
             assert_eq!(key.verify("shop", wrong), None, "{wrong}");
         }

@@ -51,6 +51,14 @@ pub struct FleetHost {
 impl FleetLab {
     /// An etcd, a server, and so many hosts that wait for their first generation.
     pub fn up(hosts: usize) -> anyhow::Result<Self> {
+        Self::up_with(hosts, |_, _| Ok(String::new()))
+    }
+
+    /// Likewise, with more at the end of each host's own file, which begins within its `[fleet]`. It is told the host and the lab's folder.
+    pub fn up_with(
+        hosts: usize,
+        more: impl Fn(&FleetHost, &Path) -> anyhow::Result<String>,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let etcd = Etcd::start(folder.path(), &[])?;
         let mut lab = Self { hosts: Vec::new(), etcd, server: serve_ok()?, folder };
@@ -59,7 +67,7 @@ impl FleetLab {
             let folder = lab.folder.path().join(&name);
             fs::create_dir(&folder)?;
             let mut host = FleetHost { name, process: None, folder, addr: free()? };
-            fs::write(host.config(), host.text(lab.etcd.addr()))?;
+            fs::write(host.config(), host.text(lab.etcd.addr()) + &more(&host, lab.as_ref())?)?;
             host.begin()?;
             lab.hosts.push(host);
         }
@@ -149,12 +157,12 @@ kind = "etcd"
 endpoints = ["{etcd}"]
 prefix = "/weir/"
 
+[entrypoint.http]
+bind = ["{addr}"]
+
 [fleet]
 store = "store"
 host = "{name}"
-
-[entrypoint.http]
-bind = ["{addr}"]
 "#
         )
     }
@@ -193,6 +201,14 @@ bind = ["{addr}"]
     pub fn until_it_answers(&self) -> anyhow::Result<()> {
         wait::until_true(&format!("{} answers", self.name), PATIENCE, || Ok(get(self.addr, SITE).is_ok()))
             .with_context(|| self.log())
+    }
+
+    /// Runs `weir` to its end, as an operator on this host.
+    pub fn weir(&self, arguments: &[&str]) -> anyhow::Result<Ran> {
+        let mut command = Command::new(weir::program()?);
+        let admin = format!("unix:{}/admin.sock", self.folder.display());
+        command.args(arguments).env("WEIR_ADMIN", admin).env("NO_COLOR", "1");
+        weir::finish_within(command, PATIENCE)
     }
 
     /// The generation that it serves; `None`: none, or nothing at all.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::atomic::Ordering};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{blocklist::Block, control::state::ControlState, kernel};
+use crate::{blocklist::Block, control::state::ControlState, fleet::shared::switch::Switch, kernel};
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct BlocksDocument {
@@ -20,6 +20,9 @@ pub struct BlockStatus {
     pub block: Block,
     /// Packets that the gate has dropped, counted with the narrowest block of each. `None`: there is no gate.
     pub packets: Option<u64>,
+    /// The host of the fleet at which it was switched, if others were told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }
 
 /// `None` while the daemon starts.
@@ -34,7 +37,11 @@ pub async fn document(state: &ControlState) -> Option<BlocksDocument> {
     };
     let blocks = list
         .iter()
-        .map(|block| BlockStatus { packets: hits.get(&block.prefix).copied(), block: block.clone() })
+        .map(|block| BlockStatus {
+            packets: hits.get(&block.prefix).copied(),
+            from: state.shared.origin(&Switch::from(block).name()),
+            block: block.clone(),
+        })
         .collect();
     let turned_away =
         snapshot.entrypoints.iter().map(|one| one.counters.blocked.load(Ordering::Relaxed)).sum();

@@ -9,6 +9,7 @@ use super::text;
 use crate::{
     control::state::ControlState,
     drain::{DrainList, Name, Word},
+    fleet::shared::board::Board,
     service::{Server, Service},
     snapshot::Snapshot,
 };
@@ -55,6 +56,9 @@ pub struct DrainStatus {
     pub who: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// The host of the fleet at which it was switched, if others were told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -81,12 +85,21 @@ pub fn document(state: &ControlState) -> Option<DrainsDocument> {
         server: name.server.clone(),
         drain: told(word),
     });
-    Some(DrainsDocument {
+    let mut document = DrainsDocument {
         host: of_host(&snapshot),
         connections: snapshot.entrypoints.iter().map(|entrypoint| entrypoint.crowd.size()).sum(),
         absent: absent.collect(),
         servers,
-    })
+    };
+    let servers = document
+        .servers
+        .iter_mut()
+        .filter_map(|one| Some((&*one.service, &*one.server, one.drain.as_mut()?)));
+    let absent = document.absent.iter_mut().map(|one| (&*one.service, &*one.server, &mut one.drain));
+    for (service, server, drain) in servers.chain(absent) {
+        drain.came_from(&state.shared, service, server);
+    }
+    Some(document)
 }
 
 fn server_work(list: &DrainList, service: &Service, server: &Server) -> ServerWork {
@@ -119,6 +132,7 @@ pub fn of_server(list: &DrainList, service: &Service, server: &Server) -> Option
             since: text(asked.at),
             who: None,
             why: Some(asked.why),
+            from: None,
         })
     })
 }
@@ -129,10 +143,18 @@ fn told(word: &Word) -> DrainStatus {
         since: text(word.since),
         who: word.who.clone(),
         why: word.why.clone(),
+        from: None,
     }
 }
 
 impl DrainStatus {
+    /// Notes at which host of the fleet it was said.
+    pub fn came_from(&mut self, board: &Board, service: &str, server: &str) {
+        if self.by != "health" {
+            self.from = board.origin(&format!("drains/{}", Name::of(service, server)));
+        }
+    }
+
     /// `by anna since …: disk` for people.
     pub fn sentence(&self) -> String {
         let by = match (self.by.as_str(), &self.who) {
@@ -144,6 +166,7 @@ impl DrainStatus {
             (_, None) => "an operator".to_owned(),
         };
         let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        format!("drained by {by}{why}")
+        let from = self.from.as_ref().map(|from| format!(" at {from}")).unwrap_or_default();
+        format!("drained by {by}{from}{why}")
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     config::model::{self, ServerAt},
     control::reports::Watched,
     drain::DrainList,
+    fleet::shared::board::Board,
     health::{Status, breaker::Breaker},
     service::{
         Service,
@@ -231,6 +232,19 @@ fn made_of(service: &Service) -> Vec<String> {
         Some(MadeOf::Failover(parts)) => parts.iter().map(|part| name(part)).collect(),
         Some(MadeOf::Mirror(mirror)) => vec![name(&mirror.service), name(&mirror.to)],
     }
+}
+
+/// Notes at which host of the fleet servers were drained.
+pub fn with_origins(mut services: Vec<ServiceStatus>, board: &Board) -> Vec<ServiceStatus> {
+    for service in &mut services {
+        for server in &mut service.servers {
+            if let Some(drain) = &mut server.draining {
+                let label = server.name.as_ref().unwrap_or(&server.address);
+                drain.came_from(board, &service.name, label);
+            }
+        }
+    }
+    services
 }
 
 fn of_server(service: &Service, index: usize, drained: &DrainList, now: Moment) -> ServerStatus {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     control::{splits, state::ControlState},
+    fleet::shared::board::Board,
     snapshot::Snapshot,
     variants::{
         MadeOf,
@@ -30,6 +31,9 @@ pub struct SplitStatus {
     pub name: String,
     /// The weights were set at run time.
     pub overridden: bool,
+    /// The host of the fleet at which it was switched, if others were told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     pub variants: Vec<VariantStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeStatus>,
@@ -88,11 +92,16 @@ pub fn document(state: &ControlState) -> Option<SplitsDocument> {
         }),
         _ => None,
     });
-    Some(SplitsDocument { splits: all(&snapshot, now), mirrors: mirrors.collect() })
+    Some(SplitsDocument { splits: all(&snapshot, &state.shared, now), mirrors: mirrors.collect() })
 }
 
-pub fn all(snapshot: &Snapshot, now: Instant) -> Vec<SplitStatus> {
-    splits::all(snapshot).map(|split| of(split, snapshot, now)).collect()
+pub fn all(snapshot: &Snapshot, board: &Board, now: Instant) -> Vec<SplitStatus> {
+    let with_origin = |split: &Split| {
+        let status = of(split, snapshot, now);
+        let from = board.origin(&format!("splits/{}", split.name)).filter(|_| status.overridden);
+        SplitStatus { from, ..status }
+    };
+    splits::all(snapshot).map(with_origin).collect()
 }
 
 pub fn of(split: &Split, snapshot: &Snapshot, now: Instant) -> SplitStatus {
@@ -112,6 +121,7 @@ pub fn of(split: &Split, snapshot: &Snapshot, now: Instant) -> SplitStatus {
     SplitStatus {
         name: split.name.to_string(),
         overridden: weights.overridden,
+        from: None,
         variants: variants.collect(),
         judge: snapshot.splits.of(&split.name).and_then(|kept| kept.judge).map(|judge| self::judge(&judge)),
     }

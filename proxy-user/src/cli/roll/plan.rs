@@ -191,6 +191,7 @@ mod tests {
                 since: String::new(),
                 who: None,
                 why: None,
+                from: None,
             }),
             asks_to_drain: false,
             rise: Some(2),

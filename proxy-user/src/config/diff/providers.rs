@@ -80,6 +80,8 @@ fn tls(keys: &mut Keys, tls: Option<&StoreTls>) {
     }
 }
 
-pub fn fleet(Fleet { store, host }: &Fleet) -> Keys {
-    [("store", store.to_string()), ("host", host.to_string())].into()
+pub fn fleet(Fleet { store, host, keys: sealing }: &Fleet) -> Keys {
+    let mut keys = Keys::from([("store", store.to_string()), ("host", host.to_string())]);
+    keys.extend(sealing.as_ref().map(|sealing| ("key_file", sealing.ids())));
+    keys
 }

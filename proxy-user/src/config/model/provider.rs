@@ -6,6 +6,7 @@ use http::{HeaderMap, Uri};
 
 use super::{Kubernetes, Secret};
 use crate::{
+    fleet::seal::FleetKeys,
     store::address::{StoreAddress, StoreTls},
     tls::certificates::ServerAuthorities,
 };
@@ -109,6 +110,8 @@ pub struct Fleet {
     pub store: Arc<str>,
     /// By default the host's name.
     pub host: Arc<str>,
+    /// What seals secrets in the store. `None`: they have no place there.
+    pub keys: Option<Arc<FleetKeys>>,
 }
 
 // === impl Provider ===

@@ -1,6 +1,6 @@
 //! `[fleet]`, and `[provider.NAME]` of kind `etcd`. Nothing is asked for here.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
     globals,
@@ -16,6 +16,7 @@ use crate::{
         value::quoted,
         written::{self, At, ProviderKind},
     },
+    fleet::{seal::FleetKeys, shared::switch::is_host},
     store::address::{self, Login, StoreAddress, StoreTls},
     tls::certificates,
 };
@@ -24,6 +25,7 @@ use crate::{
 pub fn fleet(written: &Merged<'_>, findings: &mut Findings) -> Option<Fleet> {
     let (file, section) = written.fleet?;
     let host = host(written, Some(findings));
+    let keys = keys(file, &section.value, findings);
     let Some(store) = &section.value.store else {
         if !findings.lost("fleet.store") {
             findings
@@ -51,7 +53,24 @@ pub fn fleet(written: &Merged<'_>, findings: &mut Findings) -> Option<Fleet> {
             return None;
         }
     }
-    Some(Fleet { store: store.value.as_str().into(), host: host?.as_str().into() })
+    Some(Fleet { store: store.value.as_str().into(), host: host?.as_str().into(), keys })
+}
+
+/// What seals secrets in the store.
+fn keys(file: FileId, section: &written::Fleet, findings: &mut Findings) -> Option<Arc<FleetKeys>> {
+    let written = section.key_file.as_ref()?;
+    let path = findings.sources.resolve(file, &written.value);
+    findings.watch(&path);
+    match FleetKeys::read(&path) {
+        Ok(keys) => Some(Arc::new(keys)),
+        Err(why) => {
+            let message = format!("fleet.key_file: {} can't be used: {why}", quoted(&path.to_string_lossy()));
+            findings
+                .error(Code::BadFleetKey, file, &written.span, message)
+                .hint("`weir fleet key FILE` makes one; every host of the fleet needs the same");
+            None
+        }
+    }
 }
 
 /// What this host is called. `findings`: to be told of a name that can't be.
@@ -64,8 +83,7 @@ fn host(written: &Merged<'_>, findings: Option<&mut Findings>) -> Option<String>
             (name, other.map(|(file, section, _)| (file, &section.span)))
         }
     };
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-    if (1..=64).contains(&name.len()) && name.bytes().all(plain) {
+    if is_host(&name) {
         return Some(name);
     }
     if let Some((findings, (file, span))) = findings.zip(place) {

@@ -164,4 +164,8 @@ pub struct Fleet {
     /// it, the host's name.
     #[schemars(example = "edge-1")]
     pub host: Option<At<String>>,
+    /// A file with the keys that seal what stands in the store and isn't for everybody who reads it: one a line, as `weir fleet key`
+    /// makes them. The first seals, all of them open. Every host has the same; the store never sees them.
+    #[schemars(example = "/etc/weir/fleet.key")]
+    pub key_file: Option<At<String>>,
 }

@@ -39,6 +39,7 @@ fn at(text: &str) -> Timestamp {
 
 fn wanted() -> Maintain {
     Maintain {
+        here: false,
         routes: Vec::new(),
         hosts: Vec::new(),
         allow: Vec::new(),
