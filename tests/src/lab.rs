@@ -26,6 +26,7 @@ pub mod lists;
 pub mod load;
 pub mod namespace;
 pub mod pair;
+pub mod pebble;
 pub mod pinned;
 pub mod process;
 pub mod raw;

@@ -6,6 +6,11 @@
 //! | `generations/<20 digits>` | a whole set of documents: [`Generation`]. Written once, with the `current` that names it |
 //! | `hosts/<name>` | what a host reports, under a lease: gone soon after the host is |
 //! | `known/<name>` | what a host reported lately, to stay: who is missing |
+//! | `certificates/<name>` | a certificate with its key, sealed ([`crate::fleet::seal`]) |
+//! | `acme/authorities/<directory>/…` | `account`, `certificates/<host>`, `failures/<host>`: what hosts order together, sealed |
+//! | `acme/order` | the host that orders now, under its lease |
+//! | `acme/challenges/…` | what the authority will ask for, sealed, under the same lease: `http/<token>`, `alpn/<host>` |
+//! | `acme/heard/<name>` | that a host can answer: the revision that it knows, under the lease of the host that orders |
 //!
 //! Whoever reads may be a release older or newer than who wrote: keys that aren't known are left alone (and written back),
 //! and what may be missing has a default.
@@ -28,6 +33,26 @@ pub const HOSTS: &str = "hosts/";
 
 /// Below it: the last word of every host that ever was.
 pub const KNOWN: &str = "known/";
+
+/// Below it: certificates from operators, sealed.
+pub const CERTIFICATES: &str = "certificates/";
+
+/// Below it: what hosts order together.
+pub const ACME: &str = "acme/";
+
+/// Below it: what is kept for each authority's directory.
+pub const AUTHORITIES: &str = "acme/authorities/";
+
+/// The host that orders now.
+pub const ORDER: &str = "acme/order";
+
+/// Below it: what the authority will ask for, by token and by host.
+pub const CHALLENGES: &str = "acme/challenges/";
+pub const CHALLENGES_HTTP: &str = "acme/challenges/http/";
+pub const CHALLENGES_ALPN: &str = "acme/challenges/alpn/";
+
+/// Below it: who can answer.
+pub const HEARD: &str = "acme/heard/";
 
 /// A request of etcd's may have 1.5 MiB; so many bytes of documents fit well within one, also where JSON escapes them.
 pub const LARGEST: usize = 1 << 20;
