@@ -455,3 +455,91 @@ impl Desk for Claim<'_> {
         Ok(hanging)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::{
+        config::model::AcmeChallenge,
+        fleet::sharing::{
+            Known,
+            tests::{sealed, shared, text},
+        },
+        tls::certificates::ServerAuthorities,
+    };
+
+    const NAME: &str = "a.example";
+
+    /// A host that wants one name, and what tells it of the store.
+    fn together(folder: &std::path::Path) -> (Together, watch::Sender<Known>) {
+        let acme = Acme {
+            directory: "https://ca.example/dir".parse().unwrap(),
+            contact: Vec::new(),
+            authorities: ServerAuthorities::System,
+            challenge: AcmeChallenge::Http01,
+        };
+        let (tell, known) = watch::channel(Known::default());
+        let shared = Shared { known, ..shared(folder) };
+        let own = Store::within(folder, "https://ca.example/dir");
+        (Together::new(acme, own, Arc::default(), shared, &[NAME.into()]), tell)
+    }
+
+    /// In how many seconds the name is due.
+    fn due(together: &Together) -> u64 {
+        let (_, due) = together.next().unwrap();
+        due.duration_since(SystemTime::now()).map_or(0, |wait| wait.as_secs())
+    }
+
+    #[test]
+    fn what_another_host_ordered_is_shown_and_not_ordered_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut together, tell) = together(folder.path());
+        assert_eq!(due(&together), 0);
+        let key = "acme/authorities/ca.example_dir/certificates/a.example";
+        let certificate = sealed(&together.shared, key, &text(NAME));
+        tell.send_modify(|known| _ = known.entries.insert(key.to_owned(), certificate));
+        together.learn();
+        assert_eq!(together.board.certificate(NAME).unwrap().names, [NAME]);
+        assert!(due(&together) > 24 * 3600);
+        // One that can't be opened takes nothing away, and isn't a reason to order at once.
+        tell.send_modify(|known| _ = known.entries.insert(key.to_owned(), "weir-seal:1:0:x".into()));
+        together.learn();
+        assert!(together.board.certificate(NAME).is_some() && due(&together) > 24 * 3600);
+        assert!(together.names[NAME].error.as_ref().unwrap().contains("sealed with the key 0"));
+    }
+
+    #[test]
+    fn a_failure_elsewhere_is_waited_out_here_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut together, tell) = together(folder.path());
+        let key = "acme/authorities/ca.example_dir/failures/a.example";
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        // Its clock is a year ahead.
+        for at in [now, now + 365 * 24 * 3600] {
+            let failure = Failure { failures: 3, at, by: "edge-2".into(), why: "refused".into() };
+            let failure = sealed(&together.shared, key, &serde_json::to_vec(&failure).unwrap());
+            tell.send_modify(|known| _ = known.entries.insert(key.to_owned(), failure));
+            together.learn();
+            assert!((200..300).contains(&due(&together)), "{}", due(&together));
+            assert_eq!(together.names[NAME].error.as_deref(), Some("refused (when edge-2 tried)"));
+        }
+        together.failed(&NAME.into(), "again".into());
+        assert!((400..600).contains(&due(&together)), "it counts on from there: {}", due(&together));
+        tell.send_modify(|known| _ = known.entries.remove(key));
+        together.learn();
+        assert_eq!(due(&together), 0);
+    }
+
+    #[test]
+    fn nobody_begins_while_another_orders_unless_that_is_old_news() {
+        let folder = tempfile::tempdir().unwrap();
+        let (together, tell) = together(folder.path());
+        assert!(!together.somebody_orders());
+        tell.send_modify(|known| _ = known.entries.insert(ORDER.to_owned(), "{}".into()));
+        assert!(together.somebody_orders());
+        tell.send_modify(|known| known.away = Some("no answer".into()));
+        assert!(!together.somebody_orders());
+    }
+}

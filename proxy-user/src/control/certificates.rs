@@ -43,7 +43,14 @@ pub fn sentences(config: &Config, board: &Board, now: SystemTime) -> Vec<String>
     let shown = entrypoints.flat_map(|(name, tls): (_, &EntrypointTls)| {
         let mut sentences = report::sentences(&tls.certificates, tls.expiry_warning, now);
         if tls.store {
-            sentences.extend(report::sentences(&board.shelf.held().certificates, tls.expiry_warning, now));
+            let held = board.shelf.held();
+            sentences.extend(report::sentences(&held.certificates, tls.expiry_warning, now));
+            if held.certificates.entries.is_empty() && tls.certificates.entries.is_empty() && tls.acme.is_empty() {
+                sentences.push(
+                    "there is no certificate to show: its own come from the fleet's store, where `weir fleet certificate add` puts them"
+                        .to_owned(),
+                );
+            }
         }
         sentences.into_iter().map(move |sentence| format!("entrypoint `{name}`: {sentence}"))
     });

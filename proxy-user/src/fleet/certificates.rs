@@ -8,7 +8,7 @@ use crate::{
     store::{
         address::StoreAddress,
         etcd::Session,
-        layout::{AUTHORITIES, CERTIFICATES},
+        layout::{AUTHORITIES, CERTIFICATES, CERTIFICATES_MARK, LAYOUT},
     },
     tls::certificates::{self, Certificate},
 };
@@ -68,7 +68,9 @@ impl Shelves<'_> {
             .keys
             .seal(&self.address.key(&key), text)
             .map_err(|fault| PublishFault::Refused(format!("`{name}` {fault}")))?;
-        Ok(self.session.put(&key, sealed, None).await?)
+        let mark = format!("{{\"layout\":{LAYOUT}}}").into_bytes();
+        self.session.swap(&[], &[(&key, sealed), (CERTIFICATES_MARK, mark)]).await?;
+        Ok(())
     }
 
     /// All of them, by name.
@@ -113,8 +115,9 @@ impl Shelves<'_> {
                 match anew {
                     // Written meanwhile by somebody else: by one who seals with the key that seals now, or it is told the next time.
                     Ok(anew) => {
-                        sealed +=
-                            usize::from(self.session.swap(&[(&key, stored.revision)], &[(&key, anew)]).await?)
+                        sealed += usize::from(
+                            self.session.swap(&[(&key, stored.revision)], &[(&key, anew)]).await?,
+                        );
                     }
                     Err(fault) => unopened.push(format!("`{path}` {fault}")),
                 }

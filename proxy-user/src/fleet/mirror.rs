@@ -18,7 +18,7 @@ use crate::{
     control::trial::write_whole,
     store::{
         etcd::{Changed, Session, StoreFault, Stored},
-        layout::{ACME, AUTHORITIES, CERTIFICATES, CHALLENGES, CURRENT, HEARD, ORDER},
+        layout::{ACME, AUTHORITIES, CERTIFICATES, CERTIFICATES_MARK, CHALLENGES, HEARD, ORDER},
     },
 };
 
@@ -62,14 +62,16 @@ impl Mirror {
                 found.iter().filter_map(|(name, stored)| Some((format!("{below}{name}"), text(stored)?))),
             );
         }
-        if entries.is_empty() && session.get(CURRENT).await?.found.is_none() {
-            // A store that was made anew takes no site off the air: what was removed on purpose leaves other things there.
-            let known = self.tell.borrow().entries.clone();
+        if !entries.keys().any(|key| key.starts_with(CERTIFICATES))
+            && session.get(CERTIFICATES_MARK).await?.found.is_none()
+        {
+            // A store that was made anew takes no site off the air: one whose certificates were removed still has the mark.
+            let known = certificates_of(&self.tell.borrow().entries);
             if !known.is_empty() {
                 tracing::warn!(
-                    "the fleet's store is empty; the certificates that this host knew stay in use"
+                    "the fleet's store has no certificates and never had any; those that this host knew stay in use"
                 );
-                entries = known;
+                entries.extend(known);
             }
         }
         self.learn(entries).await;
@@ -149,6 +151,11 @@ impl Holder {
     }
 }
 
+fn certificates_of(entries: &Entries) -> Entries {
+    let these = entries.iter().filter(|(key, _)| key.starts_with(CERTIFICATES));
+    these.map(|(key, sealed)| (key.clone(), sealed.clone())).collect()
+}
+
 /// What is worth a place on disk.
 fn lasting(entries: &Entries) -> Entries {
     let lasts = |key: &str| key.starts_with(CERTIFICATES) || key.starts_with(AUTHORITIES);
@@ -161,7 +168,7 @@ fn apply(entries: &mut Entries, changed: Vec<Changed>) {
             Some(stored) => match text(&stored) {
                 Some(text) => _ = entries.insert(key, text),
                 None => {
-                    tracing::warn!("`{key}` in the fleet's store is nothing that weir wrote, and left alone")
+                    tracing::warn!("`{key}` in the fleet's store is nothing that weir wrote, and left alone");
                 }
             },
             None => _ = entries.remove(&key),

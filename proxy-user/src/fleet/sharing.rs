@@ -255,7 +255,7 @@ impl Taker {
             match self.hang(&key, &sealed) {
                 Ok(hanging) => _ = self.hanging.insert(key, hanging),
                 Err(why) => {
-                    tracing::warn!("this host can't answer for another that orders a certificate: {why}")
+                    tracing::warn!("this host can't answer for another that orders a certificate: {why}");
                 }
             }
         }
@@ -284,11 +284,13 @@ impl Taker {
         }
         let default = self.file(&format!("{CERTIFICATES}default"));
         shelf.default_first(|entry| entry.file == default);
-        tracing::info!(
-            certificates = shelf.entries.len(),
-            unusable = shelf.left_out.len(),
-            "the certificates of the fleet's store are in use"
-        );
+        if !(entries.is_empty() && self.shelved.is_none()) {
+            tracing::info!(
+                certificates = shelf.entries.len(),
+                unusable = shelf.left_out.len(),
+                "the certificates of the fleet's store are in use"
+            );
+        }
         self.read = read;
         self.board.shelf.put(shelf);
     }
@@ -324,13 +326,14 @@ impl Taker {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
     use crate::fleet::seal;
 
-    fn shared(state: &std::path::Path) -> Shared {
+    /// A host that holds a key of its own.
+    pub fn shared(state: &std::path::Path) -> Shared {
         let keys = FleetKeys::parse(&seal::new_key().unwrap()).unwrap();
         Shared {
             address: StoreAddress {
@@ -347,13 +350,13 @@ mod tests {
         }
     }
 
-    fn text(name: &str) -> Vec<u8> {
+    pub fn text(name: &str) -> Vec<u8> {
         let key = KeyPair::generate().unwrap();
         let own = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
         format!("{}{}", own.pem(), key.serialize_pem()).into_bytes()
     }
 
-    fn sealed(shared: &Shared, key: &str, plain: &[u8]) -> Arc<str> {
+    pub fn sealed(shared: &Shared, key: &str, plain: &[u8]) -> Arc<str> {
         String::from_utf8(shared.keys.seal(&shared.address.key(key), plain).unwrap()).unwrap().into()
     }
 

@@ -7,6 +7,7 @@
 //! | `hosts/<name>` | what a host reports, under a lease: gone soon after the host is |
 //! | `known/<name>` | what a host reported lately, to stay: who is missing |
 //! | `certificates/<name>` | a certificate with its key, sealed ([`crate::fleet::seal`]) |
+//! | `certificates-kept` | that there ever was one |
 //! | `acme/authorities/<directory>/…` | `account`, `certificates/<host>`, `failures/<host>`: what hosts order together, sealed |
 //! | `acme/order` | the host that orders now, under its lease |
 //! | `acme/challenges/…` | what the authority will ask for, sealed, under the same lease: `http/<token>`, `alpn/<host>` |
@@ -36,6 +37,10 @@ pub const KNOWN: &str = "known/";
 
 /// Below it: certificates from operators, sealed.
 pub const CERTIFICATES: &str = "certificates/";
+
+/// Stands there since an operator first put a certificate there: whoever finds none and this knows that they were removed, and whoever
+/// finds neither that the store was made anew.
+pub const CERTIFICATES_MARK: &str = "certificates-kept";
 
 /// Below it: what hosts order together.
 pub const ACME: &str = "acme/";
