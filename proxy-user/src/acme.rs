@@ -3,13 +3,15 @@
 //! One task does it all, one order after the other ([`keeper`]): it waits until a name is due ([`schedule`]), orders
 //! ([`order`]), writes the certificate to the state folder ([`store`]) and pins it to the [`Board`], where handshakes find
 //! it. Challenges hang there too while an order is under way. Workers only look at the board; none waits for a lock that
-//! is held for longer than a map takes.
+//! is held for longer than a map takes. The hosts of a fleet that holds keys order together instead (`together`).
 
 pub mod client;
 pub mod keeper;
 pub mod order;
 pub mod schedule;
 pub mod store;
+#[cfg(feature = "etcd")]
+pub mod together;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,6 +30,7 @@ use crate::tls::{
     certificates::Certificate,
     names::{Choice, Shown},
     report,
+    shelf::Shelf,
 };
 
 /// The protocol of TLS-ALPN-01 (RFC 8737).
@@ -39,6 +42,8 @@ const WELL_KNOWN: &str = "/.well-known/acme-challenge/";
 /// What workers and the status see of it.
 #[derive(Debug, Default)]
 pub struct Board {
+    /// What isn't ordered, and is no configuration either.
+    pub shelf: Shelf,
     certificates: ArcSwap<HashMap<Arc<str>, Kept>>,
     /// How many challenges hang here: mostly none, and then nobody looks further.
     waiting: AtomicUsize,

@@ -221,7 +221,7 @@ async fn live(options: Options, heir: &mut Heir) -> Result<(), StartFault> {
     let mut sharing = Sharing::new(state.shared.clone());
     let how = loop {
         keep_sockets(&mut store, &fleet);
-        certificates.look(&fleet.running().load().config, SystemTime::now());
+        certificates.look(&fleet.running().load(), SystemTime::now());
         blocking.keep_up(&mut fleet).await;
         reported.follow(&fleet.running().load(), &state);
         splits.keep_up(&fleet);

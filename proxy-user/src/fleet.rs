@@ -7,16 +7,21 @@
 
 #[cfg(feature = "etcd")]
 pub mod agent;
+#[cfg(feature = "etcd")]
+pub mod certificates;
 pub mod judge;
 #[cfg(feature = "etcd")]
 pub mod link;
 pub mod member;
+#[cfg(feature = "etcd")]
+pub mod mirror;
 #[cfg(feature = "etcd")]
 pub mod publish;
 pub mod reconcile;
 pub mod report;
 pub mod shared;
 pub mod seal;
+pub mod sharing;
 pub mod survey;
 #[cfg(feature = "etcd")]
 pub mod wait;

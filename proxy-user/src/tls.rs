@@ -9,5 +9,6 @@ pub mod names;
 pub mod quic;
 pub mod report;
 pub mod server;
+pub mod shelf;
 pub mod tickets;
 pub mod validity;

@@ -27,6 +27,7 @@ pub mod lists;
 pub mod load;
 pub mod namespace;
 pub mod pair;
+pub mod pebble;
 pub mod pinned;
 pub mod podman;
 pub mod process;

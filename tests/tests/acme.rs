@@ -9,6 +9,7 @@ use weir_lab::{
     lab::{
         SITE,
         addresses::{EDGE, HTTP, HTTPS},
+        pebble::Pebble,
         process::Process,
         stand::PATIENCE,
         wait,
@@ -25,29 +26,17 @@ const NAME: &str = "ordered.example.com";
 /// Pebble beside the daemon, in the edge: there the name leads to the edge's own address. Its certificates last for so
 /// many seconds.
 fn pebble(lab: &Lab, seconds: u64) -> anyhow::Result<Process> {
-    let folder = lab.folder().join("pebble");
-    lab.authority.issue(&["127.0.0.1", "localhost"])?.write(&folder, "pebble")?;
-    let config = json!({ "pebble": {
-        "listenAddress": "127.0.0.1:14000",
-        "managementListenAddress": "127.0.0.1:15000",
-        "certificate": folder.join("pebble.crt"),
-        "privateKey": folder.join("pebble.key"),
-        "httpPort": 80,
-        "tlsPort": 443,
-        "certificateValidityPeriod": seconds,
-    }});
-    fs::write(folder.join("config.json"), config.to_string())?;
-    fs::write(folder.join("hosts"), format!("127.0.0.1 localhost\n{EDGE} {NAME} www.{NAME}\n"))?;
-    // It looks names up in a file that is its alone.
-    let script = "mount --bind \"$0/hosts\" /etc/hosts && exec pebble -config \"$0/config.json\"";
-    let mut command = lab.edge.command("unshare")?;
-    command.args(["--mount", "sh", "-c", script]).arg(&folder).env("PEBBLE_VA_NOSLEEP", "1");
-    let process = Process::start("pebble", command, &folder.join("log"))?;
-    wait::until_true("pebble listens", PATIENCE, || {
-        Ok(process.log_text().contains("ACME directory available"))
-    })
-    .with_context(|| process.log_text())?;
-    Ok(process)
+    let pebble = Pebble {
+        folder: lab.folder().join("pebble"),
+        authority: &lab.authority,
+        directory: "127.0.0.1:14000".parse()?,
+        management: "127.0.0.1:15000".parse()?,
+        http: 80,
+        tls: 443,
+        seconds,
+        hosts: format!("{EDGE} {NAME} www.{NAME}"),
+    };
+    pebble.start(lab.edge.command("unshare")?)
 }
 
 /// A daemon that orders; `tls` are further keys of the entrypoint's, `more` is the rest of the file.

@@ -8,12 +8,18 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Board, Standing, order, schedule, store::Store};
+use super::{
+    Board, Standing,
+    order::{self, Alone},
+    schedule,
+    store::Store,
+};
 use crate::config::model::{Acme, Config};
+use crate::fleet::sharing::Shared;
 use crate::journal::{Kind, Note};
 
 /// Certificates grow old while a machine sleeps, and clocks are set: nothing is waited for longer than this at once.
-const LOOK: Duration = Duration::from_secs(600);
+pub const LOOK: Duration = Duration::from_secs(600);
 
 /// The task, and what it shares.
 #[derive(Debug, Default)]
@@ -28,6 +34,8 @@ struct Keeping {
     acme: Acme,
     store: Store,
     names: BTreeSet<Arc<str>>,
+    /// With the fleet, or alone.
+    shared: Option<Shared>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -42,8 +50,9 @@ struct Task {
 // === impl Keeper ===
 
 impl Keeper {
-    /// Keeps the certificates that `config` wants, and no others. What is on the disk is shown at once.
-    pub fn follow(&mut self, config: &Config) {
+    /// Keeps the certificates that `config` wants, and no others; with the fleet, where there is something `shared`. What is on the disk
+    /// is shown at once.
+    pub fn follow(&mut self, config: &Config, shared: Option<Shared>) {
         let names: BTreeSet<Arc<str>> = config
             .entrypoints
             .iter()
@@ -56,8 +65,16 @@ impl Keeper {
             return;
         };
         let store = Store::within(&config.state.dir, &acme.directory.to_string());
+        let together = |keeping: &Keeping| match (&keeping.shared, &shared) {
+            (Some(one), Some(two)) => one.same_as(two),
+            (None, None) => true,
+            _ => false,
+        };
         let same = |keeping: &Keeping| {
-            keeping.acme.same_as(acme) && keeping.store == store && keeping.names == names
+            keeping.acme.same_as(acme)
+                && keeping.store == store
+                && keeping.names == names
+                && together(keeping)
         };
         if self.keeping.as_ref().is_some_and(same) {
             return;
@@ -65,17 +82,27 @@ impl Keeper {
         self.keeping = None;
         let listed: Vec<_> = names.iter().cloned().collect();
         self.board.keep_only(&listed);
-        let now = SystemTime::now();
-        let due =
-            names.iter().map(|name| (name.clone(), (load(&self.board, &store, name, now), 0))).collect();
-        let task = Task { acme: acme.clone(), store: store.clone(), board: self.board.clone(), due };
-        let task = tokio::spawn(task.run());
-        self.keeping = Some(Keeping { acme: acme.clone(), store, names, task });
+        let task = match shared.clone() {
+            #[cfg(feature = "etcd")]
+            Some(shared) => {
+                let (own, board) = (store.clone(), self.board.clone());
+                tokio::spawn(super::together::Together::new(acme.clone(), own, board, shared, &listed).run())
+            }
+            _ => {
+                let now = SystemTime::now();
+                let due =
+                    |name: &Arc<str>| (name.clone(), (shown_from_disk(&self.board, &store, name, now), 0));
+                let due = listed.iter().map(due).collect();
+                let task = Task { acme: acme.clone(), store: store.clone(), board: self.board.clone(), due };
+                tokio::spawn(task.run())
+            }
+        };
+        self.keeping = Some(Keeping { acme: acme.clone(), store, names, shared, task });
     }
 }
 
 /// Shows what is kept for a name; when it is due.
-fn load(board: &Board, store: &Store, name: &Arc<str>, now: SystemTime) -> SystemTime {
+pub fn shown_from_disk(board: &Board, store: &Store, name: &Arc<str>, now: SystemTime) -> SystemTime {
     match store.load(name) {
         Ok(Some(certificate)) => {
             let due = schedule::renewal(certificate.validity, fastrand::f64());
@@ -139,7 +166,8 @@ impl Task {
 
     /// When the new certificate is due.
     async fn obtain(&self, name: &Arc<str>) -> Result<SystemTime, String> {
-        let ordered = order::order(&self.acme, &self.store, &self.board, name).await?;
+        let ordered =
+            order::order(&self.acme, &Alone { store: &self.store, board: &self.board }, name).await?;
         let (store, file) = (self.store.clone(), name.clone());
         let saved =
             tokio::task::spawn_blocking(move || store.save(&file, &ordered.chain, &ordered.key)).await;

@@ -1,9 +1,9 @@
 //! One order, from the account to the certificate.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use instant_acme::{
-    Account, AuthorizationStatus, ChallengeHandle, ChallengeType, Error, Identifier, NewAccount, NewOrder,
+    Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder,
     Order, OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
@@ -26,14 +26,41 @@ pub struct Ordered {
     pub key: String,
 }
 
+/// What the authority will ask for.
+#[derive(Debug, Clone, Copy)]
+pub enum Challenge<'a> {
+    Http { token: &'a str, answer: &'a str },
+    Alpn { name: &'a str, digest: &'a [u8] },
+}
+
+/// Who orders: by which account, and who answers the authority.
+pub trait Desk: Sync {
+    /// The account that is known. `None`: one is to be made.
+    fn account(&self) -> impl Future<Output = Result<Option<AccountCredentials>, String>> + Send;
+
+    fn keep_account(&self, account: &AccountCredentials) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// The authority doesn't know it any more.
+    fn forget_account(&self) -> impl Future<Output = ()> + Send;
+
+    /// Has the challenge answered, by whomever the authority may ask, from the moment in which this is done.
+    fn hang(&self, challenge: Challenge<'_>) -> impl Future<Output = Result<Hanging, String>> + Send;
+}
+
+/// A host by itself.
+pub struct Alone<'a> {
+    pub store: &'a Store,
+    pub board: &'a Arc<Board>,
+}
+
 /// Orders a certificate for one name. Challenges hang on the board until this is over.
 ///
 /// # Errors
 /// A sentence that says what the authority objects to.
-pub async fn order(acme: &Acme, store: &Store, board: &Arc<Board>, name: &str) -> Result<Ordered, String> {
-    match attempt(acme, store, board, name).await {
+pub async fn order(acme: &Acme, desk: &impl Desk, name: &str) -> Result<Ordered, String> {
+    match attempt(acme, desk, name).await {
         Err(Error::Api(problem)) if problem.r#type.as_deref().is_some_and(is_about_the_account) => {
-            store.forget_account();
+            desk.forget_account().await;
             Err(format!(
                 "the authority doesn't know the account any more ({problem}); the next attempt makes another"
             ))
@@ -46,11 +73,11 @@ fn is_about_the_account(problem: &str) -> bool {
     problem.ends_with(":accountDoesNotExist") || problem.ends_with(":unauthorizedAccount")
 }
 
-async fn attempt(acme: &Acme, store: &Store, board: &Arc<Board>, name: &str) -> Result<Ordered, Error> {
-    let account = account(acme, store).await?;
+async fn attempt(acme: &Acme, desk: &impl Desk, name: &str) -> Result<Ordered, Error> {
+    let account = account(acme, desk).await?;
     let identifiers = [Identifier::Dns(name.to_owned())];
     let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
-    let hanging = prove(&mut order, acme.challenge, board).await?;
+    let hanging = prove(&mut order, acme.challenge, desk).await?;
     let policy = RetryPolicy::new().timeout(PATIENCE);
     let status = order.poll_ready(&policy).await?;
     drop(hanging);
@@ -62,9 +89,9 @@ async fn attempt(acme: &Acme, store: &Store, board: &Arc<Board>, name: &str) -> 
     Ok(Ordered { chain, key })
 }
 
-async fn account(acme: &Acme, store: &Store) -> Result<Account, Error> {
+async fn account(acme: &Acme, desk: &impl Desk) -> Result<Account, Error> {
     let client = Box::new(Client { authorities: acme.authorities.clone() });
-    if let Some(known) = store.load_account() {
+    if let Some(known) = desk.account().await.map_err(other)? {
         return Account::builder_with_http(client).from_credentials(known).await;
     }
     let contact: Vec<_> = acme.contact.iter().map(|address| format!("mailto:{address}")).collect();
@@ -72,12 +99,12 @@ async fn account(acme: &Acme, store: &Store) -> Result<Account, Error> {
     let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
     let (account, credentials) =
         Account::builder_with_http(client).create(&new, acme.directory.to_string(), None).await?;
-    store.save_account(&credentials).map_err(|why| Error::Other(why.into()))?;
+    desk.keep_account(&credentials).await.map_err(other)?;
     Ok(account)
 }
 
 /// Hangs up the challenges of all that is not proved yet, and tells the authority to look.
-async fn prove(order: &mut Order, kind: AcmeChallenge, board: &Arc<Board>) -> Result<Vec<Hanging>, Error> {
+async fn prove(order: &mut Order, kind: AcmeChallenge, desk: &impl Desk) -> Result<Vec<Hanging>, Error> {
     let mut hanging = Vec::new();
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
@@ -95,21 +122,58 @@ async fn prove(order: &mut Order, kind: AcmeChallenge, board: &Arc<Board>) -> Re
         let mut challenge = authorization
             .challenge(wanted)
             .ok_or(Error::Str("the authority doesn't offer this kind of challenge"))?;
-        hanging.push(match kind {
-            AcmeChallenge::Http01 => {
-                board.hang_http(&challenge.token, challenge.key_authorization().as_str())
-            }
-            AcmeChallenge::TlsAlpn01 => hang_alpn(&challenge, board)?,
-        });
+        let authorized = challenge.key_authorization();
+        let (name, digest) = (challenge.identifier().to_string(), authorized.digest());
+        let asked = match kind {
+            AcmeChallenge::Http01 => Challenge::Http { token: &challenge.token, answer: authorized.as_str() },
+            AcmeChallenge::TlsAlpn01 => Challenge::Alpn { name: &name, digest: digest.as_ref() },
+        };
+        hanging.push(desk.hang(asked).await.map_err(other)?);
         challenge.set_ready().await?;
     }
     Ok(hanging)
 }
 
-fn hang_alpn(challenge: &ChallengeHandle<'_>, board: &Arc<Board>) -> Result<Hanging, Error> {
-    let name = challenge.identifier().to_string();
-    let config = answering(&name, challenge.key_authorization().digest().as_ref());
-    Ok(board.hang_alpn(&name, Arc::new(config.map_err(Error::Other)?)))
+fn other(why: String) -> Error {
+    Error::Other(why.into())
+}
+
+// === impl Alone ===
+
+impl Desk for Alone<'_> {
+    async fn account(&self) -> Result<Option<AccountCredentials>, String> {
+        Ok(self.store.load_account())
+    }
+
+    async fn keep_account(&self, account: &AccountCredentials) -> Result<(), String> {
+        self.store.save_account(account)
+    }
+
+    async fn forget_account(&self) {
+        self.store.forget_account();
+    }
+
+    async fn hang(&self, challenge: Challenge<'_>) -> Result<Hanging, String> {
+        challenge.hang_on(self.board)
+    }
+}
+
+// === impl Challenge ===
+
+impl Challenge<'_> {
+    /// Has this host answer it.
+    ///
+    /// # Errors
+    /// When no certificate can be made that answers it.
+    pub fn hang_on(self, board: &Arc<Board>) -> Result<Hanging, String> {
+        match self {
+            Self::Http { token, answer } => Ok(board.hang_http(token, answer)),
+            Self::Alpn { name, digest } => {
+                let config = answering(name, digest).map_err(|fault| fault.to_string())?;
+                Ok(board.hang_alpn(name, Arc::new(config)))
+            }
+        }
+    }
 }
 
 /// TLS that answers the authority: a certificate for the name, signed by itself, with the digest in it (RFC 8737).

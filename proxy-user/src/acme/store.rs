@@ -16,14 +16,19 @@ use crate::tls::certificates::{self, Certificate};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store(PathBuf);
 
+/// What an authority's directory is called where its accounts and certificates are kept.
+pub fn directory_name(directory: &str) -> String {
+    let name = directory.trim_start_matches("https://").chars();
+    let name: String =
+        name.map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' }).collect();
+    name.trim_matches(['.', '_']).to_owned()
+}
+
 impl Store {
     /// Below the state folder, which needn't exist yet. Each directory has its own: accounts and certificates of
     /// a staging authority are worth nothing to others.
     pub fn within(state: &Path, directory: &str) -> Self {
-        let name = directory.trim_start_matches("https://").chars();
-        let name: String =
-            name.map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' }).collect();
-        Self(state.join("acme").join(name.trim_matches(['.', '_'])))
+        Self(state.join("acme").join(directory_name(directory)))
     }
 
     /// A name consists of letters, digits, `-`, `_` and inner dots: it can't lead elsewhere.
@@ -64,7 +69,11 @@ impl Store {
     }
 
     pub fn load_account(&self) -> Option<AccountCredentials> {
-        serde_json::from_slice(&fs::read(self.account()).ok()?).ok()
+        serde_json::from_slice(&self.load_account_text()?).ok()
+    }
+
+    pub fn load_account_text(&self) -> Option<Vec<u8>> {
+        fs::read(self.account()).ok()
     }
 
     /// # Errors

@@ -194,6 +194,7 @@ impl Tls {
 fn config(tls: &AdminTls) -> Result<Arc<ServerConfig>, rustls::Error> {
     let tls = EntrypointTls {
         certificates: tls.certificates.clone(),
+        store: false,
         acme: Vec::new(),
         unknown_host: UnknownHost::Default,
         expiry_warning: Duration::ZERO,

@@ -1,6 +1,7 @@
 //! `weir push`, `weir history`, `weir rollback` and `weir fleet …`: what operators do with a fleet. They speak to the store, and to
 //! no daemon: they work from any machine that reaches it.
 
+mod certificate;
 mod key;
 mod places;
 mod push;
@@ -41,6 +42,11 @@ pub enum FleetCommand {
     Promote(DecideArgs),
     /// Make a key that seals secrets in the store, for `key_file` of `[fleet]` on every host
     Key(key::KeyArgs),
+    /// The certificates in the store, which entrypoints with `certificates = "store"` show
+    #[command(subcommand)]
+    Certificate(certificate::CertificateCommand),
+    /// Seal everything in the store with the first key of the key file: then the others may go
+    Reseal(certificate::ResealArgs),
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +112,8 @@ pub fn run(command: &FleetCommand) -> Result<(), Failure> {
             publish::promote(session, ground).await
         }),
         FleetCommand::Key(args) => key::run(args),
+        FleetCommand::Certificate(command) => certificate::run(command),
+        FleetCommand::Reseal(args) => certificate::reseal(args),
     }
 }
 

@@ -28,6 +28,7 @@ use crate::{
     },
     daemon_log, dns,
     drain::Drains,
+    fleet::sharing::Sharing,
     handoff::{
         estate::Inherited,
         sockets::{At, Sockets},
@@ -70,6 +71,8 @@ pub struct Fleet {
     pub kernel: KernelSide,
     pub keeper: Keeper,
     pub acme: acme::keeper::Keeper,
+    /// With the other hosts of a fleet.
+    sharing: Sharing,
     /// Of what the names of servers mean.
     pub names: dns::keeper::Keeper,
     /// Where the admin API is served; nowhere until the fleet has started.
@@ -119,6 +122,7 @@ impl Fleet {
         state.lists.fill(Arc::make_mut(&mut config));
         let mut keeper = Keeper::new(state.lists.clone());
         let mut acme = acme::keeper::Keeper::default();
+        let mut sharing = Sharing::new(acme.board.clone());
         let mut names = dns::keeper::Keeper::default();
         names.follow(&config).await;
         names.board.fill(Arc::make_mut(&mut config));
@@ -155,7 +159,8 @@ impl Fleet {
             .collect::<io::Result<Vec<_>>>()
             .map_err(ApplyFault::Worker)?;
         keeper.follow(&config);
-        acme.follow(&config);
+        acme.follow(&config, sharing.follow(&config));
+        sharing.first_word().await;
         daemon_log::follow(running.load().config.log.level);
         let mut fleet = Self {
             running,
@@ -166,6 +171,7 @@ impl Fleet {
             kernel,
             keeper,
             acme,
+            sharing,
             names,
             doors: None,
             providers: providers::keeper::Keeper::new(state.providers.clone()),
@@ -190,7 +196,7 @@ impl Fleet {
             return Err(fault);
         }
         self.keeper.follow(&config);
-        self.acme.follow(&config);
+        self.acme.follow(&config, self.sharing.follow(&config));
         self.providers.follow(&config);
         Ok(())
     }
@@ -371,6 +377,7 @@ impl Fleet {
         self.kernel = KernelSide::default();
         self.keeper = Keeper::new(self.keeper.board.clone());
         self.acme = acme::keeper::Keeper::default();
+        self.sharing.end();
         self.providers = providers::keeper::Keeper::new(self.providers.board.clone());
         self.names = dns::keeper::Keeper::default();
         self.running.load().drains.host.leave();

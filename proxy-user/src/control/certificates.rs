@@ -7,8 +7,10 @@ use std::{
 };
 
 use crate::{
+    acme::Board,
     config::model::{Config, EntrypointTls},
     journal::{Kind, Note},
+    snapshot::Snapshot,
     tls::report,
 };
 
@@ -21,8 +23,8 @@ pub struct Reported(BTreeSet<String>);
 
 impl Reported {
     /// Logs what is new.
-    pub fn look(&mut self, config: &Config, now: SystemTime) {
-        let holds: BTreeSet<String> = sentences(config, now).into_iter().collect();
+    pub fn look(&mut self, snapshot: &Snapshot, now: SystemTime) {
+        let holds: BTreeSet<String> = sentences(&snapshot.config, &snapshot.acme, now).into_iter().collect();
         for new in holds.difference(&self.0) {
             tracing::warn!("{new}");
             Note::new(Kind::CertificateWarning, new).write();
@@ -35,11 +37,21 @@ impl Reported {
     }
 }
 
-/// What is not as it should be about the certificates of a configuration.
-pub fn sentences(config: &Config, now: SystemTime) -> Vec<String> {
+/// What is not as it should be about the certificates of a configuration, and about those from the fleet's store.
+pub fn sentences(config: &Config, board: &Board, now: SystemTime) -> Vec<String> {
     let entrypoints = config.entrypoints.iter().filter_map(|one| Some((&one.name, one.tls.as_ref()?)));
     let shown = entrypoints.flat_map(|(name, tls): (_, &EntrypointTls)| {
-        let sentences = report::sentences(&tls.certificates, tls.expiry_warning, now);
+        let mut sentences = report::sentences(&tls.certificates, tls.expiry_warning, now);
+        if tls.store {
+            let held = board.shelf.held();
+            sentences.extend(report::sentences(&held.certificates, tls.expiry_warning, now));
+            if held.certificates.entries.is_empty() && tls.certificates.entries.is_empty() && tls.acme.is_empty() {
+                sentences.push(
+                    "there is no certificate to show: its own come from the fleet's store, where `weir fleet certificate add` puts them"
+                        .to_owned(),
+                );
+            }
+        }
         sentences.into_iter().map(move |sentence| format!("entrypoint `{name}`: {sentence}"))
     });
     let services = config.services.iter().filter_map(|one| {

@@ -24,8 +24,8 @@ pub const LEASE_SECONDS: i64 = 15;
 const KEEP: Duration = Duration::from_secs(LEASE_SECONDS as u64 / 3);
 
 /// How long is waited before the store is tried again: the first time, and at most.
-const FIRST: Duration = Duration::from_millis(200);
-const SLOWEST: Duration = Duration::from_secs(5);
+pub const FIRST: Duration = Duration::from_millis(200);
+pub const SLOWEST: Duration = Duration::from_secs(5);
 
 /// What stays of a host is written this often, and when it begins to run something else.
 const REMEMBERED: Duration = Duration::from_secs(300);

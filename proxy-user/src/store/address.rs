@@ -37,6 +37,12 @@ pub struct Login {
 }
 
 impl StoreAddress {
+    /// A key with all that stands before it: what a sealed value is bound to.
+    #[must_use]
+    pub fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
     /// Reads `etcd://HOST:PORT[,HOST:PORT…][/PREFIX]`, or `etcds://` for TLS; a user may stand before the hosts, as in
     /// `etcd://pusher@…`.
     ///

@@ -299,6 +299,29 @@ impl Session {
         self.within(self.client().lease_revoke(lease)).await.map(drop)
     }
 
+    /// Takes a key that isn't there, under a lease. The revision in which that happened; `None`: it is there.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn claim(&self, key: &str, bytes: Vec<u8>, lease: i64) -> Result<Option<i64>, StoreFault> {
+        let key = self.key(key);
+        let put = TxnOp::put(key.clone(), bytes, Some(PutOptions::new().with_lease(lease)));
+        let transaction = Txn::new().when([Compare::mod_revision(key, CompareOp::Equal, 0)]).and_then([put]);
+        let answer = self.within(self.client().txn(transaction)).await?;
+        let at = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
+        Ok(answer.succeeded().then_some(at))
+    }
+
+    /// Takes a key away. Whether it was there.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn remove(&self, key: &str) -> Result<bool, StoreFault> {
+        let key = self.key(key);
+        let answer = self.within(self.client().delete(key, None)).await?;
+        Ok(answer.deleted() > 0)
+    }
+
     fn key(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }

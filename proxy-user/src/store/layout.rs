@@ -7,6 +7,12 @@
 //! | `hosts/<name>` | what a host reports, under a lease: gone soon after the host is |
 //! | `known/<name>` | what a host reported lately, to stay: who is missing |
 //! | `shared/…` | what helps a client that comes to another host: [`crate::fleet::shared`] |
+//! | `certificates/<name>` | a certificate with its key, sealed ([`crate::fleet::seal`]) |
+//! | `certificates-kept` | that there ever was one |
+//! | `acme/authorities/<directory>/…` | `account`, `certificates/<host>`, `failures/<host>`: what hosts order together, sealed |
+//! | `acme/order` | the host that orders now, under its lease |
+//! | `acme/challenges/…` | what the authority will ask for, sealed, under the same lease: `http/<token>`, `alpn/<host>` |
+//! | `acme/heard/<name>` | that a host can answer: the revision that it knows, under the lease of the host that orders |
 //!
 //! Whoever reads may be a release older or newer than who wrote: keys that aren't known are left alone (and written back),
 //! and what may be missing has a default.
@@ -32,6 +38,30 @@ pub const KNOWN: &str = "known/";
 
 /// Below it: what hosts tell each other.
 pub const SHARED: &str = "shared/";
+
+/// Below it: certificates from operators, sealed.
+pub const CERTIFICATES: &str = "certificates/";
+
+/// Stands there since an operator first put a certificate there: whoever finds none and this knows that they were removed, and whoever
+/// finds neither that the store was made anew.
+pub const CERTIFICATES_MARK: &str = "certificates-kept";
+
+/// Below it: what hosts order together.
+pub const ACME: &str = "acme/";
+
+/// Below it: what is kept for each authority's directory.
+pub const AUTHORITIES: &str = "acme/authorities/";
+
+/// The host that orders now.
+pub const ORDER: &str = "acme/order";
+
+/// Below it: what the authority will ask for, by token and by host.
+pub const CHALLENGES: &str = "acme/challenges/";
+pub const CHALLENGES_HTTP: &str = "acme/challenges/http/";
+pub const CHALLENGES_ALPN: &str = "acme/challenges/alpn/";
+
+/// Below it: who can answer.
+pub const HEARD: &str = "acme/heard/";
 
 /// A request of etcd's may have 1.5 MiB; so many bytes of documents fit well within one, also where JSON escapes them.
 pub const LARGEST: usize = 1 << 20;

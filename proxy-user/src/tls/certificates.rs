@@ -129,10 +129,15 @@ impl Certificates {
         if !faults.is_empty() {
             return Err(Unusable { faults, files: read.files });
         }
-        if let Some(default) = read.entries.iter().position(|entry| folder::is_default(&entry.file)) {
-            read.entries[..=default].rotate_right(1);
-        }
+        read.default_first(|entry| folder::is_default(&entry.file));
         Ok(read)
+    }
+
+    /// Moves the default to the front, where there is one.
+    pub fn default_first(&mut self, is_default: impl Fn(&Certificate) -> bool) {
+        if let Some(default) = self.entries.iter().position(is_default) {
+            self.entries[..=default].rotate_right(1);
+        }
     }
 
     /// What the pair held before stands in for it.
@@ -168,7 +173,7 @@ fn certificate(pair: &Pair, files: &mut Vec<PathBuf>) -> Result<Certificate, Cer
     matched(file, chain, &key)
 }
 
-/// A chain and its key, if it is.
+/// A chain with its key, if they belong together.
 fn matched(
     file: &Path,
     chain: Vec<CertificateDer<'static>>,
@@ -205,14 +210,42 @@ pub fn read_pair(chain: &Path, key: &Path) -> Result<Certificate, CertificateFau
     certificate(&Pair { chain: chain.to_owned(), key: key.to_owned() }, &mut Vec::new())
 }
 
-/// A chain and its key in one text, which is called `path` in messages.
+/// The certificate and the key in a text. `file` is what it is called.
 ///
 /// # Errors
-/// When it holds no such two that belong together.
-pub fn pair_of(path: &Path, text: &[u8]) -> Result<Certificate, CertificateFault> {
-    let chain = chain(path, text)?;
-    let key = key_in(path, text)?.ok_or_else(|| fault(path, "holds no private key", None))?;
-    matched(path, chain, &key)
+/// When either is missing, or they don't belong together.
+pub fn from_text(file: &Path, text: &[u8]) -> Result<Certificate, CertificateFault> {
+    let chain = chain(file, text)?;
+    let key = key_in(file, text)?.ok_or_else(|| fault(file, "has no private key", None))?;
+    matched(file, chain, &key)
+}
+
+/// What `path` holds, a PEM file or a folder of them, as texts with chain and key each. `key`: the key of a file that doesn't
+/// hold it, where it isn't beside it.
+///
+/// # Errors
+/// As [`Certificates::read`]: all faults at once.
+pub fn texts(path: &Path, key: Option<&Path>) -> Result<Vec<(Certificate, Vec<u8>)>, Vec<CertificateFault>> {
+    let mut pairs = folder::pairs(path, &mut Vec::new()).map_err(|fault| vec![fault])?;
+    if let ([pair], Some(key)) = (&mut *pairs, key) {
+        pair.key = key.to_owned();
+    }
+    let (mut texts, mut faults) = (Vec::new(), Vec::new());
+    for pair in pairs {
+        let read = certificate(&pair, &mut Vec::new()).and_then(|certificate| {
+            let mut text = contents(&pair.chain)?;
+            if key_in(&pair.chain, &text)?.is_none() {
+                text.push(b'\n');
+                text.extend(contents(&pair.key)?);
+            }
+            Ok((certificate, text))
+        });
+        match read {
+            Ok(read) => texts.push(read),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if faults.is_empty() { Ok(texts) } else { Err(faults) }
 }
 
 /// Reads the authorities of a PEM file.
@@ -490,6 +523,36 @@ mod tests {
         assert!(
             read_authorities(&folder.path().join("gone.pem")).unwrap_err().sentence.ends_with("no such file")
         );
+    }
+
+    #[test]
+    fn a_pair_is_one_text_wherever_its_key_was() {
+        let (one, other) = (pair(&["a.example"]), pair(&["b.example"]));
+        let whole = format!("{}{}", one.key, one.certificate);
+        let folder = folder(&[
+            ("whole.pem", &whole),
+            ("apart.crt", one.certificate.trim_end()),
+            ("apart.key", &one.key),
+            ("elsewhere.crt", &one.certificate),
+            ("secret", &one.key),
+            ("other.key", &other.key),
+        ]);
+        let at = |name: &str| folder.path().join(name);
+        for (file, key) in [("whole.pem", None), ("apart.crt", None), ("elsewhere.crt", Some(at("secret")))] {
+            let read = texts(&at(file), key.as_deref()).unwrap();
+            let again = from_text(Path::new("store:a"), &read[0].1).unwrap();
+            assert_eq!((read.len(), &*again.names), (1, &["a.example".to_owned()][..]), "{file}");
+            assert!(again.key.keys_match().is_ok());
+        }
+        assert!(texts(&at("elsewhere.crt"), None).is_err());
+        assert!(texts(&at("elsewhere.crt"), Some(&at("other.key"))).is_err());
+        assert_eq!(
+            texts(folder.path(), None).unwrap_err().len(),
+            1,
+            "of a folder none is taken if one is faulty"
+        );
+        let fault = from_text(Path::new("store:a"), one.certificate.as_bytes()).unwrap_err();
+        assert_eq!(fault.to_string(), "`store:a` has no private key");
     }
 
     #[test]

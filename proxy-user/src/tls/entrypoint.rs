@@ -66,7 +66,7 @@ impl Terminator {
         board: &Arc<Board>,
         before: Option<&Self>,
     ) -> Result<Self, rustls::Error> {
-        let certificates = Arc::new(BySni::new(&tls.certificates, tls.unknown_host, &tls.acme, board));
+        let certificates = Arc::new(BySni::new(tls, board));
         let mut maker = Maker { tls, certificates: certificates.clone(), before, made: HashMap::new() };
         let everywhere = maker.rules(tls.clients.as_ref())?;
         let (mut exact, mut wildcard) = (HashMap::new(), HashMap::new());

@@ -12,7 +12,10 @@ use rustls::{
 };
 
 use super::certificates::{Certificate, Certificates};
-use crate::{acme::Board, config::model::UnknownHost};
+use crate::{
+    acme::Board,
+    config::model::{EntrypointTls, UnknownHost},
+};
 
 /// A certificate as it is shown, with the names that it is good for.
 #[derive(Debug)]
@@ -24,16 +27,24 @@ pub struct Shown {
 /// The certificates for one name: one for each kind of key, the best first. Never empty.
 pub type Choice = Arc<[Arc<Shown>]>;
 
-/// Exact name, then wildcard (one label), then the default.
-#[derive(Debug)]
-pub struct BySni {
+/// Certificates by the names that they are good for.
+#[derive(Debug, Default)]
+pub struct Table {
     exact: HashMap<String, Choice>,
     /// By the suffix behind `*.`.
     wildcard: HashMap<String, Choice>,
-    /// For clients that name no host.
-    default: Option<Choice>,
-    /// For clients that name an unknown one.
-    unknown: Option<Choice>,
+    /// The first of all, with its siblings of other kinds of keys.
+    first: Option<Choice>,
+}
+
+/// Exact name, then wildcard (one label), then the default.
+#[derive(Debug)]
+pub struct BySni {
+    /// From files.
+    own: Table,
+    /// Whether what hangs on the board from the fleet's store is shown too. Files go first.
+    store: bool,
+    unknown_host: UnknownHost,
     /// The names whose certificates are ordered, and where they hang once they are there.
     ordered: HashSet<Arc<str>>,
     first_ordered: Option<Arc<str>>,
@@ -57,64 +68,92 @@ impl Shown {
     }
 }
 
-// === impl BySni ===
+// === impl Table ===
 
-impl BySni {
-    pub fn new(
-        certificates: &Certificates,
-        unknown: UnknownHost,
-        ordered: &[Arc<str>],
-        board: &Arc<Board>,
-    ) -> Self {
+impl Table {
+    pub fn new(certificates: &Certificates) -> Self {
         let mut named: HashMap<&str, Vec<(&Certificate, Arc<Shown>)>> = HashMap::new();
-        let mut default: Option<Choice> = None;
+        let mut first: Option<Choice> = None;
         for certificate in &certificates.entries {
             let shown = Shown::new(certificate);
-            default.get_or_insert_with(|| [shown.clone()].into());
+            first.get_or_insert_with(|| [shown.clone()].into());
             for name in &certificate.names {
                 named.entry(name).or_default().push((certificate, shown.clone()));
             }
         }
-        let mut by_sni = Self {
-            exact: HashMap::new(),
-            wildcard: HashMap::new(),
-            default: None,
-            unknown: None,
-            ordered: ordered.iter().cloned().collect(),
-            first_ordered: ordered.first().cloned().filter(|_| certificates.entries.is_empty()),
-            board: board.clone(),
-        };
+        let mut table = Self::default();
         for (name, candidates) in named {
             let (map, name) = match name.strip_prefix("*.") {
-                Some(suffix) => (&mut by_sni.wildcard, suffix),
-                None => (&mut by_sni.exact, name),
+                Some(suffix) => (&mut table.wildcard, suffix),
+                None => (&mut table.exact, name),
             };
             map.insert(name.to_owned(), best_of_each_kind(candidates));
         }
         // Its siblings with other kinds of keys serve as the default too.
-        let first = certificates.entries.first().and_then(|first| first.names.first());
-        let siblings = first.and_then(|name| by_sni.find(name));
-        by_sni.default = siblings.or(default);
-        by_sni.unknown = by_sni.default.clone().filter(|_| unknown == UnknownHost::Default);
-        by_sni
+        let name = certificates.entries.first().and_then(|first| first.names.first());
+        let siblings = name.and_then(|name| table.exact(name).or_else(|| table.wildcard(name)));
+        table.first = siblings.or(first);
+        table
+    }
+
+    /// For just this name, in lower case.
+    pub fn exact(&self, name: &str) -> Option<Choice> {
+        self.exact.get(name).cloned()
+    }
+
+    /// For a name one label below a wildcard, or for that wildcard.
+    pub fn wildcard(&self, name: &str) -> Option<Choice> {
+        let (_, suffix) =
+            name.strip_prefix("*.").map_or_else(|| name.split_once('.'), |name| Some(("", name)))?;
+        self.wildcard.get(suffix).cloned()
+    }
+
+    pub fn first(&self) -> Option<Choice> {
+        self.first.clone()
+    }
+}
+
+// === impl BySni ===
+
+impl BySni {
+    pub fn new(tls: &EntrypointTls, board: &Arc<Board>) -> Self {
+        Self {
+            own: Table::new(&tls.certificates),
+            store: tls.store,
+            unknown_host: tls.unknown_host,
+            ordered: tls.acme.iter().cloned().collect(),
+            first_ordered: tls.acme.first().cloned().filter(|_| tls.certificates.entries.is_empty()),
+            board: board.clone(),
+        }
     }
 
     /// For a name in lower case.
     fn find(&self, name: &str) -> Option<Choice> {
         let ordered = || self.ordered.contains(name).then(|| self.board.choice(name)).flatten();
-        let wildcard = || {
-            let (_, suffix) =
-                name.strip_prefix("*.").map_or_else(|| name.split_once('.'), |name| Some(("", name)))?;
-            self.wildcard.get(suffix)
-        };
-        self.exact.get(name).cloned().or_else(ordered).or_else(|| wildcard().cloned())
+        let stored = self.store.then(|| self.board.shelf.table());
+        self.own
+            .exact(name)
+            .or_else(ordered)
+            .or_else(|| stored.as_ref()?.exact(name))
+            .or_else(|| self.own.wildcard(name))
+            .or_else(|| stored.as_ref()?.wildcard(name))
+    }
+
+    /// What clients get that name no host.
+    fn default(&self) -> Option<Choice> {
+        let stored = || self.store.then(|| self.board.shelf.table())?.first();
+        self.own.first().or_else(stored)
     }
 
     /// What a client that asks for `name`, or for none, has to choose from.
     pub fn choice(&self, name: Option<&str>) -> Option<Choice> {
+        let ordered = || self.board.choice(self.first_ordered.as_deref()?);
         match name {
-            Some(name) => self.find(name).or_else(|| self.unknown.clone()),
-            None => self.default.clone().or_else(|| self.board.choice(self.first_ordered.as_deref()?)),
+            Some(name) => self.find(name).or_else(|| match self.unknown_host {
+                UnknownHost::Default => self.default(),
+                UnknownHost::Refuse => None,
+            }),
+            None => self.default().or_else(ordered),
         }
     }
 }
@@ -168,13 +207,19 @@ mod tests {
         described(file.into(), CertifiedKey::new(vec![own.der().clone()], signing)).unwrap()
     }
 
-    fn by_sni(entries: &[Certificate], unknown: UnknownHost) -> BySni {
-        BySni::new(
-            &Certificates { entries: entries.to_vec(), ..Certificates::default() },
-            unknown,
-            &["ordered.example.com".into()],
-            &Arc::default(),
-        )
+    fn by_sni(entries: &[Certificate], unknown_host: UnknownHost) -> BySni {
+        BySni {
+            own: Table::new(&listed(entries)),
+            store: true,
+            unknown_host,
+            ordered: ["ordered.example.com".into()].into(),
+            first_ordered: None,
+            board: Arc::default(),
+        }
+    }
+
+    fn listed(entries: &[Certificate]) -> Certificates {
+        Certificates { entries: entries.to_vec(), ..Certificates::default() }
     }
 
     /// The files of the certificates that the client has to choose from.
@@ -239,6 +284,35 @@ mod tests {
         assert_eq!(shown("ordered.example.com"), Some(Arc::as_ptr(&ordered.key)));
         assert_eq!(shown("other.example.com"), Some(Arc::as_ptr(&wildcard.key)));
         assert_eq!(shown("elsewhere.example"), None, "it is another entrypoint's");
+    }
+
+    #[test]
+    fn what_comes_from_the_store_stands_behind_files_and_changes_while_they_are_shown() {
+        let files_own = [certificate("file", &["a.example", "*.example.com"], EC, 2030)];
+        let stored = [
+            certificate("first", &["b.example"], EC, 2030),
+            certificate("same", &["a.example"], EC, 2035),
+            certificate("exact", &["app.example.com", "*.example.org"], EC, 2030),
+        ];
+        let all = [&files_own[..], &stored[..]].concat();
+        let by_sni = by_sni(&files_own, UnknownHost::Refuse);
+        let shown = |name| files(&by_sni, &all, Some(name)).join(" ");
+        assert_eq!(["b.example", "app.example.com"].map(shown), ["", "file"]);
+        by_sni.board.shelf.put(listed(&stored));
+        let names =
+            ["a.example", "b.example", "app.example.com", "x.example.com", "x.example.org", "elsewhere"];
+        assert_eq!(names.map(shown), ["file", "first", "exact", "file", "exact", ""]);
+        by_sni.board.shelf.put(listed(&stored[..1]));
+        assert_eq!(names.map(shown), ["file", "first", "file", "file", "", ""]);
+
+        let nothing_own = super::tests::by_sni(&[], UnknownHost::Default);
+        nothing_own.board.shelf.put(listed(&stored));
+        for name in [None, Some("elsewhere")] {
+            assert_eq!(files(&nothing_own, &all, name), ["first"], "{name:?}");
+        }
+        let without = BySni { store: false, ..super::tests::by_sni(&[], UnknownHost::Default) };
+        without.board.shelf.put(listed(&stored));
+        assert!(without.choice(Some("b.example")).is_none(), "nobody asked for the store here");
     }
 
     #[test]

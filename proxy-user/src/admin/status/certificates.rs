@@ -24,7 +24,7 @@ pub struct CertificatesDocument {
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CertificateStatus {
     pub entrypoint: String,
-    /// `files`, or `acme`: it is ordered.
+    /// `files`; `store`: the fleet's; `acme`: it is ordered.
     #[serde(default)]
     pub source: String,
     pub file: String,
@@ -66,6 +66,12 @@ pub fn of(snapshot: &Snapshot) -> Vec<CertificateStatus> {
         snapshot.config.entrypoints.iter().filter_map(|one| Some((&*one.name, one.tls.as_ref()?)))
     {
         all.extend(tls.certificates.entries.iter().map(|entry| one(name, tls, entry, now)));
+        if tls.store {
+            let held = snapshot.acme.shelf.held();
+            let from_store =
+                |entry| CertificateStatus { source: "store".to_owned(), ..one(name, tls, entry, now) };
+            all.extend(held.certificates.entries.iter().map(from_store));
+        }
         all.extend(tls.acme.iter().map(|host| ordered(name, tls, host, &snapshot.acme, now)));
     }
     all
@@ -120,5 +126,9 @@ pub fn warnings(snapshot: &Snapshot) -> Vec<String> {
     let insecure = insecure.map(|service| {
         format!("service `{}`: its servers' certificates are not checked (`insecure`)", service.name)
     });
-    sentences(config, now).into_iter().chain(snapshot.acme.sentences(now)).chain(insecure).collect()
+    sentences(config, &snapshot.acme, now)
+        .into_iter()
+        .chain(snapshot.acme.sentences(now))
+        .chain(insecure)
+        .collect()
 }

@@ -1,6 +1,6 @@
 //! Which store a command means, and with what configuration beside it.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 
@@ -10,6 +10,7 @@ use crate::{
         self, DEFAULT_PATH,
         model::{Config, ProviderSource},
     },
+    fleet::seal::FleetKeys,
     store::address::{Login, StoreAddress, StoreTls},
 };
 
@@ -55,6 +56,34 @@ pub struct Place {
     pub address: StoreAddress,
     /// The configuration that named it, and what it calls it: a push is checked together with it.
     pub beside: Option<(PathBuf, String)>,
+    /// What that configuration seals with, if it is its fleet's store.
+    pub keys: Option<Arc<FleetKeys>>,
+}
+
+/// What opens what is sealed in the store.
+#[derive(Debug, Clone, Args)]
+pub struct KeyFileArgs {
+    /// The fleet's key file [default: what the configuration's `[fleet] key_file` names]
+    #[arg(long, env = "WEIR_FLEET_KEY_FILE", value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
+impl KeyFileArgs {
+    /// # Errors
+    /// When there is none, or it can't be used.
+    pub fn keys(&self, place: &Place) -> Result<Arc<FleetKeys>, Failure> {
+        let wrong = |why: String| Failure::BadConfig(format!("error: {why}"));
+        match (&self.key_file, &place.keys) {
+            (Some(path), _) => FleetKeys::read(path)
+                .map(Arc::new)
+                .map_err(|why| wrong(format!("{} can't be used: {why}", path.display()))),
+            (None, Some(keys)) => Ok(keys.clone()),
+            (None, None) => Err(wrong(
+                "what is sealed in the store can't be used without the fleet's keys: say `--key-file FILE` (`weir fleet key` makes one)"
+                    .to_owned(),
+            )),
+        }
+    }
 }
 
 impl StoreArgs {
@@ -87,7 +116,7 @@ impl StoreArgs {
             }
             (_, None) => {}
         }
-        Ok(Place { address, beside: None })
+        Ok(Place { address, beside: None, keys: None })
     }
 
     fn configured(&self, name: Option<&str>) -> Result<Place, Failure> {
@@ -109,7 +138,9 @@ impl StoreArgs {
         let address = store_of(config, &name).ok_or_else(|| {
             wrong(format!("{} has no provider `{name}` of kind `etcd`", self.config.display()))
         })?;
-        Ok(Place { address: address.clone(), beside: Some((self.config.clone(), name)) })
+        let keys =
+            config.fleet.as_ref().filter(|fleet| *fleet.store == *name).and_then(|fleet| fleet.keys.clone());
+        Ok(Place { address: address.clone(), beside: Some((self.config.clone(), name)), keys })
     }
 }
 

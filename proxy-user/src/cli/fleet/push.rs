@@ -182,7 +182,22 @@ fn gather(folder: &Path, prefix: &str, all: &mut Vec<Read>) -> Result<(), String
 }
 
 fn text(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("{} can't be read: {error}", path.display()))
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("{} can't be read: {error}", path.display()))?;
+    match private_key(&text) {
+        None => Ok(text),
+        Some(line) => Err(format!(
+            "{}:{line} is a private key, and documents stand in the store for everybody to read who reads it: \
+             `weir fleet certificate add` brings certificates there with their keys sealed",
+            path.display()
+        )),
+    }
+}
+
+/// The line on which a private key begins, in PEM.
+fn private_key(text: &str) -> Option<usize> {
+    let begins = |line: &str| line.contains("-----BEGIN ") && line.contains("PRIVATE KEY-----");
+    text.lines().position(begins).map(|line| line + 1)
 }
 
 /// As the hosts will read them: together with the configuration that names the store, where there is one here.
@@ -203,4 +218,18 @@ fn check(place: &Place, documents: &[Read]) -> Result<Loaded, config::Report> {
         None => config::load_documents(provider, &supplies)?,
     };
     if loaded.taken.faults.is_empty() { Ok(loaded) } else { Err(loaded.into_report()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_key_in_a_document_is_seen_whatever_its_kind() {
+        for kind in ["", "RSA ", "EC ", "ENCRYPTED ", "OPENSSH "] {
+            let text = format!("a = 1\nkey = \"\"\"-----BEGIN {kind}PRIVATE KEY-----\nMII\n\"\"\"\n");
+            assert_eq!(private_key(&text), Some(2), "{kind}");
+        }
+        assert_eq!(private_key("-----BEGIN CERTIFICATE-----\n# no PRIVATE KEY-----\n"), None);
+    }
 }

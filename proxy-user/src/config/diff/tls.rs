@@ -35,6 +35,7 @@ pub fn entrypoint(
 fn terminated(tls: &EntrypointTls, keys: &mut Keys) {
     let EntrypointTls {
         certificates,
+        store,
         acme,
         unknown_host,
         expiry_warning,
@@ -45,7 +46,8 @@ fn terminated(tls: &EntrypointTls, keys: &mut Keys) {
         client_headers,
         hosts,
     } = tls;
-    keys.insert("tls.certificates", joined(certificates.entries.iter().map(certificate)));
+    let store = store.then(|| "store".to_owned());
+    keys.insert("tls.certificates", joined(certificates.entries.iter().map(certificate).chain(store)));
     if !acme.is_empty() {
         keys.insert("tls.acme", joined(acme));
     }

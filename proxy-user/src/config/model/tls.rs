@@ -10,8 +10,10 @@ use crate::tls::certificates::{Certificate, Certificates, ClientAuthorities, Ser
 /// `tls = { certificates = "/etc/weir/certs", client_ca = "…" }`
 #[derive(Debug, Clone)]
 pub struct EntrypointTls {
-    /// Empty only where there is `acme`.
+    /// Those of files. Empty only where there is `store` or `acme`.
     pub certificates: Arc<Certificates>,
+    /// Also those of the fleet's store. Never without [`super::Fleet::keys`].
+    pub store: bool,
     /// Names whose certificates are ordered, in lower case, each once. Never without [`super::Config::acme`].
     pub acme: Vec<Arc<str>>,
     /// Default: the first certificate.

@@ -50,9 +50,11 @@ pub fn entrypoint(
     let alpn = alpn(item, body, findings);
     let client_headers = client_headers(item, body, &clients, &hosts, findings);
     let acme = acme::names(item, body, written, findings);
+    let store = from_store(item, tls, written, findings);
     let certificates = certificates(item, tls, expiry_warning, findings)?;
     Some(EntrypointTls {
         certificates: Arc::new(certificates),
+        store,
         acme,
         unknown_host: match &body.unknown_host {
             Some(At { value: written::UnknownHost::Refuse, .. }) => UnknownHost::Refuse,
@@ -66,6 +68,31 @@ pub fn entrypoint(
         client_headers,
         hosts,
     })
+}
+
+/// What is written for the certificates in the fleet's store.
+const STORE: &str = "store";
+
+/// Whether those in the fleet's store are shown too.
+fn from_store(
+    item: &Entrypoint<'_>,
+    tls: &At<written::EntrypointTls>,
+    written: &Merged<'_>,
+    findings: &mut Findings,
+) -> bool {
+    let listed = tls.value.certificates.iter().flat_map(|list| &list.items);
+    let Some(named) = listed.into_iter().find(|path| path.value == STORE) else { return false };
+    let keys = written.fleet.is_some_and(|(_, fleet)| fleet.value.key_file.is_some());
+    if !keys && !findings.lost("fleet.key_file") {
+        let message = format!(
+            "entrypoint `{}`: tls.certificates names the fleet's store, and `[fleet]` has no `key_file`",
+            item.name.value
+        );
+        findings.error(Code::Missing, item.file, &named.span, message).hint(
+            "what is sealed there can't be opened without it: `key_file = \"/etc/weir/fleet.key\"`; a folder of that name is `./store`",
+        );
+    }
+    keys
 }
 
 fn certificates(
@@ -87,8 +114,15 @@ fn certificates(
         }
         return None;
     };
-    let paths: Vec<PathBuf> =
-        written.items.iter().map(|path| findings.sources.resolve(file, &path.value)).collect();
+    let paths: Vec<PathBuf> = written
+        .items
+        .iter()
+        .filter(|path| path.value != STORE)
+        .map(|path| findings.sources.resolve(file, &path.value))
+        .collect();
+    if paths.is_empty() {
+        return Some(Certificates::default());
+    }
     let before = findings.certificates_before(name);
     match Certificates::read(&paths, before.as_deref()) {
         Ok(certificates) => {

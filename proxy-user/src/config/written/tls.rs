@@ -14,8 +14,9 @@ pub struct EntrypointTls {
     /// PEM files with chain and key, and folders of them: `NAME.crt` or `NAME.pem` with `NAME.key` beside each, or
     /// `fullchain.pem` with `privkey.pem`, also one folder deeper. They are watched. A client gets the certificate for
     /// the name that it asks for, an ECDSA one if it can; `default.crt`, else the first by file name, if there is none.
-    /// Required, unless there is `acme`.
-    #[schemars(example = "/etc/weir/certs")]
+    /// Required, unless there is `acme`. `store`: the certificates in the store of `[fleet]`, as `weir fleet certificate add` puts them
+    /// there; those of files go before them (a folder of that name is `./store`).
+    #[schemars(example = "/etc/weir/certs", example = ["/etc/weir/certs", "store"])]
     pub certificates: Option<List>,
     /// The names for which certificates are ordered and renewed by `[acme]`, one for each. Until one is there, its name
     /// counts as unknown. A certificate of just that name among `certificates` goes before it, a wildcard's doesn't.

@@ -66,7 +66,7 @@ fn pair(secret: &Secret) -> Result<Vec<u8>, String> {
         BASE64_STANDARD.decode(text).map_err(|_| format!("`{name}` is not base64"))
     };
     let whole = [part("tls.crt")?, b"\n".to_vec(), part("tls.key")?].concat();
-    certificates::pair_of(Path::new("it"), &whole).map_err(|fault| fault.to_string())?;
+    certificates::from_text(Path::new("it"), &whole).map_err(|fault| fault.to_string())?;
     Ok(whole)
 }
 

@@ -85,7 +85,7 @@ pub fn read(text: &str, folder: &Path) -> Result<Read, String> {
         server.certificate = match (certificate, key) {
             (Some((path, chain)), Some((_, key))) => {
                 let whole = [chain, b"\n".to_vec(), key].concat();
-                Some(Arc::new(certificates::pair_of(&path, &whole).map_err(|fault| fault.to_string())?))
+                Some(Arc::new(certificates::from_text(&path, &whole).map_err(|fault| fault.to_string())?))
             }
             (None, None) => None,
             _ => {
