@@ -85,9 +85,7 @@ fn measure(stand: &Stand, options: &Options) -> anyhow::Result<()> {
     let falsely = falls(stand)? - falls_before;
 
     anstream::eprintln!("{series} series of {} servers", options.servers);
-    anstream::eprintln!(
-        "a scrape: median {median:.1} ms, longest {most:.1} ms; its CPU {cpu:.1} ms"
-    );
+    anstream::eprintln!("a scrape: median {median:.1} ms, longest {most:.1} ms; its CPU {cpu:.1} ms");
     anstream::eprintln!("p99 of requests meanwhile: {scraped:.1} ms; without scrapes {quiet:.1} ms");
     anstream::eprintln!("falsely down in {} s on a starved machine: {falsely}", options.seconds);
     if options.json {
