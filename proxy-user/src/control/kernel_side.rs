@@ -143,8 +143,8 @@ impl KernelSide {
         let before = std::mem::replace(&mut self.no_log, applied.no_log.clone());
         if let Some(why) = self.no_log.as_ref().filter(|why| before.as_ref() != Some(why)) {
             tracing::warn!(
-                "`log.kernel` asks for a gate that logs, which this kernel doesn't take: {why}. It guards all the same; \
-                 `weir watch` shows drops"
+                "`log.kernel` asks for a gate that logs, and there can't be one: {why}. It guards all the same; `weir watch` \
+                 shows drops"
             );
         }
     }
