@@ -132,7 +132,7 @@ impl Weir {
             command.env_remove("HOME");
         }
         let process = Process::start("weir", command, &folder.join("weir.log"))?;
-        let admin = Browser::plain(host, ADMIN)?.with_patience(Duration::from_secs(2));
+        let admin = Browser::plain(host, ADMIN)?.with_patience(Duration::from_secs(20));
         let mut weir = Self { process, admin, config, quiet: false };
         let started = wait::until_true("the daemon answers /ping", PATIENCE, || {
             if let Some(status) = weir.process.ended()? {

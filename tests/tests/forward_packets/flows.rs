@@ -7,8 +7,6 @@ use proxy_common::flow::Flow;
 use super::*;
 use wire::{ACK, FIN, RST, SYN, tcp, udp};
 
-const ENDED_LONG_AGO: u64 = 1;
-
 fn client(port: u16) -> String {
     format!("198.51.100.7:{port}")
 }
@@ -87,7 +85,7 @@ fn a_port_is_used_again_only_when_its_flow_is_over() {
         assert_eq!(edge.stopped(&before), [StopReason::NoPort]);
         assert_eq!((edge.flows().len(), edge.replies().len()), (PORTS.into(), PORTS.into()));
 
-        // A server in TIME_WAIT remembers; what has hardly begun gives way after a second.
+        // A server in TIME_WAIT remembers; what has hardly begun gives way after a second, what the client has closed sooner.
         edge.change_flows(|flow| {
             let earlier = flow.last_packet.saturating_sub(2_000_000_000);
             (flow.state, flow.last_packet) = (State::TimeWait as u16, earlier);
@@ -102,7 +100,7 @@ fn a_port_is_used_again_only_when_its_flow_is_over() {
         assert_eq!(open(&mut edge, 2006), Outcome::Dropped, "not so soon again");
         edge.change_flows(|flow| {
             if flow.source_port == FIRST_PORT + 2 {
-                flow.last_packet = ENDED_LONG_AGO;
+                flow.state = State::Closed as u16;
             }
         });
         assert_eq!(sent(&open(&mut edge, 2002)).source.1, FIRST_PORT + 2);

@@ -43,6 +43,8 @@ pub struct Soaked {
     pub late: u64,
     pub seconds: f64,
     pub left: u64,
+    /// Some of those, as `weir flows` tells of them.
+    pub leftovers: Vec<Value>,
     /// Why the first one failed.
     pub first: Option<String>,
 }
@@ -67,12 +69,12 @@ pub fn run(stage: &Stage, per_second: u32, time: Duration) -> anyhow::Result<Soa
         all.late += one.late;
         all.first = all.first.or(one.first);
     }
-    let left = || -> anyhow::Result<u64> {
-        let body = stage.weir.admin().get("/api/v1/flows?most=0")?.json()?;
-        body["all"].as_u64().context("no number of flows")
-    };
-    let emptied = wait::until_true("the table is empty", EMPTY_WITHIN, || Ok(left()? == 0));
-    all.left = if emptied.is_ok() { 0 } else { left()? };
+    let left = || stage.weir.admin().get("/api/v1/flows?most=5")?.json();
+    if wait::until_true("the table is empty", EMPTY_WITHIN, || Ok(left()?["all"] == 0)).is_err() {
+        let mut left = left()?;
+        all.left = left["all"].as_u64().context("no number of flows")?;
+        all.leftovers = left["flows"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    }
     Ok(all)
 }
 
@@ -184,13 +186,16 @@ impl Soaked {
 
 impl fmt::Display for Soaked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { made, failed, late, seconds, left, first } = self;
+        let Self { made, failed, late, seconds, left, leftovers, first } = self;
         write!(
             f,
             "{made} connections in {seconds:.0} s ({:.0} a second): {failed} failed, {late} first packets sent again, as to a port that \
              was used too early, {left} flows left",
             *made as f64 / seconds
         )?;
+        if !leftovers.is_empty() {
+            write!(f, ", as {}", Value::from(leftovers.clone()))?;
+        }
         match first {
             Some(why) => write!(f, "; the first failure: {why}"),
             None => Ok(()),
