@@ -1,8 +1,8 @@
 //! What the gate's own programs log, told in the daemon's log: `log.kernel`.
 //!
 //! They are the programs of the second object, which write a line for each packet that they drop and each connection that they
-//! let in, so many a second and CPU, into a ring that lives as long as they do. A thread of its own reads it, and says each
-//! second what was left out. Who looks at the log sees nobody else's: the ring is not that of `weir watch`.
+//! let in, so many a second and CPU, into a ring that lives as long as they do. A thread of its own reads it, tells of so many
+//! a second however many CPUs there are, and says what was left out. Who looks at the log sees nobody else's: the ring is not that of `weir watch`.
 
 mod line;
 
@@ -34,6 +34,9 @@ use proxy_common::{
 
 use super::{KernelFault, Protocol, pins::Pins, tables::Tables};
 
+/// So many lines are told in a round.
+const LINES: u64 = 100;
+
 /// How often names are read anew, and what was left out is told.
 const ROUND: Duration = Duration::from_secs(1);
 
@@ -45,7 +48,9 @@ pub(super) struct Ears {
 /// What becomes of a line.
 #[derive(Default)]
 struct Lines {
-    heard: AtomicU64,
+    told: AtomicU64,
+    /// Of them, in this round.
+    in_round: AtomicU64,
     names: Mutex<Vec<Option<String>>>,
 }
 
@@ -120,11 +125,12 @@ impl Reader {
             Ok(names) => *self.lines.names.lock().unwrap_or_else(PoisonError::into_inner) = names,
             Err(fault) => tracing::debug!(%fault, "entrypoints' names can't be read"),
         }
-        // In this order: a line that comes in between counts as heard, and never as left out.
+        // In this order: a line that comes in between is not taken for one that was left out.
         let Ok(spoken) = self.spoken.get(&0, 0) else { return };
         self.ring.flush();
         let all: u64 = spoken.iter().map(|spoken| spoken.all).sum();
-        let left_out = all.saturating_sub(self.lines.heard.load(Ordering::Relaxed));
+        self.lines.in_round.store(0, Ordering::Relaxed);
+        let left_out = all.saturating_sub(self.lines.told.load(Ordering::Relaxed));
         if let Some(more) = left_out.checked_sub(self.said).filter(|more| *more > 0) {
             self.said = left_out;
             tracing::debug!(lines = more, "the gate had more to tell than it writes");
@@ -141,7 +147,10 @@ impl Log for Mouth {
 
     fn log(&self, record: &Record<'_>) {
         let Self(lines) = self;
-        lines.heard.fetch_add(1, Ordering::Relaxed);
+        if lines.in_round.fetch_add(1, Ordering::Relaxed) >= LINES {
+            return;
+        }
+        lines.told.fetch_add(1, Ordering::Relaxed);
         let text = record.args().to_string();
         let Some(line) = line::parse(&text) else {
             tracing::debug!(line = text, "the gate wrote a line that nobody understands");
@@ -192,4 +201,26 @@ impl Log for Mouth {
     }
 
     fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_so_many_lines_are_told_in_a_round() {
+        let lines = Arc::new(Lines::default());
+        let mouth = Mouth(lines.clone());
+        let told = || lines.told.load(Ordering::Relaxed);
+        let many = || {
+            for _ in 0..LINES + 50 {
+                mouth.log(&Record::builder().args(format_args!("1 3 1 7 6 ::1 1 ::1 1")).build());
+            }
+        };
+        many();
+        assert_eq!(told(), LINES);
+        lines.in_round.store(0, Ordering::Relaxed);
+        many();
+        assert_eq!(told(), 2 * LINES);
+    }
 }

@@ -46,7 +46,7 @@ pub enum KernelLog {
     /// It doesn't.
     Off,
     /// A line for each packet that it drops and each connection that it lets in, with addresses, at `debug`, whatever `level` says:
-    /// up to 100 a second and CPU. For looking at something, since other programs are loaded for it, which cost more.
+    /// up to 100 a second. For looking at something, since other programs are loaded for it, which cost more.
     Debug,
 }
 
