@@ -69,6 +69,9 @@ pub const GATE_STEPS: &str = "GATE_STEPS";
 /// By CPU: what the gate hands over to them.
 pub const GATE_UNPROVED: &str = "GATE_UNPROVED";
 
+/// By CPU: how much the gate has had to tell. Only of the programs that log; not pinned.
+pub const GATE_SPOKEN: &str = "GATE_SPOKEN";
+
 pub const GATE_MAPS: [&str; 24] = [
     GATE_SCOPE,
     GATE_SIEVES,

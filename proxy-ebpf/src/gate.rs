@@ -138,18 +138,18 @@ pub fn source(frame: &impl Frame) -> Source {
     }
 }
 
-const UNKNOWN_SOURCE: Source = [0; 4];
+pub(crate) const UNKNOWN_SOURCE: Source = [0; 4];
 
 /// What is behind the VLAN tags that are looked behind.
-struct Tagged {
-    ether_type: u16,
-    offset: usize,
+pub(crate) struct Tagged {
+    pub ether_type: u16,
+    pub offset: usize,
     /// One of the tags names no VLAN.
     has_priority_tag: bool,
 }
 
 #[inline(always)]
-fn behind_tags(frame: &impl Frame) -> Result<Tagged, TooShort> {
+pub(crate) fn behind_tags(frame: &impl Frame) -> Result<Tagged, TooShort> {
     let ethernet: &Ethernet = read(frame, 0)?;
     let (offset, ether_type) = (size_of::<Ethernet>(), ethernet.ether_type());
     let mut behind = Tagged { ether_type, offset, has_priority_tag: false };
@@ -206,7 +206,7 @@ pub fn key_v4(address: [u32; 1], protocol: u8, port: u16) -> ScopeKey {
 
 /// An IPv4 address in its IPv6 form.
 #[inline(always)]
-fn mapped([address]: [u32; 1]) -> [u32; 4] {
+pub(crate) fn mapped([address]: [u32; 1]) -> [u32; 4] {
     [0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), address]
 }
 

@@ -10,6 +10,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub mod ends;
 pub mod flood;
 pub mod forward;
 pub mod frame;

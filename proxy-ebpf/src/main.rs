@@ -1,34 +1,41 @@
 //! The programs that the kernel loads: entry points, and the table from stop reason to verdict.
+//!
+//! With the feature `log` it is the gate alone, and tells what it does (`log.rs`).
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![deny(clippy::wildcard_enum_match_arm)]
 
+#[cfg(all(target_arch = "bpf", not(feature = "log")))]
+mod carry;
 #[cfg(target_arch = "bpf")]
 mod challenge;
 #[cfg(target_arch = "bpf")]
 mod events;
+#[cfg(all(target_arch = "bpf", feature = "log"))]
+mod log;
 #[cfg(target_arch = "bpf")]
 mod maps;
-#[cfg(target_arch = "bpf")]
+#[cfg(all(target_arch = "bpf", not(feature = "log")))]
+mod measured;
+#[cfg(all(target_arch = "bpf", not(feature = "log")))]
 mod passthrough;
-#[cfg(target_arch = "bpf")]
+#[cfg(all(target_arch = "bpf", not(feature = "log")))]
 mod translate;
-#[cfg(target_arch = "bpf")]
+#[cfg(all(target_arch = "bpf", not(feature = "log")))]
 mod upstream;
 
 #[cfg(target_arch = "bpf")]
 #[allow(clippy::needless_pass_by_value, reason = "the signature that the attribute macros want")]
 mod programs {
     use aya_ebpf::{
+        EbpfContext,
         bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
-        helpers::{bpf_get_prandom_u32, bpf_redirect, bpf_xdp_adjust_head},
-        macros::{classifier, sock_ops, xdp},
-        programs::{SockOpsContext, TcContext, XdpContext},
+        helpers::bpf_xdp_adjust_head,
+        macros::{classifier, xdp},
+        programs::{TcContext, XdpContext},
     };
     use proxy_common::{
         answer::{Answer, Outcome},
-        flood,
-        forward::StopReason,
         syn_flood::Unproved,
         verdict::DropReason,
     };
@@ -37,13 +44,12 @@ mod programs {
         gate::{Admitted, Stop, Tables, judge, source},
     };
 
+    #[cfg(feature = "log")]
+    use crate::log;
     use crate::{
         challenge::{Proof, Segment, prove},
         events::{self, Decided, Packet},
         maps::{GateMaps, handed_over, prove_next, report},
-        passthrough,
-        translate::{self, Passage},
-        upstream,
     };
 
     /// How much of a packet is made readable when its headers don't lie in one piece: more than the deepest
@@ -56,7 +62,7 @@ mod programs {
     }
 
     #[inline(always)]
-    fn at_xdp(ctx: &XdpContext) -> u32 {
+    pub fn at_xdp(ctx: &XdpContext) -> u32 {
         let bytes = (ctx.end() - ctx.start()) as u64;
         let judged = judge(ctx, &GateMaps::<true, true>);
         match decide(ctx, judged, bytes, || prove_next(ctx)) {
@@ -83,32 +89,6 @@ mod programs {
         }
     }
 
-    /// Port passthrough, behind the gate and in front of the stack.
-    #[classifier]
-    pub fn forward_tc(ctx: TcContext) -> i32 {
-        let bytes = u64::from(ctx.len());
-        match passthrough::forward(&ctx) {
-            Ok(sent) => sent,
-            Err(passthrough::Stop::NotOurs) => TC_ACT_UNSPEC,
-            Err(passthrough::Stop::Refused { service, reason }) => {
-                passthrough::stopped(service, reason, bytes);
-                match reason {
-                    // The stack refuses it: nobody listens there.
-                    StopReason::NoServer | StopReason::NoFlow => TC_ACT_UNSPEC,
-                    StopReason::Reset => passthrough::reset(&ctx),
-                    StopReason::TooBig => passthrough::too_big(&ctx),
-                    StopReason::NoPort
-                    | StopReason::TableFull
-                    | StopReason::Fragment
-                    | StopReason::Malformed
-                    | StopReason::Hops
-                    | StopReason::NoRoute
-                    | StopReason::WrongInterface => TC_ACT_SHOT,
-                }
-            }
-        }
-    }
-
     /// Has a handshake proved that the gate at XDP has handed over: a program of its own, with a stack of its own and
     /// judged by the verifier for itself, so that the gate loads also where this doesn't.
     #[xdp]
@@ -121,7 +101,7 @@ mod programs {
         let segment = Segment { network: network.into(), transport: transport.into(), is_v6: is_v6 != 0 };
         let drop = |reason| {
             report::dropped(entrypoint, reason, bytes);
-            events::tell_if_watched(&ctx, &Decided { entrypoint, reason, bytes, shadowed: false });
+            tell(&ctx, &Decided { entrypoint, reason, bytes, shadowed: false });
             xdp_action::XDP_DROP
         };
 
@@ -144,6 +124,7 @@ mod programs {
             return drop(reason);
         }
         report::passed(entrypoint, bytes);
+        tell_of_passed(&ctx, entrypoint);
         xdp_action::XDP_PASS
     }
 
@@ -164,103 +145,6 @@ mod programs {
         xdp_action::XDP_PASS
     }
 
-    /// Carries connections that the daemon has handed to the kernel.
-    #[classifier]
-    pub fn translate_tc(ctx: TcContext) -> i32 {
-        match translate::translate(&ctx) {
-            Passage::Stays => TC_ACT_UNSPEC,
-            Passage::Leaves(how) => how,
-            Passage::TooLong(carried) => passthrough::too_long(&ctx, carried),
-            Passage::Dropped(loss) => {
-                translate::count(loss);
-                TC_ACT_SHOT
-            }
-        }
-    }
-
-    /// Sees the daemon's connections to servers. Nothing is asked of it, so what it returns doesn't matter.
-    #[sock_ops]
-    pub fn upstream_watch(ctx: SockOpsContext) -> u32 {
-        upstream::watch(&ctx);
-        1
-    }
-
-    /// What benchmarks compare the gate with. Never attached.
-    #[xdp]
-    pub fn floor_drop(_: XdpContext) -> u32 {
-        xdp_action::XDP_DROP
-    }
-
-    /// The gate, asked about another source each time, so that benchmarks see what lookups cost that no cache has
-    /// the answer to. Never attached.
-    #[xdp]
-    pub fn gate_scattered(ctx: XdpContext) -> u32 {
-        scatter(&ctx);
-        at_xdp(&ctx)
-    }
-
-    /// What giving a packet another source costs. Never attached.
-    #[xdp]
-    pub fn floor_scattered(ctx: XdpContext) -> u32 {
-        scatter(&ctx);
-        xdp_action::XDP_DROP
-    }
-
-    /// Any IPv4 address; of IPv6, any /64 of those that are given to networks (2000::/4).
-    #[inline(always)]
-    fn scatter(ctx: &XdpContext) {
-        const SOURCE_V4: usize = 14 + 12;
-        const SOURCE_V6: usize = 14 + 8;
-        let at = ctx.start();
-        if at + SOURCE_V4 + 4 > ctx.end() {
-            return;
-        }
-        // SAFETY: below, each address is inside the packet, as the check above shows; words may lie anywhere for
-        // the kernel's machine, and volatile accesses stay whole.
-        let put = |offset: usize, word: u32| unsafe {
-            core::ptr::write_volatile((at + offset) as *mut u32, word);
-        };
-        // SAFETY: the helper has no conditions.
-        let random = || unsafe { bpf_get_prandom_u32() };
-        // SAFETY: as for writing.
-        let is_v6 = unsafe { core::ptr::read_volatile((at + 12) as *const u8) } == 0x86;
-        if is_v6 {
-            put(SOURCE_V6, random() & 0xffff_ff0f_u32 | 0x20);
-            put(SOURCE_V6 + 4, random());
-        } else {
-            put(SOURCE_V4, random());
-        }
-    }
-
-    /// What port passthrough would cost here. Never attached.
-    #[xdp]
-    pub fn forward_at_xdp(ctx: XdpContext) -> u32 {
-        passthrough::at_xdp::forward(&ctx)
-    }
-
-    /// Sends a frame that benchmarks have made out of the interface that it names, from one of their sources: run on
-    /// frames as a driver has them, before they are socket buffers. Never attached.
-    #[xdp]
-    pub fn flood_send(ctx: XdpContext) -> u32 {
-        let at = ctx.start();
-        if at + flood::LENGTH > ctx.end() {
-            return xdp_action::XDP_ABORTED;
-        }
-        // SAFETY: the helper has no conditions.
-        let source = flood::source(unsafe { bpf_get_prandom_u32() } & (flood::SOURCES - 1));
-        // SAFETY: here and below, the check above keeps the words inside of the frame; they may lie anywhere for the
-        // kernel's machine, and volatile accesses stay whole.
-        let read = |offset: usize| unsafe { core::ptr::read_volatile((at + offset) as *const u32) };
-        let sum = read(flood::SUM) + (source >> 16) + (source & 0xffff);
-        // SAFETY: as above.
-        unsafe {
-            core::ptr::write_volatile((at + flood::SOURCE) as *mut u32, source.to_be());
-            core::ptr::write_volatile((at + flood::CHECKSUM) as *mut u16, flood::checksum(sum).to_be());
-        }
-        // SAFETY: an interface that isn't there is an error at run time, and the frame is dropped.
-        unsafe { bpf_redirect(read(flood::INTERFACE), 0) as u32 }
-    }
-
     enum Verdict {
         Pass,
         Drop,
@@ -268,7 +152,7 @@ mod programs {
 
     #[inline(always)]
     fn decide(
-        ctx: &(impl Frame + Packet),
+        ctx: &(impl Frame + Packet + EbpfContext),
         judged: Result<Admitted, Stop>,
         bytes: u64,
         go_on: impl FnOnce(),
@@ -276,6 +160,7 @@ mod programs {
         match judged {
             Ok(admitted) => {
                 report::passed(admitted.entrypoint, bytes);
+                tell_of_passed(ctx, admitted.entrypoint);
                 Verdict::Pass
             }
             Err(
@@ -283,12 +168,12 @@ mod programs {
             ) => Verdict::Pass,
             Err(Stop::Dropped { entrypoint, reason }) => {
                 report::dropped(entrypoint, reason, bytes);
-                events::tell_if_watched(ctx, &Decided { entrypoint, reason, bytes, shadowed: false });
+                tell(ctx, &Decided { entrypoint, reason, bytes, shadowed: false });
                 Verdict::Drop
             }
             Err(Stop::Shadowed { entrypoint, reason }) => {
                 report::shadowed(entrypoint, reason, source(ctx), bytes);
-                events::tell_if_watched(ctx, &Decided { entrypoint, reason, bytes, shadowed: true });
+                tell(ctx, &Decided { entrypoint, reason, bytes, shadowed: true });
                 Verdict::Pass
             }
             Err(Stop::UnprovedInRehearsal { entrypoint }) => {
@@ -302,6 +187,21 @@ mod programs {
                 Verdict::Pass
             }
         }
+    }
+
+    /// Dropped, or it would be.
+    #[inline(always)]
+    fn tell(ctx: &(impl Frame + Packet + EbpfContext), decided: &Decided) {
+        events::tell_if_watched(ctx, decided);
+        #[cfg(feature = "log")]
+        log::stopped(ctx, decided);
+    }
+
+    #[cfg_attr(not(feature = "log"), allow(unused_variables, reason = "only the other object tells of it"))]
+    #[inline(always)]
+    fn tell_of_passed(ctx: &(impl Frame + Packet + EbpfContext), entrypoint: u32) {
+        #[cfg(feature = "log")]
+        log::passed(ctx, entrypoint);
     }
 
     #[inline(always)]

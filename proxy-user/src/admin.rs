@@ -13,6 +13,7 @@ pub mod read;
 pub mod ready;
 mod serve;
 pub mod status;
+mod unread;
 pub mod verbs;
 
 use std::{

@@ -332,6 +332,7 @@ async fn live(options: Options, heir: &mut Heir) -> Result<(), StartFault> {
     if cut_off > 0 {
         tracing::warn!(cut_off, "connections were still open when the grace period was over");
     }
+    push::push_the_last(&state).await;
     tracing::info!("ended; what the gate enforces stays (`weir kernel unload` removes it)");
     Ok(())
 }

@@ -11,6 +11,7 @@ use tracing_subscriber::{
     EnvFilter, Layer, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
+use crate::config::model::Log;
 use outward::Outward;
 
 /// How a line on stderr looks.
@@ -41,6 +42,9 @@ const LEVEL: &str = "info";
 /// They are heard from `debug` on.
 const LIBRARIES: &str = "h2=error,h3=error,hyper=error,quinn_proto=error,rustls=error";
 
+/// Where the gate's lines come from, which whoever asks for them sees.
+const GATE: &str = "proxy_user::kernel::log";
+
 /// Begins to log. Once per process.
 ///
 /// # Errors
@@ -48,7 +52,8 @@ const LIBRARIES: &str = "h2=error,h3=error,hyper=error,quinn_proto=error,rustls=
 pub fn begin(to: To, format: Format, colours: bool) -> io::Result<()> {
     let of_environment = EnvFilter::try_from_default_env().ok();
     let is_fixed = of_environment.is_some();
-    let (filter, handle) = reload::Layer::new(of_environment.unwrap_or_else(|| filter(LEVEL)));
+    let (filter, handle) =
+        reload::Layer::new(of_environment.unwrap_or_else(|| EnvFilter::new(format!("{LEVEL},{LIBRARIES}"))));
     let stderr = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(colours && format == Format::Text)
@@ -67,18 +72,22 @@ pub fn begin(to: To, format: Format, colours: bool) -> io::Result<()> {
 }
 
 /// From here on as much is told, unless `RUST_LOG` says how much.
-pub fn follow(level: &str) {
+pub fn follow(log: &Log) {
     if let Some(handle) = FILTER.get()
-        && handle.with_current(|known| known.to_string() != filter(level).to_string()).unwrap_or(false)
+        && handle.with_current(|known| known.to_string() != filter(log).to_string()).unwrap_or(false)
     {
         // Fails only when the subscriber is gone.
-        let _ = handle.reload(filter(level));
+        let _ = handle.reload(filter(log));
     }
 }
 
-fn filter(level: &str) -> EnvFilter {
-    match level {
-        "debug" | "trace" => EnvFilter::new(level),
-        _ => EnvFilter::new(format!("{level},{LIBRARIES}")),
+fn filter(log: &Log) -> EnvFilter {
+    let mut directives = match log.level {
+        "debug" | "trace" => log.level.to_owned(),
+        level => format!("{level},{LIBRARIES}"),
+    };
+    if log.kernel {
+        directives = format!("{directives},{GATE}=debug");
     }
+    EnvFilter::new(directives)
 }

@@ -69,6 +69,8 @@ pub struct Health {
     /// Counts the times that the server fell silent and was taken out for it. A request that waits for an answer
     /// since an earlier count is waiting in vain.
     silences: AtomicU32,
+    /// How often it was up and went down.
+    falls: AtomicU32,
     suspected: AtomicBool,
     /// Who wants it to get no new work: [`BY_WORD`], [`BY_ITSELF`].
     drained: AtomicU8,
@@ -119,6 +121,7 @@ impl Health {
             verdict: AtomicU8::new(status as u8),
             last_byte: AtomicU64::new(0),
             silences: AtomicU32::new(0),
+            falls: AtomicU32::new(0),
             suspected: AtomicBool::new(false),
             drained: AtomicU8::new(0),
             usable_since: AtomicU64::new(0),
@@ -271,6 +274,11 @@ impl Health {
         self.suspect();
     }
 
+    /// How often it was up and went down.
+    pub fn falls(&self) -> u32 {
+        self.falls.load(Ordering::Relaxed)
+    }
+
     /// Whether a suspicion waits to be looked into.
     pub fn is_suspected(&self) -> bool {
         self.suspected.load(Ordering::Acquire)
@@ -282,6 +290,9 @@ impl Health {
             Change { at: Timestamp::now(), why };
         if status.usable() && !self.verdict().usable() && !self.is_draining() {
             self.usable_since.store(Moment::now().0, Ordering::Relaxed);
+        }
+        if status == Status::Down && self.verdict() == Status::Up {
+            self.falls.fetch_add(1, Ordering::Relaxed);
         }
         self.verdict.store(status as u8, Ordering::Release);
         if silent {

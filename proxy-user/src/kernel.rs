@@ -27,6 +27,7 @@ pub mod explain;
 pub mod fault;
 pub mod forward;
 mod interface;
+mod log;
 mod lookup;
 pub mod memory;
 pub mod meter;
@@ -47,7 +48,7 @@ pub mod watch;
 pub use attach::Change;
 pub use fault::KernelFault;
 pub use interface::Hook;
-pub use object::built_in as object_built_in;
+pub use object::{built_in as object_built_in, telling_built_in as telling_object_built_in};
 pub use pins::Unloaded;
 pub use status::{KernelStatus, ShadowedSource};
 
@@ -55,6 +56,7 @@ use self::{
     attach::Programs,
     blocks::Blocks,
     interface::{Places, Tc},
+    log::Ears,
     object::Loaded,
     pins::{Lock, OtherLayout, Pins},
     plan::Observed,
@@ -69,6 +71,8 @@ pub struct Desired {
     /// `Off` attaches nothing, and detaches what is attached.
     pub mode: KernelMode,
     pub guarded: Vec<Guarded>,
+    /// By programs that tell of each packet which they drop.
+    pub log: bool,
 }
 
 /// An entrypoint. Without a list, everybody may come in.
@@ -115,6 +119,8 @@ pub struct Applied {
     pub guarded: usize,
     /// Why handshakes can't be proved anywhere, though that is asked for.
     pub no_syn_cookies: Option<String>,
+    /// Why the gate doesn't log, though that is asked for.
+    pub no_log: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -139,8 +145,13 @@ pub struct Kernel {
     others: Vec<OtherLayout>,
     /// Entrypoints that may be flooded, by slot.
     watched: Vec<(u32, Arc<str>)>,
+    /// While the programs log.
+    ears: Option<Ears>,
     lock: Lock,
 }
+
+/// Programs, and who reads what they log.
+type Telling = (Programs, Option<Ears>);
 
 /// `apply` waits for the kernel, some tens of milliseconds: it belongs on a thread that may block.
 const _: () = {
@@ -186,12 +197,23 @@ impl Kernel {
         privileges::check()?;
         let lock = pins.ensure(handed)?;
         let others = pins.take_other_layouts(handed)?;
-        let Loaded { programs } = object::load(&pins)?;
+        let Loaded { programs } = object::load(&pins, false)?;
         let mut tables = Tables::open(&pins)?;
         tables.settle()?;
         let (admissions, places) = (plan::Known::default(), Places::default());
         let blocks = Blocks::default();
-        Ok(Self { pins, tables, programs, admissions, blocks, places, others, watched: Vec::new(), lock })
+        Ok(Self {
+            pins,
+            tables,
+            programs,
+            admissions,
+            blocks,
+            places,
+            others,
+            watched: Vec::new(),
+            ears: None,
+            lock,
+        })
     }
 
     /// What keeps others from the pins, for a successor.
@@ -215,6 +237,8 @@ impl Kernel {
             Observed { no_syn_cookies: no_syn_cookies.is_some(), ..self.tables.observe(&self.admissions)? };
         let plan = plan::tables(desired.generation, &guarded, self.blocks, &observed)?;
 
+        let (mut exchanged, no_log) = self.other_programs(desired)?;
+
         // 2. Lists into unused slots, then the new scope in one update.
         let previous = self.tables.scope()?.map(|(_, scope)| scope);
         self.tables.fill(&plan)?;
@@ -222,7 +246,8 @@ impl Kernel {
         self.tables.publish(&plan)?;
 
         // 3. Programs onto interfaces. Only now: a gate in place never stands empty.
-        let attached = match attach::reconcile(&self.pins, &self.others, &mut self.programs, &resolved) {
+        let programs = exchanged.as_mut().map_or(&mut self.programs, |(programs, _)| programs);
+        let attached = match attach::reconcile(&self.pins, &self.others, programs, &resolved) {
             Ok(attached) => attached,
             Err(fault) => {
                 self.tables.restore(previous.as_ref())?;
@@ -231,6 +256,9 @@ impl Kernel {
         };
 
         // 4. Nothing can fail any more that matters: what the old generation held is let go.
+        if let Some((programs, ears)) = exchanged {
+            (self.programs, self.ears) = (programs, ears);
+        }
         self.tables.release(&plan.free);
         cdns.forget_others();
         self.leave_other_layouts();
@@ -250,7 +278,30 @@ impl Kernel {
             detached: attached.detached,
             guarded: plan::guarded_entries(&plan.scope),
             no_syn_cookies,
+            no_log,
         })
+    }
+
+    /// Loads the programs that log where those that don't are in use, and the other way round. Where the kernel doesn't
+    /// take those that log, guarding goes on without, and why is said.
+    fn other_programs(&self, desired: &Desired) -> Result<(Option<Telling>, Option<String>), KernelFault> {
+        let log = desired.log && desired.mode != KernelMode::Off && !desired.interfaces.is_empty();
+        if log == self.programs.telling() {
+            return Ok((None, None));
+        }
+        if !log {
+            return Ok((Some((object::load(&self.pins, false)?.programs, None)), None));
+        }
+        let load = || {
+            let mut programs = object::load(&self.pins, true)?.programs;
+            let ears = programs.hear(&self.pins)?;
+            Ok::<_, KernelFault>((programs, Some(ears)))
+        };
+        match load() {
+            Ok(telling) => Ok((Some(telling), None)),
+            // Should handshakes be proved by the program of that kind now: it does so as the other one does.
+            Err(fault) => Ok((None, Some(fault.to_string()))),
+        }
     }
 
     /// Every attachment has this layout's programs now, or is none any more: what the versions before pinned can go.

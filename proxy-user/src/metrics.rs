@@ -291,6 +291,12 @@ fn of_services(out: &mut Exposition, services: &[ServiceStatus]) {
         let up = matches!(&*server.status, "up" | "unchecked");
         family.sample(&[("service", &service.name), ("server", &server.address)], flag(up));
     }
+    let mut family =
+        out.family("weir_server_falls_total", Kind::Counter, "Times that the server was up and went down.");
+    for (service, server) in servers() {
+        let labels = [("service", &*service.name), ("server", &*server.address)];
+        family.sample(&labels, f64::from(server.falls));
+    }
     let mut family = out.family(
         "weir_server_draining",
         Kind::Gauge,

@@ -1148,6 +1148,10 @@ fn what_is_wrong_with_a_log_is_said_at_its_place() {
             "error[W005]: weir.toml:2:10: log.format is `jason`, which is neither `json` nor `combined` nor a text with variables",
         ),
         (
+            "[log]\nkernel = 'loud'".to_owned(),
+            "error[W005]: weir.toml:2:10: `log.kernel` is `loud`, which is none of `off`, `debug`",
+        ),
+        (
             "[log]\nformat = '{statu}'".to_owned(),
             "error[W005]: weir.toml:2:10: log.format: `{statu}` is no variable",
         ),

@@ -301,6 +301,8 @@ fn what_isnt_written_has_its_default() {
     let [access] = &config.log.access[..] else { panic!("{:?}", config.log.access) };
     assert_eq!((&access.to, &access.format), (&AccessLogTarget::Stdout, &AccessLogFormat::Json));
     assert!(access.filter.takes_all() && config.log.level == "info" && config.tracing.is_none());
+    let told = load(&format!("[log]\nkernel = 'debug'\n{LEAST}")).config;
+    assert!(!config.log.kernel && told.log.kernel);
     assert_eq!(config.shutdown.grace, Duration::from_secs(30));
     assert_eq!(config.upgrade.ready, Duration::from_secs(30));
     assert_eq!(config.upgrade.drain, Duration::from_secs(3600));

@@ -3,7 +3,13 @@
 #[path = "support/schema.rs"]
 mod schema;
 
-use std::{net::SocketAddr, path::Path, process::Command};
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    path::Path,
+    process::Command,
+};
 
 use anyhow::{Context, ensure};
 use schema::Schemas;
@@ -191,6 +197,7 @@ fn others_get_in_by_token_or_certificate_alone() -> Done {
 fn events_come_as_they_happen_and_are_not_lost_between_two_connections() -> Done {
     needs!(Need::Root, Need::Weir, Need::Program("curl"));
     let stand = Stand::up()?;
+    let half = half_an_order_each(&stand)?;
     let events = |after: u64| stand.weir.admin().get(&format!("/api/v1/events?after={after}"))?.json();
     let kinds = |document: &Value| -> Vec<String> {
         let all = document["events"].as_array().into_iter().flatten();
@@ -222,14 +229,46 @@ fn events_come_as_they_happen_and_are_not_lost_between_two_connections() -> Done
 
     drop(listening);
     only_so_many_may_listen(&stand)?;
+    only_so_many_may_be_connected(&stand)?;
+    // Orders, reloads and answers did not wait with them.
+    drop(half);
     addresses_follow_the_configuration(&stand)
+}
+
+/// From those who may give orders.
+fn half_an_order_each(stand: &Stand) -> anyhow::Result<Vec<UnixStream>> {
+    let begin = |_| {
+        let mut stream = UnixStream::connect(weir::admin_socket(&stand.lab))?;
+        stream.write_all(b"POST /api/v1/drain HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\nConnection: close\r\n\r\n{")?;
+        Ok(stream)
+    };
+    (0..50).map(begin).collect()
+}
+
+/// Who comes when all places are taken, by whoever says nothing, is closed at once; visitors and the socket notice nothing.
+fn only_so_many_may_be_connected(stand: &Stand) -> Done {
+    let connect = || (0..600).map(|_| TcpStream::connect(weir::ADMIN)).collect::<Result<Vec<_>, _>>();
+    let silent = stand.lab.edge.run(connect)??;
+    let is_closed = |mut stream: &TcpStream| match stream.read(&mut [0]) {
+        Ok(length) => length == 0,
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    };
+    for stream in &silent {
+        stream.set_nonblocking(true)?;
+    }
+    wait::until_true("those beyond the limit are closed", PATIENCE, || {
+        Ok(silent.iter().filter(|stream| is_closed(stream)).count() >= 600 - 512)
+    })?;
+    assert_eq!(stand.visitor.get("/")?.status, 200);
+    ensure!(weir::run(&stand.lab, &["status"])?.code == 0, "the socket has places of its own");
+    drop(silent);
+    wait::until_true("places are free again", PATIENCE, || Ok(stand.weir.admin().get("/ping").is_ok()))
 }
 
 /// And who asks otherwise gets an answer all the same.
 fn only_so_many_may_listen(stand: &Stand) -> Done {
-    use std::io::{Read as _, Write as _};
-    let ask = || -> anyhow::Result<(std::net::TcpStream, String)> {
-        let mut stream = stand.lab.edge.run(|| std::net::TcpStream::connect(weir::ADMIN))??;
+    let ask = || -> anyhow::Result<(TcpStream, String)> {
+        let mut stream = stand.lab.edge.run(|| TcpStream::connect(weir::ADMIN))??;
         stream.set_read_timeout(Some(PATIENCE))?;
         let head = format!(
             "GET /api/v1/events HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\r\n",

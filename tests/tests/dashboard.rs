@@ -188,8 +188,8 @@ fn pictures(page: &mut Chromium, folder: &Path) -> Done {
     )?;
     page.evaluate("scrollTo(0, 0)")?;
     for (name, width, height, dark) in [
-        ("dashboard-light.png", 1280, 1400, false),
-        ("dashboard-dark.png", 1280, 1400, true),
+        ("dashboard-light.png", 1400, 1400, false),
+        ("dashboard-dark.png", 1400, 1400, true),
         ("dashboard-phone.png", 390, 1400, false),
     ] {
         page.screen(width, 900, dark)?;

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aya::{TestRun as _, TestRunOptions, programs::SchedClassifier};
+use proxy_common::names;
 use weir_lab::{
     lab::{
         addresses::{EDGE, HTTP, HTTPS, HTTPS_V6, STRANGER, STRANGER_V6},
@@ -76,8 +78,64 @@ fn the_gate_stands_when_the_daemon_is_killed_and_is_adopted_on_restart() -> Done
     assert!(pinned::packets(&stand.lab, "https", "not_listed")? >= counted, "the counters were thrown away");
     let knocks = stranger.stop()?;
     assert_eq!((knocks.connected, knocks.refused), (0, 0), "{knocks:?}");
+    the_gate_tells_what_it_does_where_it_is_asked_to(&stand)?;
     assert_eq!(witness.syns_from(STRANGER), 0);
     Ok(())
+}
+
+/// Other programs take the place of those that judge, and give it back, while strangers knock and visitors are served.
+fn the_gate_tells_what_it_does_where_it_is_asked_to(stand: &Stand) -> Done {
+    const FLOOD: u32 = 100_000;
+    let load = stand.load("/", 50)?;
+    let generation = || Ok::<_, anyhow::Error>(stand.weir.status()?["generation"].as_u64());
+    let takes_over = |toml: &str| {
+        let before = generation()?;
+        stand.weir.rewrite_config(toml)?;
+        wait::until_true("the configuration is taken over", PATIENCE, || Ok(generation()? > before))
+    };
+    let quiet = weir::standard(&stand.lab);
+    takes_over(&quiet.replace("[log]\n", "[log]\nkernel = \"debug\"\n"))?;
+    let tells = |parts: &[&str]| {
+        wait::until_true(&format!("the log tells {parts:?}"), PATIENCE, || {
+            Ok(stand.weir.log_text().lines().any(|line| parts.iter().all(|part| line.contains(part))))
+        })
+        .map_err(|why| why.context(stand.weir.log_text()))
+    };
+    assert_eq!(knock(&stand.lab.stranger, HTTPS, 1, KNOCK)?.silent, 1);
+    let (source, to) = (format!("source=\"{STRANGER}:"), format!("destination=\"{HTTPS}\""));
+    tells(&[
+        "DEBUG the gate dropped a packet",
+        "not_listed",
+        "entrypoint=\"https\"",
+        &source,
+        &to,
+        "\"public\"",
+    ])?;
+    assert_eq!(knock(&stand.lab.visitor, HTTPS, 1, KNOCK)?.connected, 1);
+    tells(&["the gate let a connection in", "source=\"173.245.48."])?;
+
+    // A flood is told by a few lines, and counted.
+    let frame = proxy_user::packet::syn(STRANGER.into(), HTTPS).map_err(anyhow::Error::msg)?;
+    let pin = stand.lab.bpffs().join("weir").join(names::LAYOUT).join(names::PROGRAMS).join(names::GATE_TC);
+    let options = || TestRunOptions { data_in: Some(&frame), repeat: FLOOD, ..TestRunOptions::default() };
+    SchedClassifier::from_pin(pin)?.test_run(options())?;
+    let left_out = || -> u64 {
+        let log = stand.weir.log_text();
+        let told = log.lines().filter_map(|line| line.split("than it writes lines=").nth(1));
+        told.filter_map(|lines| lines.trim().parse::<u64>().ok()).sum()
+    };
+    wait::until_true("the log says how many lines were left out", PATIENCE, || {
+        Ok(left_out() > u64::from(FLOOD) * 9 / 10)
+    })?;
+    assert!(stand.weir.log_text().len() < 4 << 20, "the flood is in the log");
+
+    // And back.
+    takes_over(&quiet)?;
+    let lines = || stand.weir.log_text().matches("the gate dropped a packet").count();
+    let told = lines();
+    assert_eq!(knock(&stand.lab.stranger, HTTPS, 3, KNOCK)?.silent, 3);
+    assert_eq!(lines(), told);
+    load::all_served(&load.stop()?)
 }
 
 #[test]

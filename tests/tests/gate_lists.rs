@@ -57,6 +57,7 @@ fn desired(generation: u64, prefixes: &[IpNet]) -> Desired {
         generation,
         interfaces: Vec::new(),
         mode: KernelMode::Auto,
+        log: false,
         guarded: vec![Guarded {
             entrypoint: "https".into(),
             bind,

@@ -29,11 +29,11 @@ mod scratch;
 #[path = "gate_packets/table.rs"]
 mod table;
 
-use scratch::{in_scratch, programs_over};
+use scratch::{in_scratch, programs_over, telling_programs_over};
 use table::{
     BLOCKED, BLOCKED_AROUND_CDN, BLOCKED_CDN, BLOCKED_ONCE, BLOCKED6, CONNECTIONS_CDN_PORT, CONNECTIONS_PORT,
-    EDGE, EDGE6, Group, LISTED, OPEN, OPEN_PORT, OPEN6, PACKETS_CDN_PORT, PACKETS_PORT, STRANGER, STRANGER6,
-    TCP_PORT, UDP_PORT,
+    Case, EDGE, EDGE6, Group, LISTED, OPEN, OPEN_PORT, OPEN6, PACKETS_CDN_PORT, PACKETS_PORT, STRANGER,
+    STRANGER6, TCP_PORT, UDP_PORT,
     Verdict::{self, Admitted, Dropped, DroppedForAddress, Untouched},
     table,
 };
@@ -44,12 +44,28 @@ fn every_packet_gets_its_verdict_at_both_hooks() {
         let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
         kernel.block(&blocks()).unwrap();
         kernel.apply(&desired(false)).unwrap();
-        let wrong = judge_all(&kernel, scratch, |passed, change| match change {
+        let conclude = |passed, change: &[Change]| match change {
             [] if passed => Some(Untouched),
             [Change { verdict, would: false }] if passed == (*verdict == Admitted) => Some(*verdict),
             _ => None,
-        });
+        };
+        let wrong = judge_all(&kernel, scratch, Gate::over(scratch), conclude);
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        // The programs that log judge alike.
+        let mut telling = Gate::telling_over(scratch);
+        for_each_case(|title, case, hook| {
+            forget_sources(&scratch.bpffs);
+            for packet in &case.before {
+                telling.passes(hook, &packet.0);
+            }
+            let passed = telling.passes(hook, &case.packet.0);
+            assert_eq!(
+                passed,
+                matches!(case.verdict, Untouched | Admitted),
+                "{title}: {} at {hook:?}",
+                case.name
+            );
+        });
         assert!(
             kernel
                 .status()
@@ -67,7 +83,7 @@ fn a_rehearsal_comes_to_the_same_verdicts_and_drops_nothing() {
         let mut kernel = Kernel::open(&scratch.bpffs).unwrap();
         kernel.block(&blocks()).unwrap();
         kernel.apply(&desired(true)).unwrap();
-        let wrong = judge_all(&kernel, scratch, |passed, change| match change {
+        let wrong = judge_all(&kernel, scratch, Gate::over(scratch), |passed, change| match change {
             _ if !passed => None,
             [] => Some(Untouched),
             [Change { verdict, would }] if *would == (*verdict != Admitted) => Some(*verdict),
@@ -218,35 +234,40 @@ struct Change {
 fn judge_all(
     kernel: &Kernel,
     scratch: &scratch::Scratch,
+    mut gate: Gate,
     conclude: impl Fn(bool, &[Change]) -> Option<Verdict>,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
-    let mut gate = Gate::over(scratch);
-    for group in table() {
-        for case in group.cases {
+    for_each_case(|title, case, hook| {
+        forget_sources(&scratch.bpffs);
+        for packet in &case.before {
+            gate.passes(hook, &packet.0);
+        }
+        let before = kernel.status().unwrap();
+        let passed = gate.passes(hook, &case.packet.0);
+        let changes = changes(&before, &kernel.status().unwrap());
+        if conclude(passed, &changes) != Some(case.verdict) {
+            let (name, wanted) = (case.name, case.verdict);
+            let got = if passed { "passed" } else { "dropped" };
+            wrong.push(format!("{title}: {name} at {hook:?}: wanted {wanted:?}, {got} and {changes:?}"));
+        }
+    });
+    wrong
+}
+
+/// Each packet of the table at each hook.
+fn for_each_case(mut judge: impl FnMut(&str, &Case, Hook)) {
+    for Group { title, cases } in table() {
+        for case in cases {
             for hook in [Hook::Xdp, Hook::Tc] {
                 if matches!(hook, Hook::Tc) && case.packet.is_shorter_than_its_ip_header() {
                     // The kernel makes no socket buffer of such a packet for a test.
                     continue;
                 }
-                forget_sources(&scratch.bpffs);
-                for packet in &case.before {
-                    gate.passes(hook, &packet.0);
-                }
-                let before = kernel.status().unwrap();
-                let passed = gate.passes(hook, &case.packet.0);
-                let changes = changes(&before, &kernel.status().unwrap());
-                if conclude(passed, &changes) != Some(case.verdict) {
-                    let (title, name, wanted) = (group.title, case.name, case.verdict);
-                    let got = if passed { "passed" } else { "dropped" };
-                    wrong.push(format!(
-                        "{title}: {name} at {hook:?}: wanted {wanted:?}, {got} and {changes:?}"
-                    ));
-                }
+                judge(title, &case, hook);
             }
         }
     }
-    wrong
 }
 
 /// As if nothing had been heard of anybody.
@@ -290,7 +311,14 @@ struct Gate(Ebpf);
 
 impl Gate {
     fn over(scratch: &scratch::Scratch) -> Self {
-        let mut ebpf = programs_over(&scratch.bpffs);
+        Self::of(programs_over(&scratch.bpffs))
+    }
+
+    fn telling_over(scratch: &scratch::Scratch) -> Self {
+        Self::of(telling_programs_over(&scratch.bpffs))
+    }
+
+    fn of(mut ebpf: Ebpf) -> Self {
         let xdp: &mut Xdp = ebpf.program_mut(names::GATE_XDP).unwrap().try_into().unwrap();
         xdp.load().unwrap();
         let tc: &mut SchedClassifier = ebpf.program_mut(names::GATE_TC).unwrap().try_into().unwrap();
@@ -357,6 +385,7 @@ fn desired(shadow: bool) -> Desired {
         generation: 1,
         interfaces: Vec::new(),
         mode: KernelMode::Auto,
+        log: false,
         guarded: vec![
             guarded("https", TCP_PORT, Protocol::Tcp),
             guarded("quic", UDP_PORT, Protocol::Udp),

@@ -69,7 +69,10 @@ fn prometheus_reads_what_happened() -> Done {
     assert_eq!(told, described);
 
     stand.one.kill()?;
-    wait::until_true("a dead server is told", PATIENCE, || Ok(value(&scrape(&stand)?, UP)? == 0.0))
+    wait::until_true("a dead server is told", PATIENCE, || Ok(value(&scrape(&stand)?, UP)? == 0.0))?;
+    let falls = UP.replace("_up{", "_falls_total{");
+    assert_eq!(value(&scrape(&stand)?, &falls)? - value(&text, &falls)?, 1.0);
+    Ok(())
 }
 
 const UP: &str = "weir_server_up{service=\"app\",server=\"10.0.0.11:8080\"}";

@@ -491,6 +491,7 @@ fn desired(syn_cookies: SynCookies) -> Desired {
         generation: 1,
         interfaces: Vec::new(),
         mode: KernelMode::Auto,
+        log: false,
         guarded: vec![guarded("https", PORT), guarded("other", 8080)],
     }
 }

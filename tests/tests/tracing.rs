@@ -1,6 +1,10 @@
 //! Traces and pushed metrics, as a collector gets them: OTLP over gRPC and over HTTP, read by OpenTelemetry's own definitions.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{
+    path::PathBuf,
+    process::Command,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -199,6 +203,36 @@ fn a_collector_sees_what_became_of_a_request_and_how_many_there_were() -> Done {
     metrics_are_pushed(&collector, "http")?;
     let status = stand.weir.status()?;
     assert!(status["metrics_push"]["taken"].as_u64() >= Some(2), "{status:#}");
+    what_came_last_is_told_at_the_end(
+        &mut stand,
+        &collector,
+        &format!("{}\n{unpooled}", tracing("http", 4318, "100%")),
+    )
+}
+
+/// With an hour until the next push.
+fn what_came_last_is_told_at_the_end(stand: &mut Stand, collector: &Collector, toml: &str) -> Done {
+    stand.weir.rewrite_config(&toml.replace("every = \"1s\"", "every = \"1h\""))?;
+    let rare = |configuration: &Value| {
+        let sections = configuration["sections"].as_array();
+        let metrics = sections.into_iter().flatten().find(|section| section["section"] == "metrics");
+        metrics.is_some_and(|metrics| metrics["keys"]["every"] == "1h")
+    };
+    wait::until_true("pushes are rare", PATIENCE, || {
+        Ok(rare(&stand.weir.admin().get("/api/v1/configuration")?.json()?))
+    })?;
+    ask(stand, "/last", &[])?;
+    let text = stand.weir.admin().get("/metrics")?.text();
+    let series = "weir_service_requests_total{service=\"app\"} ";
+    let counted = text.lines().find_map(|line| line.strip_prefix(series)).context("no such series")?;
+    let counted: f64 = counted.parse()?;
+    let before = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
+    assert!(stand.weir.terminate()?.success(), "{}", stand.weir.log_text());
+    let last = collector.point("http", "weir_service_requests_total", &json!({ "service": "app" }))?;
+    assert!(last["at"].as_u64().map(u128::from) > Some(before), "it was pushed before the end: {last}");
+    assert_eq!(last["value"].as_f64(), Some(counted), "{last}");
+    let spans = collector.spans();
+    assert!(spans.iter().any(|span| span["attributes"]["url.path"] == "/last"), "{spans:#?}");
     Ok(())
 }
 

@@ -70,8 +70,22 @@ fn daemon(workspace: &Workspace, profile: Profile, ebpf_object: &Path) -> Result
     run(cargo.env("WEIR_EBPF_OBJECT", ebpf_object), "the daemon")
 }
 
-/// Builds the kernel programs and copies the object to where everything else looks for it.
+/// Builds the kernel programs and copies their objects to where everything else looks for them. Gives the first.
 pub fn ebpf(workspace: &Workspace, ready: &Ready) -> Result<PathBuf> {
+    let object = one_object(workspace, ready, Object::Plain)?;
+    one_object(workspace, ready, Object::Telling)?;
+    Ok(object)
+}
+
+#[derive(Clone, Copy)]
+enum Object {
+    /// All programs.
+    Plain,
+    /// The gate alone, with aya-log. It lies beside the other.
+    Telling,
+}
+
+fn one_object(workspace: &Workspace, ready: &Ready, which: Object) -> Result<PathBuf> {
     let target = workspace.target.join("ebpf");
     let rustflags = [
         format!("-Clinker={}", ready.linker.path.display()),
@@ -88,6 +102,9 @@ pub fn ebpf(workspace: &Workspace, ready: &Ready) -> Result<PathBuf> {
         .env("RUSTC", &ready.toolchain.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\u{1f}"));
+    if matches!(which, Object::Telling) {
+        cargo.args(["--features", "log"]);
+    }
     for inherited in
         ["RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTUP_TOOLCHAIN", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"]
     {
@@ -95,7 +112,10 @@ pub fn ebpf(workspace: &Workspace, ready: &Ready) -> Result<PathBuf> {
     }
     run(&mut cargo, "the kernel programs")?;
     let linked = target.join(EBPF_TARGET).join("release/weir-ebpf");
-    let object = workspace.ebpf_object();
+    let object = match which {
+        Object::Plain => workspace.ebpf_object(),
+        Object::Telling => workspace.telling_ebpf_object(),
+    };
     copy_if_changed(&linked, &object)?;
     Ok(object)
 }

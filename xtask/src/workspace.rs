@@ -33,6 +33,11 @@ impl Workspace {
         self.target.join("ebpf/weir-ebpf.o")
     }
 
+    /// The same with the programs that log.
+    pub fn telling_ebpf_object(&self) -> PathBuf {
+        self.target.join("ebpf/weir-ebpf-log.o")
+    }
+
     /// A path as short as it can be said.
     pub fn shown<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
         path.strip_prefix(&self.root).unwrap_or(path).display()

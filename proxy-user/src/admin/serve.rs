@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Listener, access::Peer};
+use super::{Listener, access::Peer, unread::Unread};
 use crate::{
     acme::Board,
     config::model::{AdminTls, Alpn, CipherSuites, EntrypointTls, TlsVersion, UnknownHost},
@@ -132,6 +132,7 @@ async fn over_tcp(
     app: Router,
     leaves: watch::Receiver<bool>,
 ) {
+    // A peer that is gone is noticed so, too.
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD));
     let Some(acceptor) = acceptor else {
         return answer(stream, Peer::Tcp { from, certificate: false }, app, leaves).await;
@@ -158,7 +159,7 @@ where
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(http.serve_connection(TokioIo::new(Unread::new(stream, UNREAD)), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = left(&mut leaves) => {

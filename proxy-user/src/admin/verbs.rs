@@ -61,7 +61,7 @@ macro_rules! verbs {
                 (status = 503, description = "The daemon has other orders to follow first.", body = Problem, content_type = "application/problem+json"),
             ))]
             async fn $handler(state: State<Desk>, body: Body) -> Result<Json<Value>, Problem> {
-                order::<$verb>(state, whole(body).await?).await
+                order::<$verb>(state, whole(body, PATIENCE).await?).await
             }
 
             impl From<$verb> for Verb {
@@ -105,8 +105,8 @@ verbs! {
 }
 
 /// Whoever may give orders may be slow, but not for ever.
-async fn whole(body: Body) -> Result<Bytes, Problem> {
-    match timeout(PATIENCE, to_bytes(body, LARGEST_BODY)).await {
+async fn whole(body: Body, patience: Duration) -> Result<Bytes, Problem> {
+    match timeout(patience, to_bytes(body, LARGEST_BODY)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) if is_too_long(&error) => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -115,7 +115,7 @@ async fn whole(body: Body) -> Result<Bytes, Problem> {
         Ok(Err(error)) => Err(Problem::bad_request(format!("the order did not come whole: {error}"))),
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
-            format!("the order did not come within {} s", PATIENCE.as_secs()),
+            format!("the order did not come within {} s", patience.as_secs()),
         )),
     }
 }
@@ -141,5 +141,24 @@ fn status(refusal: &Refusal) -> StatusCode {
         Refusal::Faulty(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::Refused(_) => StatusCode::CONFLICT,
         Refusal::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_order_that_does_not_come_is_given_up_and_one_that_is_too_long_is_refused() {
+        let patience = Duration::from_millis(50);
+        let half = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        assert_eq!(whole(half, patience).await.unwrap_err().status, 408);
+        let endless = stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from_static(&[b' '; 1 << 16])));
+        assert_eq!(whole(Body::from_stream(endless), PATIENCE).await.unwrap_err().status, 413);
+        assert_eq!(whole(Body::from("{}"), patience).await.unwrap(), "{}");
     }
 }

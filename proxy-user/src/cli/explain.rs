@@ -75,7 +75,7 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
             return url::explain(args, what);
         }
         if what.parse::<std::net::IpAddr>().is_err() {
-            return code(what);
+            return code(what, args.json);
         }
     }
     match Explainer::open(&args.place.bpffs) {
@@ -90,8 +90,15 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     }
 }
 
-fn code(what: &str) -> Result<(), Failure> {
+fn code(what: &str, json: bool) -> Result<(), Failure> {
     match Code::parse(what) {
+        Some(code) if json => {
+            let (code, title, explanation) = (code.to_string(), code.title(), code.explanation());
+            print(&format!(
+                "{}\n",
+                serde_json::json!({ "code": code, "title": title, "explanation": explanation })
+            ))
+        }
         Some(code) => print(&format!("{}: {}\n\n{}\n", code, code.title(), code.explanation())),
         None => Err(Failure::BadConfig(format!(
             "error: `{what}` is no code of Weir's, and no address; codes look like W012 (docs/configuration.md lists \

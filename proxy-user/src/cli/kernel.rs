@@ -36,6 +36,9 @@ pub struct StatusArgs {
 pub struct UnloadArgs {
     #[command(flatten)]
     place: Place,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -96,7 +99,11 @@ fn mebibytes(bytes: u64) -> String {
 
 fn unload(args: &UnloadArgs) -> Result<(), Failure> {
     let unloaded = kernel::unload(&args.place.bpffs).map_err(|fault| failed(&fault))?;
-    if let Some(group) = kernel::upstream::remove_left_behind() {
+    let group = kernel::upstream::remove_left_behind();
+    if args.json {
+        return print(&format!("{}\n", serde_json::json!({ "removed": unloaded, "control_group": group })));
+    }
+    if let Some(group) = group {
         print(&format!("removed the empty control group {}\n", group.display()))?;
     }
     if unloaded.interfaces.is_empty() && unloaded.maps == 0 {

@@ -36,7 +36,7 @@ pub use admin::{Admin, AdminTls};
 pub use balancing::{Balance, Dns, Host, SameSite, Server, Servers, Short, Sticky, TextOrTable};
 pub use health::{Breaker, Eject, Health};
 pub use limits::Limits;
-pub use log::{AccessLog, Facility, Level, Log, Redact, Syslog, SyslogFormat};
+pub use log::{AccessLog, Facility, KernelLog, Level, Log, Redact, Syslog, SyslogFormat};
 pub use maintenance::{Maintenance, Weekly};
 pub use metrics::Metrics;
 pub use middleware::{

@@ -161,7 +161,7 @@ impl Fleet {
         keeper.follow(&config);
         acme.follow(&config, sharing.follow(&config));
         sharing.first_word().await;
-        daemon_log::follow(running.load().config.log.level);
+        daemon_log::follow(&running.load().config.log);
         let mut fleet = Self {
             running,
             workers: handles,
@@ -225,7 +225,7 @@ impl Fleet {
 
         let snapshot = Arc::new(snapshot);
         self.running.store(snapshot.clone());
-        daemon_log::follow(config.log.level);
+        daemon_log::follow(&config.log);
         self.hand_out(opened);
         if let (Some(doors), Some(missing)) = (&mut self.doors, missing) {
             doors.follow(missing, &config.admin);

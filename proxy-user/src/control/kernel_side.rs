@@ -23,6 +23,7 @@ pub struct KernelSide {
     blocked: Arc<[BlockedPrefix]>,
     /// What was last warned of.
     no_syn_cookies: BTreeSet<String>,
+    no_log: Option<String>,
     /// What a predecessor holds the pins by.
     handed: Option<File>,
     pub state: State,
@@ -73,6 +74,7 @@ impl KernelSide {
         match self.try_apply(config, generation).await {
             Ok(applied) => {
                 self.warn_of_no_syn_cookies(config, &applied);
+                self.warn_of_no_log(&applied);
                 self.state = if wanted { State::On(applied) } else { State::NotWanted };
                 Ok(())
             }
@@ -137,6 +139,16 @@ impl KernelSide {
         }
     }
 
+    fn warn_of_no_log(&mut self, applied: &Applied) {
+        let before = std::mem::replace(&mut self.no_log, applied.no_log.clone());
+        if let Some(why) = self.no_log.as_ref().filter(|why| before.as_ref() != Some(why)) {
+            tracing::warn!(
+                "`log.kernel` asks for a gate that logs, and there can't be one: {why}. It guards all the same; `weir watch` \
+                 shows drops"
+            );
+        }
+    }
+
     /// Whether an interface that is guarded has vanished, come back, or is another one now.
     #[must_use]
     pub fn interfaces_changed(&self) -> bool {
@@ -181,9 +193,8 @@ impl KernelSide {
             Ok((kernel, applied))
         })
         .await?;
-        if self.kernel.is_none() {
-            in_the_background(kernel.clone());
-        }
+        // After each time: other programs may have taken the place of those that were explained.
+        in_the_background(kernel.clone());
         self.kernel = Some(kernel);
         self.bpffs = bpffs;
         Ok(applied)
@@ -224,6 +235,7 @@ fn desired(config: &Config, generation: u64) -> Desired {
         interfaces: config.kernel.interfaces.clone(),
         mode: config.kernel.mode,
         guarded: guarded.collect(),
+        log: config.log.kernel,
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Known {
     #[serde(default)]
     pub probes_good: u32,
     #[serde(default)]
+    pub falls: u32,
+    #[serde(default)]
     pub ejection: Option<ejection::Told>,
 }
 
@@ -45,6 +47,7 @@ impl Health {
             asks_to_drain: self.asks_to_drain(),
             probes_ended: ended,
             probes_good: good,
+            falls: self.falls(),
             ejection: self.ejection.told(now),
         }
     }
@@ -65,6 +68,7 @@ impl Health {
             self.last_byte.store(ago(heard), Ordering::Relaxed);
         }
         self.usable_since.store(ago(known.usable_ms), Ordering::Relaxed);
+        self.falls.store(known.falls, Ordering::Relaxed);
         if let Some(ejection) = known.ejection {
             self.ejection.resume(ejection, now);
         }
@@ -85,6 +89,8 @@ mod tests {
     #[test]
     fn a_server_is_what_it_was_by_another_clock() {
         let before = Health::new(Status::Starting);
+        before.change(Status::Down, false, "refused".into());
+        before.change(Status::Up, false, "an answer".into());
         before.change(Status::Down, true, "it hung".into());
         before.heard(Moment(5_000));
         before.probed(true);
@@ -93,6 +99,7 @@ mod tests {
         handed(&before, &after, Moment(5_200), Moment(300));
         assert_eq!((after.verdict(), after.last_byte()), (Status::Down, Moment(100)));
         assert_eq!((after.probes(), after.last_change().why), (before.probes(), "it hung".to_owned()));
+        assert_eq!(after.falls(), 1, "who was never up does not fall");
         assert!(after.is_draining());
         assert_eq!(after.asks_to_drain().map(|asks| asks.why).as_deref(), Some("X-Drain"));
         // From before this process began.

@@ -20,6 +20,7 @@ use serde::Serialize;
 use super::{
     AppliedInterface, KernelFault,
     interface::{Candidate, Choice, Hook, Resolved, Tc},
+    log::Ears,
     object,
     pins::{self, OtherLayout, Pins},
     sys::{
@@ -56,6 +57,8 @@ pub(super) struct Programs {
     /// What this kernel has for the second one.
     tc_hook: Tc,
     pinned: bool,
+    /// They log.
+    telling: bool,
 }
 
 struct Loaded {
@@ -269,7 +272,7 @@ impl Drop for NewFilter {
 // === impl Programs ===
 
 impl Programs {
-    pub(super) fn new(mut ebpf: Ebpf, no_proof: Option<String>) -> Result<Self, KernelFault> {
+    pub(super) fn new(mut ebpf: Ebpf, no_proof: Option<String>, telling: bool) -> Result<Self, KernelFault> {
         let failed =
             |error: &(dyn std::error::Error + 'static)| KernelFault::aya("look at the programs", error);
         let xdp: &mut Xdp = object::program(&mut ebpf, names::GATE_XDP)?;
@@ -281,7 +284,16 @@ impl Programs {
         let descriptor = tc.fd().map_err(|error| failed(&error))?.try_clone();
         let tc = Loaded { descriptor: descriptor.map_err(|error| failed(&error))?, id };
         let tc_hook = if link::has_tcx(tc.descriptor.as_fd()) { Tc::Tcx } else { Tc::Clsact };
-        Ok(Self { ebpf, xdp, no_proof, tc, tc_hook, pinned: false })
+        Ok(Self { ebpf, xdp, no_proof, tc, tc_hook, pinned: false, telling })
+    }
+
+    pub(super) const fn telling(&self) -> bool {
+        self.telling
+    }
+
+    /// Begins to read what they log. Once, and when none of them is still to be loaded.
+    pub(super) fn hear(&mut self, pins: &Pins) -> Result<Ears, KernelFault> {
+        Ears::open(&mut self.ebpf, pins)
     }
 
     pub(super) const fn tc_hook(&self) -> Tc {

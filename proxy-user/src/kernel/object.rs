@@ -36,6 +36,10 @@ use super::{
 /// Empty when the binary was built without it. Aligned, because an ELF reader casts what it finds in it.
 static OBJECT: &Aligned<[u8]> = &Aligned { _align: [], bytes: *include_bytes!(env!("WEIR_EBPF_EMBEDDED")) };
 
+/// The gate's programs once more, which tell what they do.
+static TELLING: &Aligned<[u8]> =
+    &Aligned { _align: [], bytes: *include_bytes!(env!("WEIR_EBPF_LOG_EMBEDDED")) };
+
 #[repr(C)]
 struct Aligned<Bytes: ?Sized> {
     _align: [u64; 0],
@@ -52,9 +56,15 @@ pub fn built_in() -> Option<&'static [u8]> {
     (!OBJECT.bytes.is_empty()).then_some(&OBJECT.bytes)
 }
 
+/// The one that tells what it does.
+#[must_use]
+pub fn telling_built_in() -> Option<&'static [u8]> {
+    (!TELLING.bytes.is_empty()).then_some(&TELLING.bytes)
+}
+
 /// Loads the programs that judge onto the pinned maps; maps that aren't pinned yet are made and pinned.
-pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
-    let object = built_in().ok_or(KernelFault::NoObject)?;
+pub(super) fn load(pins: &Pins, telling: bool) -> Result<Loaded, KernelFault> {
+    let object = if telling { telling_built_in() } else { built_in() }.ok_or(KernelFault::NoObject)?;
     for (name, shape) in shapes() {
         check_shape(&pins.map(name), &shape)?;
     }
@@ -72,7 +82,7 @@ pub(super) fn load(pins: &Pins) -> Result<Loaded, KernelFault> {
     let tc: &mut SchedClassifier = program(&mut ebpf, names::GATE_TC)?;
     tc.load().map_err(|error| refused(names::GATE_TC, error))?;
     let no_proof = load_prove(&mut ebpf)?;
-    Ok(Loaded { programs: Programs::new(ebpf, no_proof)? })
+    Ok(Loaded { programs: Programs::new(ebpf, no_proof, telling)? })
 }
 
 /// Other programs of the object aren't loaded with this one, and the loader makes their maps all the same: as small as can be.

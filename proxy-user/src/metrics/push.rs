@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::{
     config::model::{Collector, Metrics},
@@ -26,6 +26,9 @@ use crate::{
 
 /// A reload is noticed so soon.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// When the daemon ends, it waits no longer for the collector.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What became of pushes, since the daemon was started.
 #[derive(Debug, Default)]
@@ -63,12 +66,17 @@ pub async fn keep_pushing(state: Arc<ControlState>) {
         }
         // One that took long is not caught up with.
         pusher.due = Instant::now() + pusher.wanted.every;
-        if let Some(client) = &mut pusher.client
-            && let Some(metrics) = super::measured(&state).await
-        {
-            let outcome = client.export(request(&pusher.wanted.collector, &metrics)).await;
-            state.pushes.ended(&pusher.wanted, outcome);
-        }
+        pusher.push(&state).await;
+    }
+}
+
+/// Once more, for what has been counted since. When nothing more will be: the daemon ends.
+pub async fn push_the_last(state: &ControlState) {
+    let Some(running) = state.running().map(|running| running.load_full()) else { return };
+    let Some(wanted) = &running.config.metrics else { return };
+    let mut pusher = Pusher::new(wanted.clone(), &state.pushes);
+    if timeout(FAREWELL, pusher.push(state)).await.is_err() {
+        tracing::debug!("the last metrics were not taken in time");
     }
 }
 
@@ -94,6 +102,15 @@ impl Pusher {
         *pushes.failing.lock().unwrap_or_else(PoisonError::into_inner) =
             client.as_ref().err().map(ToString::to_string);
         Self { due: Instant::now() + wanted.every, client: client.ok(), wanted }
+    }
+
+    async fn push(&mut self, state: &ControlState) {
+        if let Some(client) = &mut self.client
+            && let Some(metrics) = super::measured(state).await
+        {
+            let outcome = client.export(request(&self.wanted.collector, &metrics)).await;
+            state.pushes.ended(&self.wanted, outcome);
+        }
     }
 }
 

@@ -76,6 +76,7 @@ pub fn guard(
         generation,
         interfaces: interface.into_iter().map(Into::into).collect(),
         mode: KernelMode::Xdp,
+        log: false,
         guarded: vec![Guarded {
             protocols: vec![Protocol::Tcp],
             shadow: false,

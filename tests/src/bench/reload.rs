@@ -86,6 +86,7 @@ fn measure(host: &Host) -> anyhow::Result<Swapped> {
             generation,
             interfaces: vec!["edge0".into()],
             mode: KernelMode::Xdp,
+            log: false,
             guarded: vec![port("listed", EDGE_V4.to_owned())?, port("strangers", strangers)?],
         });
         applied.map(drop).context("a swap failed")

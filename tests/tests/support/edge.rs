@@ -107,6 +107,7 @@ pub fn desired(generation: u64, prefixes: &[&str]) -> Desired {
         generation,
         interfaces: vec!["edge0".into()],
         mode: KernelMode::Auto,
+        log: false,
         guarded: vec![Guarded {
             entrypoint: "https".into(),
             bind: vec![EDGE.parse().unwrap()],

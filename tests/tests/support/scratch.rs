@@ -22,7 +22,7 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
 };
 use proxy_common::names;
-use proxy_user::kernel::{Hook, object_built_in};
+use proxy_user::kernel::{Hook, object_built_in, telling_object_built_in};
 
 /// Runs a test in a scratch host, or says why it can't.
 pub fn in_scratch(name: &str, test: impl FnOnce(&Scratch) + Send + 'static) {
@@ -170,12 +170,21 @@ pub fn tc_hook() -> Hook {
 
 /// The gate's programs once more, not loaded yet, over the maps that the kernel side has filled and pinned.
 pub fn programs_over(bpffs: &Path) -> Ebpf {
+    programs_of(object_built_in().unwrap(), bpffs)
+}
+
+/// Those that log.
+pub fn telling_programs_over(bpffs: &Path) -> Ebpf {
+    programs_of(telling_object_built_in().unwrap(), bpffs)
+}
+
+fn programs_of(object: &[u8], bpffs: &Path) -> Ebpf {
     let maps = bpffs.join(names::ROOT).join(names::LAYOUT).join(names::MAPS);
     let mut loader = EbpfLoader::new();
     for name in names::GATE_MAPS {
         loader.map_pin_path(name, maps.join(name));
     }
-    loader.load(object_built_in().unwrap()).unwrap()
+    loader.load(object).unwrap()
 }
 
 fn missing() -> Option<String> {

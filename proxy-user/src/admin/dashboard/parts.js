@@ -11,10 +11,10 @@ function tiles(view) {
   const now = view.now;
   show(byId('tiles'),
     tile('requests', 'Requests', short(now.requests), '/s', `${plural(now.connections, 'connection')} open`),
-    tile('errors', 'Errors', percent(now.errorShare), '', 'answers of 500 and more, and pages', now.errorShare > 0.01 ? 'bad' : ''),
+    tile('errors', 'Errors', percent(now.errorShare), '', '5xx answers, and pages', now.errorShare > 0.01 ? 'bad' : ''),
     tile('p99', 'Slowest 1 %', millis(now.p99), '', `median ${millis(now.p50)}`),
     tile('servers', 'Servers', `${well}`, `of ${servers.length}`, down ? `${down} down` : 'none down', down ? 'bad' : '', null),
-    tile('pages', 'Pages', short(now.pages), '/s', 'served in the servers’ place', now.pages > 0 ? 'warn' : ''),
+    tile('pages', 'Pages', short(now.pages), '/s', 'in the servers’ place', now.pages > 0 ? 'warn' : ''),
     tile('dropped', 'Dropped', short(now.dropped), '/s', status.gate.state === 'on' ? 'packets at the gate' : 'connections at accept'));
 }
 

@@ -192,9 +192,11 @@ function beside(whole, width) {
       d: `M${x1.toFixed(1)} ${y1.toFixed(1)}C${(x1 + bend).toFixed(1)} ${y1.toFixed(1)} ${(x2 - bend).toFixed(1)} ${y2.toFixed(1)} ${x2.toFixed(1)} ${y2.toFixed(1)}`,
     });
   });
+  // Where no line passes: below the end of those that come from above.
+  const beneath = (node) => sum(edges.filter((edge) => edge.to === node.id).map((edge) => place.get(edge.from).y - place.get(node.id).y)) < 0;
   const labels = nodes.filter((node) => node.layer > 0 && perSecond(node) && (node.rate > 0 || edges.some((edge) => edge.to === node.id)))
     .map((node) => h('text', {
-      class: 'flow', 'data-key': node.id, x: (place.get(node.id).x - 7).toFixed(1), y: (place.get(node.id).y + height / 2 - 7).toFixed(1), 'text-anchor': 'end',
+      class: 'flow', 'data-key': node.id, x: (place.get(node.id).x - 7).toFixed(1), y: (place.get(node.id).y + height / 2 + (beneath(node) ? 16 : -7)).toFixed(1), 'text-anchor': 'end',
     }, perSecond(node)));
   const boxes = nodes.map((node) => box(node, place.get(node.id).x, place.get(node.id).y, each, height, node.layer === 0));
   return picture(width, tall + 4, inWords(whole), lines, labels, boxes);

@@ -97,6 +97,9 @@ pub struct ServerStatus {
     /// How long the last probe took that brought an answer, in milliseconds.
     #[serde(default)]
     pub probe_ms: Option<f64>,
+    /// How often it was up and went down.
+    #[serde(default)]
+    pub falls: u32,
     /// While it is ejected: in how many seconds it is tried again.
     #[serde(default)]
     pub ejected_for: Option<f64>,
@@ -272,6 +275,7 @@ fn of_server(service: &Service, index: usize, drained: &DrainList, now: Moment) 
         warmth: (warmth < 1.0).then_some(warmth),
         latency_ms: measured.then(|| f64::from(server.counters.latency.at(Moment::recent())) / 1000.0),
         probe_ms: health.probe_took().map(|took| took.as_secs_f64() * 1000.0),
+        falls: health.falls(),
         ejected_for: health.ejection.left(now).filter(|_| is_ejected).map(|left| left as f64 / 1000.0),
         kernel_reports: health.kernel_reports(),
         carrying: carried::of(&server.counters.carrying),
@@ -302,6 +306,7 @@ fn unresolved(snapshot: &Snapshot, server: &model::Server) -> Option<ServerStatu
         warmth: None,
         latency_ms: None,
         probe_ms: None,
+        falls: 0,
         ejected_for: None,
         kernel_reports: 0,
         carrying: None,

@@ -9,9 +9,15 @@ use crate::config::{
     value::show_share,
 };
 
-pub fn log(Log { access: _, level, redact: Redact { query, headers } }: &Log) -> Keys {
-    [("level", (*level).to_owned()), ("redact.query", joined(query)), ("redact.headers", joined(headers))]
-        .into()
+pub fn log(Log { access: _, level, kernel, redact: Redact { query, headers } }: &Log) -> Keys {
+    let kernel = if *kernel { "debug" } else { "off" };
+    [
+        ("level", (*level).to_owned()),
+        ("kernel", kernel.to_owned()),
+        ("redact.query", joined(query)),
+        ("redact.headers", joined(headers)),
+    ]
+    .into()
 }
 
 pub fn access_log(one: &AccessLog) -> Keys {

@@ -19,6 +19,8 @@ pub struct Log {
     pub access: Vec<AccessLog>,
     /// The daemon's own: a directive of tracing's filter. Default `info`.
     pub level: &'static str,
+    /// The gate tells of each packet that it drops.
+    pub kernel: bool,
     pub redact: Redact,
 }
 

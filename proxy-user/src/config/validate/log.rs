@@ -66,7 +66,9 @@ pub fn log(written: &Merged<'_>, routes: &[Route], findings: &mut Findings) -> L
         Some(written::Level::Trace) => "trace",
     };
     let redact = section.and_then(|(file, section)| Some((file, &section.redact.as_ref()?.value)));
-    Log { access, level, redact: self::redact(redact, findings) }
+    let kernel = section.and_then(|(_, section)| section.kernel.as_ref());
+    let kernel = kernel.is_some_and(|kernel| kernel.value == written::KernelLog::Debug);
+    Log { access, level, kernel, redact: self::redact(redact, findings) }
 }
 
 fn plain(to: AccessLogTarget) -> AccessLog {

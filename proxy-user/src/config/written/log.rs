@@ -18,6 +18,9 @@ pub struct Log {
     /// How much the daemon tells of itself. `RUST_LOG` goes before it. It may be changed while the daemon runs.
     #[schemars(extend("default" = "info"))]
     pub level: Option<At<Level>>,
+    /// Whether the gate itself tells of packets in the daemon's log. It may be changed while the daemon runs.
+    #[schemars(extend("default" = "off"))]
+    pub kernel: Option<At<KernelLog>>,
     /// What no access log and no span may hold.
     pub redact: Option<At<Redact>>,
 }
@@ -35,6 +38,16 @@ pub enum Level {
     Debug,
     /// Everything.
     Trace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KernelLog {
+    /// It doesn't.
+    Off,
+    /// A line for each packet that it drops and each connection that it lets in, with addresses, at `debug`, whatever `level` says:
+    /// up to 100 a second. For looking at something, since other programs are loaded for it, which cost more.
+    Debug,
 }
 
 /// Values that are written as `[redacted]`.
