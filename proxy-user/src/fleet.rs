@@ -7,6 +7,7 @@
 
 #[cfg(feature = "etcd")]
 pub mod agent;
+pub mod chronicle;
 pub mod judge;
 #[cfg(feature = "etcd")]
 pub mod link;

@@ -136,6 +136,12 @@ pub enum Kind {
     DocumentMended,
     /// A document defines what is defined before it.
     DocumentConflict,
+    /// The fleet has another generation, for all hosts or for some.
+    GenerationCurrent,
+    /// Somebody has taken a generation of the fleet back.
+    GenerationTakenBack,
+    /// This host can't run a generation of the fleet.
+    GenerationRefused,
     Blocked,
     Unblocked,
     SplitSet,
@@ -284,6 +290,10 @@ impl Note {
         self
     }
 
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// Into the process's journal.
     pub fn write(self) {
         JOURNAL.write(self.0, Timestamp::now());
@@ -301,6 +311,7 @@ impl Kind {
             | Self::TrialTakenBack
             | Self::CertificateOrderFailed
             | Self::DocumentFaulty
+            | Self::GenerationRefused
             | Self::GateFailed => Level::Error,
             Self::ServerDown
             | Self::ServerEjected
@@ -311,6 +322,7 @@ impl Kind {
             | Self::CertificateWarning
             | Self::ProviderAway
             | Self::DocumentConflict
+            | Self::GenerationTakenBack
             | Self::SynFloodBegun => Level::Warning,
             Self::Started
             | Self::Ending
@@ -335,6 +347,7 @@ impl Kind {
             | Self::CertificateOrdered
             | Self::ProviderBack
             | Self::DocumentMended
+            | Self::GenerationCurrent
             | Self::Blocked
             | Self::Unblocked
             | Self::SplitSet

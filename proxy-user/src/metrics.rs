@@ -13,6 +13,7 @@ mod forwarding;
 mod logs;
 mod process;
 pub mod push;
+mod fleet;
 mod providers;
 mod splits;
 
@@ -65,6 +66,7 @@ async fn tell_all(out: &mut Exposition, state: &ControlState) -> Option<()> {
     forwarding::tell(out, &status.forwarding);
     splits::tell(out, &status.splits);
     providers::tell(out, &status.providers);
+    fleet::tell(out, status.fleet.as_ref());
     out.family("weir_maintenance", Kind::Gauge, "Windows of maintenance that hold now (`weir maintenance`).")
         .sample(&[], status.maintenance.iter().filter(|one| one.on).count() as f64);
     of_allowlists(out, &status.allowlists);

@@ -66,6 +66,9 @@ pub struct StatusDocument {
     /// Where further configuration comes from, in the order in which it counts.
     #[serde(default)]
     pub providers: Vec<providers::ProviderStatus>,
+    /// `None`: this host is in no fleet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<fleet::MemberStatus>,
     pub gate: GateStatus,
     /// As whom the daemon runs, and what it may do.
     #[serde(default)]
@@ -262,6 +265,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         gate: gate(state.kernel()),
         privileges: state.privileges.report(),
         providers: providers::of(state, &snapshot),
+        fleet: fleet::member(state, &snapshot),
         workers: state.loads(),
         server_watch: services::watched(state.watched()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),
