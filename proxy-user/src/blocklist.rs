@@ -20,7 +20,6 @@ use crate::kernel::blocks::BlockedPrefix;
 
 /// One prefix that is blocked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Block {
     #[schema(value_type = String)]
     pub prefix: IpNet,

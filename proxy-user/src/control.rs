@@ -10,6 +10,7 @@ pub mod files;
 pub mod floods;
 pub mod forwarding;
 mod handovers;
+mod lame_duck;
 pub mod guard;
 pub mod install;
 pub mod kernel_side;
@@ -53,6 +54,7 @@ use crate::{
         guard::{Guard, Session},
         handovers::Handovers,
         install::Trials,
+        lame_duck::LameDuck,
         maintenance::Maintaining,
         order::{Answer, Order, Refusal, Verb},
         pulse::Pulse,
@@ -168,6 +170,8 @@ async fn live(options: Options, heir: &mut Heir) -> Result<(), StartFault> {
     let mut draining = Draining::at_start(&config);
     let (blocks, drains) = (blocking.shared(), draining.shared());
     let mut fell_back = None;
+    // What a start takes and fails with is closed, with who waits in its queues.
+    let spare = if config.providers.is_empty() { None } else { Some(inherited.spare()) };
     let start = Fleet::start(
         config.clone(),
         workers,
@@ -178,19 +182,23 @@ async fn live(options: Options, heir: &mut Heir) -> Result<(), StartFault> {
         &mut inherited,
     );
     let mut fleet = match start.await {
-        Ok(fleet) => fleet,
+        Ok(fleet) => {
+            drop(spare);
+            fleet
+        }
         Err(fault) => {
             let Some(last) = documents::last_good(&source, &state.providers, &fault) else {
                 return Err(fault.into());
             };
             (config, loaded.taken) = (Arc::new(last.config), last.taken);
             fell_back = Some(fault.to_string());
+            inherited = spare.unwrap_or_default();
             Fleet::start(config.clone(), workers, &state, blocks, blocked, drains, &mut inherited).await?
         }
     };
     inherited.sockets.close_the_rest();
     fleet.providers = providers;
-    fleet.providers.took(&loaded.taken, &config.state.dir).await;
+    fleet.providers.took(&loaded.taken, &config.state.dir);
     state.applied(fleet.generation(), &fleet.kernel.state);
     if let Some(why) = fell_back {
         state.refused(why);
@@ -219,6 +227,7 @@ async fn live(options: Options, heir: &mut Heir) -> Result<(), StartFault> {
     let mut handovers = Handovers::new(state.handovers.clone());
     let mut store = Store::default();
     let mut sharing = Sharing::new(state.shared.clone());
+    let mut lame_duck = LameDuck::default();
     let how = loop {
         keep_sockets(&mut store, &fleet);
         certificates.look(&fleet.running().load(), SystemTime::now());
@@ -245,8 +254,10 @@ async fn live(options: Options, heir: &mut Heir) -> Result<(), StartFault> {
                     fleet.reopen_logs();
                     state.lineage.reopen_logs();
                 }
+                Asked::Drain if !lame_duck.begin(&fleet.running().load(), &state) => {}
                 end @ (Asked::Drain | Asked::Stop) => break Ending::By(end),
             },
+            () = lame_duck.over() => break Ending::By(Asked::Drain),
             news = upgrading.news() => {
                 let carriers = Carriers { forwarding: &mut forwarding, handovers: &mut handovers };
                 let took_over = upgrading.follow(news, &mut fleet, &state, &mut pulse, carriers).await;
@@ -500,7 +511,7 @@ async fn reload_with(
     };
     match applied {
         Ok(()) => {
-            fleet.providers.took(&loaded.taken, &fleet.running().load().config.state.dir).await;
+            fleet.providers.took(&loaded.taken, &fleet.running().load().config.state.dir);
             state.applied(fleet.generation(), &fleet.kernel.state);
             tracing::info!(generation = fleet.generation(), "configuration taken over");
             Ok(())

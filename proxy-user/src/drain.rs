@@ -23,7 +23,6 @@ use crate::service::Service;
 
 /// That something was drained, and what is known of why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Word {
     pub since: Timestamp,
     pub by: By,

@@ -9,6 +9,7 @@
 pub mod agent;
 #[cfg(feature = "etcd")]
 pub mod certificates;
+pub mod chronicle;
 pub mod judge;
 #[cfg(feature = "etcd")]
 pub mod link;

@@ -139,6 +139,12 @@ pub enum Kind {
     DocumentMended,
     /// A document defines what is defined before it.
     DocumentConflict,
+    /// The fleet has another generation, for all hosts or for some.
+    GenerationCurrent,
+    /// Somebody has taken a generation of the fleet back.
+    GenerationTakenBack,
+    /// This host can't run a generation of the fleet.
+    GenerationRefused,
     Blocked,
     Unblocked,
     SplitSet,
@@ -294,6 +300,10 @@ impl Note {
         self
     }
 
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// Into the process's journal.
     pub fn write(self) {
         JOURNAL.write(self.0, Timestamp::now());
@@ -311,6 +321,7 @@ impl Kind {
             | Self::TrialTakenBack
             | Self::CertificateOrderFailed
             | Self::DocumentFaulty
+            | Self::GenerationRefused
             | Self::GateFailed => Level::Error,
             Self::ServerDown
             | Self::ServerEjected
@@ -321,6 +332,7 @@ impl Kind {
             | Self::CertificateWarning
             | Self::ProviderAway
             | Self::DocumentConflict
+            | Self::GenerationTakenBack
             | Self::SynFloodBegun => Level::Warning,
             Self::Started
             | Self::Ending
@@ -345,6 +357,7 @@ impl Kind {
             | Self::CertificateOrdered
             | Self::ProviderBack
             | Self::DocumentMended
+            | Self::GenerationCurrent
             | Self::Blocked
             | Self::Unblocked
             | Self::SplitSet

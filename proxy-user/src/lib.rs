@@ -68,4 +68,6 @@ pub mod metrics;
 pub mod daemon_log;
 pub mod demonstration;
 pub mod allocator;
+#[cfg(test)]
+mod skew;
 pub mod cli;

@@ -14,6 +14,7 @@ mod logs;
 mod process;
 mod shared;
 pub mod push;
+mod fleet;
 mod providers;
 mod splits;
 
@@ -67,6 +68,7 @@ async fn tell_all(out: &mut Exposition, state: &ControlState) -> Option<()> {
     splits::tell(out, &status.splits);
     providers::tell(out, &status.providers);
     shared::tell(out, status.shared.as_ref());
+    fleet::tell(out, status.fleet.as_ref());
     out.family("weir_maintenance", Kind::Gauge, "Windows of maintenance that hold now (`weir maintenance`).")
         .sample(&[], status.maintenance.iter().filter(|one| one.on).count() as f64);
     of_allowlists(out, &status.allowlists);

@@ -1,4 +1,9 @@
 //! Small files in the state folder that are read once, at start, and believed only when they are whole.
+//!
+//! Each says of which layout it is. Within a layout a release may add fields: one that doesn't know them passes them over, so that
+//! going back to the release before costs nothing but what those fields said.
+
+pub mod writer;
 
 use std::{fs, io, path::Path};
 

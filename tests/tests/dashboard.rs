@@ -35,8 +35,20 @@ const LOOK: Duration = Duration::from_secs(40);
 /// What a first look may take over the network.
 const FIRST_LOOK: u64 = 100_000;
 
+/// In a fleet whose store nobody reaches. Not on pictures: there all is well.
+const FLEET: &str = "
+[provider.store]
+kind = \"etcd\"
+endpoints = [\"127.0.0.1:2379\"]
+
+[fleet]
+store = \"store\"
+host = \"edge-1\"
+";
+
 /// With a token, with a second site whose requests go to two variants, and with something that the kernel carries.
 fn configuration(lab: &Lab, toml: &str) -> String {
+    let fleet = if std::env::var_os("WEIR_PICTURES").is_some() { "" } else { FLEET };
     let token = lab.folder().join("admin.token");
     std::fs::write(&token, TOKEN).expect("the lab's folder");
     toml.replace("[admin]\n", &format!("[admin]\ntoken_file = \"{}\"\n", token.display()))
@@ -65,7 +77,7 @@ servers = ["{ONE}:{SERVER_PORT}", "{TWO}:{SERVER_PORT}"]
 [[route]]
 entrypoint = "database"
 passthrough = "database"
-"#
+{fleet}"#
         )
 }
 
@@ -102,6 +114,13 @@ fn the_dashboard_shows_and_does_what_an_operator_needs() -> Done {
     let _client = stand.lab.visitor.run(|| TcpStream::connect_timeout(&database, LOOK))??;
     page.until(&says("#carried", "1 open"), LOOK)?;
     ensure!(page.evaluate("document.getElementById('carried-card').hidden")? == false);
+
+    // The fleet, whose store is away.
+    if std::env::var_os("WEIR_PICTURES").is_none() {
+        page.until(&says("#fleet-hint", "this is edge-1"), LOOK)?;
+        page.until(&says("#fleet", "The store can’t be asked: 127.0.0.1:2379"), LOOK)?;
+        page.until(&says("#notices", "The fleet’s store is away, what ran runs on"), LOOK)?;
+    }
 
     // An order takes the token, and says so.
     let one = row(ONE);

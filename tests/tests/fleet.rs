@@ -1,22 +1,35 @@
 //! Three hosts that have their configuration from one etcd: what operators push, what the hosts do with it, and what becomes of
 //! both when something goes wrong.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 
+use anyhow::Context;
+use nix::sys::signal::Signal;
 use proxy_user::{
     fleet::publish::{self, Ground, Terms},
     store::{
         address::{Login, StoreAddress, StoreTls},
         etcd::{Session, StoreFault},
-        layout::Text,
+        layout::{self, Text},
     },
 };
 use serde_json::Value;
 use weir_lab::{
     lab::{
         certificates::Authority,
-        etcd::Etcd,
-        fleet::{FleetLab, PATIENCE},
+        etcd::{Etcd, etcdctl},
+        fleet::{self, FleetHost, FleetLab, PATIENCE, SITE, serve},
         wait,
         weir::Ran,
     },
@@ -50,7 +63,7 @@ fn running(status: &Value) -> Vec<(String, Value, bool)> {
 
 #[test]
 fn a_fleet_runs_what_is_pushed_and_takes_back_what_it_cant() -> Done {
-    needs!(Need::Weir, Need::Program("etcd"));
+    needs!(Need::Weir, Need::Program("etcd"), Need::Program("etcdctl"));
     let mut lab = FleetLab::up(3)?;
 
     // 1. What is faulty goes nowhere; what is valid is shown, and is everywhere when `--wait` returns.
@@ -64,6 +77,8 @@ fn a_fleet_runs_what_is_pushed_and_takes_back_what_it_cant() -> Done {
     fine(&first);
     assert!(first.stdout.contains("+ service `app`"), "{first:?}");
     lab.until_served(&["one", "one", "one"])?;
+    // From here on there are visitors.
+    let visitors = Visitors::of(&lab);
     let status = lab.status()?;
     let all = ["edge-1", "edge-2", "edge-3"].map(|name| (name.to_owned(), Value::from(1), true));
     assert_eq!(running(&status), all);
@@ -88,28 +103,66 @@ fn a_fleet_runs_what_is_pushed_and_takes_back_what_it_cant() -> Done {
     assert_eq!((&status["generation"], &status["halted"]["generation"]), (&Value::from(1), &Value::from(2)));
     assert!(status["halted"]["why"].as_str().is_some_and(|why| why.contains("page.html")), "{status}");
 
-    // 3. A canary tries it first, and nothing else comes in between.
+    let here = lab.hosts[0].status()?["fleet"].take();
+    assert_eq!(
+        (&here["generation"], &here["halted"]["by"]),
+        (&Value::from(1), &Value::from("edge-2")),
+        "{here}"
+    );
+    let told = lab.hosts[0].weir(&["status"])?.stdout;
+    assert!(told.contains("generation 2 was taken back by edge-2: "), "{told}");
+    let metrics = get(&lab.hosts[0], "/metrics")?;
+    for line in ["weir_fleet_store_up 1", "weir_fleet_generation 1", "weir_fleet_taken_back_generation 2"] {
+        assert!(metrics.lines().any(|told| told == line), "{line} isn't in\n{metrics}");
+    }
+    let events = get(&lab.hosts[0], "/api/v1/events?after=0")?;
+    for kind in ["generation_current", "generation_taken_back"] {
+        assert!(events.contains(kind), "{events}");
+    }
+    assert!(get(&lab.hosts[1], "/api/v1/events?after=0")?.contains("generation_refused"));
+
+    // 3. One that every host can run, and whose server answers 500: the hosts compare, and take it back.
+    let good = std::mem::replace(&mut lab.server, serve("500 Internal Server Error")?);
+    fine(&lab.push("worse", &[])?);
+    wait::until_true("it is taken back", PATIENCE, || Ok(lab.status()?["halted"]["generation"] == 3))?;
+    lab.server = good;
+    let status = lab.status()?;
+    assert_eq!(status["generation"], 1, "{status}");
+    assert!(status["halted"]["why"].as_str().is_some_and(|why| why.contains("failed since")), "{status}");
+    lab.until_served(&["one", "one", "one"])?;
+    visitors.leave();
+
+    // 4. A canary tries it first, and nothing else comes in between.
     fine(&lab.push("three", &["--canary", "edge-3"])?);
     lab.until_served(&["one", "one", "three"])?;
     failed(&lab.push("four", &[])?, 1, "only at edge-3");
     failed(&lab.push("four", &["--canary", "edge-9", "--force"])?, 0, "edge-9");
-    fine(&lab.weir(&["rollback", "3", "--wait"])?);
+    fine(&lab.weir(&["rollback", "4", "--wait"])?);
     lab.until_served(&["three", "three", "three"])?;
     fine(&lab.push("five", &["--canary", "edge-1", "--wait", "--soak", "1s"])?);
     lab.until_served(&["five", "five", "five"])?;
 
-    // 4. On trial: it goes when nobody confirms it, and stays when somebody does.
+    // 5. On trial: it goes when nobody confirms it, and stays when somebody does.
     fine(&lab.push("six", &["--confirm", "6s", "--wait"])?);
     lab.until_served(&["five", "five", "five"])?;
     wait::until_true("the store says so too", PATIENCE, || {
         let status = lab.status()?;
-        Ok(status["generation"] == 5 && status["halted"]["why"] == "nobody confirmed it in time")
+        Ok(status["generation"] == 6 && status["halted"]["why"] == "nobody confirmed it in time")
     })?;
     fine(&lab.push("seven", &["--confirm", "60s", "--wait"])?);
     fine(&lab.weir(&["fleet", "confirm"])?);
     failed(&lab.weir(&["fleet", "confirm"])?, 1, "is not on trial");
 
-    // 5. The store is away: all goes on, also a host that starts anew.
+    // 6. One daemon takes over from another: the host is there all the time, and soon there is one lease for it again.
+    let upgraded = lab.hosts[0].weir(&["upgrade", "--json"])?;
+    fine(&upgraded);
+    wait::until_true("the old daemon has given its lease up", SOON, || {
+        let there = running(&lab.status()?).iter().all(|(_, _, there)| *there);
+        anyhow::ensure!(there, "a host is gone: {:?}", lab.status()?);
+        Ok(leases(&lab)? == 3)
+    })?;
+
+    // 7. The store is away: all goes on, also a host that starts anew.
     lab.etcd.stop()?;
     lab.hosts[1].kill()?;
     lab.hosts[1].begin()?;
@@ -119,24 +172,162 @@ fn a_fleet_runs_what_is_pushed_and_takes_back_what_it_cant() -> Done {
     fine(&lab.push("eight", &["--wait"])?);
     lab.until_served(&["eight", "eight", "eight"])?;
 
-    // 6. What was, and the way back to it; a host that ends is gone soon after.
+    // 8. What was, and the way back to it; a host that ends is gone soon after.
     let history: Value = serde_json::from_str(&lab.weir(&["history", "--json"])?.stdout)?;
     let state = |generation: u64| {
         let all = history["generations"].as_array()?;
         all.iter().find(|one| one["generation"] == generation)?["state"].as_str()
     };
-    assert_eq!((state(8), state(7)), (Some("current"), Some("previous")), "{history}");
+    assert_eq!((state(9), state(8)), (Some("current"), Some("previous")), "{history}");
     lab.hosts[2].kill()?;
     fine(&lab.weir(&["rollback", "1"])?);
     lab.until_served(&["one", "one"])?;
     wait::until_true("the third host is missed", PATIENCE, || {
         Ok(running(&lab.status()?).iter().any(|(name, _, there)| name == "edge-3" && !there))
-    })
+    })?;
+
+    // 9. One that is asked to end says for a while that it will, serves meanwhile, and then is gone at once.
+    let config = lab.hosts[1].config();
+    fs::write(&config, fs::read_to_string(&config)? + "\n[shutdown]\ndelay = \"45s\"\n")?;
+    wait::until_true("the delay holds", PATIENCE, || {
+        Ok(get(&lab.hosts[1], "/api/v1/configuration")?.contains("45s"))
+    })?;
+    lab.hosts[1].signal(Signal::SIGTERM)?;
+    wait::until_true("it says that it ends", PATIENCE, || {
+        Ok(get(&lab.hosts[1], "/ping")?.starts_with("HTTP/1.1 503"))
+    })?;
+    assert_eq!(lab.hosts[1].served().as_deref(), Some("one"), "who comes is served");
+    lab.hosts[1].terminate()?;
+    let there = running(&lab.status()?).iter().any(|(name, _, there)| name == "edge-2" && *there);
+    assert!(!there, "it has said good-bye");
+    Ok(())
+}
+
+/// What the second daemon of a host must not take.
+const SOON: Duration = Duration::from_secs(10);
+
+/// Over the admin socket.
+fn get(host: &FleetHost, path: &str) -> anyhow::Result<String> {
+    let mut stream = UnixStream::connect(host.folder.join("admin.sock"))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// How many leases there are in the store.
+fn leases(lab: &FleetLab) -> anyhow::Result<usize> {
+    let told = etcdctl(lab.etcd.addr(), &["lease", "list"])?;
+    // After a line that says how many there are.
+    Ok(told.lines().count().saturating_sub(1))
+}
+
+/// People who ask all hosts, one after the other, until they leave.
+struct Visitors(Arc<AtomicBool>, JoinHandle<()>);
+
+impl Visitors {
+    fn of(lab: &FleetLab) -> Self {
+        let (stays, hosts) = (Arc::new(AtomicBool::new(true)), lab.hosts.iter().map(|host| host.addr));
+        let (still, hosts): (_, Vec<_>) = (stays.clone(), hosts.collect());
+        let asking = std::thread::spawn(move || {
+            while still.load(Ordering::Relaxed) {
+                for host in &hosts {
+                    // Whatever the answer is: the hosts count.
+                    let _ = fleet::get(*host, SITE);
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        Self(stays, asking)
+    }
+
+    fn leave(self) {
+        self.0.store(false, Ordering::Relaxed);
+        let _ = self.1.join();
+    }
+}
+
+#[test]
+fn a_host_goes_on_with_what_a_neighbouring_release_has_left() -> Done {
+    needs!(Need::Weir, Need::Program("etcd"));
+    let mut lab = FleetLab::up(0)?;
+    let left = Path::new(env!("CARGO_MANIFEST_DIR")).join("skew/0.1");
+    let host = lab.add()?;
+    copy(&left.join("state"), &host.folder.join("state"))?;
+    host.begin()?;
+    host.until_it_answers()?;
+
+    // 1. With nothing in the store, and nothing but what the other release left on the disk.
+    let status = lab.hosts[0].status()?;
+    assert_eq!(status["host_drain"]["why"], "a new kernel", "{status}");
+    let old = &status["services"][0];
+    assert_eq!(
+        (&old["name"], &old["servers"][0]["draining"]["why"]),
+        (&Value::from("old"), &Value::from("a new disk"))
+    );
+    assert_eq!(status["maintenance"][0]["why"], "moving", "{status}");
+    assert_eq!(status["splits"][0]["variants"][0]["weight"], 50, "{status}");
+    assert_eq!(status["fleet"]["generation"], 2, "{status}");
+
+    // 2. A host of a later release is in the fleet, and says more than this one knows.
+    let (address, read) = (lab.address(), |name: &str| fs::read_to_string(left.join("store").join(name)));
+    let (current, generation, report) = (read("current.json")?, read("generation.json")?, read("host.json")?);
+    block_on(async {
+        let session = Session::open(&address, 0).await?;
+        let grown = |text: &str| text.trim_end().replacen('{', "{\"wave\":{\"of\":2},", 1).into_bytes();
+        let later = report.replace("edge-1", "edge-2").replace("0.1.0", "0.2.0");
+        session.put(&layout::generation_key(2), grown(&generation), None).await?;
+        session.put("hosts/edge-2", grown(&later), None).await?;
+        session.put("current", grown(&current), None).await?;
+        Ok(())
+    })?;
+    wait::until_true("both are in the fleet", PATIENCE, || {
+        let both = [("edge-1".to_owned(), Value::from(2), true), ("edge-2".to_owned(), Value::from(2), true)];
+        Ok(running(&lab.status()?) == both)
+    })?;
+    fine(&lab.push("three", &["--wait", "--canary", "edge-1", "--soak", "0s", "--patience", "1s"]).map(
+        |mut ran| {
+            // The other one is but a line in the store, and never runs it.
+            ran.code = i32::from(!ran.stderr.contains("isn't run by edge-2"));
+            ran
+        },
+    )?);
+    block_on(async {
+        let kept = Session::open(&address, 0).await?.get("current").await?.found.context("it is gone")?;
+        let kept: Value = serde_json::from_slice(&kept.bytes)?;
+        assert_eq!((&kept["generation"], &kept["wave"]["of"]), (&Value::from(3), &Value::from(2)), "{kept}");
+        Ok(())
+    })?;
+    let damaged = |path: &Path| {
+        let entries = fs::read_dir(path)?.map(|entry| Ok(entry?.path()));
+        let names = entries.collect::<anyhow::Result<Vec<_>>>()?;
+        Ok::<_, anyhow::Error>(
+            names.into_iter().filter(|path| path.to_string_lossy().contains("damaged")).count(),
+        )
+    };
+    let state = lab.hosts[0].folder.join("state");
+    assert_eq!(damaged(&state)? + damaged(&state.join("fleet"))? + damaged(&state.join("providers"))?, 0);
+    Ok(())
+}
+
+/// A folder with all that is below it.
+fn copy(from: &Path, to: &Path) -> Done {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let (entry, to) = (entry?, |name: &std::ffi::OsStr| to.join(name));
+        let to = to(&entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), &to)?;
+        }
+    }
+    Ok(())
 }
 
 #[test]
 fn of_two_pushes_at_the_same_time_one_is_refused() -> Done {
-    needs!(Need::Program("etcd"));
+    needs!(Need::Program("etcd"), Need::Program("etcdctl"));
     let folder = tempfile::tempdir()?;
     let etcd = Etcd::start(folder.path(), &[])?;
     let store = StoreAddress {
@@ -159,6 +350,17 @@ fn of_two_pushes_at_the_same_time_one_is_refused() -> Done {
         let ground = Ground::read(&session).await?;
         let refused = publish::push(&session, &ground, large, &terms).await.unwrap_err();
         assert!(refused.to_string().contains("fit into the store"), "{refused}");
+
+        // What has come since is forgotten before anybody could hear of it: that is said, and read anew.
+        let seen = session.get("current").await?;
+        for text in ["c", "d"] {
+            let ground = Ground::read(&session).await?;
+            publish::push(&session, &ground, documents(text), &terms).await?;
+        }
+        let now = session.get("current").await?;
+        etcdctl(etcd.addr(), &["compact", &now.at.to_string()])?;
+        let missed = session.watch("current", false, seen.at).await?.next().await;
+        assert!(matches!(missed, Err(StoreFault::Missed { .. })), "{missed:?}");
         Ok(())
     })
 }
@@ -211,7 +413,7 @@ fn a_store_is_spoken_to_over_tls_and_with_a_password() -> Done {
         "user grant-role edge weir-host",
         "auth enable",
     ] {
-        etcdctl(&etcd, folder.path(), &command.split(' ').collect::<Vec<_>>())?;
+        etcdctl_over_tls(&etcd, folder.path(), &command.split(' ').collect::<Vec<_>>())?;
     }
     block_on(async {
         Session::open(&store(pair(), Some("password")), 0).await?;
@@ -231,16 +433,12 @@ fn a_store_is_spoken_to_over_tls_and_with_a_password() -> Done {
     })
 }
 
-fn etcdctl(etcd: &Etcd, folder: &Path, arguments: &[&str]) -> Done {
+fn etcdctl_over_tls(etcd: &Etcd, folder: &Path, arguments: &[&str]) -> Done {
     let named = |option: &str, name: &str| format!("--{option}={}", folder.join(name).display());
-    let output = Command::new("etcdctl")
-        .env("ETCDCTL_API", "3")
-        .arg(format!("--endpoints=https://{}", etcd.addr()))
-        .args([named("cacert", "ca.pem"), named("cert", "client.pem"), named("key", "client.key")])
-        .args(arguments)
-        .output()?;
-    anyhow::ensure!(output.status.success(), "{arguments:?}: {output:?}");
-    Ok(())
+    let tls = [named("cacert", "ca.pem"), named("cert", "client.pem"), named("key", "client.key")];
+    let tls = tls.iter().map(String::as_str);
+    let arguments: Vec<_> = tls.chain(arguments.iter().copied()).collect();
+    etcdctl(format!("https://{}", etcd.addr()), &arguments).map(drop)
 }
 
 fn block_on(work: impl Future<Output = Done>) -> Done {

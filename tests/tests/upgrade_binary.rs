@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{IoSliceMut, Write},
+    net::TcpListener,
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::{fs::PermissionsExt, net::UnixDatagram, process::CommandExt},
@@ -42,6 +43,9 @@ use weir_lab::{
 };
 
 type Done = anyhow::Result<()>;
+
+/// Where somebody else listens.
+const TAKEN: &str = "127.0.0.1:7070";
 
 /// Debian's `nobody`.
 const NOBODY: u32 = 65534;
@@ -119,6 +123,25 @@ fn nobody_on_the_way_notices_an_upgrade_and_a_bad_binary_changes_nothing() -> Do
         &fs::read_to_string(stand.weir.config())?.replace("ready = \"1s\"", "ready = \"30s\""),
     )?;
     wait::until_true("the longer time holds", PATIENCE, || Ok(stand.weir.status()?["generation"] == 3))?;
+
+    // A successor that finds out what it can't do when it has everything: somebody else has a port.
+    let written = fs::read_to_string(stand.weir.config())?;
+    let _other = lab.edge.run(|| TcpListener::bind(TAKEN))??;
+    stand.weir.rewrite_config(&(written.clone() + &format!("[entrypoint.taken]\nbind = \"{TAKEN}\"\n")))?;
+    wait::until_true("the running daemon finds that too", PATIENCE, || {
+        Ok(stand.weir.status()?["configuration"]["last_reload_ok"] == false)
+    })?;
+    let ran = ordered(lab, &[])?;
+    ensure!(ran.code == 1 && ran.stderr.contains("did not take over"), "{ran:?}");
+    ensure!(ran.stderr.contains("is taken by another process"), "{ran:?}");
+    ensure!(stand.weir.status()?["pid"] == first, "somebody else answers");
+    strangers_stay_out(lab)?;
+    travellers.wait_for_more(20)?;
+    travellers.all_are_heard()?;
+    stand.weir.rewrite_config(&written)?;
+    wait::until_true("what is written holds again", PATIENCE, || {
+        Ok(stand.weir.status()?["configuration"]["last_reload_ok"] == true)
+    })?;
 
     // 2. A download over HTTP/3 that lasts longer than its daemon is asked.
     let browser = http3::browser(lab, &lab.visitor, HTTPS)?;

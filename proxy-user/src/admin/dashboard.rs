@@ -27,6 +27,7 @@ const SCRIPT: &str = concat!(
     include_str!("dashboard/charts.js"),
     include_str!("dashboard/parts.js"),
     include_str!("dashboard/flows.js"),
+    include_str!("dashboard/fleet.js"),
     include_str!("dashboard/services.js"),
     include_str!("dashboard/orders.js"),
     include_str!("dashboard/events.js"),

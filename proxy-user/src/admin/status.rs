@@ -70,6 +70,9 @@ pub struct StatusDocument {
     /// What this host and the others of its fleet tell each other, beside the configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<SharedStatus>,
+    /// `None`: this host is in no fleet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<fleet::MemberStatus>,
     pub gate: GateStatus,
     /// As whom the daemon runs, and what it may do.
     #[serde(default)]
@@ -267,6 +270,7 @@ pub async fn of(state: &ControlState) -> Option<StatusDocument> {
         gate: gate(state.kernel()),
         privileges: state.privileges.report(),
         providers: providers::of(state, &snapshot),
+        fleet: fleet::member(state, &snapshot),
         workers: state.loads(),
         server_watch: services::watched(state.watched()),
         entrypoints: entrypoints(&snapshot, counted.as_ref()),

@@ -36,7 +36,6 @@ pub enum StoreFault {
 
 /// As it is written.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Kept {
     /// Of this layout.
     version: u32,
@@ -49,7 +48,6 @@ struct Kept {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct KeptPart {
     url: String,
     etag: Option<String>,

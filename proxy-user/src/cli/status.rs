@@ -1,6 +1,7 @@
 //! `weir status` and `weir ping`
 
 mod carried;
+mod fleet;
 mod providers;
 mod shared;
 
@@ -156,6 +157,7 @@ fn text(status: &StatusDocument, width: Option<usize>) -> String {
     if let Some(shared) = &status.shared {
         text.push_str(&shared::line(shared));
     }
+    text.push_str(&fleet::lines(status.fleet.as_ref()));
     let _ = match &status.gate {
         GateStatus::NotWanted => writeln!(text, "gate: not attached (no interface is configured)"),
         GateStatus::Unavailable { why } => writeln!(text, "gate: NOT IN THE KERNEL: {why}"),

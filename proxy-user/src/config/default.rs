@@ -4,6 +4,7 @@ pub const BPFFS: &str = "/sys/fs/bpf";
 pub const ADMIN: &str = "127.0.0.1:9190";
 pub const ADMIN_SOCKET: &str = "/run/weir/admin.sock";
 pub const ADMIN_BIND: [&str; 2] = [ADMIN, "unix:/run/weir/admin.sock"];
+pub const SHUTDOWN_DELAY: &str = "0s";
 pub const GRACE: &str = "30s";
 pub const UPGRADE_READY: &str = "30s";
 pub const UPGRADE_DRAIN: &str = "1h";

@@ -135,7 +135,7 @@ pub(super) fn things(config: &Config) -> Things {
         process: Process { user, group, sandbox },
         tracing,
         metrics,
-        shutdown: Shutdown { grace },
+        shutdown: Shutdown { delay, grace },
         upgrade: Upgrade { ready, drain },
         state: StateFolder { dir },
         providers: sources,
@@ -166,7 +166,7 @@ pub(super) fn things(config: &Config) -> Things {
         ]
         .into(),
     );
-    section("shutdown", [("grace", show(*grace))].into());
+    section("shutdown", [("delay", show(*delay)), ("grace", show(*grace))].into());
     section("upgrade", [("ready", show(*ready)), ("drain", show(*drain))].into());
     section("state", [("dir", dir.display().to_string())].into());
     section("host", balancing::host(host));
@@ -611,6 +611,11 @@ service = 'app'
                 "[service.app]",
                 "[shutdown]\ngrace = '1m'\n[service.app]",
                 &["Changed shutdown : grace 30s → 1m"],
+            ),
+            (
+                "[service.app]",
+                "[shutdown]\ndelay = '15s'\n[service.app]",
+                &["Changed shutdown : delay 0s → 15s"],
             ),
             ("[service.app]", "[upgrade]\ndrain = '5m'\n[service.app]", &["Changed upgrade : drain 1h → 5m"]),
             (

@@ -148,6 +148,8 @@ pub struct Process {
 /// `[shutdown]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shutdown {
+    /// How long the host drains after SIGTERM before it stops to listen. Default 0 s.
+    pub delay: Duration,
     /// How long requests in flight may take after SIGTERM. Default 30 s.
     pub grace: Duration,
 }

@@ -180,6 +180,10 @@ pub enum KernelMode {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Shutdown {
+    /// How long the host drains after SIGTERM before it stops to listen: `/ping` fails and `/ready` says why, and whoever comes all
+    /// the same is served. As long as load balancers and DNS take to notice. A second SIGTERM cuts it short. A duration, 0s to 10m.
+    #[schemars(extend("default" = default::SHUTDOWN_DELAY))]
+    pub delay: Option<At<String>>,
     /// How long requests in flight may take after SIGTERM before they are cut off: a duration, 0s to 1h.
     #[schemars(extend("default" = default::GRACE))]
     pub grace: Option<At<String>>,

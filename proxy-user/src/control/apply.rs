@@ -28,7 +28,7 @@ use crate::{
     },
     daemon_log, dns,
     drain::Drains,
-    fleet::sharing::Sharing,
+    fleet::{member::Ends, sharing::Sharing},
     handoff::{
         estate::Inherited,
         sockets::{At, Sockets},
@@ -78,6 +78,8 @@ pub struct Fleet {
     /// Where the admin API is served; nowhere until the fleet has started.
     pub doors: Option<Doors>,
     pub providers: providers::keeper::Keeper,
+    /// Those of before, when a successor serves.
+    gives_way: Option<tokio::task::JoinHandle<()>>,
 }
 
 type WatcherKey = (Arc<str>, ServerAddr);
@@ -175,6 +177,7 @@ impl Fleet {
             names,
             doors: None,
             providers: providers::keeper::Keeper::new(state.providers.clone()),
+            gives_way: None,
         };
         let snapshot = fleet.running.load_full();
         fleet.watch_new_servers(&snapshot).await;
@@ -287,6 +290,10 @@ impl Fleet {
         for worker in self.workers {
             worker.join();
         }
+        self.providers.end(Ends::Host).await;
+        if let Some(gives_way) = self.gives_way {
+            let _ = gives_way.await;
+        }
         let running = self.running.load();
         running.access_logs.settle();
         if let Some(tracer) = &running.tracer {
@@ -378,7 +385,8 @@ impl Fleet {
         self.keeper = Keeper::new(self.keeper.board.clone());
         self.acme = acme::keeper::Keeper::default();
         self.sharing.end();
-        self.providers = providers::keeper::Keeper::new(self.providers.board.clone());
+        let none = providers::keeper::Keeper::new(self.providers.board.clone());
+        self.gives_way = Some(std::mem::replace(&mut self.providers, none).give_way());
         self.names = dns::keeper::Keeper::default();
         self.running.load().drains.host.leave();
     }

@@ -60,15 +60,30 @@ pub struct Guard {
 
 /// Everything that `config` would cut off.
 pub fn faults(config: &Config, sockets: &Sockets) -> Vec<Fault> {
-    if config.kernel.mode == KernelMode::Off || config.kernel.interfaces.is_empty() {
-        return Vec::new();
-    }
-    config
-        .entrypoints
-        .iter()
-        .filter(|one| !one.allow.is_empty() && !one.shadow)
-        .flat_map(|one| at(config, one, sockets))
-        .collect()
+    guarded(config).flat_map(|one| at(config, one, sockets)).collect()
+}
+
+/// The entrypoints at which packets are dropped.
+fn guarded(config: &Config) -> impl Iterator<Item = &Entrypoint> {
+    let gate = config.kernel.mode != KernelMode::Off && !config.kernel.interfaces.is_empty();
+    config.entrypoints.iter().filter(move |one| gate && !one.allow.is_empty() && !one.shadow)
+}
+
+/// Whether nobody needs to look who is connected: `next` drops nothing, or what `running` drops. To look is to have the kernel
+/// walk through all of its connections, which takes long enough to hold a configuration up.
+fn changes_nothing(next: &Config, running: Option<&Config>) -> bool {
+    let all = |config| {
+        let all = guarded(config).map(|one| {
+            let lists = one.allow.iter().map(|list| &config.allowlists[list.0]);
+            let lists: Vec<_> = lists.map(|list| (&list.name, &list.prefixes)).collect();
+            (&one.name, &one.bind, lists)
+        });
+        all.collect::<Vec<_>>()
+    };
+    guarded(next).next().is_none()
+        || running.is_some_and(|running| {
+            admin_addresses(next) == admin_addresses(running) && all(next) == all(running)
+        })
 }
 
 /// Whether `next` turns anybody away who is connected to this host.
@@ -233,7 +248,7 @@ impl Guard {
         running: Option<&Config>,
         operator: Option<Session>,
     ) -> Result<(), String> {
-        if self.off {
+        if self.off || changes_nothing(next, running) {
             return Ok(());
         }
         let mut sockets = host::sockets();

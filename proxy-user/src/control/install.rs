@@ -148,7 +148,7 @@ pub async fn apply(
     }
     files.watch(&super::watched(source, &loaded.files));
     super::warn(&loaded.warnings);
-    fleet.providers.took(&loaded.taken, &fleet.running().load().config.state.dir).await;
+    fleet.providers.took(&loaded.taken, &fleet.running().load().config.state.dir);
     state.applied(fleet.generation(), &fleet.kernel.state);
     tracing::info!(generation = fleet.generation(), name = order.name, confirm = ?time, "configuration applied");
     if let Some(time) = time {

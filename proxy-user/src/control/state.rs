@@ -199,10 +199,15 @@ impl ControlState {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it was told to end.
+    pub fn is_ending(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     /// Whether it ends, or was told to take no more traffic (`weir drain --host`).
     pub fn is_draining(&self) -> bool {
         let host_drains = || self.running().is_some_and(|running| running.load().drains.host.is_on());
-        self.draining.load(Ordering::Relaxed) || host_drains()
+        self.is_ending() || host_drains()
     }
 
     pub fn kernel(&self) -> State {

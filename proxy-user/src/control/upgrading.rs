@@ -139,6 +139,9 @@ impl Upgrading {
                 "weir is the first process of a container, which ends with it: replace the container instead",
             ));
         }
+        if state.is_ending() {
+            return Err(refused("this daemon is about to end"));
+        }
         if state.on_trial().is_some() {
             return Err(refused("a configuration is on trial: `weir confirm` it or `weir revert` it first"));
         }
@@ -174,6 +177,7 @@ impl Upgrading {
         let over = match news {
             News::Over(over) => over,
             News::Asks(give) => {
+                state.member.stand_still(true);
                 forwarding.stand_still().await;
                 let gift = gift(fleet).await;
                 self.left.clone_from(&gift.estate.counts);
@@ -220,6 +224,7 @@ impl Upgrading {
                 Some(successor)
             }
             Err(Failed { why, had_estate }) => {
+                state.member.stand_still(false);
                 if had_estate {
                     // It may have put its own program and lists into the kernel.
                     let running = fleet.running().load_full();

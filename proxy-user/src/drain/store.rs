@@ -15,7 +15,6 @@ const VERSION: u32 = 1;
 
 /// As it is written.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Kept {
     /// Of this layout.
     version: u32,
@@ -25,7 +24,6 @@ struct Kept {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct KeptServer {
     service: String,
     server: String,

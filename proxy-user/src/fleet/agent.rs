@@ -10,18 +10,15 @@ use tokio::{
 
 use super::{
     judge::Judge,
-    link::{Link, News, Wishes},
-    member::Seen,
+    link::{Link, News, SUCCEEDED, Wishes},
+    member::{Ends, Seen},
     now,
     reconcile::{Reconciler, Step},
     report::{Figures, Report},
 };
-use crate::{
-    store::{
-        address::StoreAddress,
-        layout::{Generation, LAYOUT},
-    },
-    variants::statistics::Share,
+use crate::store::{
+    address::StoreAddress,
+    layout::{Generation, LAYOUT},
 };
 
 /// How often a host looks at itself.
@@ -38,13 +35,16 @@ pub trait Host: Send {
     /// What became of a generation that was offered: the next that isn't told yet. Must be safe to cancel.
     fn outcome(&mut self) -> impl Future<Output = (u64, Result<(), String>)> + Send;
 
-    fn figures(&mut self) -> impl Future<Output = Figures> + Send;
+    fn figures(&mut self) -> Figures;
+
+    /// Whether it may speak for itself, and keep anything. Not while another process of the same host may.
+    fn speaks(&self) -> bool;
 
     /// How it stands with the store, whenever that has changed.
     fn seen(&mut self, seen: &Seen) -> impl Future<Output = ()> + Send;
 
-    /// Something is known now that should outlive the daemon.
-    fn keep(&mut self, mind: &Reconciler) -> impl Future<Output = ()> + Send;
+    /// Something is known now that should outlive the daemon. Nobody waits until it is on the disk.
+    fn keep(&mut self, mind: &Reconciler);
 }
 
 /// One host.
@@ -57,33 +57,40 @@ pub struct Agent {
 
 impl Agent {
     /// Goes on until `ends` says that it is time.
-    pub async fn run(self, mut host: impl Host, ends: impl Future<Output = ()>) {
+    pub async fn run(self, mut host: impl Host, ends: impl Future<Output = Ends>) {
         let (tell, mut news) = mpsc::unbounded_channel();
         let (wish, wishes) = watch::channel(Wishes::default());
         let link = Link { address: self.address, wishes, news: tell }.run();
+        let mut life = Life { mind: self.mind, reports: self.reports, ..Life::default() };
         let work = async {
-            let mut life = Life { mind: self.mind, reports: self.reports, ..Life::default() };
             let mut looks = tokio::time::interval(LOOK);
             loop {
                 life.act(&mut host, &wish).await;
                 tokio::select! {
                     // It ends with the link, which never does before it.
                     Some(told) = news.recv() => life.hear(told),
-                    (generation, outcome) = host.outcome() => life.learn(generation, outcome, &mut host).await,
-                    _ = looks.tick() => life.look(&mut host).await,
+                    (generation, outcome) = host.outcome() => life.learn(generation, outcome, &mut host),
+                    _ = looks.tick() => life.look(&mut host),
                     () = due(&life.mind) => {}
                 }
             }
         };
-        tokio::pin!(link, ends);
-        tokio::select! {
-            () = work => {}
-            () = &mut link => {}
-            () = ends => {}
-        }
+        tokio::pin!(link);
+        let ends = tokio::select! {
+            never = work => never,
+            () = &mut link => return,
+            ends = ends => ends,
+        };
         // The link says good-bye, if the store is there.
-        drop((wish, news));
-        let _ = tokio::time::timeout(LOOK, link).await;
+        if matches!(life.seen.store, Some(Ok(_))) {
+            let (another_speaks, patience) = match ends {
+                Ends::Host => (false, LOOK),
+                Ends::Process => (true, SUCCEEDED + LOOK),
+            };
+            wish.send_modify(|wishes| wishes.another_speaks = another_speaks);
+            drop((wish, news));
+            let _ = tokio::time::timeout(patience, link).await;
+        }
     }
 }
 
@@ -127,29 +134,37 @@ impl Life {
             }
             News::Generation(generation) => self.mind.stock(generation),
             News::Damaged { generation, why } => self.mind.damaged(generation, &why),
+            News::Hosts(hosts) => self.seen.hosts = Some(hosts),
         }
     }
 
-    async fn learn(&mut self, generation: u64, outcome: Result<(), String>, host: &mut impl Host) {
+    fn learn(&mut self, generation: u64, outcome: Result<(), String>, host: &mut impl Host) {
         if outcome.is_ok() && self.mind.standing().generation != Some(generation) {
+            // What has failed up to this moment is none of its doing.
+            self.judge.note(host.figures().failures(), now());
             self.judge.taken_over();
         }
         self.mind.outcome(generation, outcome, now());
-        self.unkept = false;
-        host.keep(&self.mind).await;
+        self.unkept = true;
+        self.keep(host);
     }
 
-    async fn look(&mut self, host: &mut impl Host) {
-        let (figures, now) = (host.figures().await, now());
-        self.judge.note(Share { hits: figures.failed, all: figures.requests }, now);
+    fn keep(&mut self, host: &mut impl Host) {
+        if self.unkept && host.speaks() {
+            self.unkept = false;
+            host.keep(&self.mind);
+        }
+    }
+
+    fn look(&mut self, host: &mut impl Host) {
+        let (figures, now) = (host.figures(), now());
+        self.judge.note(figures.failures(), now);
         if figures.differ(&self.figures) || now - self.reported >= REPORT {
             self.reported = now;
             self.figures = figures;
         }
-        // Not as soon as something is known: a disk takes its time, and first of all it is to run.
-        if std::mem::take(&mut self.unkept) {
-            host.keep(&self.mind).await;
-        }
+        // Not as soon as something is known: first of all it is to run.
+        self.keep(host);
     }
 
     /// Does what is to be done, and wishes for what is missing.
@@ -162,17 +177,22 @@ impl Life {
             Step::Offer(generation) => host.offer(&generation).await,
         }
         needs.extend(self.mind.spare(now));
-        let halt = self.reports.then(|| self.mind.halt(self.judge.verdict().as_deref(), now)).flatten();
-        let report = self.reports.then(|| Report {
-            layout: LAYOUT,
-            host: self.mind.host().to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            at: self.reported.max(self.mind.standing().since),
-            standing: self.mind.standing().clone(),
-            figures: self.figures.clone(),
-            more: serde_json::Map::new(),
-        });
-        let wishes = Wishes { needs, report, halt };
+        let wishes = if self.reports && host.speaks() {
+            let report = Report {
+                layout: LAYOUT,
+                host: self.mind.host().to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                at: self.reported.max(self.mind.standing().since),
+                standing: self.mind.standing().clone(),
+                figures: self.figures.clone(),
+                more: serde_json::Map::new(),
+            };
+            let halt = self.mind.halt(self.judge.verdict().as_deref(), now);
+            Wishes { needs, report: Some(report), halt, another_speaks: false }
+        } else {
+            // Its last word stays.
+            Wishes { needs, report: wish.borrow().report.clone(), ..Wishes::default() }
+        };
         wish.send_if_modified(|known| {
             let differs = *known != wishes;
             *known = wishes;

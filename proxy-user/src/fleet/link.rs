@@ -10,10 +10,10 @@ use tokio::{
     time::{Instant, interval_at, sleep},
 };
 
-use super::{publish, report::Report};
+use super::{member::Hosts, publish, report::Report};
 use crate::store::{
     address::StoreAddress,
-    etcd::{Lease, Session, StoreFault},
+    etcd::{Lease, Session, StoreFault, Stored, Watch},
     layout::{CURRENT, Current, Generation, HOSTS, Halted, KNOWN, generation_key},
 };
 
@@ -29,6 +29,13 @@ pub const SLOWEST: Duration = Duration::from_secs(5);
 
 /// What stays of a host is written this often, and when it begins to run something else.
 const REMEMBERED: Duration = Duration::from_secs(300);
+
+/// How often hosts are counted.
+const COUNTED: Duration = Duration::from_secs(30);
+
+/// How long whoever ends waits for another process of its host to speak, and how often it looks.
+pub const SUCCEEDED: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What the link has to tell.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +59,7 @@ pub enum News {
         generation: u64,
         why: String,
     },
+    Hosts(Hosts),
 }
 
 /// What the host wants of it.
@@ -63,6 +71,8 @@ pub struct Wishes {
     pub report: Option<Report>,
     /// What the host wants to be taken back.
     pub halt: Option<Halted>,
+    /// At the end: another process of this host speaks from now on.
+    pub another_speaks: bool,
 }
 
 /// One host's end.
@@ -75,16 +85,16 @@ pub struct Link {
 /// What a session has done already.
 #[derive(Default)]
 struct Done {
-    brought: Vec<u64>,
     reported: Option<Report>,
     remembered: Option<(Instant, Option<u64>)>,
     /// This host's user may not change what is current.
     forbidden: bool,
+    counted: Option<Instant>,
 }
 
 impl Link {
     /// Goes on until nobody listens any more.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
         let mut nth = fastrand::usize(..);
         let mut pause = FIRST;
         while !self.news.is_closed() {
@@ -101,40 +111,71 @@ impl Link {
         }
     }
 
-    async fn session(&mut self, nth: usize) -> Result<(), StoreFault> {
+    async fn session(&self, nth: usize) -> Result<(), StoreFault> {
         // 1. What is current now, and from then on.
         let session = Session::open(&self.address, nth).await?;
         self.tell(News::Connected { endpoint: session.endpoint().to_owned() });
         let read = session.get(CURRENT).await?;
         self.told(read.found.as_ref().map(|stored| &*stored.bytes));
-        let mut changes = session.watch(CURRENT, false, read.at).await?;
+        let changes = session.watch(CURRENT, false, read.at).await?;
 
-        // 2. Word of this host, as long as it is there.
-        let mut done = Done::default();
-        let reports = self.wishes.borrow_and_update().report.is_some();
-        let mut lease = if reports { Some(session.lease(LEASE_SECONDS).await?) } else { None };
-        let mut keep = interval_at(Instant::now() + KEEP, KEEP);
+        // 2. News, and word of this host: neither waits for the other, or what is pushed would wait for the store's disk.
+        tokio::select! {
+            over = self.listen(&session, changes) => over,
+            over = self.speak(&session) => over,
+        }
+    }
+
+    /// Brings what comes and what is wished for, as long as the session lives.
+    async fn listen(&self, session: &Session, mut changes: Watch) -> Result<(), StoreFault> {
+        let mut wishes = self.wishes.clone();
+        let mut brought = Vec::new();
         loop {
-            self.fulfil(&session, lease.as_ref(), &mut done).await?;
+            let needs = wishes.borrow_and_update().needs.clone();
+            brought.retain(|generation| needs.contains(generation));
+            for generation in needs {
+                if !brought.contains(&generation) {
+                    brought.push(generation);
+                    self.bring(session, generation).await?;
+                }
+            }
             tokio::select! {
                 changed = changes.next() => {
                     for change in changed? {
                         self.told(change.value.as_ref().map(|stored| &*stored.bytes));
                     }
                 }
-                wished = self.wishes.changed() => {
-                    if wished.is_err() {
-                        // Nobody wants anything any more: the host ends, and says so. What another process of this host
-                        // wrote meanwhile is under that one's lease, and stays.
-                        return match lease {
-                            Some(lease) => session.revoke(lease.id).await,
-                            None => Ok(()),
-                        };
-                    }
-                    if lease.is_none() && self.wishes.borrow().report.is_some() {
-                        lease = Some(session.lease(LEASE_SECONDS).await?);
-                    }
+                wished = wishes.changed() => if wished.is_err() {
+                    // The other one says good-bye.
+                    std::future::pending::<()>().await;
                 }
+            }
+        }
+    }
+
+    /// Tells the store of this host, as long as it is there.
+    async fn speak(&self, session: &Session) -> Result<(), StoreFault> {
+        let mut wishes = self.wishes.clone();
+        let (mut done, mut lease) = (Done::default(), None);
+        let mut keep = interval_at(Instant::now() + KEEP, KEEP);
+        loop {
+            let wished = wishes.borrow_and_update().clone();
+            if wished.report.is_some() && lease.is_none() {
+                lease = Some(session.lease(LEASE_SECONDS).await?);
+            }
+            if let Some(lease) = &lease {
+                self.fulfil(session, lease, wished, &mut done).await?;
+                self.count(session, &mut done).await?;
+            }
+            tokio::select! {
+                wished = wishes.changed() => if wished.is_err() {
+                    // Nobody wants anything any more: the host ends, or another process of it speaks.
+                    let another = wishes.borrow().another_speaks;
+                    return match lease {
+                        Some(lease) => leave(session, &lease, done.reported.as_ref(), another).await,
+                        None => Ok(()),
+                    };
+                },
                 _ = keep.tick() => if let Some(lease) = &mut lease {
                     lease.keep().await?;
                 }
@@ -145,27 +186,20 @@ impl Link {
     async fn fulfil(
         &self,
         session: &Session,
-        lease: Option<&Lease>,
+        lease: &Lease,
+        wishes: Wishes,
         done: &mut Done,
     ) -> Result<(), StoreFault> {
-        let wishes = self.wishes.borrow().clone();
-        done.brought.retain(|generation| wishes.needs.contains(generation));
-        for generation in wishes.needs {
-            if !done.brought.contains(&generation) {
-                done.brought.push(generation);
-                self.bring(session, generation).await?;
-            }
-        }
-        if let (Some(report), Some(lease)) = (wishes.report, lease)
-            && done.reported.as_ref() != Some(&report)
-        {
+        if let Some(report) = wishes.report.filter(|report| done.reported.as_ref() != Some(report)) {
             let bytes = serde_json::to_vec(&report).unwrap_or_default();
-            session.put(&format!("{HOSTS}{}", report.host), bytes.clone(), Some(lease.id)).await?;
+            let (here, known) = (format!("{HOSTS}{}", report.host), format!("{KNOWN}{}", report.host));
             let runs = report.standing.generation;
+            let mut puts = vec![(&*here, bytes.clone(), Some(lease.id))];
             if done.remembered.is_none_or(|(at, of)| of != runs || at.elapsed() > REMEMBERED) {
-                session.put(&format!("{KNOWN}{}", report.host), bytes, None).await?;
+                puts.push((&*known, bytes, None));
                 done.remembered = Some((Instant::now(), runs));
             }
+            session.write(&puts).await?;
             done.reported = Some(report);
         }
         if let Some(halted) = wishes.halt.filter(|_| !done.forbidden) {
@@ -175,6 +209,23 @@ impl Link {
                     done.forbidden = true;
                 }
                 outcome => drop(outcome?),
+            }
+        }
+        Ok(())
+    }
+
+    /// How many hosts there are, now and then.
+    async fn count(&self, session: &Session, done: &mut Done) -> Result<(), StoreFault> {
+        if done.counted.is_none_or(|at| at.elapsed() >= COUNTED) {
+            done.counted = Some(Instant::now());
+            let counts = async { Ok((session.count(HOSTS).await?, session.count(KNOWN).await?)) };
+            match counts.await {
+                Ok((there, known)) => {
+                    self.tell(News::Hosts(Hosts { there, gone: known.saturating_sub(there) }));
+                }
+                // It may not see the others, and needn't.
+                Err(StoreFault::Refused { .. }) => {}
+                Err(fault) => return Err(fault),
             }
         }
         Ok(())
@@ -205,4 +256,22 @@ impl Link {
         // Nobody listens when the host ends.
         let _ = self.news.send(news);
     }
+}
+
+/// Gives a lease up, and with it what stands under it: the host is gone at once. Where another process of the same host speaks on,
+/// it isn't: then its report stands there first, under that one's lease.
+async fn leave(
+    session: &Session,
+    lease: &Lease,
+    reported: Option<&Report>,
+    another: bool,
+) -> Result<(), StoreFault> {
+    if let Some(report) = reported.filter(|_| another) {
+        let (key, late) = (format!("{HOSTS}{}", report.host), Instant::now() + SUCCEEDED);
+        let ours = |stored: &Stored| stored.lease == lease.id;
+        while session.get(&key).await?.found.as_ref().is_some_and(ours) && Instant::now() < late {
+            sleep(LOOK).await;
+        }
+    }
+    session.revoke(lease.id).await
 }

@@ -17,6 +17,23 @@ use crate::{
 /// What became of a generation.
 pub type Outcome = (u64, Result<(), String>);
 
+/// How many hosts there are in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hosts {
+    pub there: usize,
+    /// They were there once.
+    pub gone: usize,
+}
+
+/// What of a host ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// All: nobody serves there any more.
+    Host,
+    /// One process: another one speaks for the host from now on.
+    Process,
+}
+
 /// How a host stands with its store.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Seen {
@@ -26,6 +43,19 @@ pub struct Seen {
     /// It was asked, and nothing is current there.
     pub nothing: bool,
     pub standing: Standing,
+    /// How many there are.
+    pub hosts: Option<Hosts>,
+}
+
+/// Whether this daemon speaks for its host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Voice {
+    #[default]
+    Speaks,
+    /// Another daemon of this host is about to take over, or to fail at it: until then nothing is said and nothing is kept.
+    StandsStill,
+    /// It ends, or another one speaks for the host.
+    Leaves(Ends),
 }
 
 #[derive(Debug, Default)]
@@ -37,8 +67,16 @@ pub struct Member {
     outcomes: Mutex<HashMap<Arc<str>, watch::Sender<Option<Outcome>>>>,
     /// How it stands with its fleet's store.
     seen: Mutex<Option<Seen>>,
-    /// Packets that the gate dropped, and when they were counted.
-    drops: Mutex<Option<(Instant, u64)>>,
+    drops: Arc<Mutex<Drops>>,
+    voice: watch::Sender<Voice>,
+}
+
+/// Packets that the gate dropped.
+#[derive(Debug, Default)]
+struct Drops {
+    counted: u64,
+    /// When that was asked for last.
+    asked: Option<Instant>,
 }
 
 /// How old that figure may be: to count is to open the kernel's maps.
@@ -58,6 +96,38 @@ impl Member {
     /// From now on it has figures. Only the first call counts.
     pub fn runs(&self, state: &Arc<ControlState>) {
         let _ = self.state.set(Arc::downgrade(state));
+    }
+
+    /// Whether it may tell the store of this host, and keep what is known: it runs, and no other daemon does.
+    pub fn speaks(&self) -> bool {
+        let runs = || self.state.get().and_then(Weak::upgrade).is_some_and(|state| state.running().is_some());
+        *self.voice.borrow() == Voice::Speaks && runs()
+    }
+
+    /// Another daemon of this host may be about to take over.
+    pub fn stand_still(&self, still: bool) {
+        self.voice.send_replace(if still { Voice::StandsStill } else { Voice::Speaks });
+    }
+
+    /// From now on this daemon doesn't speak for the host.
+    pub fn leave(&self, ends: Ends) {
+        self.voice.send_replace(Voice::Leaves(ends));
+    }
+
+    /// Resolves when it doesn't any more.
+    pub fn left(&self) -> impl Future<Output = Ends> + Send + use<> {
+        let mut voice = self.voice.subscribe();
+        async move {
+            loop {
+                if let Voice::Leaves(ends) = *voice.borrow_and_update() {
+                    return ends;
+                }
+                if voice.changed().await.is_err() {
+                    // The member outlives every provider.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
     }
 
     /// Tells the provider of this name what became of what it gave last.
@@ -85,11 +155,11 @@ impl Member {
     }
 
     /// How it is now; nothing is known before it runs.
-    pub async fn figures(&self) -> Figures {
+    pub fn figures(&self) -> Figures {
         let Some(state) = self.state.get().and_then(Weak::upgrade) else { return Figures::default() };
         let Some(running) = state.running() else { return Figures::default() };
         let snapshot = running.load_full();
-        let drops = self.drops(&snapshot.config).await;
+        let drops = self.drops(&snapshot.config);
         let sum = |of: fn(&crate::snapshot::EntrypointCounters) -> u64| {
             snapshot.entrypoints.iter().map(|entrypoint| of(&entrypoint.counters)).sum()
         };
@@ -106,20 +176,22 @@ impl Member {
         }
     }
 
-    async fn drops(&self, config: &Config) -> u64 {
-        let known = *self.drops.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, drops)) = known.filter(|(at, _)| at.elapsed() < DROPS) {
-            return drops;
+    /// As they were counted last. To count is to open the kernel's maps, which nobody waits for.
+    fn drops(&self, config: &Config) -> u64 {
+        let mut known = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.asked.is_none_or(|asked| asked.elapsed() >= DROPS) {
+            known.asked = Some(Instant::now());
+            let (bpffs, drops) = (config.kernel.bpffs.clone(), self.drops.clone());
+            tokio::task::spawn_blocking(move || {
+                // No gate, or no right to look: nothing is dropped that is known of.
+                let status = kernel::observe(&bpffs).ok().flatten();
+                let of = |entrypoint: &kernel::status::EntrypointStatus| -> u64 {
+                    entrypoint.dropped.values().map(|tally| tally.packets).sum()
+                };
+                let counted = status.iter().flat_map(|status| &status.entrypoints).map(of).sum();
+                drops.lock().unwrap_or_else(PoisonError::into_inner).counted = counted;
+            });
         }
-        let bpffs = config.kernel.bpffs.clone();
-        let observed = tokio::task::spawn_blocking(move || kernel::observe(&bpffs)).await;
-        // No gate, or no right to look: nothing is dropped that is known of.
-        let status = observed.ok().and_then(Result::ok).flatten();
-        let of = |entrypoint: &kernel::status::EntrypointStatus| -> u64 {
-            entrypoint.dropped.values().map(|tally| tally.packets).sum()
-        };
-        let drops = status.iter().flat_map(|status| &status.entrypoints).map(of).sum();
-        *self.drops.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), drops));
-        drops
+        known.counted
     }
 }

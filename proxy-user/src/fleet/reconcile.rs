@@ -197,7 +197,10 @@ impl Reconciler {
             return self.standing.generation.map(|_| halted(rejected.why.clone()));
         }
         let runs = self.standing.generation == Some(known.generation);
-        verdict.filter(|_| runs).map(|why| halted(why.to_owned()))
+        // One that was gone back to has run before: what still fails is an earlier one's doing, or nobody's. And from the first, there
+        // is nowhere to go.
+        let is_new = known.halted.is_none() && known.previous != 0;
+        verdict.filter(|_| runs && is_new).map(|why| halted(why.to_owned()))
     }
 
     fn is_rejected(&self, generation: u64) -> bool {
@@ -339,7 +342,19 @@ mod tests {
         host.stock(generation(6));
         let _ = host.next(20);
         host.outcome(6, Ok(()), 20);
-        assert_eq!(host.halt(Some("10 % failed"), 30).unwrap().why, "10 % failed");
+        let halted = host.halt(Some("10 % failed"), 30).unwrap();
+        assert_eq!(halted.why, "10 % failed");
+        // It is back at the one before, which may fail on for a while: that is no reason to go further back.
+        let base = Generation { base: 4, ..generation(5) };
+        host.learn(host.known().unwrap().back(&base, halted, 1_000));
+        assert_eq!(host.next(31), Step::Offer(generation(5)));
+        host.outcome(5, Ok(()), 31);
+        assert_eq!(host.halt(Some("50 % failed"), 40), None);
+    }
+
+    #[test]
+    fn the_first_generation_is_not_given_up_for_nothing() {
+        assert_eq!(settled().halt(Some("10 % failed"), 20), None);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::variants::statistics::Share;
+
 /// A host's word, as it stands under its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -66,6 +68,12 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// Of the requests, those that failed.
+    #[must_use]
+    pub fn failures(&self) -> Share {
+        Share { hits: self.failed, all: self.requests }
+    }
+
     /// Whether this is news that shouldn't wait for the next report.
     #[must_use]
     pub fn differ(&self, before: &Self) -> bool {

@@ -139,6 +139,13 @@ fn document(
     }
 }
 
+/// That a generation was taken back, by whom and why.
+#[must_use]
+pub fn taken_back(halted: &Halted) -> String {
+    let Halted { generation, by, why, .. } = halted;
+    format!("generation {generation} was taken back by {by}: {why}")
+}
+
 /// A moment for people and programs; empty: it never was.
 #[must_use]
 pub fn shown(millis: i64) -> String {

@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub enum WaitFault {
     #[error(transparent)]
     Publish(#[from] PublishFault),
-    #[error("generation {} was taken back by {}: {}", .0.generation, .0.by, .0.why)]
+    #[error("{}", survey::taken_back(.0))]
     Halted(Halted),
     #[error("generation {other} took its place")]
     Overtaken { other: u64 },

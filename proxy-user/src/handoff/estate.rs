@@ -151,6 +151,17 @@ impl Estate {
 // === impl Inherited ===
 
 impl Inherited {
+    /// The same once more. What can't be had twice is missing.
+    pub fn spare(&self) -> Self {
+        // What can be told can be understood: it came that way.
+        let again = |estate: &Estate| serde_json::from_slice(&serde_json::to_vec(estate).ok()?).ok();
+        Self {
+            sockets: self.sockets.spare(),
+            lock: self.lock.as_ref().and_then(|lock| lock.try_clone().ok()),
+            estate: self.estate.as_ref().and_then(again),
+        }
+    }
+
     /// Of an estate, with the descriptors that came beside it.
     pub fn of(estate: Estate, beside: Vec<OwnedFd>) -> Self {
         let (mut all, mut lock) = (Vec::<(OwnedFd, Vec<Elder>)>::new(), None);

@@ -92,6 +92,18 @@ impl Sockets {
         }
     }
 
+    /// The very same sockets once more: they stay open as long as one of the two has them.
+    pub fn spare(&self) -> Self {
+        let again = |known: &Known| {
+            let elders = known.elders.iter().filter_map(|elder| {
+                Some(Elder { epoch: elder.epoch, tunnel: elder.tunnel.try_clone().ok()? })
+            });
+            let socket = known.socket.try_clone().ok()?;
+            Some(Known { at: known.at.clone(), socket, elders: elders.collect() })
+        };
+        Self(self.0.iter().filter_map(again).collect())
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -161,6 +173,18 @@ mod tests {
         assert_eq!(sockets.take((at, Transport::Udp)).len(), 1);
         assert!(sockets.take_unix(Path::new("/elsewhere")).is_none());
         assert!(sockets.take_unix(&path).is_some() && sockets.is_empty());
+    }
+
+    #[test]
+    fn whoever_waits_is_still_there_for_a_second_try() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = tcp.local_addr().unwrap();
+        let mut first = Sockets::of([tcp.into()]);
+        let mut spare = first.spare();
+        let waiting = std::net::TcpStream::connect(at).unwrap();
+        drop(first.take((EntrypointAddr(at), Transport::Tcp)));
+        let listener = spare.take_tcp(at).unwrap();
+        assert_eq!(listener.accept().unwrap().1, waiting.local_addr().unwrap());
     }
 
     #[test]

@@ -11,7 +11,6 @@ const VERSION: u32 = 1;
 
 /// As it is written.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Kept {
     /// Of this layout.
     version: u32,

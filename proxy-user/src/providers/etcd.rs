@@ -13,11 +13,13 @@ use crate::{
     control::trial::write_whole,
     fleet::{
         agent::{Agent, Host},
+        chronicle,
         member::{Member, Outcome, Seen},
         reconcile::{MEMORY_VERSION, Memory, Reconciler},
         report::Figures,
     },
-    state_file,
+    journal::Note,
+    state_file::{self, writer::WRITER},
     store::layout::Generation,
 };
 
@@ -36,6 +38,7 @@ struct Here {
     teller: Teller,
     /// Whether the store was there when it was last told.
     told: Option<Result<(), String>>,
+    seen: Seen,
 }
 
 impl Provider for Store {
@@ -50,8 +53,17 @@ impl Provider for Store {
             let reports = source.reports && !only_looks;
             let agent = Agent { address: source.address.clone(), mind, reports };
             let outcomes = member.listen(&provider);
-            let here = Here { provider, source, member, outcomes, teller, told: None };
-            agent.run(here, std::future::pending()).await;
+            let here = Here {
+                provider,
+                source,
+                member: member.clone(),
+                outcomes,
+                teller,
+                told: None,
+                seen: Seen::default(),
+            };
+            let ends = member.left();
+            agent.run(here, ends).await;
         })
     }
 }
@@ -103,13 +115,21 @@ impl Host for Here {
         }
     }
 
-    async fn figures(&mut self) -> Figures {
-        self.member.figures().await
+    fn figures(&mut self) -> Figures {
+        self.member.figures()
+    }
+
+    fn speaks(&self) -> bool {
+        self.member.speaks()
     }
 
     async fn seen(&mut self, seen: &Seen) {
         if self.source.reports {
             self.member.see(seen);
+            if self.seen != *seen && !self.member.only_looks() {
+                chronicle::news(&self.seen, seen).into_iter().for_each(Note::write);
+                self.seen = seen.clone();
+            }
         }
         let word = match &seen.store {
             Some(Err(why)) => Err(why.clone()),
@@ -127,12 +147,9 @@ impl Host for Here {
         self.told = Some(word);
     }
 
-    async fn keep(&mut self, mind: &Reconciler) {
-        if self.member.only_looks() {
-            return;
-        }
+    fn keep(&mut self, mind: &Reconciler) {
         let (path, memory) = (place(&self.source, &self.provider), mind.memory());
-        let saving = move || {
+        WRITER.write(path.clone(), move || {
             let text = serde_json::to_vec(&memory).unwrap_or_default();
             // What stands in documents may be secret.
             let folder = path.parent().unwrap_or(&path);
@@ -143,8 +160,6 @@ impl Host for Here {
                     path.display()
                 );
             }
-        };
-        // A disk may take its time.
-        let _ = tokio::task::spawn_blocking(saving).await;
+        });
     }
 }

@@ -7,20 +7,22 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{Board, Said, Standing, Teller, Tried, Word, kept, open};
 use crate::{
     config::{
         documents::{DocumentFault, Taken},
-        model::{self, Config},
+        model::{self, Config, ProviderSource},
     },
-    fleet::member::Member,
+    fleet::member::{Ends, Member},
     journal::{Kind, Note},
+    state_file::writer::WRITER,
 };
 
 /// So many words may wait to be taken down: more make their providers wait.
@@ -31,6 +33,9 @@ const FIRST_WORDS: Duration = Duration::from_secs(2);
 
 /// One that has nothing waits longer: without its documents it may have nothing to serve.
 const VERY_FIRST_WORDS: Duration = Duration::from_secs(10);
+
+/// What a provider has to say when it ends is waited for no longer than this.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The providers at work.
 #[derive(Debug)]
@@ -176,7 +181,7 @@ impl Keeper {
 
     /// A configuration runs, of which these documents are part: they are kept for the next start, and what is wrong with
     /// others is told.
-    pub async fn took(&self, taken: &Taken, state: &Path) {
+    pub fn took(&self, taken: &Taken, state: &Path) {
         let before: HashMap<_, _> =
             self.tasks.keys().map(|name| (name.clone(), self.board.standing(name))).collect();
         let fresh = self.board.took(taken);
@@ -184,19 +189,36 @@ impl Keeper {
         for (name, before) in before {
             tell_documents(&name, &before, &self.board.standing(&name));
         }
-        let state = PathBuf::from(state);
-        let saving = move || {
-            for (name, kept) in fresh {
+        for (name, kept) in fresh {
+            let state = PathBuf::from(state);
+            // Not at once: what comes next must not wait for the disk.
+            WRITER.write(kept::path(&state, &name), move || {
                 if let Err(why) = kept::save(&state, &name, &kept) {
                     tracing::warn!(
                         "the documents of provider `{name}` run, but are not kept for the next start: {why}; may weir write \
                          there? (`[state] dir`)"
                     );
                 }
-            }
-        };
-        // A disk may take its time.
-        let _ = tokio::task::spawn_blocking(saving).await;
+            });
+        }
+    }
+
+    /// Ends the providers' work; those that have told a store of this host say good-bye.
+    pub async fn end(&mut self, ends: Ends) {
+        self.member.leave(ends);
+        // The others have nothing to say, and never end by themselves.
+        let speaks = |keeping: &Keeping| matches!(keeping.provider.source, ProviderSource::Etcd(_));
+        let ending = self.tasks.drain().map(|(_, keeping)| keeping).filter(speaks);
+        // A store that is away is told nothing.
+        let ending = ending.map(|mut keeping| async move { timeout(LAST_WORDS, &mut keeping.task).await });
+        join_all(ending).await;
+        // It blocks, and there is nothing else to do any more.
+        let _ = tokio::task::spawn_blocking(|| WRITER.settle(LAST_WORDS)).await;
+    }
+
+    /// Another daemon of this host has taken over: what these providers have to say at their end holds nothing up.
+    pub fn give_way(mut self) -> tokio::task::JoinHandle<()> {
+        tokio::spawn(async move { self.end(Ends::Process).await })
     }
 }
 

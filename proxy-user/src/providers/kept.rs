@@ -37,7 +37,6 @@ pub struct Kept {
 
 /// As it is written.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct File {
     /// Of this layout.
     version: u32,
@@ -49,7 +48,6 @@ struct File {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Entry {
     name: String,
     origin: PathBuf,

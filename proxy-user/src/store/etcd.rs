@@ -7,7 +7,7 @@
 use std::{future::Future, path::Path, time::Duration};
 
 use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, EventType, GetOptions, Identity,
+    Certificate, Client, Compare, CompareOp, ConnectOptions, EventType, GetOptions, Identity, KeyValue,
     LeaseKeepAliveStream, LeaseKeeper, PutOptions, SortOrder, SortTarget, TlsOptions, Txn, TxnOp,
     WatchOptions, WatchStream,
 };
@@ -54,6 +54,8 @@ pub struct Session {
 pub struct Stored {
     pub bytes: Vec<u8>,
     pub revision: i64,
+    /// The lease that it goes with; 0: it stays.
+    pub lease: i64,
 }
 
 /// What was read, and the revision of the whole store at which it was: what a watch goes on from.
@@ -147,10 +149,7 @@ impl Session {
         let key = self.key(key);
         let answer = self.within(self.client().get(key, None)).await?;
         let at = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
-        let found = answer
-            .kvs()
-            .first()
-            .map(|found| Stored { bytes: found.value().to_vec(), revision: found.mod_revision() });
+        let found = answer.kvs().first().map(Stored::of);
         Ok(Read { found, at })
     }
 
@@ -169,7 +168,7 @@ impl Session {
             .iter()
             .filter_map(|found| {
                 let name = std::str::from_utf8(found.key().get(begins..)?).ok()?.to_owned();
-                Some((name, Stored { bytes: found.value().to_vec(), revision: found.mod_revision() }))
+                Some((name, Stored::of(found)))
             })
             .collect();
         Ok(Read { found, at })
@@ -228,6 +227,29 @@ impl Session {
         let transaction = Txn::new().when(compares).and_then(puts);
         let answer = self.within(self.client().txn(transaction)).await?;
         Ok(answer.succeeded())
+    }
+
+    /// How many keys begin with `below`.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn count(&self, below: &str) -> Result<usize, StoreFault> {
+        let options = GetOptions::new().with_prefix().with_count_only();
+        let answer = self.within(self.client().get(self.key(below), Some(options))).await?;
+        Ok(usize::try_from(answer.count()).unwrap_or(0))
+    }
+
+    /// Writes all of these at once; what has a lease goes with it.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn write(&self, puts: &[(&str, Vec<u8>, Option<i64>)]) -> Result<(), StoreFault> {
+        let put = |(key, bytes, lease): &(&str, Vec<u8>, Option<i64>)| {
+            let options = lease.map(|id| PutOptions::new().with_lease(id));
+            TxnOp::put(self.key(key), bytes.clone(), options)
+        };
+        let transaction = Txn::new().and_then(puts.iter().map(put).collect::<Vec<_>>());
+        self.within(self.client().txn(transaction)).await.map(drop)
     }
 
     /// Writes a key; under a lease, it goes with it.
@@ -347,6 +369,12 @@ impl Session {
     }
 }
 
+impl Stored {
+    fn of(found: &KeyValue) -> Self {
+        Self { bytes: found.value().to_vec(), revision: found.mod_revision(), lease: found.lease() }
+    }
+}
+
 impl Watch {
     /// Waits for the next changes, in their order. Safe to cancel.
     ///
@@ -372,8 +400,7 @@ impl Watch {
                 .filter_map(|event| {
                     let about = event.kv()?;
                     let key = std::str::from_utf8(about.key().get(begins..)?).ok()?.to_owned();
-                    let value = (event.event_type() == EventType::Put)
-                        .then(|| Stored { bytes: about.value().to_vec(), revision: about.mod_revision() });
+                    let value = (event.event_type() == EventType::Put).then(|| Stored::of(about));
                     Some(Changed { key, value })
                 })
                 .collect();

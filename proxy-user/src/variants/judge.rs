@@ -33,7 +33,6 @@ const BEYOND: u64 = 10;
 
 /// What the judge is to do. Percentages in hundredths of a percent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// The new variant.
     pub variant: String,
@@ -51,7 +50,6 @@ pub struct Plan {
 
 /// A run of the judge, as it is kept on disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Judge {
     pub plan: Plan,
     pub state: State,

@@ -29,7 +29,6 @@ pub struct Memory {
 
 /// Of one split.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Kept {
     /// By the variants' names; none: those of the configuration.
     pub weights: Option<BTreeMap<String, u32>>,
@@ -38,7 +37,6 @@ pub struct Kept {
 
 /// As it is written.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Layout {
     version: u32,
     splits: BTreeMap<String, Kept>,

@@ -1,6 +1,7 @@
 //! An etcd of one member, and a relay before it that can be cut.
 
 use std::{
+    fmt::Display,
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::process::CommandExt,
@@ -93,6 +94,15 @@ impl Etcd {
         self.process = Some(process);
         Ok(())
     }
+}
+
+/// Runs `etcdctl` against one, and gives back what it says.
+pub fn etcdctl(endpoint: impl Display, arguments: &[&str]) -> anyhow::Result<String> {
+    let mut command = Command::new("etcdctl");
+    command.env("ETCDCTL_API", "3").arg(format!("--endpoints={endpoint}")).args(arguments);
+    let output = command.output().context("can't run etcdctl")?;
+    anyhow::ensure!(output.status.success(), "etcdctl {arguments:?}: {output:?}");
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// A port of loopback that nobody has.

@@ -13,7 +13,9 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use jiff::Timestamp;
 use nix::sys::{prctl::set_pdeathsig, signal::Signal};
+use proxy_user::store::{address::StoreAddress, etcd::Session, layout};
 use serde_json::Value;
 
 use super::{
@@ -61,15 +63,12 @@ impl FleetLab {
     ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let etcd = Etcd::start(folder.path(), &[])?;
-        let mut lab = Self { hosts: Vec::new(), etcd, server: serve_ok()?, folder };
-        for nth in 1..=hosts {
-            let name = format!("edge-{nth}");
-            let folder = lab.folder.path().join(&name);
-            fs::create_dir(&folder)?;
-            let mut host = FleetHost { name, process: None, folder, addr: free()? };
-            fs::write(host.config(), host.text(lab.etcd.addr()) + &more(&host, lab.as_ref())?)?;
+        let mut lab = Self { hosts: Vec::new(), etcd, server: serve("200 OK")?, folder };
+        let root = lab.folder.path().to_owned();
+        for _ in 0..hosts {
+            let host = lab.add()?;
+            fs::write(host.config(), fs::read_to_string(host.config())? + &more(host, &root)?)?;
             host.begin()?;
-            lab.hosts.push(host);
         }
         for host in &lab.hosts {
             host.until_it_answers()?;
@@ -77,9 +76,26 @@ impl FleetLab {
         Ok(lab)
     }
 
+    /// One host more, which doesn't run yet.
+    pub fn add(&mut self) -> anyhow::Result<&mut FleetHost> {
+        let name = format!("edge-{}", self.hosts.len() + 1);
+        let folder = self.folder.path().join(&name);
+        fs::create_dir(&folder)?;
+        let host = FleetHost { name, process: None, folder, addr: free()? };
+        fs::write(host.config(), host.text(self.etcd.addr()))?;
+        self.hosts.push(host);
+        self.hosts.last_mut().context("it has just been added")
+    }
+
     /// How the store is written on a command line.
     pub fn store(&self) -> String {
         format!("etcd://{}/weir", self.etcd.addr())
+    }
+
+    /// How the store is reached by the hosts' own code.
+    pub fn address(&self) -> StoreAddress {
+        let endpoints = vec![self.etcd.addr().to_string()];
+        StoreAddress { endpoints, prefix: "/weir/".into(), tls: None, login: None }
     }
 
     /// Writes a folder of documents that say `generation` in a header; `more` is added to them.
@@ -117,6 +133,19 @@ impl FleetLab {
     pub fn status(&self) -> anyhow::Result<Value> {
         let ran = self.weir(&["fleet", "status", "--json"])?;
         serde_json::from_str(&ran.stdout).with_context(|| format!("{ran:?}"))
+    }
+
+    /// When the one who pushed a generation decided on it.
+    pub fn decided(&self, generation: u64) -> anyhow::Result<Timestamp> {
+        let address = self.address();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let found = runtime.block_on(async {
+            let session = Session::open(&address, 0).await?;
+            session.get(&layout::generation_key(generation)).await
+        })?;
+        let bytes = found.found.with_context(|| format!("generation {generation} isn't in the store"))?.bytes;
+        let stored = layout::Generation::read(generation, &bytes).map_err(anyhow::Error::msg)?;
+        Ok(Timestamp::from_millisecond(stored.at)?)
     }
 
     /// Waits until each host serves the generation that is said for it.
@@ -177,6 +206,20 @@ host = "{name}"
         }
         self.process = Some(Process::start(&self.name, command, &self.folder.join("log"))?);
         Ok(())
+    }
+
+    /// Runs `weir` for its daemon.
+    pub fn weir(&self, arguments: &[&str]) -> anyhow::Result<Ran> {
+        let mut command = Command::new(weir::program()?);
+        let socket = self.folder.join("admin.sock");
+        command.args(arguments).env("WEIR_ADMIN", format!("unix:{}", socket.display())).env("NO_COLOR", "1");
+        weir::finish_within(command, PATIENCE * 3)
+    }
+
+    /// `weir status --json`
+    pub fn status(&self) -> anyhow::Result<Value> {
+        let ran = self.weir(&["status", "--json"])?;
+        serde_json::from_str(&ran.stdout).with_context(|| format!("{ran:?}"))
     }
 
     /// SIGKILL.
@@ -242,27 +285,28 @@ pub fn get_over(mut stream: TcpStream, host: &str) -> anyhow::Result<String> {
     Ok(reply)
 }
 
-/// A server that says "ok" to everything, for as long as the process lives.
-fn serve_ok() -> anyhow::Result<SocketAddr> {
+/// A server that says "ok" to everything with this status, for as long as the process lives.
+pub fn serve(status: &'static str) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let addr = listener.local_addr()?;
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || answer_ok(stream));
+            std::thread::spawn(move || answer(stream, status));
         }
     });
     Ok(addr)
 }
 
 /// One request after the other, until the client has had enough.
-fn answer_ok(mut stream: TcpStream) {
+fn answer(mut stream: TcpStream, status: &str) {
+    let reply = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok");
     let mut seen = Vec::new();
     let mut bytes = [0; 4096];
     while let Ok(read @ 1..) = stream.read(&mut bytes) {
         seen.extend_from_slice(&bytes[..read]);
         while let Some(end) = seen.windows(4).position(|four| four == b"\r\n\r\n") {
             seen.drain(..end + 4);
-            if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_err() {
+            if stream.write_all(reply.as_bytes()).is_err() {
                 return;
             }
         }

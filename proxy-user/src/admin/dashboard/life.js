@@ -120,6 +120,7 @@ function showAll() {
   drawWay();
   serviceList(view);
   carriedByKernel(view);
+  fleetCard(view);
   drops(view);
   lists(view);
   certificates(view);
@@ -146,6 +147,7 @@ async function look() {
     life.view = viewOf({ status, routes, kernel }, (began + Date.now()) / 2);
     remember(life.view);
     listen();
+    askFleet();
   } catch (fault) {
     life.fault = fault instanceof Problem ? fault : { message: fault.name === 'TimeoutError' ? 'the daemon takes too long to answer' : 'the daemon can’t be reached' };
   } finally {

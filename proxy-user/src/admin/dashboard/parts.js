@@ -45,6 +45,7 @@ function notices(view, fault) {
   if (configuration.trial) tell('trial', 'warn', `${configuration.trial.name} is on trial, and is taken back in ${lasting(configuration.trial.seconds_left)} unless somebody keeps it. `, button('confirm', 'Keep it', {}, 'strong'), ' ', button('revert', 'Take it back'));
   if (status.gate.state === 'unavailable') tell('gate', 'warn', `The kernel does not enforce the lists, Weir does so at accept: ${status.gate.why}`);
   for (const name of status.gate.absent ?? []) tell(`absent ${name}`, 'warn', `The interface ${name} is gone; it is guarded again when it is back.`);
+  fleetNotices(status, tell);
   const dead = status.services.filter((service) => !service.can_answer);
   if (dead.length) tell('dead', 'bad', `No server answers for ${dead.slice(0, 5).map((one) => one.name).join(', ')}${dead.length > 5 ? ` and ${dead.length - 5} more` : ''}.`);
   const held = status.maintenance.filter((one) => one.on);

@@ -48,13 +48,7 @@ fn text(document: &FleetDocument) -> String {
         text.push_str(&format!("only for {hosts}; the others stay at {}\n", document.previous));
     }
     if let Some(halted) = &document.halted {
-        text.push_str(&format!(
-            "generation {} was taken back by {} ({}): {}\n",
-            halted.generation,
-            halted.by,
-            survey::shown(halted.at),
-            halted.why
-        ));
+        text.push_str(&format!("{} ({})\n", survey::taken_back(halted), survey::shown(halted.at)));
     }
     if document.hosts.is_empty() {
         text.push_str("no host was ever there\n");

@@ -44,6 +44,7 @@ pub fn interval() -> Interval {
         },
         daemon_trouble: None,
         draining: false,
+        fleet: None,
         entrypoints: vec![
             EntrypointRate {
                 name: "https".to_owned(),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Instant};
 use serde::Serialize;
 
 use crate::{
-    admin::status::{ServiceStatus, StatusDocument, drains::DrainStatus},
+    admin::status::{ServiceStatus, StatusDocument, drains::DrainStatus, fleet::MemberStatus},
     kernel::{
         Hook,
         meter::Reading,
@@ -34,6 +34,8 @@ pub struct Interval {
     /// Why the daemon doesn't answer. `None`: it does. Without it, all that is in the kernel is known all the same.
     pub daemon_trouble: Option<String>,
     pub draining: bool,
+    /// `None`: this host is in no fleet.
+    pub fleet: Option<Member>,
     pub entrypoints: Vec<EntrypointRate>,
     /// Where drops came from: estimated from a sample, and scaled by the exact counters. The busiest first.
     pub sources_sampled: Vec<SourceRate>,
@@ -64,6 +66,19 @@ pub struct Interface {
     pub hook: Option<&'static str>,
     /// The interface is gone; the gate is on it again when it is back.
     pub gone: bool,
+}
+
+/// This host in its fleet.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Member {
+    pub line: String,
+    pub is_odd: bool,
+}
+
+impl Member {
+    fn of(status: &MemberStatus) -> Self {
+        Self { line: status.line(), is_odd: status.is_odd() }
+    }
 }
 
 /// What the gate did to an entrypoint's packets, and what the daemon did for those that passed.
@@ -147,6 +162,7 @@ impl Interval {
             gate: gate(&now.kernel),
             daemon_trouble: now.daemon.as_ref().err().cloned(),
             draining: documents.1.is_some_and(|document| document.draining),
+            fleet: documents.1.and_then(|document| document.fleet.as_ref()).map(Member::of),
             entrypoints: entrypoints(old, new, documents, seconds),
             sources_sampled: sources::rank(&samples, &sources::dropped(old, new), seconds),
             sampling_trouble,

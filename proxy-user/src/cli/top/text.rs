@@ -13,7 +13,8 @@ const SOURCES: usize = 10;
 
 pub fn of(interval: &Interval) -> String {
     let mut text = format!("over {:.1} s\n", interval.seconds);
-    for line in [gate(&interval.gate), daemon(interval), lists(&interval.lists)] {
+    let fleet = interval.fleet.iter().map(|fleet| fleet.line.clone());
+    for line in [gate(&interval.gate), daemon(interval), lists(&interval.lists)].into_iter().chain(fleet) {
         text.push_str(&line);
         text.push('\n');
     }

@@ -92,17 +92,22 @@ pub fn listen_address(
 }
 
 const LONGEST_START: Duration = Duration::from_secs(5 * 60);
+const LONGEST_DELAY: Duration = Duration::from_secs(10 * 60);
 const LONGEST_DRAIN: Duration = Duration::from_secs(7 * 24 * 3600);
 
 pub fn shutdown(written: &Merged<'_>, findings: &mut Findings) -> Shutdown {
-    let grace = match written.shutdown {
-        Some((file, section)) => {
-            let grace = section.value.grace.as_ref();
-            scalar::duration(file, "shutdown.grace", grace, default::GRACE, Duration::ZERO..=HOUR, findings)
-        }
-        None => value::duration(default::GRACE).unwrap_or_default(),
+    let Some((file, section)) = written.shutdown else {
+        let [delay, grace] = [default::SHUTDOWN_DELAY, default::GRACE].map(value::duration);
+        return Shutdown { delay: delay.unwrap_or_default(), grace: grace.unwrap_or_default() };
     };
-    Shutdown { grace }
+    let mut duration = |key, written, default, longest| {
+        scalar::duration(file, key, written, default, Duration::ZERO..=longest, findings)
+    };
+    let (delay, grace) = (section.value.delay.as_ref(), section.value.grace.as_ref());
+    Shutdown {
+        delay: duration("shutdown.delay", delay, default::SHUTDOWN_DELAY, LONGEST_DELAY),
+        grace: duration("shutdown.grace", grace, default::GRACE, HOUR),
+    }
 }
 
 pub fn upgrade(written: &Merged<'_>, findings: &mut Findings) -> Upgrade {

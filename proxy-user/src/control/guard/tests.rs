@@ -45,6 +45,28 @@ fn an_operator_is_cut_off_where_the_entrypoint_guards_the_session_and_does_not_l
 }
 
 #[test]
+fn nobody_looks_who_is_connected_for_what_drops_nothing_else() {
+    let before = guarding("'192.0.2.1:443'");
+    assert!(changes_nothing(&before, Some(&before)));
+    assert!(!changes_nothing(&before, None), "the first");
+    assert!(!changes_nothing(&guarding("'192.0.2.2:443'"), Some(&before)));
+    let change = |change: fn(&mut Config)| {
+        let mut next = before.clone();
+        change(&mut next);
+        next
+    };
+    let fewer = change(|next| next.allowlists[0].prefixes.truncate(1));
+    let elsewhere = change(|next| next.admin.bind.clear());
+    let shadowed = change(|next| next.entrypoints.iter_mut().for_each(|one| one.shadow = true));
+    let off = change(|next| next.kernel.mode = KernelMode::Off);
+    for (next, nothing) in [(fewer, false), (elsewhere, false), (shadowed, true), (off, true)] {
+        assert_eq!(changes_nothing(&next, Some(&before)), nothing, "{:?}", next.entrypoints);
+    }
+    let off = change(|next| next.kernel.mode = KernelMode::Off);
+    assert!(!changes_nothing(&before, Some(&off)), "it begins to drop");
+}
+
+#[test]
 fn the_sentence_names_the_entrypoint_the_session_and_what_to_add() {
     let operator = Some(session("192.0.2.1:22", "198.51.100.7:50000"));
     let sockets = Sockets { operator, ..Sockets::default() };

@@ -1,5 +1,5 @@
-//! How long nobody is served when one of two hosts dies: its weir alone, and the whole host. keepalived runs by the file in
-//! `packaging/keepalived`, with nothing changed but names.
+//! How long nobody is served when one of two hosts dies: its weir alone, and the whole host; and when its weir hangs, which takes longer to be
+//! believed. keepalived runs by the file in `packaging/keepalived`, with nothing changed but names.
 //!
 //! What counts is a visitor's time: from the moment before the loss until the end of the first request that began after it and was
 //! answered. Requests begin every 10 ms; each loss hits whichever host has the address.
@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
+use nix::sys::signal::Signal;
 
 use super::{Figures, Options, say};
 use crate::{
@@ -37,6 +38,8 @@ enum Loss {
     Process,
     /// No packet leaves the host any more.
     Host,
+    /// SIGSTOP to weir: it has its sockets, and answers nobody.
+    Hang,
 }
 
 /// What visitors saw of one.
@@ -58,7 +61,7 @@ pub fn measure(options: &Options) -> anyhow::Result<Figures> {
     let mut figures = Figures::new();
     let mut longest = Duration::ZERO;
     let mut failed = 0;
-    for loss in [Loss::Process, Loss::Host] {
+    for loss in [Loss::Process, Loss::Host, Loss::Hang] {
         let mut worst = Duration::ZERO;
         for round in 1..=options.rounds {
             let seen = suffer(&mut pair, loss)
@@ -72,10 +75,15 @@ pub fn measure(options: &Options) -> anyhow::Result<Figures> {
                 ),
             );
             worst = worst.max(seen.outage);
-            failed += seen.failed;
+            if loss != Loss::Hang {
+                failed += seen.failed;
+            }
         }
-        figures.insert(format!("host_loss_{}_ms", loss.key()), milliseconds(worst));
-        longest = longest.max(worst);
+        figures.insert(format!("host_{}_ms", loss.key()), milliseconds(worst));
+        // A hang isn't a loss: others may only believe in it after they have waited.
+        if loss != Loss::Hang {
+            longest = longest.max(worst);
+        }
     }
     figures.insert("host_loss_outage_ms".to_owned(), milliseconds(longest));
     figures.insert("host_loss_failed_requests".to_owned(), failed.into());
@@ -96,6 +104,7 @@ fn suffer(pair: &mut Pair, loss: Loss) -> anyhow::Result<Seen> {
     match loss {
         Loss::Process => pair.hosts[holder].kill_weir()?,
         Loss::Host => pair.cut(holder)?,
+        Loss::Hang => pair.hosts[holder].weir()?.process().signal(Signal::SIGSTOP)?,
     }
     // It happened in between; who began later can't have been served by the one that is lost.
     let lost = Instant::now();
@@ -110,6 +119,7 @@ fn suffer(pair: &mut Pair, loss: Loss) -> anyhow::Result<Seen> {
     match loss {
         Loss::Process => pair.hosts[holder].start_weir()?,
         Loss::Host => pair.mend(holder)?,
+        Loss::Hang => pair.hosts[holder].weir()?.process().signal(Signal::SIGCONT)?,
     }
     wait::until("one host has the address", PATIENCE, || pair.holder())?;
     Ok(Seen { outage: first.duration_since(before), failed: load::failed(&after) })
@@ -122,8 +132,9 @@ fn milliseconds(time: Duration) -> serde_json::Value {
 impl Loss {
     const fn key(self) -> &'static str {
         match self {
-            Self::Process => "process",
-            Self::Host => "whole_host",
+            Self::Process => "loss_process",
+            Self::Host => "loss_whole_host",
+            Self::Hang => "hang",
         }
     }
 }
@@ -133,6 +144,7 @@ impl fmt::Display for Loss {
         f.write_str(match self {
             Self::Process => "weir killed",
             Self::Host => "host cut off",
+            Self::Hang => "weir hangs",
         })
     }
 }

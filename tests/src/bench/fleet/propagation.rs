@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Figures, Options, say};
@@ -17,6 +18,10 @@ const HOSTS: usize = 3;
 /// Pushes in each round: the 99th percentile of few is the longest.
 const PUSHES: usize = 25;
 
+/// What the time goes to.
+const STAGES: [&str; 3] =
+    ["the command, until it writes", "the store, until all have it", "the hosts, until all serve it"];
+
 pub fn measure(options: &Options) -> anyhow::Result<Figures> {
     for need in [Need::Weir, Need::Program("etcd")] {
         need.met().map_err(anyhow::Error::msg)?;
@@ -25,12 +30,22 @@ pub fn measure(options: &Options) -> anyhow::Result<Figures> {
     ensure!(lab.push("first", &["--wait"])?.code == 0, "the first push failed");
     let mut whole = Vec::new();
     let mut after = Vec::new();
+    let mut stages: [Vec<Duration>; STAGES.len()] = Default::default();
     for nth in 0..options.rounds * PUSHES {
-        let (taken, since_the_command) = push(&lab, &format!("round-{nth}"))?;
-        whole.push(taken);
-        after.push(since_the_command);
+        let pushed = push(&lab, &format!("round-{nth}"))?;
+        whole.push(pushed.whole);
+        after.push(pushed.after);
+        // What was pushed before it is the first generation.
+        for (all, one) in stages.iter_mut().zip(pushed.stages(&lab, nth as u64 + 2)?) {
+            all.push(one);
+        }
     }
     let (whole, after) = (sorted(&whole), sorted(&after));
+    for (name, stage) in STAGES.iter().zip(&stages) {
+        let stage = sorted(stage);
+        let [half, most, all] = [50, 90, 100].map(|percent| percentile(&stage, percent));
+        say(options, &format!("    {name:<32} half within {half:.1} ms, 90 % {most:.1}, all {all:.1}"));
+    }
     say(
         options,
         &format!(
@@ -47,9 +62,17 @@ pub fn measure(options: &Options) -> anyhow::Result<Figures> {
     ]))
 }
 
-/// From the command's start, and from its end, until the last host serves it.
-fn push(lab: &FleetLab, generation: &str) -> anyhow::Result<(Duration, Duration)> {
-    let began = Instant::now();
+/// One push, and when the last host served it.
+struct Pushed {
+    /// By the clock that hosts log by.
+    began: Timestamp,
+    /// From the command's start, and from its end, until the last host served it.
+    whole: Duration,
+    after: Duration,
+}
+
+fn push(lab: &FleetLab, generation: &str) -> anyhow::Result<Pushed> {
+    let (began, clock) = (Instant::now(), Timestamp::now());
     let served = std::thread::scope(|scope| -> anyhow::Result<_> {
         let looking: Vec<_> =
             lab.hosts.iter().map(|host| scope.spawn(move || first_served(host, generation))).collect();
@@ -61,9 +84,31 @@ fn push(lab: &FleetLab, generation: &str) -> anyhow::Result<(Duration, Duration)
             let at = one.join().map_err(|_| anyhow::anyhow!("whoever looked has panicked"))??;
             last = last.max(at);
         }
-        Ok((last.duration_since(began), last.saturating_duration_since(ended)))
+        let after = last.saturating_duration_since(ended);
+        Ok(Pushed { began: clock, whole: last.duration_since(began), after })
     });
     served.with_context(|| lab.hosts.iter().map(FleetHost::log).collect::<Vec<_>>().join("\n"))
+}
+
+impl Pushed {
+    /// What the time went to, at the host that was the last at each of them.
+    fn stages(&self, lab: &FleetLab, generation: u64) -> anyhow::Result<[Duration; STAGES.len()]> {
+        let decided = lab.decided(generation)?;
+        let mut came = decided;
+        for host in &lab.hosts {
+            let log = host.log();
+            let word = format!("generation={generation} ");
+            let is_it = |line: &&str| line.contains("came from the store") && line.contains(&word);
+            let line =
+                log.lines().find(is_it).with_context(|| format!("no generation {generation}: {log}"))?;
+            let at = line.split_whitespace().next().unwrap_or_default();
+            came = came.max(at.parse().with_context(|| format!("no time in {line:?}"))?);
+        }
+        let times = [self.began, decided, came, self.began + self.whole];
+        let passed =
+            |nth: usize| Duration::try_from(times[nth + 1].duration_since(times[nth])).unwrap_or_default();
+        Ok(std::array::from_fn(passed))
+    }
 }
 
 /// When a host served it first.

@@ -46,6 +46,10 @@ pub fn header(dashboard: &Dashboard, width: usize, palette: Palette) -> Vec<Line
     let is_stale = shown.lists.iter().any(|list| list.last_error.is_some());
     let style = if is_stale { palette.notable() } else { Style::new() };
     lines.push(Line::styled(fit(&text::lists(&shown.lists), width), style));
+    if let Some(fleet) = &shown.fleet {
+        let style = if fleet.is_odd { palette.notable() } else { Style::new() };
+        lines.push(Line::styled(fit(&fleet.line, width), style));
+    }
     lines.push(Line::default());
     lines
 }
