@@ -47,8 +47,8 @@ pub struct Part {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Told {
     pub value: Value,
-    /// The label that says so.
-    pub label: String,
+    /// The label that says so. None: it follows from others.
+    pub label: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,7 +108,7 @@ pub fn read(labels: &BTreeMap<String, String>, own: &[&str]) -> Said {
                 said.servers.entry(name.to_owned()).or_default().take(key, text.trim())
             }
             _ => key_of(kind, key, text).map(|value| {
-                part.keys.insert(dotted(key.iter().copied()), Told { value, label: label.clone() });
+                part.keys.insert(dotted(key.iter().copied()), Told { value, label: Some(label.clone()) });
             }),
         };
         if let Err(why) = outcome {

@@ -186,7 +186,7 @@ impl Session {
         let header = answer.header();
         let found = answer.kvs().iter().filter_map(|found| {
             let name = std::str::from_utf8(found.key().get(begins..)?).ok()?.to_owned();
-            Some((name, Stored { bytes: found.value().to_vec(), revision: found.mod_revision() }))
+            Some((name, Stored::of(found)))
         });
         Ok(Page {
             found: found.collect(),

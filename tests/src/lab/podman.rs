@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    net::TcpStream,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -70,19 +71,18 @@ impl Podman {
 
     /// Starts a container that says its name at this port of the island's loopback.
     pub fn say(&self, name: &str, port: u16, arguments: &[&str]) -> anyhow::Result<()> {
-        // Each request is answered by a shell of its own, after it has read the head.
-        let answer = format!(
-            "read -r line; while read -r line && [ ${{#line}} -gt 1 ]; do :; done; \
-             printf 'HTTP/1.1 200 OK\\r\\nContent-Length: {}\\r\\nConnection: close\\r\\n\\r\\n{name}'",
-            name.len()
+        let serve = format!(
+            "/bin/busybox mkdir /www && printf {name} >/www/index.html && \
+             exec /bin/busybox httpd -f -p 127.0.0.1:{port} -h /www"
         );
-        let port = port.to_string();
-        let server = ["/bin/busybox", "nc", "-lk", "-p", &port, "-e", "/bin/busybox", "sh", "-c", &answer];
+        let server = ["/bin/busybox", "sh", "-c", &serve];
         let own = ["run", "--detach", "--name", name, "--network", "host", "--cgroups", "disabled"];
         // The image's defaults may be more than this machine allows.
         let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
         self.run(&[&own[..], &limits, arguments, &[IMAGE], &server].concat())?;
-        Ok(())
+        wait::until_true(&format!("{name} answers"), PATIENCE, || {
+            self.island.namespace.run(|| TcpStream::connect(("127.0.0.1", port)).is_ok())
+        })
     }
 
     /// # Errors

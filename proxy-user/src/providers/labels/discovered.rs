@@ -120,8 +120,7 @@ fn lead(thing: &Thing, said: &mut Said) {
         match (all.next(), all.next()) {
             (Some(only), None) => {
                 let value = only.as_str().into();
-                let label = "its only service".to_owned();
-                part.keys.insert("service".to_owned(), Told { value, label });
+                part.keys.insert("service".to_owned(), Told { value, label: None });
             }
             _ => {
                 let all: Vec<_> = services.iter().map(|name| format!("`{name}`")).collect();
@@ -142,12 +141,15 @@ fn together(sound: &[&Tells<'_>], composed: &mut Composed) -> BTreeMap<String, (
             match keys.get(key) {
                 None => _ = keys.insert(key.clone(), (thing, told)),
                 Some((first, counts)) if counts.value != told.value && thing.ready => {
-                    let Told { value, label } = told;
+                    let label = match &told.label {
+                        Some(label) => format!("label `{label}`"),
+                        None => format!("it names no `{key}`, and its only one"),
+                    };
                     composed.fault(
                         &thing.document,
                         format!(
-                            "label `{label}` says {}, but {} says {}, which counts",
-                            line_of(value),
+                            "{label} says {}, but {} says {}, which counts",
+                            line_of(&told.value),
                             first.title,
                             line_of(&counts.value)
                         ),
@@ -163,7 +165,10 @@ fn together(sound: &[&Tells<'_>], composed: &mut Composed) -> BTreeMap<String, (
             .iter()
             .filter(|(_, part)| part.keys.get(key).is_some_and(|told| told.value == counts.value));
         let title = same.map(|(thing, _)| thing.title.as_str()).min().unwrap_or_default();
-        format!("label `{}` of {title}", counts.label)
+        match &counts.label {
+            Some(label) => format!("label `{label}` of {title}"),
+            None => title.to_owned(),
+        }
     };
     keys.iter().map(|(key, (_, told))| (key.clone(), (told.value.clone(), by(key, told)))).collect()
 }

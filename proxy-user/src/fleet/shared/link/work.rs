@@ -119,6 +119,6 @@ async fn put(session: &Session, Write { key, bytes, lasts, only_at, .. }: Write)
     }
 }
 
-fn value(Stored { bytes, revision }: Stored) -> Value {
+fn value(Stored { bytes, revision, .. }: Stored) -> Value {
     Value { bytes, revision }
 }
