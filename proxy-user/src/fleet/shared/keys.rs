@@ -79,7 +79,10 @@ pub fn kept(config: &Config) -> Option<Secret> {
     opened
         .and_then(|plain| sticky(&plain))
         .inspect_err(|why| {
-            tracing::warn!("{} {why}: the fleet's key of sticky cookies comes from its store", path.display())
+            tracing::warn!(
+                "{} {why}: the fleet's key of sticky cookies comes from its store",
+                path.display()
+            );
         })
         .ok()
 }
