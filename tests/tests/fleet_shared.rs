@@ -132,8 +132,8 @@ fn asked(host: &FleetHost, arguments: &[&str]) -> anyhow::Result<Value> {
 }
 
 /// Waits until a look at a host finds something.
-fn until(what: &str, host: &FleetHost, mut look: impl FnMut() -> anyhow::Result<bool>) -> Done {
-    wait::until_true(what, PATIENCE, || look()).with_context(|| host.log())
+fn until(what: &str, host: &FleetHost, look: impl FnMut() -> anyhow::Result<bool>) -> Done {
+    wait::until_true(what, PATIENCE, look).with_context(|| host.log())
 }
 
 fn prefixes(host: &FleetHost) -> anyhow::Result<Vec<(String, Option<String>)>> {

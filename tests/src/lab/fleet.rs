@@ -246,14 +246,6 @@ host = "{name}"
             .with_context(|| self.log())
     }
 
-    /// Runs `weir` to its end, as an operator on this host.
-    pub fn weir(&self, arguments: &[&str]) -> anyhow::Result<Ran> {
-        let mut command = Command::new(weir::program()?);
-        let admin = format!("unix:{}/admin.sock", self.folder.display());
-        command.args(arguments).env("WEIR_ADMIN", admin).env("NO_COLOR", "1");
-        weir::finish_within(command, PATIENCE)
-    }
-
     /// The generation that it serves; `None`: none, or nothing at all.
     pub fn served(&self) -> Option<String> {
         let reply = get(self.addr, SITE).ok()?;

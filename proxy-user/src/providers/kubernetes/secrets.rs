@@ -124,9 +124,9 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let folder = state.path().join("kubernetes/k");
         prepare(&folder).unwrap();
-        Certificates::read(&[folder.clone()], None).expect("an entrypoint can begin with it");
+        Certificates::read(std::slice::from_ref(&folder), None).expect("an entrypoint can begin with it");
         put(&folder, &files).unwrap();
-        let read = Certificates::read(&[folder.clone()], None).unwrap();
+        let read = Certificates::read(std::slice::from_ref(&folder), None).unwrap();
         assert_eq!(read.entries.len(), 2);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&folder.join("shop.fine.pem"))), (0o700, 0o600));

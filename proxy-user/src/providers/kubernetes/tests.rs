@@ -1,5 +1,7 @@
 //! Objects as `kubectl get -o json` prints them → documents, and what the configuration makes of those.
 
+#![expect(clippy::needless_pass_by_value, reason = "values are passed as `json!` makes them")]
+
 use std::fs;
 
 use serde_json::{Value, json};
