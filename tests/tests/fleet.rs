@@ -29,24 +29,14 @@ use weir_lab::{
     lab::{
         certificates::Authority,
         etcd::{Etcd, etcdctl},
-        fleet::{self, FleetHost, FleetLab, PATIENCE, SITE, serve},
+        fleet::{self, FleetHost, FleetLab, PATIENCE, SITE, failed, fine, serve},
         wait,
-        weir::Ran,
     },
     needs,
     needs::Need,
 };
 
 type Done = anyhow::Result<()>;
-
-fn fine(ran: &Ran) {
-    assert_eq!(ran.code, 0, "{ran:?}");
-}
-
-fn failed(ran: &Ran, code: i32, sentence: &str) {
-    assert_eq!(ran.code, code, "{ran:?}");
-    assert!(format!("{}{}", ran.stdout, ran.stderr).contains(sentence), "{sentence:?} isn't in {ran:?}");
-}
 
 /// What each host says that it runs.
 fn running(status: &Value) -> Vec<(String, Value, bool)> {

@@ -13,7 +13,7 @@ use weir_lab::{
     lab::{
         certificates::Authority,
         etcd::free,
-        fleet::{FleetLab, PATIENCE},
+        fleet::{FleetLab, PATIENCE, failed, fine},
         pebble::Pebble,
         process::Process,
         wait,
@@ -24,15 +24,6 @@ use weir_lab::{
 };
 
 type Done = anyhow::Result<()>;
-
-fn fine(ran: &Ran) {
-    assert_eq!(ran.code, 0, "{ran:?}");
-}
-
-fn failed(ran: &Ran, code: i32, sentence: &str) {
-    assert_eq!(ran.code, code, "{ran:?}");
-    assert!(format!("{}{}", ran.stdout, ran.stderr).contains(sentence), "{sentence:?} isn't in {ran:?}");
-}
 
 /// Two hosts of a fleet with keys, each with an entrypoint that shows what is in the store.
 struct Stand {

@@ -17,6 +17,8 @@ pub mod ledger;
 pub mod link;
 pub mod switch;
 
+use serde::de::DeserializeOwned;
+
 /// The layout of what stands below `shared/`. What is newer may mean something else, and is passed over.
 pub const LAYOUT: u32 = 1;
 
@@ -32,3 +34,22 @@ pub const HINTS: &str = "hints/";
 /// So many keys are looked at below `shared/`, and so many bytes of each; what is beyond that is nobody's.
 pub const MOST: usize = 5_000;
 pub const LARGEST: usize = 16 << 10;
+
+/// What a host has written below `shared/`. `signed`: its layout, and who says so.
+///
+/// # Errors
+/// A sentence, when it can't be believed.
+fn read<T: DeserializeOwned>(bytes: &[u8], signed: fn(&T) -> (u32, &str)) -> Result<T, String> {
+    if bytes.len() > LARGEST {
+        return Err(format!("it has {} bytes, more than {LARGEST}", bytes.len()));
+    }
+    let read = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let (layout, host) = signed(&read);
+    if layout > LAYOUT {
+        return Err(format!("its layout is {layout}, and this weir knows up to {LAYOUT}"));
+    }
+    if !switch::is_host(host) {
+        return Err("it names no host".to_owned());
+    }
+    Ok(read)
+}

@@ -50,6 +50,17 @@ pub struct FleetHost {
     pub addr: SocketAddr,
 }
 
+/// It did what it was told.
+pub fn fine(ran: &Ran) {
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+/// It did not, and said so.
+pub fn failed(ran: &Ran, code: i32, sentence: &str) {
+    assert_eq!(ran.code, code, "{ran:?}");
+    assert!(format!("{}{}", ran.stdout, ran.stderr).contains(sentence), "{sentence:?} isn't in {ran:?}");
+}
+
 impl FleetLab {
     /// An etcd, a server, and so many hosts that wait for their first generation.
     pub fn up(hosts: usize) -> anyhow::Result<Self> {

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{LARGEST, LAYOUT, switch::is_host};
+use super::LAYOUT;
 
 /// A hint stays in the store for so many seconds: it is news, not a state.
 pub const LASTS: i64 = 60;
@@ -60,17 +60,7 @@ impl Hint {
     /// # Errors
     /// A sentence, when it can't be believed.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
-        if bytes.len() > LARGEST {
-            return Err(format!("it has {} bytes, more than {LARGEST}", bytes.len()));
-        }
-        let read: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        if read.layout > LAYOUT {
-            return Err(format!("its layout is {}, and this weir knows up to {LAYOUT}", read.layout));
-        }
-        if !is_host(&read.host) {
-            return Err("it names no host".to_owned());
-        }
-        Ok(read)
+        super::read(bytes, |hint: &Self| (hint.layout, &hint.host))
     }
 
     #[must_use]
@@ -126,6 +116,7 @@ impl Hints {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::shared::LARGEST;
 
     fn names(all: &[&str]) -> BTreeSet<String> {
         all.iter().map(ToString::to_string).collect()

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{LARGEST, LAYOUT};
+use super::LAYOUT;
 use crate::{
     blocklist::Block,
     control::splits::HEAVIEST,
@@ -197,16 +197,7 @@ impl Said {
     /// # Errors
     /// A sentence, when it can't be believed.
     pub fn read(name: &str, bytes: &[u8]) -> Result<Self, String> {
-        if bytes.len() > LARGEST {
-            return Err(format!("it has {} bytes, more than {LARGEST}", bytes.len()));
-        }
-        let read: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        if read.layout > LAYOUT {
-            return Err(format!("its layout is {}, and this weir knows up to {LAYOUT}", read.layout));
-        }
-        if !is_host(&read.host) {
-            return Err("it names no host".to_owned());
-        }
+        let read = super::read(bytes, |said: &Self| (said.layout, &said.host))?;
         // It comes into logs and onto terminals.
         let is_plain = |text: &str| !text.chars().any(char::is_control);
         if !is_plain(name) || !texts_are(&serde_json::to_value(&read).unwrap_or_default(), is_plain) {
@@ -276,6 +267,7 @@ pub mod tests {
 
     use super::*;
     use crate::fleet::shared::{
+        LARGEST,
         hint::Hint,
         keys::{self, TicketSecrets},
     };
