@@ -19,6 +19,7 @@ pub mod client;
 pub mod cluster;
 pub mod etcd;
 pub mod exchange;
+pub mod exposition;
 pub mod fleet;
 pub mod frames;
 pub mod http3;

@@ -29,6 +29,7 @@ use weir_lab::{
     lab::{
         certificates::Authority,
         etcd::{Etcd, etcdctl},
+        exposition,
         fleet::{self, FleetHost, FleetLab, PATIENCE, SITE, failed, fine, serve},
         wait,
     },
@@ -105,6 +106,11 @@ fn a_fleet_runs_what_is_pushed_and_takes_back_what_it_cant() -> Done {
     for line in ["weir_fleet_store_up 1", "weir_fleet_generation 1", "weir_fleet_taken_back_generation 2"] {
         assert!(metrics.lines().any(|told| told == line), "{line} isn't in\n{metrics}");
     }
+    let (mut told, mut described) = (exposition::told(&metrics), exposition::described());
+    for names in [&mut told, &mut described] {
+        names.retain(|name| name.starts_with("weir_fleet_"));
+    }
+    assert_eq!(told, described);
     let events = get(&lab.hosts[0], "/api/v1/events?after=0")?;
     for kind in ["generation_current", "generation_taken_back"] {
         assert!(events.contains(kind), "{events}");

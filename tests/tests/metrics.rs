@@ -1,7 +1,6 @@
 //! `/metrics`, read by Prometheus' own tools and compared with what happened.
 
 use std::{
-    collections::BTreeSet,
     io::Write as _,
     process::{Command, Stdio},
     time::Duration,
@@ -11,6 +10,7 @@ use anyhow::Context;
 use weir_lab::{
     lab::{
         addresses::HTTPS,
+        exposition,
         knock::knock,
         stand::{PATIENCE, Stand},
         wait,
@@ -58,15 +58,10 @@ fn prometheus_reads_what_happened() -> Done {
     let complaints = String::from_utf8_lossy(&said.stdout) + String::from_utf8_lossy(&said.stderr);
     assert!(said.status.success() && complaints.is_empty(), "{complaints}\n{text}");
 
-    // docs/ names what there is, and nothing else.
-    let described = described();
-    let told: BTreeSet<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
-        .filter(|name| name.starts_with("weir_"))
-        .collect();
-    let described: BTreeSet<&str> = described.iter().map(String::as_str).collect();
-    assert_eq!(told, described);
+    // docs/ names what there is, and nothing else. What only hosts of a fleet tell is tried there.
+    let mut described = exposition::described();
+    described.retain(|name| !name.starts_with("weir_fleet_"));
+    assert_eq!(exposition::told(&text), described);
 
     stand.one.kill()?;
     wait::until_true("a dead server is told", PATIENCE, || Ok(value(&scrape(&stand)?, UP)? == 0.0))?;
@@ -84,13 +79,4 @@ fn scrape(stand: &Stand) -> anyhow::Result<String> {
     let reply = stand.weir.admin().get("/metrics")?;
     assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     Ok(reply.text())
-}
-
-/// The metrics that the tables in docs/ name.
-fn described() -> Vec<String> {
-    let pages =
-        [include_str!("../../docs/metrics.md"), include_str!("../../docs/kernel-passthrough.md")].concat();
-    let cells = pages.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
-    let names = cells.flat_map(|cell| cell.split('`')).filter(|name| name.starts_with("weir_"));
-    names.filter(|name| !name.ends_with('*')).map(str::to_owned).collect()
 }
