@@ -126,6 +126,17 @@ impl Pair {
         ip(&["-n", self.lab.internet.name(), "-batch", "-"], &format!("link set {wire} master wire"))
     }
 
+    /// Whether each keepalived takes its host's weir for well, so that either may be lost: who has come back counts only after three
+    /// good checks.
+    pub fn is_whole(&self) -> bool {
+        self.hosts.iter().all(|host| {
+            let told = host.keepalived.as_ref().map(Process::log_text).unwrap_or_default();
+            told.lines()
+                .rfind(|line| line.contains("VRRP_Script(weir)"))
+                .is_some_and(|line| line.contains("succeeded"))
+        })
+    }
+
     /// What both keepalived say.
     pub fn told(&self) -> String {
         let logs = self.hosts.iter().filter_map(|host| Some(host.keepalived.as_ref()?.log_text()));

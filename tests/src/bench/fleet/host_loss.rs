@@ -92,6 +92,7 @@ pub fn measure(options: &Options) -> anyhow::Result<Figures> {
 
 /// Loses the host that has the address, and gets it back.
 fn suffer(pair: &mut Pair, loss: Loss) -> anyhow::Result<Seen> {
+    wait::until_true("both hosts are well", PATIENCE, || Ok(pair.is_whole()))?;
     let holder = wait::until("one host has the address", PATIENCE, || pair.holder())?;
     let browser = Browser::new(&pair.lab, &pair.lab.visitor, pair::at(443), &["http/1.1"])?;
     let browser = browser.with_patience(GIVES_UP);
