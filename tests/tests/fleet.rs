@@ -31,6 +31,7 @@ use weir_lab::{
         etcd::{Etcd, etcdctl},
         exposition,
         fleet::{self, FleetHost, FleetLab, PATIENCE, SITE, failed, fine, serve},
+        successors::Successors,
         wait,
     },
     needs,
@@ -150,8 +151,10 @@ fn a_fleet_runs_what_is_pushed_and_takes_back_what_it_cant() -> Done {
     failed(&lab.weir(&["fleet", "confirm"])?, 1, "is not on trial");
 
     // 6. One daemon takes over from another: the host is there all the time, and soon there is one lease for it again.
+    let mut successors = Successors::with(&lab.hosts[0].config());
     let upgraded = lab.hosts[0].weir(&["upgrade", "--json"])?;
     fine(&upgraded);
+    successors.note(&upgraded)?;
     wait::until_true("the old daemon has given its lease up", SOON, || {
         let there = running(&lab.status()?).iter().all(|(_, _, there)| *there);
         anyhow::ensure!(there, "a host is gone: {:?}", lab.status()?);

@@ -43,7 +43,12 @@ impl Successors {
     pub fn upgrade(&mut self, lab: &Lab) -> anyhow::Result<Value> {
         let ran = ordered(lab, &[])?;
         ensure!(ran.code == 0, "`weir upgrade`: {}", ran.stderr);
-        let answer: Value = serde_json::from_str(&ran.stdout)?;
+        self.note(&ran)
+    }
+
+    /// Looks after the one that `weir upgrade --json` has told of.
+    pub fn note(&mut self, upgraded: &Ran) -> anyhow::Result<Value> {
+        let answer: Value = serde_json::from_str(&upgraded.stdout)?;
         self.pids.push(pid_in(&answer)?);
         Ok(answer)
     }
