@@ -11,6 +11,7 @@ mod docs;
 mod doctor;
 mod drain;
 mod explain;
+#[cfg(feature = "etcd")]
 mod fleet;
 mod flows;
 mod generate;
@@ -70,13 +71,17 @@ enum Command {
     /// Take the servers of a service out one by one, run a command for each, and put it back when it is well
     Roll(roll::RollArgs),
     /// Check a folder of documents, and give it to the hosts of a fleet as their next configuration
+    #[cfg(feature = "etcd")]
     Push(fleet::PushArgs),
     /// Show the generations in a fleet's store
+    #[cfg(feature = "etcd")]
     History(fleet::HistoryArgs),
     /// Give the hosts of a fleet an earlier generation again
+    #[cfg(feature = "etcd")]
     Rollback(fleet::RollbackArgs),
     /// Look at the hosts of a fleet, and decide on what they try
     #[command(subcommand)]
+    #[cfg(feature = "etcd")]
     Fleet(fleet::FleetCommand),
     /// Show the connections that the kernel carries (passthrough by port)
     Flows(flows::FlowsArgs),
@@ -156,9 +161,13 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => reload::run(&args),
         Command::Upgrade(args) => upgrade::run(&args),
         Command::Status(args) => status::run(&args),
+        #[cfg(feature = "etcd")]
         Command::Push(args) => fleet::push(&args),
+        #[cfg(feature = "etcd")]
         Command::History(args) => fleet::history(&args),
+        #[cfg(feature = "etcd")]
         Command::Rollback(args) => fleet::rollback(&args),
+        #[cfg(feature = "etcd")]
         Command::Fleet(command) => fleet::run(&command),
         Command::Flows(args) => flows::run(&args),
         Command::Drain(args) => drain::drain(&args),

@@ -14,8 +14,8 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2 as metrics
 from opentelemetry.proto.trace.v1 import trace_pb2 as trace
 
 GRPC, HTTP, SPANS, METRICS = sys.argv[1:5]
-OUT = open(SPANS, "a", buffering=1)
-POINTS = open(METRICS, "a", buffering=1)
+OUT = open(SPANS, "ab", buffering=0)
+POINTS = open(METRICS, "ab", buffering=0)
 
 
 def value(any_value):
@@ -26,11 +26,17 @@ def attributes(items):
     return {item.key: value(item.value) for item in items}
 
 
+def write(to, lines):
+    """All of a request at once: who reads meanwhile sees either all of it or nothing."""
+    to.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
 def receive(request, over, key):
+    lines = []
     for resource in request.resource_spans:
         for scope in resource.scope_spans:
             for span in scope.spans:
-                OUT.write(json.dumps({
+                lines.append({
                     "over": over,
                     "key": key,
                     "resource": attributes(resource.resource.attributes),
@@ -44,11 +50,13 @@ def receive(request, over, key):
                     "took": span.end_time_unix_nano - span.start_time_unix_nano,
                     "attributes": attributes(span.attributes),
                     "status": trace.Status.StatusCode.Name(span.status.code),
-                }) + "\n")
+                })
+    write(OUT, lines)
     return service.ExportTraceServiceResponse()
 
 
 def measure(request, over, key):
+    lines = []
     for resource in request.resource_metrics:
         for scope in resource.scope_metrics:
             for metric in scope.metrics:
@@ -78,7 +86,8 @@ def measure(request, over, key):
                         line["exemplars"] = [exemplar.trace_id.hex() for exemplar in point.exemplars]
                     else:
                         line["value"] = point.as_double
-                    POINTS.write(json.dumps(line) + "\n")
+                    lines.append(line)
+    write(POINTS, lines)
     return metrics_service.ExportMetricsServiceResponse()
 
 
