@@ -60,13 +60,16 @@ impl Collector {
         })
     }
 
-    /// The spans of the trace of which one is about this path.
+    /// The spans of the trace of which one is about this path. An attempt may come in a push before the request that it was made for,
+    /// or after it.
     fn trace_of(&self, path: &str) -> anyhow::Result<Vec<Value>> {
         wait::until(&format!("the trace of {path} arrives"), PATIENCE, || {
             let spans = self.spans();
             let request = spans.iter().find(|span| span["attributes"]["url.path"] == path);
             let trace = request.map(|span| span["trace"].clone());
-            Ok(trace.map(|trace| spans.into_iter().filter(|span| span["trace"] == trace).collect()))
+            let Some(trace) = trace else { return Ok(None) };
+            let spans: Vec<_> = spans.into_iter().filter(|span| span["trace"] == trace).collect();
+            Ok(named(&spans, "GET").is_ok().then_some(spans))
         })
     }
 }
